@@ -1,0 +1,349 @@
+"""The nouns of the balancer. Everything else imports them; they import nothing of ours.
+
+Rules of this file: values only. No await, clock, socket, log, chance. Durations are seconds
+(`_s`), sizes are bytes (`_bytes`); a `now` is always the driver's monotonic clock unless its
+name says `wall`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
+"""Header lines in wire order. Names are lower case; values are as they came."""
+
+
+def header(headers: Headers, name: bytes) -> bytes | None:
+    """Return the first value of `name` (lower case) in `headers`, or None."""
+    for key, value in headers:
+        if key == name:
+            return value
+    return None
+
+
+class Operation(enum.Enum):
+    """What a provider is asked to do."""
+
+    MESSAGES = "messages"
+    COUNT_TOKENS = "count_tokens"
+    MODELS = "models"
+
+
+class Stage(enum.Enum):
+    """How far an attempt got. What may be retried hangs on this, not on the error's class."""
+
+    CONNECT = "connect"
+    """Nothing was sent: always safe to try elsewhere."""
+    WAIT = "wait"
+    """Sent, but nothing usable came back yet; the client has seen nothing of it."""
+    STREAM = "stream"
+    """The client already has part of the answer: too late for another provider."""
+
+
+@dataclass(slots=True)
+class Request:
+    """One request of a client, decoded no further than the work needs.
+
+    Mutable in one respect only: `drop_body` lets go of the body once nobody can need it again,
+    so that an open stream does not hold 400 KB for minutes.
+    """
+
+    id: str
+    """Ours, also the value of `x-balancer-request-id`."""
+    operation: Operation
+    query: bytes
+    """The raw query string without `?`; goes along to providers that speak the Messages API."""
+    headers: Headers
+    """The client's headers, gate key removed."""
+    body: bytes
+    model: str
+    """As the client asked for it."""
+    stream: bool
+    conversation: str | None = None
+    """Hash that names the conversation for affinity; None: not pinned."""
+    client: str = ""
+    """Who asks (hash of gate key or credential); requests of different clients never mix."""
+    claude_code: bool = False
+    """The client is Claude Code: decides what `on_broken_stream: auto` does."""
+
+    def drop_body(self) -> None:
+        """Let go of the body. After this the request can't be sent again."""
+        self.body = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where connections go; the key of the connection pool."""
+
+    tls: bool
+    host: str
+    port: int
+    proxy: str | None = field(default=None, repr=False)
+    """URL of a proxy (http, https, socks5, socks5h), credentials included: never printed."""
+    ca_file: str | None = None
+    """PEM file of the authorities to trust instead of the system's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Deadlines of one provider, by phase, in seconds."""
+
+    connect_s: float = 5.0
+    request_s: float = 60.0
+    """Until the answer begins: the first substance of a stream."""
+    idle_s: float = 120.0
+    """No byte at all, pings count."""
+    non_streaming_s: float = 600.0
+    """A whole non-streaming answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """One upstream as configured. What was learnt about it lives in `Fleet`, under its name."""
+
+    name: str
+    type: str
+    base_url: str
+    origin: Origin
+    base_path: str
+    """Path of `base_url` without a trailing `/` or `/v1`: append `/v1/messages`."""
+    auth_type: str = "api_key"
+    """`api_key` or `auth_token`."""
+    secret: str = field(default="", repr=False)
+    passthrough: bool = False
+    """The client's own credential is sent instead of `secret`."""
+    enabled: bool = True
+    headers: Headers = ()
+    """Added to every request to this provider, over the client's own."""
+    timeouts: Timeouts = Timeouts()
+    max_in_flight: int | None = None
+    options: Any = None
+    """The dialect's own `Options` (`zed_config`, `openai_config`, `simulated_config`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One line of a route: which provider, asked for which model."""
+
+    provider: str
+    model: str
+    """`passthrough`: the name that the client asked for."""
+    priority: int = 1
+    weight: float = 1.0
+    enabled: bool = True
+    mode: str | None = None
+    """Zed only: `normal`, `burn` or `auto`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A pattern of model names and the targets that serve them, in the order of the file."""
+
+    pattern: str
+    targets: tuple[Target, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A provider that may be asked, with the model name that it will be asked for."""
+
+    provider: Provider
+    model: str
+    priority: int = 1
+    weight: float = 1.0
+    pattern: str = ""
+    mode: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the provider reported them; None: not reported (yet)."""
+
+    input_tokens: int | None = None
+    """Without what came from or went into the prompt cache."""
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_creation_tokens: int | None = None
+
+    def merged(self, later: Usage | None) -> Usage:
+        """Return this usage with every number that `later` reports put over it."""
+        if later is None:
+            return self
+        known = {
+            name: value
+            for name in ("input_tokens", "output_tokens", "cache_read_tokens", "cache_creation_tokens")
+            if (value := getattr(later, name)) is not None
+        }
+        return replace(self, **known)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back to a request: head, and the body where it was read whole."""
+
+    status: int
+    headers: Headers
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A provider said no, in the Messages API's words whatever its own were."""
+
+    status: int
+    """The HTTP status; for an error inside a 200 the status that its type stands for."""
+    kind: str
+    """The Messages API's error type: `overloaded_error`, `rate_limit_error`, ..."""
+    message: str = ""
+    """The provider's own words; may hold anything, so it is redacted before it is shown."""
+    retry_after_s: float | None = None
+    """How long the provider asks to be left alone, already parsed from whichever header."""
+    should_retry: bool | None = None
+    """The provider's `x-should-retry`, if it sent one."""
+    reply: Reply | None = None
+    """The answer for the client where this fault is the client's own and goes to it as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The whole answer was received, and it was one."""
+
+    usage: Usage = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The provider answered with an error, as a status or inside a stream."""
+
+    fault: Fault
+    stage: Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The exchange ended without an answer: refused connection, timeout, reset, garbage."""
+
+    stage: Stage
+    cause: str
+    """One of the words of `transport`'s errors, or `truncated`, `malformed`, `empty`, `silent`."""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """This provider can't take this request as it is (say, a PDF for a text-only server).
+
+    Nothing was sent. Another provider may be able to; it is no fault of this one's.
+    """
+
+    message: str
+    """Names the block or field, the provider and the remedy: the client may read it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """The client left before the end."""
+
+    stage: Stage
+
+
+Outcome: TypeAlias = Completed | Refused | Broken | Unfit | Abandoned
+
+
+class Mark(enum.Enum):
+    """What an outcome says about the provider's health."""
+
+    GOOD = "good"
+    BAD = "bad"
+    NONE = "none"
+    """Says nothing: a client that hangs up must neither blame nor clear a provider."""
+
+
+class Scope(enum.Enum):
+    """What a rest covers."""
+
+    PROVIDER = "provider"
+    MODEL = "model"
+    """The provider for that model name only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What follows from an outcome."""
+
+    mark: Mark
+    again: bool = False
+    """Another provider may be tried."""
+    rest_s: float | None = None
+    """The rest that the provider named itself; a minimum."""
+    long: bool = False
+    """A rest that needs a human (key refused, no credit): minutes, not seconds, and said loudly."""
+    scope: Scope = Scope.PROVIDER
+    reason: str = ""
+    """In plain words and without secrets: `529 overloaded_error`, `connection refused`."""
+
+
+@dataclass(slots=True)
+class Piece:
+    """Some of an answer, as the client is to get it."""
+
+    data: bytes
+    """Whole frames, or a whole JSON body. May be empty."""
+    substance: bool = False
+    """Content has begun: once this is sent no other provider can take over."""
+    error: Fault | None = None
+    """The provider reported an error inside its answer; `data` is then not for the client."""
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A script's step: nothing happens for `seconds`."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A script's step: the response's head."""
+
+    status: int
+    headers: Headers = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """A script's step: some of the body."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """A script's step: the exchange breaks with this cause (a word of the transport's errors)."""
+
+    cause: str
+
+
+Step: TypeAlias = Pause | Head | Data | Fail
+"""What a scripted upstream does; the end of the script is the clean end of the body."""
+
+
+@dataclass(frozen=True, slots=True)
+class WireRequest:
+    """A request as it goes out. The transport adds `host`, `content-length`, `connection`."""
+
+    origin: Origin
+    method: bytes
+    target: bytes
+    """Path and query, as on the request line."""
+    headers: Headers = field(repr=False)
+    body: tuple[bytes | memoryview, ...] = field(default=(), repr=False)
+    """The pieces of the body, sent one after the other without being joined."""
+    errand: bool = False
+    """A side errand (minting a token, a catalogue): its answer is read whole and handed back."""
+    script: Callable[[], Iterator[Step]] | None = field(default=None, repr=False)
+    """Set: nothing is sent; the steps are played inside the process as if they came back."""
