@@ -345,5 +345,8 @@ class WireRequest:
     """The pieces of the body, sent one after the other without being joined."""
     errand: bool = False
     """A side errand (minting a token, a catalogue): its answer is read whole and handed back."""
+    single_flight: str = field(default="", repr=False)
+    """For errands: those with the same key that are under way at once are sent once, and all of
+    them are told the same reply. Empty: never shared."""
     script: Callable[[], Iterator[Step]] | None = field(default=None, repr=False)
     """Set: nothing is sent; the steps are played inside the process as if they came back."""

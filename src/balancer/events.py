@@ -1,0 +1,141 @@
+"""What happened, as values. Logs, metrics and the dashboard listen; listeners never talk back.
+
+Nothing in an event is secret: providers' words are redacted before they get here, and prompts,
+answers, headers and credentials are never part of one. `wall` is seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import msgspec
+
+from balancer.model import Usage
+
+
+class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One provider asked once on behalf of a request."""
+
+    provider: str
+    model: str
+    outcome: str
+    """`completed`, `refused`, `broken`, `unfit`, `abandoned`."""
+    stage: str
+    """`connect`, `wait`, `stream`; how far it got."""
+    duration_s: float
+    status: int | None = None
+    reason: str = ""
+    """In plain words, without URLs or secrets; empty when it completed."""
+    drill: bool = False
+    """The fault was ordered by a drill."""
+
+
+class RequestBegan(msgspec.Struct, frozen=True, tag="request_began", omit_defaults=True):
+    """A request passed the edge and its head was read."""
+
+    id: str
+    wall: float
+    operation: str
+    model: str
+    stream: bool
+    body_bytes: int
+    client: str = ""
+    """Which gate key, as a short hash; empty where there are no keys."""
+    user_agent: str = ""
+
+
+class RequestEnded(msgspec.Struct, frozen=True, tag="request_ended", omit_defaults=True):
+    """The client has its answer, or has left."""
+
+    id: str
+    wall: float
+    operation: str
+    model: str
+    stream: bool
+    status: int
+    outcome: str
+    """`ok`, `client_error`, `failed`, `broken_stream`, `abandoned`."""
+    duration_s: float
+    provider: str = ""
+    provider_model: str = ""
+    attempts: tuple[Attempt, ...] = ()
+    usage: Usage = Usage()
+    first_substance_s: float | None = None
+    """Time to first substance (TTFT), from the request's arrival."""
+    queued_s: float = 0.0
+    dedup: str = ""
+    """`leader`, `follower`, or empty."""
+    pinned: bool = False
+    """The conversation was pinned to the provider that was asked first."""
+    reason: str = ""
+    """Why it did not end well, in plain words."""
+    notes: tuple[str, ...] = ()
+    """What a dialect dropped, repaired or rotated on the way."""
+
+
+class ProviderRested(msgspec.Struct, frozen=True, tag="provider_rested", omit_defaults=True):
+    """A provider (or one of its models) failed and is left alone for a while."""
+
+    wall: float
+    provider: str
+    rest_s: float
+    reason: str
+    failures: int
+    model: str = ""
+    long: bool = False
+    """Needs a human: key refused, no credit."""
+
+
+class ProviderRecovered(msgspec.Struct, frozen=True, tag="provider_recovered", omit_defaults=True):
+    """A provider that had been failing gave a good answer."""
+
+    wall: float
+    provider: str
+    model: str = ""
+
+
+class Reloaded(msgspec.Struct, frozen=True, tag="reloaded", omit_defaults=True):
+    """A new configuration is in force."""
+
+    wall: float
+    generation: int
+    changes: tuple[str, ...] = ()
+
+
+class ReloadRefused(msgspec.Struct, frozen=True, tag="reload_refused", omit_defaults=True):
+    """A changed configuration can't be used; the old one stays, whole."""
+
+    wall: float
+    problems: tuple[str, ...]
+
+
+class Drilled(msgspec.Struct, frozen=True, tag="drilled", omit_defaults=True):
+    """Somebody ordered a provider to misbehave, or to stop doing so."""
+
+    wall: float
+    provider: str
+    fault: str
+    until: str
+
+
+Event: TypeAlias = (
+    RequestBegan | RequestEnded | ProviderRested | ProviderRecovered | Reloaded | ReloadRefused | Drilled
+)
+
+Listener: TypeAlias = Callable[[Event], None]
+"""Takes an event, returns at once, raises nothing."""
+
+
+class Bus:
+    """Hands every event to every listener, in the order they were added."""
+
+    def __init__(self) -> None:
+        self._listeners: list[Listener] = []
+
+    def add(self, listener: Listener) -> None:
+        self._listeners.append(listener)
+
+    def emit(self, event: Event) -> None:
+        for listener in self._listeners:
+            listener(event)
