@@ -62,6 +62,7 @@ class Request:
     model: str
     """As the client asked for it."""
     stream: bool
+    max_tokens: int | None = None
     conversation: str | None = None
     """Hash that names the conversation for affinity; None: not pinned."""
     client: str = ""

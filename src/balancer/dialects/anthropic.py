@@ -1,0 +1,123 @@
+"""Providers that speak the Messages API themselves: Anthropic, and those compatible with it.
+
+The body goes out byte for byte, with only the model's name spliced in where it differs. Headers
+are an open list (Claude Code's contract for gateways): all go along, but for what belongs to one
+connection, and for credentials, which are the provider's own.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from balancer import credentials
+from balancer.convert import foreign
+from balancer.dialect import Ask, Decoder, Flow
+from balancer.model import Fault, Headers, Operation, Reply, WireRequest, header
+from balancer.wire import anthropic as wire
+
+_DROPPED = frozenset(
+    {
+        # hop by hop (RFC 9110, section 7.6.1)
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        # the transport's own
+        b"host",
+        b"content-length",
+        b"accept-encoding",
+        b"expect",
+        # the client's own business
+        b"authorization",
+        b"x-api-key",
+        b"cookie",
+        b"origin",
+        b"referer",
+        b"forwarded",
+        b"via",
+        b"x-real-ip",
+    }
+)
+_DROPPED_PREFIXES = (b"x-forwarded-", b"x-balancer-", b"sec-")
+
+_PATHS = {
+    Operation.MESSAGES: b"/v1/messages",
+    Operation.COUNT_TOKENS: b"/v1/messages/count_tokens",
+    Operation.MODELS: b"/v1/models",
+}
+
+DEFAULT_VERSION = (b"anthropic-version", b"2023-06-01")
+"""Sent where the client named none: the API asks for one, plain curl users forget it."""
+
+
+class Options(BaseModel):
+    """This type has no keys of its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def forwarded(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """Return the client's headers that may go along to a provider of this type."""
+    named = header(headers, b"connection")
+    gone = _DROPPED if named is None else _DROPPED | {word.strip().lower() for word in named.split(b",")}
+    return [pair for pair in headers if pair[0] not in gone and not pair[0].startswith(_DROPPED_PREFIXES)]
+
+
+class Anthropic:
+    """The type `anthropic`."""
+
+    Options = Options
+    default_base_url: str | None = "https://api.anthropic.com"
+
+    def flow(self, ask: Ask) -> Flow:
+        yield request(ask)
+
+    def decoder(self, ask: Ask, head: Reply) -> Decoder:
+        return decoder(ask)
+
+    def fault(self, ask: Ask, reply: Reply) -> Fault:
+        return wire.fault_of(reply, ask.wall)
+
+    def supports(self, operation: Operation) -> bool:
+        return True
+
+
+def request(ask: Ask) -> WireRequest:
+    """Return what goes out for `ask`."""
+    provider = ask.provider
+    target = provider.base_path.encode() + _PATHS[ask.operation]
+    if ask.request.query:
+        target += b"?" + ask.request.query
+    lines = forwarded(ask.request.headers)
+    if header(ask.request.headers, b"anthropic-version") is None:
+        lines.append(DEFAULT_VERSION)
+    lines += credentials.headers_for(provider, ask.request)
+    if provider.headers:
+        over = {name for name, _ in provider.headers}
+        lines = [pair for pair in lines if pair[0] not in over] + list(provider.headers)
+    if ask.operation is Operation.MODELS:
+        return WireRequest(provider.origin, b"GET", target, tuple(lines))
+    return WireRequest(provider.origin, b"POST", target, tuple(lines), body(ask))
+
+
+def body(ask: Ask) -> tuple[bytes | memoryview, ...]:
+    """Return the client's body, with this provider's name of the model in it."""
+    whole = foreign.strip_foreign_thinking(ask.request.body)
+    if ask.model == ask.request.model:
+        return (whole,)
+    return wire.spliced(whole, ask.model)
+
+
+def decoder(ask: Ask) -> Decoder:
+    """Return the decoder for an answer that is in the Messages API's words already."""
+    if ask.operation is Operation.MESSAGES and ask.request.stream:
+        return wire.StreamDecoder()
+    return wire.MessageDecoder(ask.operation)
+
+
+DIALECT = Anthropic()

@@ -1,0 +1,110 @@
+"""Server-sent events: bytes in, whole frames out, nothing lost, nothing re-written.
+
+A frame is everything up to and including a blank line, in any of the three line endings of the
+format (WHATWG HTML, section 9.2). Frames are cut at bytes: text is never decoded here, and
+U+2028 or U+0085 inside a string are no line ends.
+"""
+
+from __future__ import annotations
+
+import re
+
+MAX_FRAME_BYTES = 16 * 1024 * 1024
+"""A longer frame is no frame: the provider is ill, and memory is finite."""
+
+_BLANK = re.compile(rb"(?:\r\n|\n|\r)(?:\r\n|\n|\r)")
+_LINE = re.compile(rb"\r\n|\n|\r")
+
+
+class FrameTooLong(Exception):
+    """A frame grew beyond `MAX_FRAME_BYTES` without ending."""
+
+
+def _last_break(data: bytes | bytearray, start: int = 0) -> int:
+    """Return the index just after the last blank line of `data`, or 0."""
+    if data.endswith(b"\n\n"):
+        return len(data)
+    if b"\r" not in data:  # JSON strings hold no raw CR, so this is the rule, not the exception
+        found = data.rfind(b"\n\n", start)
+        return found + 2 if found >= 0 else 0
+    last = 0
+    for match in _BLANK.finditer(data, start):
+        last = match.end()
+    return last
+
+
+class Splitter:
+    """Collects bytes until they are whole frames."""
+
+    def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
+        self._rest = bytearray()
+        self._max_frame_bytes = max_frame_bytes
+
+    @property
+    def rest(self) -> bytes:
+        """The bytes of a frame that has not ended."""
+        return bytes(self._rest)
+
+    def block(self, data: bytes) -> bytes:
+        """Return all the frames that `data` completes, as one run of bytes. Raises `FrameTooLong`."""
+        if not self._rest:
+            end = _last_break(data)
+            if end == len(data):
+                return data
+            self._rest += data[end:]
+            self._check()
+            return data[:end]
+        # A boundary may lie across the seam: look again at the last three bytes that were there.
+        seam = max(0, len(self._rest) - 3)
+        self._rest += data
+        end = _last_break(self._rest, seam)
+        if not end:
+            self._check()
+            return b""
+        whole = bytes(self._rest[:end])
+        del self._rest[:end]
+        self._check()
+        return whole
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Return the frames that `data` completes, one by one. Raises `FrameTooLong`."""
+        return frames(self.block(data))
+
+    def _check(self) -> None:
+        if len(self._rest) > self._max_frame_bytes:
+            raise FrameTooLong(f"a frame of more than {self._max_frame_bytes} bytes")
+
+
+def frames(block: bytes) -> list[bytes]:
+    """Cut a run of whole frames into frames; joined again they are `block`."""
+    if not block:
+        return []
+    if b"\r" not in block:
+        parts = block.split(b"\n\n")
+        return [part + b"\n\n" for part in parts[:-1]]
+    found: list[bytes] = []
+    start = 0
+    for match in _BLANK.finditer(block):
+        found.append(block[start : match.end()])
+        start = match.end()
+    return found
+
+
+def fields(frame: bytes) -> tuple[bytes, bytes]:
+    """Return a frame's event name and its data; both empty for a comment."""
+    event = b""
+    data: list[bytes] = []
+    for line in _LINE.split(frame):
+        name, _, value = line.partition(b":")
+        if value[:1] == b" ":
+            value = value[1:]
+        if name == b"data":
+            data.append(value)
+        elif name == b"event":
+            event = value
+    return event, b"\n".join(data)
+
+
+def frame(event: str, data: bytes) -> bytes:
+    """Return one frame; `data` must be a single line, as JSON is."""
+    return b"event: %b\ndata: %b\n\n" % (event.encode(), data)
