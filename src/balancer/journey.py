@@ -1,0 +1,210 @@
+"""The failover rule, as a value that is stepped.
+
+A journey is one request's way through the candidates. The driver asks `next`, does what it says,
+and tells `record` how it went. The rules, in order:
+
+1. Never the same provider twice while an untried one is usable.
+2. Going on to another provider costs nothing where that provider is known to work. Where that is
+   not known, it costs a token of the budget that all requests share, so that an outage of
+   everybody is not amplified; without a token one request at a time goes ahead, the others wait
+   until it has shown whether the way is good.
+3. Nobody usable because all are full: queue, for a bounded time.
+4. Nobody usable because all rest: wait for the earliest recovery if it is near; else, once, try
+   the one that failed longest ago (the panic rule).
+5. All tried: again with growing waits, `RETRIES` times at most, each for a token.
+6. Else it is over; `exhausted.py` says what the client is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from balancer.judge import judge
+from balancer.model import Candidate, Mark, Outcome, Unfit, Verdict
+
+RETRIES = 2
+"""How often a request may come back to providers that have failed it already."""
+
+FIRST_WAIT_S = 0.5
+WAIT_MAX_S = 8.0
+"""Waits before coming back double from the first to the longest, with full jitter."""
+
+NEAR_S = 5.0
+"""A recovery within this time is worth waiting for."""
+
+LOOK_AGAIN_S = 0.05
+"""How soon a request that stands behind another's probe looks again."""
+
+
+@dataclass(slots=True)
+class Budget:
+    """One bucket of retries for the whole balancer: an outage is not to be amplified."""
+
+    capacity: float = 10.0
+    tokens: float = 10.0
+    earned_per_success: float = 0.2
+
+    def earn(self) -> None:
+        """A request succeeded."""
+        self.tokens = min(self.capacity, self.tokens + self.earned_per_success)
+
+    def spend(self) -> bool:
+        """Take a token for a retry; False: there is none."""
+        if self.tokens < 1.0:
+            return False
+        self.tokens -= 1.0
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a candidate stands right now."""
+
+    usable: bool
+    """Neither resting nor being probed by another request."""
+    full: bool = False
+    rested_until: float = 0.0
+    last_failure: float = 0.0
+    proven: bool = False
+    """It has given substance lately, and not failed since."""
+    in_flight: int = 0
+
+
+Standings: TypeAlias = Callable[[Candidate, float], Standing]
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """Ask this candidate; its answer has to begin within `within_s`."""
+
+    candidate: Candidate
+    within_s: float
+    last_hope: bool
+    """No other candidate is left untried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Do nothing for this long, or until a place is free."""
+
+    seconds: float
+    for_place: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """It is over: the last outcome stands."""
+
+
+Next: TypeAlias = Try | Wait | Done
+
+
+@dataclass(slots=True)
+class Journey:
+    """One request's way. `deadline` is on the driver's clock, as is every `now`."""
+
+    candidates: Sequence[Candidate]
+    deadline: float
+    budget: Budget
+    queue_s: float = 10.0
+    """How long to wait in all for a place at a provider."""
+    attempts: list[tuple[Candidate, Outcome, Verdict]] = field(default_factory=list)
+    queued_s: float = 0.0
+    crowded: bool = False
+    """It ended because there was no place, not because anybody failed."""
+    _over: bool = False
+    _panicked: bool = False
+    _retries: int = 0
+    _rested: bool = False
+    _next_up: Candidate | None = None
+    """Whom to come back to after the wait."""
+
+    def next(self, now: float, standing: Standings, chance: float) -> Next:
+        """Return the next step. `chance` (0 to 1) places the jitter of waits."""
+        if self._over or now >= self.deadline or not self.candidates:
+            return Done()
+        untried = [c for c in self.candidates if not self._tried(c)]
+        if not untried:
+            return self._come_back(now, standing, chance)
+        standings = [(c, standing(c, now)) for c in untried]
+        for candidate, state in standings:
+            if state.usable and not state.full:
+                return self._go(candidate, state, now, last_hope=len(untried) == 1)
+        if any(state.full and state.rested_until <= now for _, state in standings):
+            return self._queue(now)
+        return self._nobody(now, standings)
+
+    def record(self, candidate: Candidate, outcome: Outcome) -> Verdict:
+        """Note how a try ended, and say what follows from it."""
+        verdict = judge(outcome)
+        self.attempts.append((candidate, outcome, verdict))
+        self._over = not verdict.again
+        return verdict
+
+    def _tried(self, candidate: Candidate) -> bool:
+        return any(tried is candidate for tried, _, _ in self.attempts)
+
+    def _try(self, candidate: Candidate, now: float, *, last_hope: bool) -> Try:
+        return Try(candidate, self.deadline - now, last_hope)
+
+    def _go(self, candidate: Candidate, state: Standing, now: float, *, last_hope: bool) -> Next:
+        free = not self._failed_before() or state.proven or state.in_flight == 0
+        if free or self.budget.spend():
+            return self._try(candidate, now, last_hope=last_hope)
+        return self._wait(LOOK_AGAIN_S, now)
+
+    def _failed_before(self) -> bool:
+        return any(not isinstance(outcome, Unfit) for _, outcome, _ in self.attempts)
+
+    def _queue(self, now: float) -> Next:
+        left_s = min(self.queue_s - self.queued_s, self.deadline - now)
+        if left_s <= 0:
+            self.crowded = True
+            return Done()
+        return Wait(left_s, for_place=True)
+
+    def _nobody(self, now: float, standings: list[tuple[Candidate, Standing]]) -> Next:
+        """All the untried rest, or are being probed by somebody else."""
+        if self._panicked:
+            return Done()
+        recovery_s = min(state.rested_until for _, state in standings) - now
+        if 0 < recovery_s <= NEAR_S and not self._rested and now + recovery_s < self.deadline:
+            self._rested = True
+            return self._wait(recovery_s, now)
+        if self._failed_before() and not self.budget.spend():
+            return Done()
+        self._panicked = True
+        oldest, _ = min(standings, key=lambda pair: pair[1].last_failure)
+        return self._try(oldest, now, last_hope=True)
+
+    def _come_back(self, now: float, standing: Standings, chance: float) -> Next:
+        """Everybody was tried and failed: wait, and ask again who failed longest ago."""
+        if self._next_up is not None:
+            candidate, self._next_up = self._next_up, None
+            return self._try(candidate, now, last_hope=True)
+        hopeful = [c for c in self.candidates if not self._hopeless(c)]
+        if not hopeful or self._retries == RETRIES:
+            return Done()
+        candidate = min(hopeful, key=lambda c: standing(c, now).last_failure)
+        backoff_s = min(FIRST_WAIT_S * 2.0**self._retries, WAIT_MAX_S) * chance
+        wait_s = max(backoff_s, self._named_rest_s(candidate))
+        if now + wait_s >= self.deadline or not self.budget.spend():
+            return Done()
+        self._retries += 1
+        self._next_up = candidate
+        return Wait(wait_s)
+
+    def _hopeless(self, candidate: Candidate) -> bool:
+        """Say whether asking again would say the same: a refused key, a request it can't take, a long rest."""
+        verdicts = [verdict for tried, _, verdict in self.attempts if tried is candidate]
+        return any(
+            verdict.long or verdict.mark is Mark.NONE or (verdict.rest_s or 0.0) > NEAR_S for verdict in verdicts
+        )
+
+    def _named_rest_s(self, candidate: Candidate) -> float:
+        return next((v.rest_s or 0.0 for tried, _, v in reversed(self.attempts) if tried is candidate), 0.0)
+
+    def _wait(self, seconds: float, now: float) -> Next:
+        return Wait(min(seconds, max(0.0, self.deadline - now)))
