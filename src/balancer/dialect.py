@@ -58,7 +58,8 @@ class FlowFailed(Exception):
 Flow: TypeAlias = Generator[WireRequest, Reply, None]
 """Requests to send, one after the other; each `yield` is told what came back.
 
-For an errand (`WireRequest.errand`) the reply is whole. For the request proper the reply is the
+For an errand (`WireRequest.errand`) the reply is whole; one that could not be exchanged at all comes
+back with status 0 and the cause, in a word, as its body. For the request proper the reply is the
 head, with the body only where the status is not 2xx. The last non-errand reply before the flow
 ends is the answer: the driver decodes it if it was 2xx, else asks `Dialect.fault`. Yielding
 again after a refusal (repaired body, fresh token) drops that refusal."""

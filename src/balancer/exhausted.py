@@ -34,6 +34,12 @@ class Answer:
     """Set: this goes to the client as it is, instead of the words above."""
 
 
+def no_place(model: str) -> Answer:
+    """Return what to tell a client for whom there was no place."""
+    message = f"every place for '{model}' is taken by other requests; try again soon"
+    return Answer(503, "api_error", message, RETRY_AFTER_MIN_S)
+
+
 def answer(
     model: str, attempts: Attempts, resting: Sequence[tuple[str, str]], recovery_s: float | None, *, crowded: bool
 ) -> Answer:
@@ -52,8 +58,7 @@ def answer(
         return Answer(404, "not_found_error", f"no provider knows the model '{model}': {_who(attempts, resting)}")
     retry_after_s = max(RETRY_AFTER_MIN_S, min(RETRY_AFTER_MAX_S, math.ceil(recovery_s or 0.0)))
     if crowded:
-        message = f"every provider for '{model}' has as many requests in flight as it may have; try again soon"
-        return Answer(503, "api_error", message, retry_after_s)
+        return no_place(model)
     message = f"no provider could answer for '{model}': {_who(attempts, resting)}"
     if _all_limited(attempts, resting):
         return Answer(429, "rate_limit_error", message, retry_after_s)

@@ -49,6 +49,8 @@ def judge(outcome: Outcome) -> Verdict:
             return Verdict(Mark.NONE, reason="the client left")
         case Unfit(message=message):
             return Verdict(Mark.NONE, again=True, reason=message)
+        case Broken(stage=stage, cause="crashed"):  # our own fault: the provider is not to blame
+            return Verdict(Mark.NONE, again=stage is not Stage.STREAM, reason=in_words("crashed"))
         case Broken(stage=stage, cause=cause, detail=detail):
             return Verdict(Mark.BAD, again=stage is not Stage.STREAM, reason=in_words(cause, detail))
         case Refused(fault=fault, stage=stage):

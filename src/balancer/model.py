@@ -65,6 +65,8 @@ class Request:
     max_tokens: int | None = None
     conversation: str | None = None
     """Hash that names the conversation for affinity; None: not pinned."""
+    client_timeout_s: float | None = None
+    """How long the client says it waits (`x-stainless-timeout`)."""
     client: str = ""
     """Who asks (hash of gate key or credential); requests of different clients never mix."""
     claude_code: bool = False

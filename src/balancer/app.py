@@ -1,0 +1,174 @@
+"""The composition root: builds everything and wires it. Importing it opens nothing.
+
+`create_app` returns one ASGI callable. The hot paths go past FastAPI, straight to `Messages`;
+everything passes the gate first. What is shared is made when the server starts (the lifespan),
+and closed when it stops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+
+from balancer import config as configuration
+from balancer import events
+from balancer.config import Config, ConfigError, Problem
+from balancer.config.watch import watch
+from balancer.control import api
+from balancer.control.catalogue import Catalogue
+from balancer.edge import Denied, Gate
+from balancer.fleet import Fleet
+from balancer.messages import OPERATIONS, ClientSink, Messages, Receive, Rejected, Scope, Send, reject
+from balancer.relay import Relay
+from balancer.telemetry.logs import Logs
+from balancer.telemetry.metrics import Metrics
+from balancer.transport import Transport
+
+
+class App:
+    """One worker's balancer, as an ASGI application."""
+
+    fleet: Fleet
+    metrics: Metrics
+
+    def __init__(self, config_path: str | None, overrides: Mapping[str, object]) -> None:
+        self._config_path = config_path
+        self._overrides = dict(overrides)
+        self._seed = os.urandom(16)
+        self._started = time.monotonic()
+        self._resources = AsyncExitStack()
+        self._control: FastAPI | None = None
+
+    # ASGI
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._serve(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        admitted = self._gate.check(scope, tuple(scope["headers"]))
+        if isinstance(admitted, Denied):
+            rejected = Rejected(admitted.status, admitted.kind, admitted.message)
+            await reject(ClientSink(send, scope["http_version"]), rejected, _request_id())
+        elif scope["path"] in OPERATIONS:
+            await self._messages(scope, receive, send, admitted)
+        elif scope["path"].startswith("/v1/") and scope["path"] != "/v1/models":
+            missing = Rejected(404, "not_found_error", f"there is no {scope['path'][:200]} here")
+            await reject(ClientSink(send, scope["http_version"]), missing, _request_id())
+        else:
+            assert self._control is not None
+            await self._control(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await self.start()
+        except ConfigError as error:
+            print(error, file=sys.stderr)
+            # An exception would be taken for "no lifespan here", and be served nevertheless.
+            await send({"type": "lifespan.startup.failed", "message": "the configuration can't be used"})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    # Life
+
+    async def start(self) -> None:
+        """Read the configuration and open what is shared. Raises `ConfigError`."""
+        config = self.read()
+        bus = events.Bus()
+        self.fleet = Fleet(config, bus, random.Random())
+        self.metrics = Metrics()
+        logs = Logs(config.settings)
+        bus.add(logs)
+        bus.add(self.metrics)
+        self._resources.callback(logs.close)
+        transport = Transport()
+        self._resources.push_async_callback(transport.close)
+        self.transport = transport
+        self.relay = Relay(self.fleet, transport, now=time.monotonic, wall=time.time)
+        self._messages = Messages(self.relay)
+        self._catalogue = Catalogue(self.relay, time.monotonic)
+        self._gate = self._make_gate(config)
+        self._control = api.build(self)
+        if config.path is not None:
+            watcher = asyncio.get_running_loop().create_task(watch(config.path, self._on_change))
+            self._resources.push_async_callback(_end, watcher)
+
+    async def stop(self) -> None:
+        """Close what was opened."""
+        await self._resources.aclose()
+
+    def read(self) -> Config:
+        """Return the configuration as it is in the file now. Raises `ConfigError`."""
+        path = configuration.find(self._config_path, os.environ, Path.cwd())
+        config = configuration.embedded(os.environ) if path is None else configuration.load(path, os.environ)
+        return configuration.override(config, os.environ, **self._overrides)
+
+    def _make_gate(self, config: Config) -> Gate:
+        auth = config.settings.auth
+        return Gate(auth.keys, auth.admin_keys, config.settings.allowed_hosts, self._seed)
+
+    # What the control endpoints work on
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def wall(self) -> float:
+        return time.time()
+
+    def uptime_s(self) -> float:
+        return time.monotonic() - self._started
+
+    async def models(self, limit: int | None) -> dict[str, Any]:
+        return await self._catalogue.listing(limit)
+
+    async def reload(self) -> tuple[tuple[str, ...], list[Problem]]:
+        """Read the file again: whole or not at all."""
+        try:
+            config = await asyncio.to_thread(self.read)
+        except ConfigError as error:
+            self.fleet.bus.emit(events.ReloadRefused(time.time(), tuple(map(str, error.problems))))
+            return (), error.problems
+        changes = self.fleet.reload(config, time.time())
+        self._gate = self._make_gate(config)
+        self.transport.retire({provider.origin for provider in config.providers.values()})
+        return changes, []
+
+    async def _on_change(self) -> None:
+        """The file was changed by somebody; a reload by request has the same content already."""
+        with suppress(ConfigError):
+            if (await asyncio.to_thread(self.read)).digest == self.fleet.config.digest:
+                return
+        await self.reload()
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def _request_id() -> str:
+    return f"req_{os.urandom(12).hex()}"
+
+
+def create_app(config_path: str | None = None, overrides: Mapping[str, object] | None = None) -> App:
+    """Return the application. Nothing is read or opened before the server starts it."""
+    return App(config_path, overrides or {})

@@ -1,0 +1,71 @@
+"""The fleet in words: what `GET /providers`, `/` and the metrics show. No secrets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from balancer import dialects
+from balancer.fleet import Fleet
+from balancer.model import Provider
+
+
+def overview(fleet: Fleet, now: float) -> dict[str, int]:
+    """Count the providers, and those that may be asked."""
+    providers = fleet.config.providers.values()
+    healthy = sum(fleet.health_of(provider, now)[0] in ("healthy", "probing") for provider in providers)
+    return {"total": len(providers), "healthy": healthy}
+
+
+def describe(fleet: Fleet, now: float) -> dict[str, Any]:
+    """Return the body of `GET /providers`."""
+    counts = overview(fleet, now)
+    return {
+        "selection_strategy": fleet.config.settings.selection_strategy,
+        "generation": fleet.generation,
+        "total_providers": counts["total"],
+        "healthy_providers": counts["healthy"],
+        "in_flight": fleet.in_flight,
+        "retry_budget": round(fleet.budget.tokens, 1),
+        "total_model_routes": len(fleet.config.routes),
+        "providers": [_provider(fleet, provider, now) for provider in fleet.config.providers.values()],
+    }
+
+
+def _provider(fleet: Fleet, provider: Provider, now: float) -> dict[str, Any]:
+    state, health = fleet.health_of(provider, now)
+    ledger = fleet.ledger(provider.name)
+    last_s = ledger.last_substance_s
+    shown: dict[str, Any] = {
+        "name": provider.name,
+        "type": provider.type,
+        "base_url": provider.base_url,
+        "enabled": provider.enabled,
+        "healthy": state in ("healthy", "probing"),
+        "state": state,
+        "failure_count": health.failures,
+        "resting_for_s": round(max(0.0, health.rested_until - now), 1),
+        "resting_models": fleet.resting_models(provider.name, now),
+        "last_error": ledger.last_error,
+        "in_flight": ledger.in_flight,
+        "requests": ledger.requests,
+        "successes": ledger.successes,
+        "failures": ledger.failures,
+        "latency": {
+            "first_substance_s": None if last_s is None else round(last_s, 4),
+            "first_substance_ewma_s": round(ledger.substance_s, 4),
+            "duration_ewma_s": round(ledger.duration_s, 4),
+        },
+        "tokens": dict(ledger.usage),
+        "models": [
+            {"pattern": route.pattern, "model": target.model, "priority": target.priority, "weight": target.weight}
+            for route in fleet.config.routes
+            for target in route.targets
+            if target.provider == provider.name
+        ],
+    }
+    if ledger.drill is not None:
+        shown["drill"] = {"fault": ledger.drill.fault}
+    dialect_words = getattr(dialects.get(provider.type), "describe", None)
+    if dialect_words is not None and (words := dialect_words(ledger.memory)) is not None:
+        shown[provider.type] = words
+    return shown

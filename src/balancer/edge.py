@@ -1,0 +1,169 @@
+"""Who may come in: gate keys, loopback, Host and Origin. Decided before anything is routed.
+
+Pure but for the hashing of keys. Paths are compared raw and exactly, so that no spelling of a
+path is open that is not meant to be (`//v1`, `%2e`, an absolute-form target).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from balancer.model import Headers, header
+
+OPEN_PATHS = frozenset({"/", "/health", "/ready", "/api/hello"})
+"""Probes: they tell nothing that a key should guard."""
+
+GATE_HEADER = b"x-balancer-key"
+"""Carries a gate key beside a credential of the client's own (`passthrough`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """Why a request may not come in."""
+
+    status: int
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A request that may come in."""
+
+    client: str
+    """Short keyed hash of whatever credential was presented; empty: none was."""
+    headers: Headers
+    """Without the headers that carried a gate key."""
+
+
+class Gate:
+    """Checks one configuration's rules. `seed` keys the hashes that name clients in logs."""
+
+    def __init__(
+        self, keys: Collection[str], admin_keys: Collection[str], allowed_hosts: Collection[str], seed: bytes
+    ) -> None:
+        self._keys = [_digest(key.encode()) for key in keys]
+        self._admin_keys = [_digest(key.encode()) for key in admin_keys]
+        self._allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
+        self._seed = seed
+
+    def check(self, scope: Mapping[str, Any], headers: Headers) -> Admitted | Denied:
+        """Say whether this request may come in, and as whom."""
+        if denied := self._strange(scope, headers):
+            return denied
+        path, method = scope["path"], scope["method"]
+        if path in OPEN_PATHS and method in ("GET", "HEAD"):
+            return Admitted("", headers)
+        presented = _presented(headers)
+        good = [(name, value) for name, value, raw in presented if self._fits(raw, path, method)]
+        if not self._locked(path):
+            if not _is_loopback(scope.get("client")):
+                return Denied(
+                    401,
+                    "authentication_error",
+                    "this balancer has no auth.keys, so it serves only clients on its own machine; "
+                    "add keys to settings.auth.keys to serve others",
+                )
+        elif not good:
+            wanted = "an admin key" if self._for_admins(path, method) and self._admin_keys else "a key of this balancer"
+            return Denied(
+                401,
+                "authentication_error",
+                f"{wanted} is needed: send it as x-api-key, as Authorization: Bearer, or as {GATE_HEADER.decode()}",
+            )
+        kept = tuple(pair for pair in headers if pair not in good and pair[0] != GATE_HEADER)
+        who = b"\x00".join(raw for _, _, raw in presented)
+        return Admitted(self._name(who) if who else "", kept)
+
+    def _locked(self, path: str) -> bool:
+        if path.startswith("/v1/"):
+            return bool(self._keys)
+        return bool(self._keys or self._admin_keys)
+
+    def _for_admins(self, path: str, method: str) -> bool:
+        return not path.startswith("/v1/") and method not in ("GET", "HEAD")
+
+    def _fits(self, raw: bytes, path: str, method: str) -> bool:
+        """Compare with every key, in constant time, without leaving early."""
+        digest = _digest(raw)
+        known = list(self._admin_keys)
+        if not (self._for_admins(path, method) and self._admin_keys):
+            known += self._keys
+        fits = False
+        for key in known:
+            fits |= hmac.compare_digest(digest, key)
+        return fits
+
+    def _name(self, who: bytes) -> str:
+        return hashlib.blake2b(who, digest_size=8, key=self._seed).hexdigest()
+
+    def _strange(self, scope: Mapping[str, Any], headers: Headers) -> Denied | None:
+        """Refuse names that only a rebound DNS record or a foreign page would use."""
+        host = header(headers, b"host")
+        if host is not None and not self._is_ours(_host_name(host.decode("latin-1"))):
+            return Denied(
+                421,
+                "invalid_request_error",
+                "the Host header names a host that this balancer does not answer for; "
+                "add it to settings.allowed_hosts if it should",
+            )
+        origin = header(headers, b"origin")
+        if origin is not None and not self._is_ours(_origin_name(origin.decode("latin-1"))):
+            return Denied(403, "permission_error", "requests from web pages of other origins are refused")
+        return None
+
+    def _is_ours(self, name: str) -> bool:
+        if name in ("localhost", "") or name in self._allowed_hosts:
+            return bool(name)
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return name.endswith(".localhost")
+        return True  # a page can rebind a name to us, but not a number
+
+
+def _digest(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()
+
+
+def _presented(headers: Headers) -> list[tuple[bytes, bytes, bytes]]:
+    """Return every credential that a request shows: header, its value, and the bare key."""
+    found = []
+    for name, value in headers:
+        if name in (b"x-api-key", GATE_HEADER):
+            found.append((name, value, value.strip()))
+        elif name == b"authorization":
+            scheme, _, rest = value.partition(b" ")
+            found.append((name, value, rest.strip() if scheme.lower() == b"bearer" else value.strip()))
+    return found
+
+
+def _host_name(host: str) -> str:
+    host = host.strip().lower()
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.rpartition(":")[0] if host.count(":") == 1 else host
+
+
+def _origin_name(origin: str) -> str:
+    try:
+        return (urlsplit(origin).hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+def _is_loopback(client: Any) -> bool:
+    if not client:  # a Unix socket: whoever can open it is on this machine
+        return True
+    try:
+        address = ipaddress.ip_address(client[0])
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)

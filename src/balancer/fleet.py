@@ -1,0 +1,388 @@
+"""What requests share: the one mutable object.
+
+Config is not state: `config` is replaced whole by a reload, while what was learnt (health, pins,
+counters, a dialect's memory) stays here, keyed by the provider's name. Everything runs on one
+event loop, and no method awaits between reading and changing, so there are no locks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from balancer import config as configuration
+from balancer import events, routing
+from balancer.affinity import Pins
+from balancer.config import Config
+from balancer.drills import Drill
+from balancer.events import Bus
+from balancer.health import Circuit, Health, Policy, observe
+from balancer.journey import Budget, Journey, Standing
+from balancer.model import Candidate, Mark, Outcome, Provider, Request, Route, Scope, Usage, Verdict
+from balancer.selection import STRATEGIES, Load, View, peak_ewma
+from balancer.tokens import Correction
+
+PROVEN_S = 60.0
+"""A provider that gave substance within this time, and has not failed since, is known to work."""
+
+PINS_MAX = 100_000
+
+SECONDS_TO_ANSWER_MAX = 300.0
+"""The deadline over all attempts of a stream: the client waits about 360 s for a head."""
+
+CLIENT_MARGIN_S = 5.0
+"""How long before the client's own deadline (`x-stainless-timeout`) ours lies."""
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What has happened with one provider, in numbers. Survives a reload."""
+
+    requests: int = 0
+    successes: int = 0
+    failures: int = 0
+    in_flight: int = 0
+    usage: dict[str, int] = field(
+        default_factory=lambda: {"input": 0, "output": 0, "cache_read": 0, "cache_creation": 0}
+    )
+    substance_s: float = 0.0
+    """Peak EWMA of the time to first substance."""
+    substance_at: float = 0.0
+    last_substance_s: float | None = None
+    duration_s: float = 0.0
+    """EWMA of the whole attempt."""
+    last_error: dict[str, Any] | None = None
+    memory: dict[str, Any] = field(default_factory=dict)
+    """The dialect's own."""
+    drill: Drill | None = None
+
+    def count(self, usage: Usage) -> None:
+        """Add what an answer used."""
+        self.usage["input"] += usage.input_tokens or 0
+        self.usage["output"] += usage.output_tokens or 0
+        self.usage["cache_read"] += usage.cache_read_tokens or 0
+        self.usage["cache_creation"] += usage.cache_creation_tokens or 0
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Whether there was room, and after how long."""
+
+    granted: bool
+    queued_s: float
+
+
+class Fleet:
+    """The providers as they are now."""
+
+    def __init__(self, config: Config, bus: Bus, rng: random.Random) -> None:
+        self.bus = bus
+        self.rng = rng
+        self.generation = 0
+        self.in_flight = 0
+        self.draining = False
+        self.budget = Budget()
+        self.corrections = Correction()
+        self._ledgers: dict[str, Ledger] = {}
+        self._health: dict[tuple[str, str], Health] = {}
+        self._probes: dict[tuple[str, str], int] = {}
+        self._turns: dict[str, int] = {}
+        self._places = asyncio.Event()
+        self._take(config)
+
+    # Configuration
+
+    @property
+    def config(self) -> Config:
+        """What the file says. Requests under way keep the one they began with."""
+        return self._config
+
+    def reload(self, config: Config, wall: float) -> tuple[str, ...]:
+        """Put `config` in force, and return in words what changed."""
+        old = self._config
+        changes = tuple(configuration.changes(old, config))
+        for name, provider in config.providers.items():
+            before = old.providers.get(name)
+            if before and (before.secret, before.base_url) != (provider.secret, provider.base_url):
+                self._forgive(name)
+        self._take(config)
+        self.generation += 1
+        self.bus.emit(events.Reloaded(wall, self.generation, changes))
+        return changes
+
+    def _take(self, config: Config) -> None:
+        settings = config.settings
+        self._config = config
+        self.routing = routing.compile(config.routes)
+        self.secrets = _secrets(config)
+        self._policy = Policy(settings.cooldown_s, settings.cooldown_constant)
+        self._strategy = STRATEGIES[settings.selection_strategy]
+        self._pins = getattr(self, "_pins", None) or Pins(PINS_MAX, settings.sticky.ttl)
+        self._pins.ttl_s = settings.sticky.ttl
+        self._places.set()
+
+    def _forgive(self, name: str) -> None:
+        """A new key or address: what was said about the old one no longer counts."""
+        for key in [key for key in self._health if key[0] == name]:
+            del self._health[key]
+
+    # Who may be asked
+
+    def route(self, model: str) -> Route | None:
+        return self.routing.match(model)
+
+    def candidates(self, request: Request, route: Route, now: float) -> tuple[list[Candidate], bool]:
+        """Return the candidates in the order they are to be asked, and whether a pin decided it.
+
+        Usable ones first, by strategy; then those that rest, by priority, for when nobody else is
+        left.
+        """
+        everybody = routing.candidates(route, request.model, self._config.providers)
+        pinned = self._pinned(request, route, now)
+        usable = [c for c in everybody if self.standing(c, now).usable]
+        if pinned is None and len(usable) > 1:
+            self._turns[route.pattern] = self._turns.get(route.pattern, -1) + 1
+        if len(usable) > 1:
+            usable = self._strategy(usable, View(self._turns.get(route.pattern, 0), self.rng, _Loads(self)))
+        resting = sorted((c for c in everybody if not any(c is u for u in usable)), key=lambda c: c.priority)
+        ordered = usable + resting
+        held = next((c for c in usable if c.provider.name == pinned), None)
+        if held is not None:
+            ordered = [held] + [c for c in ordered if c is not held]
+        return ordered, held is not None
+
+    def journey(self, request: Request, candidates: list[Candidate], now: float) -> Journey:
+        """Return the way of a request that arrived at `now`."""
+        limits = self._config.settings.limits
+        return Journey(candidates, now + self._patience_s(request), self.budget, limits.queue_s)
+
+    def _patience_s(self, request: Request) -> float:
+        longest_s = SECONDS_TO_ANSWER_MAX if request.stream else self._config.settings.non_streaming_timeout
+        if request.client_timeout_s is not None and request.client_timeout_s > 2 * CLIENT_MARGIN_S:
+            return min(longest_s, request.client_timeout_s - CLIENT_MARGIN_S)
+        return longest_s
+
+    def standing(self, candidate: Candidate, now: float) -> Standing:
+        """Say how a candidate stands right now."""
+        name = candidate.provider.name
+        ledger = self.ledger(name)
+        usable, rested_until, last_failure = True, 0.0, 0.0
+        for key in ((name, ""), (name, candidate.model)):
+            health = self._health.get(key)
+            if health is None:
+                continue
+            last_failure = max(last_failure, health.last_failure)
+            circuit = health.circuit(now)
+            if circuit is Circuit.OPEN or (circuit is Circuit.HALF_OPEN and key in self._probes):
+                usable = False
+                rested_until = max(rested_until, health.rested_until)
+        limit = candidate.provider.max_in_flight
+        return Standing(
+            usable=usable,
+            full=limit is not None and ledger.in_flight >= limit,
+            rested_until=rested_until,
+            last_failure=last_failure,
+            proven=ledger.substance_at > max(last_failure, now - PROVEN_S),
+            in_flight=ledger.in_flight,
+        )
+
+    def resting(self, candidates: list[Candidate], now: float) -> tuple[list[tuple[str, str]], float | None]:
+        """Return who of `candidates` rests and why, and the time until the earliest is back."""
+        reasons: list[tuple[str, str]] = []
+        earliest: float | None = None
+        for candidate in candidates:
+            left_s = self.standing(candidate, now).rested_until - now
+            earliest = left_s if earliest is None else min(earliest, left_s)
+            if left_s > 0:
+                reasons.append((candidate.provider.name, self._reason(candidate, now)))
+        return reasons, earliest
+
+    def _reason(self, candidate: Candidate, now: float) -> str:
+        healths = (self._health.get((candidate.provider.name, model)) for model in ("", candidate.model))
+        return next((h.reason for h in healths if h and h.circuit(now) is not Circuit.CLOSED), "")
+
+    # Asking
+
+    @contextmanager
+    def place(self, candidate: Candidate, now: float) -> Iterator[Ledger]:
+        """Hold a place at the provider, and the probe where its circuit is half-open."""
+        name = candidate.provider.name
+        ledger = self.ledger(name)
+        probes = [key for key in ((name, ""), (name, candidate.model)) if self._is_half_open(key, now)]
+        for key in probes:
+            self._probes[key] = self._probes.get(key, 0) + 1
+        ledger.in_flight += 1
+        ledger.requests += 1
+        try:
+            yield ledger
+        finally:
+            ledger.in_flight -= 1
+            for key in probes:
+                self._probes[key] -= 1
+                if not self._probes[key]:
+                    del self._probes[key]
+            self._places.set()
+
+    def _is_half_open(self, key: tuple[str, str], now: float) -> bool:
+        health = self._health.get(key)
+        return health is not None and health.circuit(now) is Circuit.HALF_OPEN
+
+    async def place_freed(self, within_s: float) -> None:
+        """Return when a place may be free, or after `within_s`."""
+        self._places.clear()
+        try:
+            async with asyncio.timeout(within_s):
+                await self._places.wait()
+        except TimeoutError:
+            return
+
+    @asynccontextmanager
+    async def admitted(self, now: Callable[[], float]) -> AsyncIterator[Admission]:
+        """Hold a place in the balancer as a whole, after a bounded wait if it is full."""
+        limits = self._config.settings.limits
+        began = now()
+        while self.in_flight >= limits.max_in_flight:
+            left_s = began + limits.queue_s - now()
+            if left_s <= 0:
+                yield Admission(granted=False, queued_s=now() - began)
+                return
+            await self.place_freed(left_s)
+        self.in_flight += 1
+        try:
+            yield Admission(granted=True, queued_s=now() - began)
+        finally:
+            self.in_flight -= 1
+            self._places.set()
+
+    # What was learnt
+
+    def ledger(self, name: str) -> Ledger:
+        ledger = self._ledgers.get(name)
+        if ledger is None:
+            ledger = self._ledgers[name] = Ledger()
+        return ledger
+
+    def substance(self, candidate: Candidate, request: Request, route: Route, took_s: float, now: float) -> None:
+        """The candidate's answer has begun."""
+        ledger = self.ledger(candidate.provider.name)
+        ledger.substance_s = peak_ewma(ledger.substance_s, took_s, now - ledger.substance_at)
+        ledger.substance_at = now
+        ledger.last_substance_s = took_s
+        self.pin(candidate, request, route, now)
+
+    def observe(
+        self, candidate: Candidate, outcome: Outcome, verdict: Verdict, *, began: float, now: float, wall: float
+    ) -> None:
+        """Learn from how an attempt ended."""
+        ledger = self.ledger(candidate.provider.name)
+        if verdict.mark is Mark.NONE:
+            return
+        if verdict.mark is Mark.GOOD:
+            ledger.successes += 1
+            ledger.duration_s = ledger.duration_s * 0.8 + (now - began) * 0.2 if ledger.duration_s else now - began
+            self.budget.earn()
+        else:
+            ledger.failures += 1
+            ledger.last_error = _last_error(outcome, verdict, wall)
+        self._learn(candidate, verdict, began, now, wall)
+
+    def _learn(self, candidate: Candidate, verdict: Verdict, began: float, now: float, wall: float) -> None:
+        name = candidate.provider.name
+        good = verdict.mark is Mark.GOOD
+        keys = [(name, candidate.model if verdict.scope is Scope.MODEL else "")]
+        if good:  # a good answer speaks for the provider and for the model
+            keys = [key for key in ((name, ""), (name, candidate.model)) if key in self._health]
+        for key in keys:
+            before = self._health.get(key, _NEW)
+            after = observe(before, verdict, now, self._policy, self.rng.random(), began)
+            self._health[key] = after
+            if good and before.rested_until and not after.rested_until:
+                self.bus.emit(events.ProviderRecovered(wall, name, key[1]))
+                self._places.set()
+            elif not good and after.rested_until > max(before.rested_until, now):
+                rest_s = after.rested_until - now
+                self.bus.emit(
+                    events.ProviderRested(wall, name, rest_s, verdict.reason, after.failures, key[1], verdict.long)
+                )
+
+    # Pins
+
+    def pin(self, candidate: Candidate, request: Request, route: Route, now: float) -> None:
+        """The conversation's prompt cache is warm at this provider now."""
+        if request.conversation is not None and self._config.settings.sticky.enabled:
+            self._pins.put(f"{request.conversation}|{route.pattern}", candidate.provider.name, now)
+
+    def _pinned(self, request: Request, route: Route, now: float) -> str | None:
+        if request.conversation is None or not self._config.settings.sticky.enabled:
+            return None
+        return self._pins.get(f"{request.conversation}|{route.pattern}", now)
+
+    # Drills
+
+    def drill(self, name: str, drill: Drill | None) -> None:
+        """Order a provider to misbehave, or to stop doing so. Raises `KeyError` for no such provider."""
+        if name not in self._config.providers:
+            raise KeyError(name)
+        self.ledger(name).drill = drill
+
+    # Showing
+
+    def health_of(self, provider: Provider, now: float) -> tuple[str, Health]:
+        """Return a provider's state in the words of `GET /providers`, and its health."""
+        keys = [key for key in self._health if key[0] == provider.name]
+        if not provider.enabled:
+            return "disabled", self._health.get((provider.name, ""), _NEW)
+        whole = self._health.get((provider.name, ""), _NEW)
+        if any(key in self._probes for key in keys):
+            return "probing", whole
+        if whole.circuit(now) is Circuit.OPEN:
+            return "resting", whole
+        return "healthy", whole
+
+    def resting_models(self, name: str, now: float) -> dict[str, float]:
+        """Return the models of a provider that rest on their own, with the seconds left."""
+        return {
+            model: round(health.rested_until - now, 1)
+            for (owner, model), health in self._health.items()
+            if owner == name and model and health.circuit(now) is Circuit.OPEN
+        }
+
+
+class _Loads(Mapping[str, Load]):
+    """The fleet's ledgers, as strategies see them."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+
+    def __getitem__(self, name: str) -> Load:
+        ledger = self._fleet.ledger(name)
+        return Load(ledger.in_flight, ledger.substance_s)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fleet.config.providers)
+
+    def __len__(self) -> int:
+        return len(self._fleet.config.providers)
+
+
+_NEW = Health()
+
+
+def _secrets(config: Config) -> tuple[str, ...]:
+    """Return every secret of the file: none of them may be in anything that leaves us."""
+    keys = [*config.settings.auth.keys, *config.settings.auth.admin_keys]
+    return tuple(s for s in (*(p.secret for p in config.providers.values()), *keys) if s)
+
+
+def _last_error(outcome: Outcome, verdict: Verdict, wall: float) -> dict[str, Any]:
+    fault = getattr(outcome, "fault", None)
+    return {
+        "kind": fault.kind if fault else getattr(outcome, "cause", "error"),
+        "status": fault.status if fault else None,
+        "message": verdict.reason,
+        "at": wall,
+    }

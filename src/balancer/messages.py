@@ -1,0 +1,229 @@
+"""The hot ASGI paths: `/v1/messages` and `/v1/messages/count_tokens`.
+
+Between ASGI and the relay: collects the body, decodes the head, hands the answer on, and notices
+that the client left. That has to be watched for: the server's `send` does not raise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, TypeAlias
+
+from balancer import affinity
+from balancer.edge import Admitted
+from balancer.model import Headers, Operation, Request, header
+from balancer.relay import Relay
+from balancer.wire import anthropic as wire
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+OPERATIONS = {"/v1/messages": Operation.MESSAGES, "/v1/messages/count_tokens": Operation.COUNT_TOKENS}
+
+BODY_IDLE_S = 30.0
+"""A client that stops in the middle of its body for this long is sent away."""
+
+
+class Rejected(Exception):
+    """A request that no provider is to see."""
+
+    def __init__(self, status: int, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.kind = kind
+        self.message = message
+
+
+class ClientLeft(Exception):
+    """The client left before its request was whole."""
+
+
+class ClientSink:
+    """Gives an answer to the client through ASGI."""
+
+    def __init__(self, send: Send, http_version: str) -> None:
+        self._send = send
+        self._chunked = http_version != "1.0"
+        self._left: int | None = None
+        self.finished = False
+
+    async def start(self, status: int, headers: Headers) -> None:
+        length = header(headers, b"content-length")
+        self._left = None if length is None else int(length)
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def write(self, data: bytes) -> None:
+        if self._left is None:
+            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+            return
+        self._left -= len(data)
+        if self._left <= 0:
+            self.finished = True
+        await self._send({"type": "http.response.body", "body": data, "more_body": self._left > 0})
+
+    async def finish(self) -> None:
+        if not self.finished:
+            self.finished = True
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def abort(self) -> None:
+        """Close without the end of the body: a client that counts sees that it is not whole.
+
+        HTTP/1.0 has no chunks, so there a plain close would look like the end: it gets a reset.
+        """
+        self.finished = True
+        transport = getattr(getattr(self._send, "__self__", None), "transport", None)
+        if transport is None:
+            return  # returning without an end makes the server close the connection
+        if self._chunked or self._left is not None:
+            transport.close()
+        else:
+            transport.abort()
+
+
+class Messages:
+    """Serves the hot paths."""
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, admitted: Admitted) -> None:
+        request_id = f"req_{uuid.uuid4().hex[:24]}"
+        sink = ClientSink(send, scope["http_version"])
+        try:
+            request = await self._request(scope, receive, admitted, request_id)
+        except ClientLeft:
+            return
+        except Rejected as error:
+            await reject(sink, error, request_id)
+            return
+        await self._answer(request, receive, sink)
+
+    async def _request(self, scope: Scope, receive: Receive, admitted: Admitted, request_id: str) -> Request:
+        headers = admitted.headers
+        limit = self._relay.fleet.config.settings.limits.max_body_bytes
+        if self._relay.fleet.draining:
+            raise Rejected(503, "api_error", "this balancer is shutting down; try again")
+        _check_kind(scope["method"], headers)
+        body = await _body(receive, headers, limit)
+        try:
+            head = wire.head(body)
+        except wire.BadRequest as error:
+            raise Rejected(400, "invalid_request_error", str(error)) from None
+        settings = self._relay.fleet.config.settings
+        agent = header(headers, b"user-agent") or b""
+        return Request(
+            id=request_id,
+            operation=OPERATIONS[scope["path"]],
+            query=scope["query_string"],
+            headers=headers,
+            body=body,
+            model=head.model,
+            stream=bool(head.stream) and scope["path"] == "/v1/messages",
+            max_tokens=head.token_limit,
+            conversation=affinity.of_request(headers, head, admitted.client, settings.sticky.by),
+            client_timeout_s=_seconds(header(headers, b"x-stainless-timeout")),
+            client=admitted.client,
+            claude_code=agent.startswith(b"claude-cli/"),
+        )
+
+    async def _answer(self, request: Request, receive: Receive, sink: ClientSink) -> None:
+        """Run the relay; cancel it when the client leaves before its answer is whole."""
+        task = asyncio.current_task()
+        assert task is not None
+        left = False
+
+        def on_message(watcher: asyncio.Task[Any]) -> None:
+            nonlocal left
+            if not watcher.cancelled() and not sink.finished:
+                left = True
+                task.cancel()
+
+        watcher = asyncio.ensure_future(receive())
+        watcher.add_done_callback(on_message)
+        try:
+            await self._relay.answer(request, sink)
+        except asyncio.CancelledError:
+            if not left:
+                raise
+            task.uncancel()
+        finally:
+            watcher.cancel()
+
+
+def _check_kind(method: str, headers: Headers) -> None:
+    if method != "POST":
+        raise Rejected(405, "invalid_request_error", f"{method} is not allowed here; use POST")
+    encoding = header(headers, b"content-encoding")
+    if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
+        raise Rejected(
+            415,
+            "invalid_request_error",
+            f"content-encoding '{_plain(encoding)}' is not supported; send the body as it is",
+        )
+    kind = header(headers, b"content-type")
+    if kind is None:
+        return
+    media = kind.partition(b";")[0].strip().lower()
+    if media != b"application/json" and not media.endswith(b"+json"):
+        raise Rejected(
+            415, "invalid_request_error", f"content-type '{_plain(kind)}' is not JSON; send application/json"
+        )
+
+
+def _plain(value: bytes) -> str:
+    return value[:80].decode("ascii", "replace")
+
+
+def _seconds(value: bytes | None) -> float | None:
+    try:
+        return float(value) if value is not None else None
+    except ValueError:
+        return None
+
+
+async def _body(receive: Receive, headers: Headers, limit: int) -> bytes:
+    """Collect the request's body. Raises `Rejected` when it is too large or stops, `ClientLeft`."""
+    too_large = Rejected(413, "request_too_large", f"the request body is larger than {limit} bytes")
+    length = header(headers, b"content-length")
+    if length is not None and length.isdigit() and int(length) > limit:
+        raise too_large
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        try:
+            async with asyncio.timeout(BODY_IDLE_S):
+                message = await receive()
+        except TimeoutError:
+            raise Rejected(408, "invalid_request_error", "the request body stopped before its end") from None
+        if message["type"] != "http.request":
+            raise ClientLeft
+        part = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise too_large
+        parts.append(part)
+        if not message.get("more_body", False):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def reject(sink: ClientSink, error: Rejected, request_id: str) -> None:
+    """Answer with an error in the Messages API's shape."""
+    body = wire.error_body(error.kind, error.message, request_id)
+    headers: list[tuple[bytes, bytes]] = [
+        wire.CONTENT_TYPE_JSON,
+        (b"content-length", b"%d" % len(body)),
+        (b"x-balancer-request-id", request_id.encode()),
+    ]
+    if error.status == 405:
+        headers.append((b"allow", b"POST"))
+    if error.status == 503:
+        headers.append((b"retry-after", b"1"))
+    if error.status in (408, 413):
+        headers.append((b"connection", b"close"))
+    await sink.start(error.status, tuple(headers))
+    await sink.write(body)
+    await sink.finish()

@@ -1,0 +1,509 @@
+"""The driver: the life of a request, on one page. The only hot code that awaits.
+
+It decides nothing: it compares no status, name, time or provider type. `Journey` says what to do
+next, a dialect says what to send and what came back, `judge` says what that means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field, replace
+
+from balancer import dialects, drills, events, exhausted
+from balancer.delivery import STREAM_HEADERS, Delivery
+from balancer.dialect import Ask, Decoder, Dialect, Flow, FlowFailed, Incapable
+from balancer.fleet import Fleet, Ledger
+from balancer.journey import Done, Journey, Try, Wait
+from balancer.judge import judge
+from balancer.model import (
+    Abandoned,
+    Broken,
+    Candidate,
+    Completed,
+    Fault,
+    Headers,
+    Operation,
+    Outcome,
+    Provider,
+    Refused,
+    Reply,
+    Request,
+    Route,
+    Stage,
+    Timeouts,
+    Unfit,
+    Usage,
+    Verdict,
+    WireRequest,
+)
+from balancer.redact import scrub
+from balancer.sink import Sink
+from balancer.transport import Answer, Transport, TransportError
+from balancer.wire import anthropic as wire_words
+
+_log = logging.getLogger(__name__)
+
+REFUSAL_MAX_BYTES = 1024 * 1024
+ERRAND_MAX_BYTES = 16 * 1024 * 1024
+"""An errand's or a refusal's body beyond this is not worth having."""
+
+HELD_MAX_BYTES = 32 * 1024 * 1024
+"""The most that is held back for want of substance."""
+
+AFTER_END_S = 1.0
+"""How long a provider may take to end its body after the end of its answer."""
+
+TOKENS_PER_S = 20.0
+"""A non-streaming answer that comes slower than this has stopped: somebody else may be asked."""
+
+
+@dataclass(slots=True)
+class Life:
+    """One request on its way."""
+
+    request: Request
+    delivery: Delivery
+    arrived: float
+    body_bytes: int
+    journey: Journey | None = None
+    route: Route | None = None
+    attempts: list[events.Attempt] = field(default_factory=list)
+    usage: Usage = field(default_factory=Usage)
+    candidate: Candidate | None = None
+    """Whose answer the client got."""
+    first_substance_s: float | None = None
+    queued_s: float = 0.0
+    pinned: bool = False
+    outcome: str = "ok"
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def stage(self) -> Stage:
+        return Stage.STREAM if self.delivery.committed else Stage.WAIT
+
+
+class Relay:
+    """Answers requests. `now` is a monotonic clock and `wall` the date, both in seconds."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        transport: Transport,
+        *,
+        now: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:
+        self.fleet = fleet
+        self._transport = transport
+        self._now = now
+        self._wall = wall
+        self._errands: dict[tuple[object, str], asyncio.Task[Reply]] = {}
+
+    async def answer(self, request: Request, sink: Sink) -> None:
+        """Give `sink` the answer to `request`, whatever it takes.
+
+        Returns when the answer is over. Cancelled when the client has left: the provider's
+        connection is closed before this returns.
+        """
+        own = ((b"x-balancer-request-id", request.id.encode()),)
+        delivery = Delivery(sink, stream=request.stream, headers=own, now=self._now)
+        life = Life(request, delivery, self._now(), len(request.body))
+        self._emit_began(life)
+        try:
+            with delivery:
+                await self._travel(life)
+        except asyncio.CancelledError:
+            await self._cut_off(life)
+            raise
+        finally:
+            self._emit_ended(life)
+
+    async def _travel(self, life: Life) -> None:
+        route = life.route = self.fleet.route(life.request.model)
+        if route is None:
+            patterns = ", ".join(f"'{pattern}'" for pattern in self.fleet.routing.patterns)
+            message = f"no route matches the model '{life.request.model}'; there are routes for {patterns}"
+            return await self._say(life, exhausted.Answer(404, "not_found_error", message))
+        async with self.fleet.admitted(self._now) as place:
+            life.queued_s = place.queued_s
+            if not place.granted:
+                return await self._say(life, exhausted.no_place(life.request.model))
+            candidates, life.pinned = self.fleet.candidates(life.request, route, self._now())
+            journey = life.journey = self.fleet.journey(life.request, candidates, life.arrived)
+            await self._walk(life, journey)
+            return await self._conclude(life, journey)
+
+    async def _walk(self, life: Life, journey: Journey) -> None:
+        while True:
+            step = journey.next(self._now(), self.fleet.standing, self.fleet.rng.random())
+            match step:
+                case Done():
+                    return
+                case Wait(seconds=seconds, for_place=for_place):
+                    waited_from = self._now()
+                    await (self.fleet.place_freed(seconds) if for_place else asyncio.sleep(seconds))
+                    if for_place:
+                        journey.queued_s += self._now() - waited_from
+                        life.queued_s = journey.queued_s
+                case Try(candidate=candidate):
+                    began = self._now()
+                    outcome = await self._attempt(life, step)
+                    verdict = journey.record(candidate, outcome)
+                    self._learn(life, candidate, outcome, verdict, began)
+
+    def _learn(self, life: Life, candidate: Candidate, outcome: Outcome, verdict: Verdict, began: float) -> None:
+        now = self._now()
+        life.attempts.append(_told(candidate, outcome, verdict, now - began))
+        self.fleet.observe(candidate, outcome, verdict, began=began, now=now, wall=self._wall())
+
+    async def _attempt(self, life: Life, step: Try) -> Outcome:
+        """Ask one provider once."""
+        candidate = step.candidate
+        began = self._now()
+        with self.fleet.place(candidate, began) as ledger:
+            dialect = dialects.get(candidate.provider.type)
+            nonce = f"{life.request.id}.{len(life.attempts)}"
+            ask = Ask(life.request, candidate, life.request.operation, ledger.memory, self._wall(), nonce)
+            try:
+                return await self._exchange(life, dialect, ask, step, ledger)
+            except Incapable as error:
+                return Unfit(str(error))
+            except FlowFailed as error:
+                return Refused(error.fault, life.stage)
+            except TransportError as error:
+                stage = life.stage if error.sent or life.delivery.committed else Stage.CONNECT
+                return Broken(stage, error.cause, scrub(error.detail, (candidate.provider.secret,)))
+            except asyncio.CancelledError:
+                outcome = Abandoned(life.stage)
+                life.attempts.append(_told(candidate, outcome, judge(outcome), self._now() - began))
+                raise
+            except Exception as error:
+                _log.exception("asking %s failed in a way that it should not", candidate.provider.name)
+                return Broken(life.stage, "crashed", type(error).__name__)
+
+    async def _exchange(self, life: Life, dialect: Dialect, ask: Ask, step: Try, ledger: Ledger) -> Outcome:
+        """Run the dialect's flow: errands first, then the request proper, repaired if need be."""
+        timeouts = ask.provider.timeouts
+        deadline = self._now() + _patience_s(life.request, timeouts, step)
+        life.usage = Usage()
+        flow: Flow = dialect.flow(ask)
+        wire: WireRequest | None = next(flow)
+        while wire is not None:
+            if wire.errand:
+                wire = _advance(flow, await self._errand(wire, timeouts, deadline))
+                continue
+            wire = self._drilled(wire, ledger, life.request.stream)
+            async with self._open(wire, timeouts, deadline) as answer:
+                wire = None  # the body of the request must not live as long as the answer
+                head = Reply(answer.status, answer.headers)
+                fine = 200 <= answer.status < 300
+                if not fine:
+                    body = await answer.read_whole(REFUSAL_MAX_BYTES, timeouts.idle_s)
+                    head = Reply(answer.status, answer.headers, body)
+                wire = _advance(flow, head)
+                if wire is None and fine:
+                    return await self._receive(life, dialect, ask, head, answer, deadline)
+                if wire is None:
+                    return Refused(dialect.fault(ask, head), life.stage)
+        return Broken(life.stage, "crashed", "the flow ended without a request")
+
+    def _open(self, wire: WireRequest, timeouts: Timeouts, deadline: float) -> AbstractAsyncContextManager[Answer]:
+        return self._transport.exchange(wire, connect_s=timeouts.connect_s, head_s=max(0.001, deadline - self._now()))
+
+    def _drilled(self, wire: WireRequest, ledger: Ledger, stream: bool) -> WireRequest:
+        if ledger.drill is None:
+            return wire
+        ledger.drill, script = drills.play(ledger.drill, self._now(), stream=stream)
+        return wire if script is None else replace(wire, script=script, body=())
+
+    # What comes back
+
+    async def _receive(
+        self, life: Life, dialect: Dialect, ask: Ask, head: Reply, answer: Answer, deadline: float
+    ) -> Outcome:
+        decoder = dialect.decoder(ask, head)
+        held: list[bytes] = []
+        held_bytes = 0
+        idle_s = ask.provider.timeouts.idle_s
+        delivery = life.delivery
+        while not decoder.complete:
+            data = await answer.read(idle_s if delivery.committed else self._left_s(deadline, idle_s))
+            pieces = decoder.feed(data) if data else decoder.end()
+            for piece in pieces:
+                if piece.error is not None:
+                    return Refused(piece.error, life.stage)
+                if piece.usage is not None:
+                    life.usage = life.usage.merged(piece.usage)
+                if delivery.committed:
+                    await delivery.write(piece.data)
+                    continue
+                if piece.data != wire_words.PING:
+                    held.append(piece.data)
+                    held_bytes += len(piece.data)
+                if piece.substance:
+                    await self._commit(life, ask, decoder, head, b"".join(held))
+                    held.clear()
+                elif held_bytes > HELD_MAX_BYTES:
+                    return Broken(life.stage, "too_large", "nothing but preliminaries")
+            if not data and not decoder.complete:
+                return Broken(life.stage, "truncated")
+        await delivery.finish()
+        life.notes = getattr(decoder, "notes", ())
+        await _drain(answer)
+        return Completed(life.usage)
+
+    def _left_s(self, deadline: float, idle_s: float) -> float:
+        left_s = deadline - self._now()
+        if left_s <= 0:
+            raise TransportError("silent", sent=True)
+        return min(left_s, idle_s)
+
+    async def _commit(self, life: Life, ask: Ask, decoder: Decoder, head: Reply, data: bytes) -> None:
+        """The answer has begun: from here on it is this provider's, for better or worse."""
+        now = self._now()
+        life.delivery.committed = True
+        life.candidate = ask.candidate
+        life.first_substance_s = now - life.arrived
+        life.request.drop_body()  # nobody else can be asked any more
+        if life.route is not None and life.request.operation is Operation.MESSAGES:
+            self.fleet.substance(ask.candidate, life.request, life.route, life.first_substance_s, now)
+        await life.delivery.start(200, self._head(life, decoder, head, len(data)))
+        await life.delivery.write(data)
+
+    def _head(self, life: Life, decoder: Decoder, head: Reply, length: int) -> Headers:
+        kept = wire_words.reply_headers(head.headers)
+        lines: list[tuple[bytes, bytes]] = [pair for pair in kept if pair[0] != b"content-type"]
+        lines += getattr(decoder, "headers", ())
+        lines += _who_answered(life, len(life.attempts) + 1)
+        if life.request.operation is Operation.COUNT_TOKENS:
+            lines.append((b"x-balancer-token-source", b"provider"))
+        if life.request.stream:
+            return (*STREAM_HEADERS, *lines)
+        return (wire_words.CONTENT_TYPE_JSON, (b"content-length", b"%d" % length), *lines)
+
+    # Errands
+
+    async def _errand(self, wire: WireRequest, timeouts: Timeouts, deadline: float) -> Reply:
+        """Run a side errand; those of one key that are under way at once are run once."""
+        if not wire.single_flight:
+            return await self._fetch(wire, timeouts, deadline)
+        key = (wire.origin, wire.single_flight)
+        task = self._errands.get(key)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._fetch(wire, timeouts, deadline))
+            self._errands[key] = task
+            task.add_done_callback(lambda _: self._errands.pop(key, None))
+        return await asyncio.shield(task)
+
+    async def _fetch(self, wire: WireRequest, timeouts: Timeouts, deadline: float) -> Reply:
+        try:
+            async with self._open(wire, timeouts, deadline) as answer:
+                body = await answer.read_whole(ERRAND_MAX_BYTES, timeouts.idle_s)
+                return Reply(answer.status, answer.headers, body)
+        except TransportError as error:
+            return Reply(0, (), error.cause.encode())
+
+    async def list_models(self, provider: Provider, within_s: float) -> bytes | None:
+        """Ask one provider for its list of models; None where it can't say, whatever the reason."""
+        dialect = dialects.get(provider.type)
+        if not dialect.supports(Operation.MODELS) or provider.passthrough:
+            return None
+        request = Request("models", Operation.MODELS, b"", (), b"", "", stream=False)
+        ledger = self.fleet.ledger(provider.name)
+        ask = Ask(request, Candidate(provider, ""), Operation.MODELS, ledger.memory, self._wall(), "models")
+        try:
+            async with asyncio.timeout(within_s):
+                return await self._listing(dialect, ask, self._now() + within_s)
+        except (TimeoutError, TransportError, Incapable, FlowFailed):
+            return None
+
+    async def _listing(self, dialect: Dialect, ask: Ask, deadline: float) -> bytes | None:
+        timeouts = ask.provider.timeouts
+        flow = dialect.flow(ask)
+        wire: WireRequest | None = next(flow)
+        reply = Reply(0, ())
+        while wire is not None:
+            reply = await self._fetch(wire, timeouts, deadline)
+            wire = _advance(flow, reply)
+        if not 200 <= reply.status < 300:
+            return None
+        decoder = dialect.decoder(ask, reply)
+        pieces = decoder.feed(reply.body) + decoder.end()
+        return b"".join(piece.data for piece in pieces) if decoder.complete else None
+
+    # The end
+
+    async def _conclude(self, life: Life, journey: Journey) -> None:
+        if life.delivery.finished:
+            return
+        if life.delivery.committed:
+            await self._break(life, journey.attempts[-1][1], journey.attempts[-1][2])
+            return
+        now = self._now()
+        asked = {id(candidate) for candidate, _, _ in journey.attempts}
+        resting, _ = self.fleet.resting([c for c in journey.candidates if id(c) not in asked], now)
+        _, recovery_s = self.fleet.resting(list(journey.candidates), now)
+        attempts = journey.attempts
+        answer = exhausted.answer(life.request.model, attempts, resting, recovery_s, crowded=journey.crowded)
+        await self._say(life, answer)
+
+    async def _say(self, life: Life, answer: exhausted.Answer) -> None:
+        """Tell the client that there is no answer, in the way that is still open."""
+        life.outcome = "client_error" if answer.status < 500 and answer.status != 429 else "failed"
+        life.reason = answer.message
+        if life.delivery.opened:  # a 200 and pings were sent: this type alone makes Claude Code stream again
+            frame = wire_words.error_frame("overloaded_error", self._clean(answer.message), life.request.id)
+            await life.delivery.write(frame)
+            await life.delivery.finish()
+            return
+        if answer.reply is not None:
+            body, headers = self._unkeyed(answer.reply.body), answer.reply.headers
+        else:
+            body = wire_words.error_body(answer.kind, self._clean(answer.message), life.request.id)
+            headers = (wire_words.CONTENT_TYPE_JSON,)
+        if answer.retry_after_s is not None:
+            headers = (*headers, (b"retry-after", b"%d" % answer.retry_after_s))
+        headers = (*headers, *_who_answered(life, len(life.attempts)), (b"content-length", b"%d" % len(body)))
+        await life.delivery.start(answer.status, headers)
+        await life.delivery.write(body)
+        await life.delivery.finish()
+
+    async def _break(self, life: Life, outcome: Outcome, verdict: Verdict) -> None:
+        """The answer broke off after it had begun: say so, and never end it as if it were whole."""
+        life.outcome = "broken_stream"
+        life.reason = verdict.reason
+        if not life.request.stream:
+            await life.delivery.abort()
+            return
+        manner = self.fleet.config.settings.on_broken_stream
+        if manner == "abort" or (manner == "auto" and life.request.claude_code):
+            await life.delivery.abort()
+            return
+        fault = outcome.fault if isinstance(outcome, Refused) else Fault(502, "api_error", "")
+        name = life.candidate.provider.name if life.candidate else "the provider"
+        message = f"{name} broke off its answer: {fault.message or verdict.reason}"
+        await life.delivery.write(wire_words.error_frame(fault.kind, self._clean(message), life.request.id))
+        await life.delivery.finish()
+
+    async def _cut_off(self, life: Life) -> None:
+        """The task was cancelled: the client left, took nothing for too long, or time to drain is up."""
+        if life.delivery.finished:
+            return
+        life.outcome = "abandoned"
+        life.reason = "the client took nothing for too long" if life.delivery.stuck else "the client left"
+        if life.delivery.stuck:
+            await life.delivery.abort()
+
+    def _clean(self, message: str) -> str:
+        return scrub(message, self.fleet.secrets)
+
+    def _unkeyed(self, body: bytes) -> bytes:
+        """Return a provider's own words untouched, unless they quote a key of ours."""
+        for secret in self.fleet.secrets:
+            if secret.encode() in body:
+                body = body.replace(secret.encode(), b"[redacted]")
+        return body
+
+    # Telling
+
+    def _emit_began(self, life: Life) -> None:
+        request = life.request
+        self.fleet.bus.emit(
+            events.RequestBegan(
+                request.id,
+                self._wall(),
+                request.operation.value,
+                request.model,
+                request.stream,
+                life.body_bytes,
+                request.client,
+            )
+        )
+
+    def _emit_ended(self, life: Life) -> None:
+        request, candidate = life.request, life.candidate
+        if candidate is not None:
+            self.fleet.ledger(candidate.provider.name).count(life.usage)
+        self.fleet.bus.emit(
+            events.RequestEnded(
+                request.id,
+                self._wall(),
+                request.operation.value,
+                request.model,
+                request.stream,
+                life.delivery.status,
+                life.outcome,
+                self._now() - life.arrived,
+                candidate.provider.name if candidate else "",
+                candidate.model if candidate else "",
+                tuple(life.attempts),
+                life.usage,
+                life.first_substance_s,
+                life.queued_s,
+                "",
+                life.pinned,
+                self._clean(life.reason) if life.reason else "",
+                life.notes,
+            )
+        )
+
+
+def _advance(flow: Flow, reply: Reply) -> WireRequest | None:
+    """Tell the flow what came back; return what to send next, or None when it has ended."""
+    try:
+        return flow.send(reply)
+    except StopIteration:
+        return None
+
+
+def _patience_s(request: Request, timeouts: Timeouts, step: Try) -> float:
+    """Return how long an attempt may take to begin: for a whole answer, as long as it may be."""
+    if request.stream:
+        return min(timeouts.request_s, step.within_s)
+    whole_s = min(timeouts.non_streaming_s, step.within_s)
+    if step.last_hope:
+        return whole_s
+    return min(whole_s, timeouts.request_s + (request.max_tokens or 0) / TOKENS_PER_S)
+
+
+def _who_answered(life: Life, attempts: int) -> list[tuple[bytes, bytes]]:
+    lines = [(b"x-balancer-attempts", b"%d" % attempts)] if attempts else []
+    if life.candidate is not None:
+        lines.append((b"x-balancer-provider", life.candidate.provider.name.encode("ascii", "replace")))
+    return lines
+
+
+async def _drain(answer: Answer) -> None:
+    """Read what follows the end of an answer, so that the connection can be used again."""
+    try:
+        while await answer.read(AFTER_END_S):
+            pass
+    except TransportError:
+        return
+
+
+_OUTCOMES = {
+    Completed: "completed",
+    Refused: "refused",
+    Broken: "broken",
+    Unfit: "unfit",
+    Abandoned: "abandoned",
+}
+
+
+def _told(candidate: Candidate, outcome: Outcome, verdict: Verdict, duration_s: float) -> events.Attempt:
+    stage = getattr(outcome, "stage", Stage.STREAM if isinstance(outcome, Completed) else Stage.CONNECT)
+    status = outcome.fault.status if isinstance(outcome, Refused) else None
+    return events.Attempt(
+        candidate.provider.name,
+        candidate.model,
+        _OUTCOMES[type(outcome)],
+        stage.value,
+        duration_s,
+        status,
+        verdict.reason,
+    )
