@@ -1,0 +1,137 @@
+"""One provider's circuit: closed, open, half-open."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from balancer.health import BASE_REST_S, LONG_REST_S, Circuit, Health, Policy, observe
+from balancer.model import Mark, Verdict
+
+BAD = Verdict(Mark.BAD, again=True, reason="529")
+GOOD = Verdict(Mark.GOOD)
+NONE = Verdict(Mark.NONE)
+EVEN = 0.5
+"""Chance without jitter."""
+
+
+def seen(
+    health: Health, verdict: Verdict, now: float, policy: Policy | None = None, began: float | None = None
+) -> Health:
+    return observe(health, verdict, now, policy or Policy(), EVEN, now if began is None else began)
+
+
+def test_a_failure_opens_the_circuit_for_the_first_rest() -> None:
+    health = seen(Health(), BAD, 100.0)
+
+    assert health.circuit(100.0) is Circuit.OPEN
+    assert health.rested_until == 100.0 + BASE_REST_S
+    assert health.circuit(100.0 + BASE_REST_S) is Circuit.HALF_OPEN
+
+
+def test_each_failed_probe_doubles_the_rest_up_to_the_cooldown() -> None:
+    health, now, rests = Health(), 100.0, []
+    for _ in range(6):
+        health = seen(health, BAD, now)
+        rests.append(health.rested_until - now)
+        now = health.rested_until
+
+    assert rests == [5.0, 10.0, 20.0, 40.0, 60.0, 60.0]
+
+
+def test_failures_of_attempts_under_way_do_not_double_it() -> None:
+    health = seen(Health(), BAD, 100.0)
+
+    for _ in range(50):
+        health = seen(health, BAD, 100.1)
+
+    assert health.rested_until == 105.0
+    assert health.failures == 51
+
+
+def test_a_good_answer_closes_it_and_forgets_the_failures() -> None:
+    health = seen(seen(Health(), BAD, 100.0), GOOD, 106.0, began=105.5)
+
+    assert health.circuit(106.0) is Circuit.CLOSED
+    assert health.failures == 0
+
+
+def test_an_old_stream_that_ends_well_says_nothing_about_now() -> None:
+    health = seen(Health(), BAD, 100.0)
+
+    assert seen(health, GOOD, 101.0, began=90.0) == health
+
+
+def test_the_doubling_decays_with_time_in_health() -> None:
+    health = Health()
+    for now in (100.0, 105.0, 115.0):  # rests of 5, 10, 20
+        health = seen(health, BAD, now)
+    health = seen(health, GOOD, 135.0)
+
+    again_soon = seen(health, BAD, 140.0)
+    again_later = seen(health, BAD, 115.0 + 10 * 60.0)
+
+    assert again_soon.rested_until - 140.0 == 40.0
+    assert again_later.rested_until - (115.0 + 600.0) == 5.0
+
+
+def test_a_client_that_left_changes_nothing() -> None:
+    health = seen(Health(), BAD, 100.0)
+
+    assert seen(health, NONE, 101.0) == health
+
+
+def test_a_rest_that_the_provider_names_is_a_minimum_and_deadlines_never_come_closer() -> None:
+    named = seen(Health(), Verdict(Mark.BAD, rest_s=90.0), 100.0)
+    shorter = seen(named, Verdict(Mark.BAD, rest_s=1.0), 101.0)
+    longer = seen(named, Verdict(Mark.BAD, rest_s=200.0), 101.0)
+
+    assert named.rested_until == 190.0
+    assert shorter.rested_until == 190.0
+    assert longer.rested_until == 301.0
+
+
+def test_a_refused_key_rests_long_and_doubles() -> None:
+    first = seen(Health(), Verdict(Mark.BAD, long=True), 100.0)
+    second = seen(first, Verdict(Mark.BAD, long=True), first.rested_until)
+
+    assert first.rested_until - 100.0 == LONG_REST_S
+    assert second.rested_until - first.rested_until == 2 * LONG_REST_S
+
+
+def test_a_key_found_bad_during_an_ordinary_rest_prolongs_it() -> None:
+    health = seen(seen(Health(), BAD, 100.0), Verdict(Mark.BAD, long=True), 101.0)
+
+    assert health.rested_until >= 101.0 + LONG_REST_S
+    assert health.long
+
+
+def test_a_cooldown_of_zero_means_no_rest() -> None:
+    health = seen(Health(), Verdict(Mark.BAD, rest_s=90.0, long=True), 100.0, Policy(rest_max_s=0.0))
+
+    assert health.circuit(100.0) is Circuit.CLOSED
+    assert health.failures == 1
+
+
+def test_a_constant_cooldown_is_constant() -> None:
+    policy = Policy(rest_max_s=60.0, constant=True)
+    first = seen(Health(), BAD, 100.0, policy)
+    second = seen(first, BAD, 160.0, policy)
+
+    assert (first.rested_until, second.rested_until) == (160.0, 220.0)
+
+
+@pytest.mark.parametrize(("chance", "rest_s"), [(0.0, 4.0), (1.0, 6.0)])
+def test_jitter_is_a_fifth_either_way(chance: float, rest_s: float) -> None:
+    assert observe(Health(), BAD, 100.0, Policy(), chance, 100.0).rested_until == pytest.approx(100.0 + rest_s)
+
+
+@given(st.lists(st.tuples(st.sampled_from([BAD, GOOD, NONE]), st.floats(0.01, 50.0), st.floats(0, 1)), max_size=30))
+def test_a_rest_is_never_longer_than_the_cooldown(history: list[tuple[Verdict, float, float]]) -> None:
+    health, now = Health(), 1.0
+    for verdict, passed_s, chance in history:
+        now += passed_s
+        health = observe(health, verdict, now, Policy(), chance, now)
+
+        assert health.rested_until <= now + 60.0

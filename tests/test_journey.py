@@ -1,0 +1,169 @@
+"""The failover rule, as stories: who is asked, who waits, when it is over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from stand_ins import candidate
+
+from balancer.journey import RETRIES, Budget, Done, Journey, Next, Standing, Try, Wait
+from balancer.model import Broken, Candidate, Completed, Fault, Outcome, Refused, Stage, Unfit
+
+A, B, C = (candidate(name) for name in "abc")
+OVERLOADED = Refused(Fault(529, "overloaded_error"), Stage.WAIT)
+REFUSED = Broken(Stage.CONNECT, "refused")
+
+
+@dataclass
+class World:
+    """Standings by provider name; whoever is not named is usable and proven."""
+
+    states: dict[str, Standing] = field(default_factory=dict)
+
+    def __call__(self, candidate: Candidate, now: float) -> Standing:
+        return self.states.get(candidate.provider.name, Standing(usable=True, proven=True))
+
+
+def travel(journey: Journey, world: World, script: dict[str, Outcome], now: float = 0.0) -> list[str]:
+    """Step a journey to its end; return who was asked and how long it waited in between."""
+    told: list[str] = []
+    while True:
+        step: Next = journey.next(now, world, chance=1.0)
+        match step:
+            case Done():
+                return told
+            case Wait(seconds=seconds):
+                told.append(f"wait {seconds:g}")
+                now += seconds
+                if step.for_place:
+                    journey.queued_s += seconds
+            case Try(candidate=who):
+                told.append(who.provider.name)
+                journey.record(who, script.get(who.provider.name, Completed()))
+
+
+def journey(*candidates: Candidate, budget: float = 10.0, deadline: float = 300.0) -> Journey:
+    return Journey(candidates, deadline, Budget(tokens=budget))
+
+
+def test_the_first_answers() -> None:
+    assert travel(journey(A, B), World(), {}) == ["a"]
+
+
+def test_the_next_is_asked_at_once_when_the_first_fails() -> None:
+    assert travel(journey(A, B), World(), {"a": OVERLOADED}) == ["a", "b"]
+
+
+def test_the_callers_own_fault_ends_it() -> None:
+    fault = Refused(Fault(400, "invalid_request_error", "messages: too few"), Stage.WAIT)
+
+    assert travel(journey(A, B), World(), {"a": fault}) == ["a"]
+
+
+def test_after_content_nobody_else_is_asked() -> None:
+    assert travel(journey(A, B), World(), {"a": Broken(Stage.STREAM, "reset")}) == ["a"]
+
+
+def test_all_failed_come_back_with_growing_waits_to_who_failed_longest_ago() -> None:
+    world = World({"a": Standing(True, last_failure=2.0), "b": Standing(True, last_failure=1.0)})
+
+    assert travel(journey(A, B), world, {"a": REFUSED, "b": REFUSED}) == ["a", "b", "wait 0.5", "b", "wait 1", "b"]
+
+
+def test_a_single_provider_gets_the_retries_itself() -> None:
+    told = travel(journey(A), World(), {"a": OVERLOADED})
+
+    assert told == ["a", "wait 0.5", "a", "wait 1", "a"]
+    assert told.count("a") == 1 + RETRIES
+
+
+def test_without_budget_nobody_comes_back() -> None:
+    assert travel(journey(A, budget=0.0), World(), {"a": OVERLOADED}) == ["a"]
+
+
+def test_a_named_rest_is_respected_when_coming_back() -> None:
+    short = Refused(Fault(429, "rate_limit_error", retry_after_s=3.0), Stage.WAIT)
+    long = Refused(Fault(429, "rate_limit_error", retry_after_s=30.0), Stage.WAIT)
+
+    assert travel(journey(A), World(), {"a": short})[:3] == ["a", "wait 3", "a"]
+    assert travel(journey(A), World(), {"a": long}) == ["a"]
+
+
+def test_a_refused_key_is_not_asked_again() -> None:
+    assert travel(journey(A), World(), {"a": Refused(Fault(401, "authentication_error"), Stage.WAIT)}) == ["a"]
+
+
+def test_who_rests_is_skipped() -> None:
+    world = World({"a": Standing(usable=False, rested_until=50.0)})
+
+    assert travel(journey(A, B), world, {}) == ["b"]
+
+
+def test_a_near_recovery_is_waited_for_then_the_panic_rule_tries_once() -> None:
+    world = World({"a": Standing(usable=False, rested_until=4.0, last_failure=-1.0)})
+
+    assert travel(journey(A), world, {"a": OVERLOADED}, now=0.0)[:2] == ["wait 4", "a"]
+
+
+def test_with_everybody_resting_long_who_failed_longest_ago_is_tried_once() -> None:
+    world = World(
+        {
+            "a": Standing(usable=False, rested_until=50.0, last_failure=9.0),
+            "b": Standing(usable=False, rested_until=60.0, last_failure=3.0),
+        }
+    )
+
+    assert travel(journey(A, B), world, {"a": OVERLOADED, "b": OVERLOADED}) == ["b"]
+
+
+def test_full_providers_are_passed_over_and_a_queue_is_bounded() -> None:
+    full = Standing(usable=True, full=True)
+    crowded = journey(A, B)
+
+    assert travel(journey(A, B), World({"a": full}), {}) == ["b"]
+    assert travel(crowded, World({"a": full, "b": full}), {}) == ["wait 10"]
+    assert crowded.crowded
+
+
+def test_an_unproven_provider_costs_a_token_when_others_are_on_their_way_to_it() -> None:
+    world = World({"b": Standing(usable=True, in_flight=3)})
+    budget = Budget(tokens=1.0)
+
+    first = Journey([A, B], 300.0, budget)
+    assert travel(first, world, {"a": OVERLOADED}) == ["a", "b"]
+    assert budget.tokens == 0.0
+
+    second = Journey([A, B], 300.0, budget)
+    second.record(A, OVERLOADED)
+    assert isinstance(second.next(0.0, world, 1.0), Wait)  # until the others have shown the way
+    assert isinstance(second.next(0.1, World(), 1.0), Try)  # they have
+
+
+def test_one_request_may_always_look_whether_the_way_is_good() -> None:
+    world = World({"b": Standing(usable=True, in_flight=0)})
+
+    assert travel(journey(A, B, budget=0.0), world, {"a": OVERLOADED}) == ["a", "b"]
+
+
+def test_a_total_outage_is_not_amplified() -> None:
+    """100 requests against two dead providers: at most 1.2 attempts each, and 10."""
+    budget, attempts, down = Budget(), 0, World()
+    for _ in range(100):
+        told = travel(Journey([A, B], 300.0, budget), down, {"a": OVERLOADED, "b": OVERLOADED})
+        attempts += sum(not step.startswith("wait") for step in told)
+        down = World({n: Standing(usable=False, rested_until=1e9, last_failure=1.0) for n in "ab"})
+
+    assert attempts <= 1.2 * 100 + 10
+
+
+def test_the_deadline_ends_it() -> None:
+    late = journey(A, B, deadline=10.0)
+
+    assert isinstance(late.next(10.0, World(), 1.0), Done)
+
+
+def test_a_request_that_nobody_can_take_goes_to_everybody_without_cost() -> None:
+    budget = Budget(tokens=0.0)
+    world = World({name: Standing(usable=True, in_flight=5) for name in "ab"})
+
+    assert travel(Journey([A, B], 300.0, budget), world, {"a": Unfit("no"), "b": Unfit("no")}) == ["a", "b"]
