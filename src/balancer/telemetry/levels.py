@@ -1,0 +1,69 @@
+"""How much an event matters. The names are those of `settings.log_level`."""
+
+from __future__ import annotations
+
+import enum
+from typing import TypeAlias, assert_never
+
+import msgspec
+
+from balancer.events import (
+    Drilled,
+    Event,
+    ProviderRecovered,
+    ProviderRested,
+    Reloaded,
+    ReloadRefused,
+    RequestBegan,
+    RequestEnded,
+)
+
+
+class Level(enum.IntEnum):
+    """As the standard library counts them."""
+
+    DEBUG = 10
+    INFO = 20
+    WARNING = 30
+    ERROR = 40
+    CRITICAL = 50
+
+
+class Said(msgspec.Struct, frozen=True, tag="said", omit_defaults=True):
+    """A line of a library, or of our own about ourselves: what no event stands for."""
+
+    wall: float
+    level: Level
+    logger: str
+    message: str
+    traceback: str = ""
+
+
+Entry: TypeAlias = Event | Said
+"""What is written down."""
+
+_ENDS = {"failed": Level.ERROR, "broken_stream": Level.ERROR, "client_error": Level.WARNING}
+
+
+def level_of(entry: Entry) -> Level:
+    """Say how much `entry` matters."""
+    match entry:
+        case RequestBegan() | ProviderRecovered() | Reloaded():
+            return Level.INFO
+        case RequestEnded(outcome=outcome):
+            return _ENDS.get(outcome, Level.INFO)
+        case ProviderRested(long=long):
+            return Level.ERROR if long else Level.WARNING
+        case Drilled():
+            return Level.WARNING
+        case ReloadRefused():
+            return Level.ERROR
+        case Said(level=level):
+            return level
+        case _:
+            assert_never(entry)
+
+
+def level_named(name: str) -> Level:
+    """Return the level of that name in whatever case; INFO for one that is not known."""
+    return Level.__members__.get(name.strip().upper(), Level.INFO)

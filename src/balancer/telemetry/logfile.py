@@ -1,0 +1,93 @@
+"""A file that lines are appended to: rotated by size, followed when it is moved, shared by workers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # not on Windows: there a file is not shared by workers
+    fcntl = None  # type: ignore[assignment]
+
+MAX_BYTES = 100 * 1024 * 1024
+KEPT = 5
+"""How many full files are kept beside the one that is written."""
+
+
+class LogFile:
+    """Appends whole lines. Made by the first `append`; several processes may share one."""
+
+    def __init__(self, path: Path, max_bytes: int = MAX_BYTES, kept: int = KEPT) -> None:
+        self.path = path
+        self._max_bytes = max_bytes
+        self._kept = kept
+        self._file = -1
+
+    def append(self, lines: bytes) -> None:
+        """Write `lines` at the end. Raises `OSError`; the next call then starts afresh."""
+        try:
+            if not self._is_ours():
+                self._reopen()
+            if os.fstat(self._file).st_size + len(lines) > self._max_bytes:
+                self._rotate()
+            _write_all(self._file, lines)
+        except OSError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        if self._file >= 0:
+            with contextlib.suppress(OSError):
+                os.close(self._file)
+            self._file = -1
+
+    def _is_ours(self) -> bool:
+        """Say whether the open file is still the one of that name; logrotate may have moved it."""
+        if self._file < 0:
+            return False
+        try:
+            named = os.stat(self.path)
+        except FileNotFoundError:
+            return False
+        ours = os.fstat(self._file)
+        return (named.st_dev, named.st_ino) == (ours.st_dev, ours.st_ino)
+
+    def _reopen(self) -> None:
+        self.close()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # 0600: model names, providers and times of work are nobody else's business.
+        self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def _rotate(self) -> None:
+        """Move the full file aside. Of several workers one does it: the lock is on the file itself."""
+        if os.fstat(self._file).st_size == 0:
+            return
+        if fcntl is not None:
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            if self._is_ours():
+                self._shift()
+        finally:
+            if fcntl is not None:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+        self._reopen()
+
+    def _shift(self) -> None:
+        if not self._kept:
+            self.path.unlink()
+            return
+        for number in range(self._kept - 1, 0, -1):
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(self._aside(number), self._aside(number + 1))
+        os.replace(self.path, self._aside(1))
+
+    def _aside(self, number: int) -> Path:
+        return self.path.with_name(f"{self.path.name}.{number}")
+
+
+def _write_all(file: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(file, view) :]

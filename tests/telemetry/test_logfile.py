@@ -1,0 +1,100 @@
+"""The log file: made when needed, private, rotated, followed."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from balancer.telemetry.logfile import LogFile
+
+
+def test_the_folder_is_made_and_the_file_is_private(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "deep" / "logs" / "logs.jsonl")
+
+    log.append(b"one\n")
+    log.append(b"two\n")
+    log.close()
+
+    assert log.path.read_bytes() == b"one\ntwo\n"
+    assert stat.S_IMODE(log.path.stat().st_mode) == 0o600
+
+
+def test_a_full_file_is_moved_aside_and_only_so_many_are_kept(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "l", max_bytes=10, kept=2)
+
+    for text in (b"first 1\n", b"second2\n", b"third 3\n", b"fourth4\n"):
+        log.append(text)
+    log.close()
+
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        "l": b"fourth4\n",
+        "l.1": b"third 3\n",
+        "l.2": b"second2\n",
+    }
+
+
+def test_lines_longer_than_the_limit_are_written_whole(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "l", max_bytes=10, kept=1)
+
+    log.append(b"x" * 50 + b"\n")
+    log.close()
+
+    assert log.path.stat().st_size == 51
+
+
+def test_nothing_is_kept_where_nothing_is_to_be_kept(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "l", max_bytes=10, kept=0)
+
+    log.append(b"first 1\n")
+    log.append(b"second2\n")
+    log.close()
+
+    assert [path.name for path in tmp_path.iterdir()] == ["l"]
+    assert log.path.read_bytes() == b"second2\n"
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_a_file_that_was_moved_or_deleted_is_made_anew(tmp_path: Path, moved: bool) -> None:
+    log = LogFile(tmp_path / "l")
+    log.append(b"one\n")
+
+    if moved:
+        log.path.rename(tmp_path / "old")
+    else:
+        log.path.unlink()
+    log.append(b"two\n")
+    log.close()
+
+    assert log.path.read_bytes() == b"two\n"
+
+
+def test_two_workers_share_a_file_and_rotate_it_once(tmp_path: Path) -> None:
+    one, two = LogFile(tmp_path / "l", max_bytes=20), LogFile(tmp_path / "l", max_bytes=20)
+
+    one.append(b"one 1234\n")
+    two.append(b"two 1234\n")
+    one.append(b"one 5678\n")
+    two.append(b"two 5678\n")
+    one.close()
+    two.close()
+
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        "l.1": b"one 1234\ntwo 1234\n",
+        "l": b"one 5678\ntwo 5678\n",
+    }
+
+
+def test_after_a_failure_the_next_line_is_written_again(tmp_path: Path) -> None:
+    blocker = tmp_path / "logs"
+    blocker.write_text("a file where the folder should be")
+    log = LogFile(blocker / "l")
+
+    with pytest.raises(OSError):
+        log.append(b"one\n")
+    blocker.unlink()
+    log.append(b"two\n")
+    log.close()
+
+    assert log.path.read_bytes() == b"two\n"
