@@ -12,7 +12,7 @@ import re
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 """A longer frame is no frame: the provider is ill, and memory is finite."""
 
-_BLANK = re.compile(rb"(?:\r\n|\n|\r)(?:\r\n|\n|\r)")
+_BLANK = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
 _LINE = re.compile(rb"\r\n|\n|\r")
 
 
