@@ -8,45 +8,51 @@ afterwards only those that may carry usage, an error or the end.
 from __future__ import annotations
 
 import re
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
 
 from balancer import sse
-from balancer.model import Fault, Headers, Operation, Piece, Reply, Usage, header
+from balancer.model import Fault, Operation, Piece, Usage
+from balancer.wire.faults import (
+    CONTENT_TYPE_JSON,
+    KIND_OF,
+    STATUS_OF,
+    Error,
+    broken,
+    error_body,
+    error_frame,
+    fault_of,
+    kind_of,
+    reply_headers,
+    retry_after,
+    sort_of,
+    stated,
+)
 
-STATUS_OF = {
-    "invalid_request_error": 400,
-    "authentication_error": 401,
-    "billing_error": 402,
-    "permission_error": 403,
-    "not_found_error": 404,
-    "conflict_error": 409,
-    "request_too_large": 413,
-    "rate_limit_error": 429,
-    "api_error": 500,
-    "timeout_error": 504,
-    "overloaded_error": 529,
-}
-"""The status that stands for an error type, where the error came inside a 200."""
-
-KIND_OF = {status: kind for kind, status in STATUS_OF.items()} | {422: "invalid_request_error"}
+__all__ = [
+    "CONTENT_TYPE_JSON",
+    "KIND_OF",
+    "STATUS_OF",
+    "BadRequest",
+    "Head",
+    "MessageDecoder",
+    "StreamDecoder",
+    "broken",
+    "error_body",
+    "error_frame",
+    "fault_of",
+    "head",
+    "kind_of",
+    "reply_headers",
+    "retry_after",
+    "spliced",
+]
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """The largest non-streaming answer that is taken."""
 
 PING = sse.frame("ping", b'{"type": "ping"}')
-
-CONTENT_TYPE_JSON = (b"content-type", b"application/json")
-
-
-def kind_of(status: int) -> str:
-    """Return the error type that stands for an HTTP status."""
-    if kind := KIND_OF.get(status):
-        return kind
-    return "invalid_request_error" if 400 <= status < 500 else "api_error"
 
 
 # Requests
@@ -124,8 +130,9 @@ def _plainly(error: str) -> str:
     return error
 
 
-_MODEL = re.compile(rb'(?<!\\)"model"\s*:\s*("(?:[^"\\]|\\.)*")')
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]')
+_KEY = b'"model"'
+_MODEL = re.compile(rb'"model"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")')
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]')
 
 
 def spliced(body: bytes, model: str) -> tuple[bytes | memoryview, ...]:
@@ -134,7 +141,7 @@ def spliced(body: bytes, model: str) -> tuple[bytes | memoryview, ...]:
     The key is nearly always the only `"model"` that has a string, or the first key: only where
     that is not so is the body walked to find the ones on the top level.
     """
-    matches = list(_MODEL.finditer(body))
+    matches = _models(body)
     if len(matches) != 1 or b"\\u" in body[:64]:
         matches = _top_level_models(body)
     if not matches:  # the key is written with escapes: legal, seen nowhere
@@ -150,6 +157,18 @@ def spliced(body: bytes, model: str) -> tuple[bytes | memoryview, ...]:
         start = match.end(1)
     pieces.append(view[start:])
     return tuple(pieces)
+
+
+def _models(body: bytes) -> list[re.Match[bytes]]:
+    """Return every `"model"` that has a string, on whatever level."""
+    found: list[re.Match[bytes]] = []
+    at = body.find(_KEY)
+    while at >= 0:
+        # Inside a string the quotes are escaped, so this is a key, or the end of a string.
+        if body[at - 1 : at] != b"\\" and (match := _MODEL.match(body, at)):
+            found.append(match)
+        at = body.find(_KEY, at + len(_KEY))
+    return found
 
 
 def _top_level_models(body: bytes) -> list[re.Match[bytes]]:
@@ -181,11 +200,6 @@ class _Usage(msgspec.Struct):
         )
 
 
-class _Error(msgspec.Struct):
-    type: str = "api_error"
-    message: str = ""
-
-
 class _Block(msgspec.Struct):
     type: str = ""
 
@@ -194,14 +208,14 @@ class _Message(msgspec.Struct):
     type: str | None = None
     content: list[msgspec.Raw] | None = None
     usage: _Usage | None = None
-    error: _Error | None = None
+    error: Error | None = None
 
 
 class _Frame(msgspec.Struct):
     type: str = ""
     message: _Message | None = None
     usage: _Usage | None = None
-    error: _Error | None = None
+    error: Error | None = None
     content_block: _Block | None = None
 
 
@@ -209,16 +223,6 @@ _FRAME = msgspec.json.Decoder(_Frame)
 _MESSAGE = msgspec.json.Decoder(_Message)
 _PLAIN_BLOCKS = frozenset({"text", "tool_use"})
 """Relays send the start of such a block before they know anything: it says nothing yet."""
-
-
-def _fault(error: _Error | None, message: str = "") -> Fault:
-    kind = error.type if error else "api_error"
-    return Fault(STATUS_OF.get(kind, 500), kind, (error.message if error else "") or message)
-
-
-def broken(message: str) -> Fault:
-    """Return the fault of an answer that is none: not a message, cut short, garbage."""
-    return Fault(502, "api_error", message)
 
 
 class StreamDecoder:
@@ -248,7 +252,7 @@ class StreamDecoder:
         if self.complete or self._failed:
             return []
         if not self._begun:
-            sort = _sort(self._splitter.rest)
+            sort = sort_of(self._splitter.rest)
             return [self._fail(broken(f"{sort} where a stream of events was expected"))]
         return [self._fail(broken("the stream ended before its message_stop"))]
 
@@ -283,7 +287,7 @@ class StreamDecoder:
                 self._flowing = True
                 return Piece(frame, substance=True)
             case "error":
-                return self._fail(_fault(decoded.error, "the provider reported an error without words"))
+                return self._fail(stated(decoded.error, "the provider reported an error without words"))
             case "message_start":
                 if self._begun:
                     return self._fail(broken("a second message_start in one stream"))
@@ -304,7 +308,7 @@ class StreamDecoder:
                 return Piece(frame, substance=True)
             case _:
                 if event == b"error" or decoded.error:
-                    return self._fail(_fault(decoded.error, "the provider reported an error without words"))
+                    return self._fail(stated(decoded.error, "the provider reported an error without words"))
                 return Piece(frame)
 
 
@@ -313,16 +317,6 @@ def _whole(block: bytes) -> bool:
     return block.count(b"}\n\n") == block.count(b"\n\n") or (
         b"\r" in block and block.endswith((b"}\r\n\r\n", b"}\r\r"))
     )
-
-
-def _sort(data: bytes) -> str:
-    """Say what sort of thing an answer is that should have been something else."""
-    start = data[:256].strip().lower()
-    if not start:
-        return "nothing"
-    if start.startswith(b"<"):
-        return "an HTML page"
-    return "JSON" if start[:1] in (b"{", b"[") else "text"
 
 
 class MessageDecoder:
@@ -362,9 +356,9 @@ def _read_message(body: bytes) -> tuple[Fault | None, Usage | None]:
     try:
         message = _MESSAGE.decode(body)
     except (msgspec.MsgspecError, RecursionError):
-        return broken(f"{_sort(body)} where a message was expected"), None
+        return broken(f"{sort_of(body)} where a message was expected"), None
     if message.type == "error" or message.error:
-        return _fault(message.error), None
+        return stated(message.error), None
     if message.type != "message" or message.content is None:
         return broken("JSON that is not a message"), None
     return None, message.usage.usage() if message.usage else None
@@ -378,7 +372,7 @@ def _read_count(body: bytes) -> tuple[Fault | None, Usage | None]:
     try:
         count = msgspec.json.decode(body, type=_Count)
     except (msgspec.MsgspecError, RecursionError):
-        return broken(f"{_sort(body)} where a token count was expected"), None
+        return broken(f"{sort_of(body)} where a token count was expected"), None
     return (broken("a negative token count"), None) if count.input_tokens < 0 else (None, None)
 
 
@@ -390,7 +384,7 @@ def _read_models(body: bytes) -> tuple[Fault | None, Usage | None]:
     try:
         msgspec.json.decode(body, type=_Listing)
     except (msgspec.MsgspecError, RecursionError):
-        return broken(f"{_sort(body)} where a list of models was expected"), None
+        return broken(f"{sort_of(body)} where a list of models was expected"), None
     return None, None
 
 
@@ -399,114 +393,3 @@ _READERS = {
     Operation.COUNT_TOKENS: _read_count,
     Operation.MODELS: _read_models,
 }
-
-
-# Errors
-
-
-def error_body(kind: str, message: str, request_id: str) -> bytes:
-    """Return an error in the Messages API's shape."""
-    return msgspec.json.encode({"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id})
-
-
-def error_frame(kind: str, message: str, request_id: str) -> bytes:
-    """Return an error as an event of a stream."""
-    return sse.frame("error", error_body(kind, message, request_id))
-
-
-class _ErrorBody(msgspec.Struct):
-    error: _Error | str | None = None
-
-
-def fault_of(reply: Reply, wall: float) -> Fault:
-    """Say what an answer that is not 2xx means, in a server that speaks the Messages API.
-
-    `wall` is now, in seconds since the epoch, for limits that name a date.
-    """
-    kind, message = kind_of(reply.status), ""
-    try:
-        error = msgspec.json.decode(reply.body, type=_ErrorBody).error
-    except (msgspec.MsgspecError, RecursionError):
-        message = _sort(reply.body) if reply.body else ""
-    else:
-        if isinstance(error, str):
-            message = error
-        elif error is not None:
-            message = error.message
-            kind = error.type if error.type in STATUS_OF else kind
-    should_retry = header(reply.headers, b"x-should-retry")
-    return Fault(
-        reply.status,
-        kind,
-        message,
-        retry_after_s=retry_after(reply.headers, wall),
-        should_retry=None if should_retry is None else should_retry.strip().lower() == b"true",
-        reply=Reply(reply.status, reply_headers(reply.headers), reply.body),
-    )
-
-
-def retry_after(headers: Headers, wall: float) -> float | None:
-    """Return how long the provider asks to be left alone, in seconds.
-
-    `retry-after-ms`, then `retry-after` as seconds or a date, then the latest reset among the
-    limits of `anthropic-ratelimit-*` that have nothing remaining.
-    """
-    for name, unit_s in ((b"retry-after-ms", 0.001), (b"retry-after", 1.0)):
-        value = header(headers, name)
-        if value is None:
-            continue
-        seconds = _number(value)
-        if seconds is not None:
-            return max(0.0, seconds * unit_s)
-        date = _http_date(value)
-        if date is not None:
-            return max(0.0, date - wall)
-    return _ratelimit_reset(headers, wall)
-
-
-def _ratelimit_reset(headers: Headers, wall: float) -> float | None:
-    limits = {name: value for name, value in headers if name.startswith(b"anthropic-ratelimit-")}
-    latest: float | None = None
-    for name, value in limits.items():
-        if not name.endswith(b"-reset"):
-            continue
-        remaining = limits.get(name[: -len(b"reset")] + b"remaining")
-        status = limits.get(name[: -len(b"reset")] + b"status")
-        if remaining != b"0" and status != b"rejected":
-            continue
-        reset = _number(value)
-        if reset is None:
-            reset = _rfc3339(value)
-        if reset is not None:
-            latest = max(latest or 0.0, reset - wall)
-    return None if latest is None else max(0.0, latest)
-
-
-def _number(value: bytes) -> float | None:
-    try:
-        number = float(value)
-    except ValueError:
-        return None
-    return number if number == number and abs(number) < 1e12 else None
-
-
-def _http_date(value: bytes) -> float | None:
-    try:
-        return parsedate_to_datetime(value.decode("ascii")).timestamp()
-    except (ValueError, TypeError, OverflowError):
-        return None
-
-
-def _rfc3339(value: bytes) -> float | None:
-    try:
-        return datetime.fromisoformat(value.decode("ascii")).timestamp()
-    except (ValueError, OverflowError):
-        return None
-
-
-_KEPT = frozenset({b"content-type", b"request-id", b"retry-after", b"retry-after-ms", b"x-should-retry"})
-
-
-def reply_headers(headers: Headers) -> Headers:
-    """Return the headers of a provider's answer that a client may see."""
-    return tuple((name, value) for name, value in headers if name in _KEPT or name.startswith(b"anthropic-"))
