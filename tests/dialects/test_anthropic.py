@@ -1,0 +1,116 @@
+"""The type `anthropic`: what goes out."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from stand_ins import provider, request
+
+from balancer.dialect import Ask
+from balancer.dialects.anthropic import DIALECT
+from balancer.model import Candidate, Headers, Operation, Provider, WireRequest
+
+BODY = b'{"model": "m", "messages": [], "odd":  {"x":1}}'
+OWN = ((b"x-api-key", b"sk-client"), (b"authorization", b"Bearer sk-client"))
+
+
+def sent(
+    headers: Headers = (),
+    model: str = "m",
+    to: Provider | None = None,
+    operation: Operation = Operation.MESSAGES,
+    **more: Any,
+) -> WireRequest:
+    ask = Ask(request(BODY, headers, **more), Candidate(to or provider(), model), operation, {})
+    (wire,) = list(DIALECT.flow(ask))
+    return wire
+
+
+def names(wire: WireRequest) -> dict[bytes, bytes]:
+    assert len({name for name, _ in wire.headers}) == len(wire.headers)
+    return dict(wire.headers)
+
+
+def test_the_body_goes_out_as_the_same_object() -> None:
+    assert sent().body[0] is BODY
+
+
+def test_only_the_models_name_is_replaced() -> None:
+    assert b"".join(sent(model="other").body) == BODY.replace(b'"m"', b'"other"')
+
+
+def test_open_lists_go_along() -> None:
+    headers = (
+        (b"anthropic-beta", b"a,b"),
+        (b"anthropic-version", b"2026-10-21"),
+        (b"x-claude-code-session-id", b"s"),
+        (b"x-stainless-os", b"Linux"),
+        (b"user-agent", b"claude-cli/2"),
+        (b"never-heard-of", b"y"),
+    )
+
+    assert {**names(sent(headers)), **dict(headers)} == names(sent(headers))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["connection", "te", "transfer-encoding", "host", "content-length", "accept-encoding", "cookie", "x-forwarded-for",
+     "proxy-authorization", "x-balancer-key", "sec-fetch-site", "named-hop"],
+)  # fmt: skip
+def test_what_belongs_to_one_connection_or_to_us_stays(name: str) -> None:
+    wire = sent(((b"connection", b"keep-alive, Named-Hop"), (name.encode(), b"x")))
+
+    assert name.encode() not in names(wire)
+
+
+@pytest.mark.parametrize(
+    ("auth_type", "name", "value"),
+    [("api_key", b"x-api-key", b"sk-a"), ("auth_token", b"authorization", b"Bearer sk-a")],
+)
+def test_the_providers_own_credential_and_no_other(auth_type: str, name: bytes, value: bytes) -> None:
+    wire = names(sent(OWN, to=provider(auth_type=auth_type)))
+
+    assert wire[name] == value
+    assert b"sk-client" not in b"".join(wire.values())
+
+
+def test_with_passthrough_the_clients_own() -> None:
+    assert {**names(sent(OWN, to=provider(passthrough=True, secret="")))}.items() >= dict(OWN).items()
+
+
+def test_the_providers_headers_win() -> None:
+    wire = names(sent(((b"x-app", b"cli"),), to=provider(headers=((b"x-app", b"mine"), (b"x-new", b"1")))))
+
+    assert (wire[b"x-app"], wire[b"x-new"]) == (b"mine", b"1")
+
+
+def test_a_client_without_a_version_gets_one() -> None:
+    assert names(sent())[b"anthropic-version"] == b"2023-06-01"
+
+
+TARGETS = {
+    Operation.MESSAGES: (b"POST", b"/relay/v1/messages?beta=true"),
+    Operation.COUNT_TOKENS: (b"POST", b"/relay/v1/messages/count_tokens?beta=true"),
+    Operation.MODELS: (b"GET", b"/relay/v1/models?beta=true"),
+}
+
+
+@pytest.mark.parametrize("operation", TARGETS)
+def test_targets(operation: Operation) -> None:
+    wire = sent(to=provider(base_path="/relay"), operation=operation, query=b"beta=true")
+
+    assert (wire.method, wire.target) == TARGETS[operation]
+
+
+def test_our_own_thinking_never_reaches_anthropic() -> None:
+    thinking = {"type": "thinking", "thinking": "hm", "signature": "ccb1:abc"}
+    body = json.dumps(
+        {"model": "m", "messages": [{"role": "assistant", "content": [thinking, {"type": "text", "text": "x"}]}]}
+    )
+    ask = Ask(request(body.encode()), Candidate(provider(), "m"), Operation.MESSAGES, {})
+
+    (wire,) = list(DIALECT.flow(ask))
+
+    assert b"ccb1:" not in b"".join(wire.body)
