@@ -196,7 +196,8 @@ class Relay:
             if wire.errand:
                 wire = _advance(flow, await self._errand(wire, timeouts, deadline))
                 continue
-            wire = self._drilled(wire, ledger, life.request.stream)
+            if (drilled := self._drilled(wire, ledger, life.request.stream)) is not None:
+                wire, dialect = drilled, dialects.get("anthropic")  # drills speak the Messages API
             async with self._open(wire, timeouts, deadline) as answer:
                 wire = None  # the body of the request must not live as long as the answer
                 head = Reply(answer.status, answer.headers)
@@ -214,11 +215,16 @@ class Relay:
     def _open(self, wire: WireRequest, timeouts: Timeouts, deadline: float) -> AbstractAsyncContextManager[Answer]:
         return self._transport.exchange(wire, connect_s=timeouts.connect_s, head_s=max(0.001, deadline - self._now()))
 
-    def _drilled(self, wire: WireRequest, ledger: Ledger, stream: bool) -> WireRequest:
-        if ledger.drill is None:
-            return wire
-        ledger.drill, script = drills.play(ledger.drill, self._now(), stream=stream)
-        return wire if script is None else replace(wire, script=script, body=())
+    def _drilled(self, wire: WireRequest, ledger: Ledger, stream: bool) -> WireRequest | None:
+        """Return what a drill orders to be played instead of `wire`, or None."""
+        drill = ledger.drill
+        if drill is None:
+            return None
+        if not drills.due(drill, self._now()):
+            ledger.drill = None
+            return None
+        ledger.drill = drill.spent()
+        return replace(wire, script=drills.script(drill.fault, stream), body=())
 
     # What comes back
 

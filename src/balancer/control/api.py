@@ -132,13 +132,10 @@ def _drill(board: Board, order: DrillOrder, problem: Callable[..., JSONResponse]
     if order.fault is not None and order.fault not in drills.FAULTS:
         return problem(400, f"unknown fault '{order.fault}'; there are: {', '.join(drills.FAULTS)}")
     ordered = None
-    until = "off"
     if order.fault is not None:
         ends = None if order.for_s is None else board.now() + order.for_s
         ordered = drills.Drill(order.provider, order.fault, order.requests, ends)
-        until = (
-            f"{order.requests} requests" if order.requests else f"{order.for_s} s" if order.for_s else "told to stop"
-        )
+    until = ordered.in_words(board.now()) if ordered else "off"
     board.fleet.drill(order.provider, ordered)
     board.fleet.bus.emit(events.Drilled(board.wall(), order.provider, order.fault or "", until))
     return JSONResponse({"status": "ok", "provider": order.provider, "fault": order.fault, "until": until})
