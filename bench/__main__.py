@@ -120,6 +120,8 @@ def _end_when_told_or_late(limit_s: int) -> None:
     """Turn SIGTERM and the end of the time into exceptions, so that every process is reaped."""
 
     def end(number: int, _: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: what follows ends the processes
+        signal.alarm(0)
         why = f"took longer than {limit_s} s" if number == signal.SIGALRM else "was told to end"
         raise BenchFailed(f"the run {why}")
 
