@@ -7,7 +7,7 @@ from itertools import islice
 import pytest
 
 from balancer import drills
-from balancer.drills import AFTER_CONTENT, FAULTS, Drill, due
+from balancer.drills import AFTER_CONTENT, FAULTS, Drill, due, play
 from balancer.model import Data, Fail, Head, Operation, Pause, Piece
 from balancer.wire.anthropic import MessageDecoder, StreamDecoder
 
@@ -79,3 +79,18 @@ WORDS = {
 @pytest.mark.parametrize(("words", "drill"), WORDS.items())
 def test_how_long_a_drill_lasts_in_words(words: str, drill: Drill) -> None:
     assert drill.in_words(10.0) == words
+
+
+def test_a_drill_is_played_for_so_many_requests_and_then_it_is_over() -> None:
+    drill: Drill | None = Drill("a", "529", requests_left=2)
+    met = []
+    while drill is not None:
+        drill, script = play(drill, 0.0, stream=True)
+        assert script is not None
+        met.append(next(script()))
+
+    assert [step.status for step in met if isinstance(step, Head)] == [529, 529]
+
+
+def test_a_drill_whose_time_is_over_does_nothing() -> None:
+    assert play(Drill("a", "529", until=5.0), 5.0, stream=False) == (None, None)

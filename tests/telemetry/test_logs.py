@@ -1,111 +1,97 @@
-"""The lines of logs.jsonl."""
+"""The log file, the terminal and the libraries' loggers, together."""
 
 from __future__ import annotations
 
-import io
 import json
-import threading
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from balancer.events import ProviderRecovered, ProviderRested, Reloaded, RequestBegan, RequestEnded
+from balancer.telemetry.logs import Logs
 from balancer.telemetry.levels import Level
-from balancer.telemetry.logs import JsonLines, line, utc
 
 from .conftest import ended
 
 
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(text) for text in path.read_text().splitlines()]
+@dataclass
+class Settings:
+    log_file: str | None
+    log_level: str = "INFO"
+    log_color: bool = False
 
 
-def test_a_line_tells_all_of_a_request(request_ended: RequestEnded) -> None:
-    told = json.loads(line(request_ended))
-
-    assert list(told)[:4] == ["time", "level", "event", "id"]
-    assert told["time"] == "2027-01-15T08:00:00.125Z"
-    assert (told["level"], told["event"], told["status"]) == ("INFO", "request_ended", 200)
-    assert [(a["provider"], a["outcome"], a.get("reason")) for a in told["attempts"]] == [
-        ("a", "refused", "529 overloaded_error"),
-        ("b", "completed", None),
-    ]
-    assert told["usage"]["input_tokens"] == 100
-    assert told["first_substance_s"] == 0.42
-    assert told["duration_s"] == 3.25
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "logs" / "logs.jsonl"
 
 
-def test_a_request_gives_a_line_when_it_begins_and_one_when_it_ends(tmp_path: Path) -> None:
-    log = JsonLines(tmp_path / "logs" / "logs.jsonl")
-
-    log(RequestBegan("req_1", 1.0, "messages", "claude-x", True, 400))
-    log(ended(id="req_1"))
-    log.close()
-
-    assert [(told["event"], told["id"]) for told in lines(tmp_path / "logs" / "logs.jsonl")] == [
-        ("request_began", "req_1"),
-        ("request_ended", "req_1"),
-    ]
+@pytest.fixture
+def logs(path: Path) -> Iterator[Logs]:
+    logs = Logs(Settings(str(path)))
+    yield logs
+    logs.close()
 
 
-def test_log_level_keeps_out_what_matters_less(tmp_path: Path) -> None:
-    log = JsonLines(tmp_path / "l", Level.WARNING)
-
-    log(ended())
-    log(ended(outcome="failed"))
-    log(ProviderRecovered(1.0, "a"))
-    log(ProviderRested(1.0, "a", 60.0, "529", 1))
-    log(ProviderRested(1.0, "a", 600.0, "401", 1, long=True))
-    log(Reloaded(1.0, 2))
-    log.close()
-
-    assert [told["level"] for told in lines(tmp_path / "l")] == ["ERROR", "WARNING", "ERROR"]
+def events_in(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@pytest.mark.parametrize(
-    "nasty", ["\x1b[31mred\x1b[0m", "\x9b31m", "\x7f", "\u202eback", "line\nbreak", "\u2028", "\x00"]
-)
-def test_no_terminal_obeys_what_a_client_wrote(nasty: str) -> None:
-    written = line(ended(model=f"claude{nasty}")).decode()
+def test_an_event_is_in_the_file_and_on_the_terminal(
+    logs: Logs, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs(ended())
+    logs.close()
 
-    assert written.endswith("\n")
-    assert written[:-1].isprintable()
-    assert json.loads(written)["model"] == f"claude{nasty}"
-
-
-def test_ordinary_letters_stay_readable() -> None:
-    assert "modèle-日本€" in line(ended(model="modèle-日本€")).decode()
+    assert [told["event"] for told in events_in(path)] == ["request_ended"]
+    assert "a 529 -> b ok" in capsys.readouterr().out
 
 
-def test_a_log_that_cant_be_written_is_said_once_and_taken_up_again(tmp_path: Path) -> None:
-    blocker = tmp_path / "logs"
-    blocker.write_text("not a folder")
-    stderr = Told()
-    log = JsonLines(blocker / "logs.jsonl", stderr=stderr)
+def test_what_libraries_say_is_written_down_without_the_words_of_errors(logs: Logs, path: Path) -> None:
+    """An error's words may hold an address with a password, or a header."""
+    try:
+        raise ValueError("sk-ant-secret")
+    except ValueError:
+        logging.getLogger("library").exception("it failed")
+    logs.close()
 
-    log(ended(id="lost"))
-    assert stderr.said.wait(2)
-    log(ended(id="lost too"))
-    blocker.unlink()
-    log(ended(id="kept"))
-    log.close()
-
-    assert stderr.getvalue().count("can't be written") == 1
-    assert lines(blocker / "logs.jsonl")[-1]["id"] == "kept"
-    assert "can be written again" in stderr.getvalue()
+    [told] = events_in(path)
+    assert (told["level"], told["logger"], told["message"]) == ("ERROR", "library", "it failed")
+    assert "ValueError" in str(told["traceback"])
+    assert "sk-ant-secret" not in path.read_text()
 
 
-class Told(io.StringIO):
-    """A stderr that can be waited for."""
+def test_streams_that_are_broken_on_purpose_are_not_said_twice(logs: Logs, path: Path) -> None:
+    logging.getLogger("uvicorn.error").error("ASGI callable returned without completing response.")
+    logging.getLogger("uvicorn.error").error("something else")
+    logs.close()
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.said = threading.Event()
-
-    def flush(self) -> None:
-        self.said.set()
+    assert [told["message"] for told in events_in(path)] == ["something else"]
 
 
-def test_a_date_has_milliseconds() -> None:
-    assert utc(0.9999) == "1970-01-01T00:00:00.999Z"
+def test_a_closed_log_no_longer_listens(logs: Logs, path: Path) -> None:
+    logs.close()
+
+    assert not [h for h in logging.getLogger().handlers if type(h).__name__ == "Records"]
+
+
+def test_a_reload_may_change_the_level(logs: Logs, path: Path) -> None:
+    logs.apply(Settings(str(path), log_level="ERROR"))
+
+    logs(ended())
+    logs(ended(outcome="failed"))
+    logs.close()
+
+    assert [told["level"] for told in events_in(path)] == ["ERROR"]
+    assert logs.console.level is Level.ERROR
+
+
+def test_without_a_file_there_is_only_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    logs = Logs(Settings(None))
+
+    logs(ended())
+    logs.close()
+
+    assert "claude-x" in capsys.readouterr().out

@@ -29,11 +29,12 @@ class Level(enum.IntEnum):
     CRITICAL = 50
 
 
-class Said(msgspec.Struct, frozen=True, tag="said", omit_defaults=True):
+class Said(msgspec.Struct, frozen=True, tag="said"):
     """A line of a library, or of our own about ourselves: what no event stands for."""
 
     wall: float
-    level: Level
+    level: Level = msgspec.field(name="levelno")
+    """Under another name in the file: every line has its `level` in words already."""
     logger: str
     message: str
     traceback: str = ""

@@ -1,91 +1,90 @@
-"""`logs/logs.jsonl`: one JSON line for everything that happens, written off the event loop."""
+"""Everything that is written down, as one listener: the log file, the terminal, and what libraries say."""
 
 from __future__ import annotations
 
-import re
+import logging
+import os
 import sys
-import time
+import traceback
 from pathlib import Path
-from typing import TextIO
+from typing import Protocol
 
-import msgspec
+from balancer.telemetry.console import Console, wants_color
+from balancer.telemetry.levels import Entry, Level, Said, level_named
+from balancer.telemetry.jsonlines import JsonLines
 
-from balancer.telemetry.levels import Entry, Level, Said, level_of
-from balancer.telemetry.logfile import LogFile
-from balancer.telemetry.scribe import Scribe
-
-_ENCODER = msgspec.json.Encoder()
-
-_RAW_CONTROLS = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8-\xae]")
-"""What JSON lets stand and a terminal may obey or a reader of lines may stumble over: DEL, the C1
-controls, line separators and the marks that turn the direction of writing."""
+_LEFT_ON_PURPOSE = "ASGI callable returned without completing response"
+"""uvicorn says so whenever we break a stream that its provider broke: that is how a client learns of it."""
 
 
-class JsonLines:
-    """A listener that writes every event to a file."""
-
-    def __init__(self, path: Path, level: Level = Level.INFO, stderr: TextIO | None = None) -> None:
-        self._level = level
-        self._file = LogFile(path)
-        self._stderr = stderr
-        self._complained = ""
-        self._scribe: Scribe[Entry] = Scribe("log-file", self._write, self._complain)
+class LogSettings(Protocol):
+    """The part of the settings that logging hangs on."""
 
     @property
-    def dropped(self) -> int:
-        """How many lines could not be kept."""
-        return self._scribe.dropped
+    def log_level(self) -> str: ...
+
+    @property
+    def log_color(self) -> bool: ...
+
+    @property
+    def log_file(self) -> str | None: ...
+
+
+class Logs:
+    """A listener that writes everything down, and takes in what the standard library's loggers say."""
+
+    def __init__(self, settings: LogSettings) -> None:
+        level = level_named(settings.log_level)
+        self.console = Console(level, wants_color(sys.stdout, os.environ, settings.log_color))
+        self.file = JsonLines(Path(settings.log_file), level) if settings.log_file else None
+        self._records = Records(self)
+        logging.getLogger().addHandler(self._records)
 
     def __call__(self, event: Entry) -> None:
-        if level_of(event) >= self._level:
-            self._scribe.put(event)
+        if self.file is not None:
+            self.file(event)
+        self.console(event)
+
+    def apply(self, settings: LogSettings) -> None:
+        """Take a reloaded configuration's level and colour; the file stays the one it is."""
+        level = level_named(settings.log_level)
+        self.console.level = level
+        self.console.color = wants_color(sys.stdout, os.environ, settings.log_color)
+        if self.file is not None:
+            self.file.level = level
 
     def close(self) -> None:
-        """Write what is waiting and close the file."""
-        self._scribe.close()
-        self._file.close()
+        """Write what is waiting; libraries speak to stderr again."""
+        logging.getLogger().removeHandler(self._records)
+        self.console.close()
+        if self.file is not None:
+            self.file.close()
 
-    def _write(self, batch: list[Entry], dropped: int) -> None:
-        lines = [line(entry) for entry in batch]
-        if dropped:
-            words = f"{dropped} lines before this one were not written: the log was not written fast enough"
-            lines.insert(0, line(Said(batch[0].wall, Level.ERROR, "balancer.logs", words)))
-        self._file.append(b"".join(lines))
-        if self._complained:
-            self._complained = ""
-            self._say(f"balancer: {self._file.path} can be written again")
 
-    def _complain(self, error: Exception) -> None:
-        """Say it once, not at every line."""
-        reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
-        if reason != self._complained:
-            self._complained = reason
-            self._say(f"balancer: {self._file.path} can't be written ({reason}); serving goes on without this log")
+class Records(logging.Handler):
+    """Takes in the records of the standard library's logging."""
 
-    def _say(self, words: str) -> None:
-        stream = self._stderr if self._stderr is not None else sys.stderr
+    def __init__(self, logs: Logs) -> None:
+        super().__init__()
+        self._logs = logs
+
+    def emit(self, record: logging.LogRecord) -> None:
         try:
-            print(words, file=stream, flush=True)
-        except (OSError, ValueError):
-            return  # there is nobody left to tell
+            message = record.getMessage()
+            if _LEFT_ON_PURPOSE in message:
+                return
+            self._logs(Said(record.created, _level(record), record.name, message, _trace(record)))
+        except Exception:  # a record that can't be told must not fail the work that it tells of
+            self.handleError(record)
 
 
-def line(entry: Entry) -> bytes:
-    """Return the line that tells of `entry`: `time`, `level`, `event`, then what it holds."""
-    encoded = _ENCODER.encode(entry)
-    tag = str(entry.__struct_config__.tag)
-    start = f'{{"time":"{utc(entry.wall)}","level":"{level_of(entry).name}","event":"{tag}"'.encode()
-    rest = encoded[len(b'{"type":""') + len(tag) :]  # the tag is always written first
-    if b"\x7f" in rest or b"\xc2" in rest or b"\xe2" in rest:
-        rest = _RAW_CONTROLS.sub(_escaped, rest)
-    return start + rest + b"\n"
+def _level(record: logging.LogRecord) -> Level:
+    return max((level for level in Level if level <= record.levelno), default=Level.DEBUG)
 
 
-def _escaped(match: re.Match[bytes]) -> bytes:
-    return f"\\u{ord(match[0].decode()):04x}".encode()
-
-
-def utc(wall: float) -> str:
-    """Return a date as ISO 8601 in UTC with milliseconds."""
-    whole, part = divmod(int(wall * 1000), 1000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{part:03d}Z"
+def _trace(record: logging.LogRecord) -> str:
+    """Return where it happened and the error's class, without its words: those may hold a secret."""
+    if not record.exc_info or record.exc_info[0] is None:
+        return ""
+    kind, _, tb = record.exc_info
+    return "".join(traceback.format_list(traceback.extract_tb(tb))) + kind.__name__

@@ -1,0 +1,39 @@
+"""The configuration as a command finds it: flag, environment, file, default, in this order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from balancer import config as configuration
+from balancer.config import Config
+from balancer.model import Provider
+
+
+def found(explicit: str | None) -> Path | None:
+    """Return the file that is in force; None: there is none, and the embedded default serves."""
+    return configuration.find(explicit, os.environ, Path.cwd())
+
+
+def read(explicit: str | None, overrides: Mapping[str, object] | None = None) -> Config:
+    """Return the configuration in force. Raises `ConfigError` with every problem there is."""
+    path = found(explicit)
+    config = configuration.embedded(os.environ) if path is None else configuration.load(path, os.environ)
+    return configuration.override(config, os.environ, **dict(overrides or {}))
+
+
+def address(provider: Provider) -> str:
+    """Return where a provider is, without a password that somebody may have written into it."""
+    if provider.type == "simulated":
+        return "inside this process"
+    parts = urlsplit(provider.base_url)
+    host = parts.hostname or provider.base_url.rpartition("@")[2]
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{host}{port}{parts.path}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: `1 provider`, `2 providers`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,207 @@
+"""The terminal: one line when a request ends, and one for whatever befalls a provider.
+
+Lines are rendered and written in a thread of their own: a terminal that was stopped with Ctrl-S,
+or a pipe that nobody reads, must not stop the balancer.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import TextIO, assert_never
+
+from balancer.events import (
+    Attempt,
+    Drilled,
+    ProviderRecovered,
+    ProviderRested,
+    Reloaded,
+    ReloadRefused,
+    RequestBegan,
+    RequestEnded,
+)
+from balancer.telemetry.levels import Entry, Level, Said, level_of
+from balancer.telemetry.scribe import Scribe
+
+COLORS = {
+    Level.DEBUG: "\x1b[36m",
+    Level.INFO: "\x1b[32m",
+    Level.WARNING: "\x1b[33m",
+    Level.ERROR: "\x1b[31m",
+    Level.CRITICAL: "\x1b[1;31m",
+}
+"""Cyan, green, yellow, red, bold red."""
+
+_DIM = "\x1b[2m"
+_RESET = "\x1b[0m"
+
+LONGEST_NAME = 60
+LONGEST_REASON = 300
+
+
+def wants_color(stream: TextIO, env: Mapping[str, str], log_color: bool) -> bool:
+    """Say whether lines are coloured: `log_color`, on a terminal, unless `NO_COLOR` forbids it.
+
+    `FORCE_COLOR` colours pipes as well. See no-color.org and force-color.org.
+    """
+    if not log_color or env.get("NO_COLOR"):
+        return False
+    if env.get("FORCE_COLOR", "") not in ("", "0"):
+        return True
+    return env.get("TERM") != "dumb" and stream.isatty()
+
+
+class Console:
+    """A listener that tells people what happens."""
+
+    def __init__(self, level: Level, color: bool, stream: TextIO | None = None) -> None:
+        self.level = level
+        self.color = color
+        self._stream = stream
+        self._scribe: Scribe[Entry] = Scribe("console", self._write, lambda error: None)
+
+    def __call__(self, event: Entry) -> None:
+        # That a request began is told by its end; whoever wants every step asks for DEBUG.
+        level = Level.DEBUG if isinstance(event, RequestBegan) else level_of(event)
+        if level >= self.level:
+            self._scribe.put(event)
+
+    def close(self) -> None:
+        """Write what is waiting."""
+        self._scribe.close()
+
+    def _write(self, batch: list[Entry], dropped: int) -> None:
+        stream = self._stream if self._stream is not None else sys.stdout
+        lines = [render(entry, self.color) for entry in batch]
+        if dropped:
+            lines.insert(0, f"... {dropped} lines are not shown: this terminal did not take them fast enough")
+        text = "\n".join(lines) + "\n"
+        try:
+            stream.write(text)
+        except UnicodeEncodeError:
+            stream.write(text.encode("ascii", "backslashreplace").decode())
+        stream.flush()
+
+
+def render(entry: Entry, color: bool) -> str:
+    """Return the line that tells of `entry`."""
+    level = Level.DEBUG if isinstance(entry, RequestBegan) else level_of(entry)
+    at = time.strftime("%H:%M:%S", time.localtime(entry.wall))
+    words = in_words(entry)
+    if not color:
+        return f"{at} {level.name:<7} {words}"
+    loud = words if level < Level.WARNING else f"{COLORS[level]}{words}{_RESET}"
+    return f"{_DIM}{at}{_RESET} {COLORS[level]}{level.name:<7}{_RESET} {loud}"
+
+
+def in_words(entry: Entry) -> str:
+    """Say what happened, without control characters whatever a client or provider sent."""
+    match entry:
+        case RequestBegan():
+            return _joined(short(entry.id), _what(entry), f"{entry.body_bytes:,} bytes")
+        case RequestEnded():
+            return _ended(entry)
+        case ProviderRested():
+            return _rested(entry)
+        case ProviderRecovered():
+            return f"{_whom(entry.provider, entry.model)} answers again"
+        case Reloaded():
+            changes = "; ".join(printable(change, LONGEST_REASON) for change in entry.changes) or "nothing changed"
+            return f"configuration {entry.generation} is in force: {changes}"
+        case ReloadRefused():
+            problems = "".join(f"\n  {printable(problem, LONGEST_REASON)}" for problem in entry.problems)
+            return f"the changed configuration can't be used; the old one stays{problems}"
+        case Drilled():
+            return _drilled(entry)
+        case Said():
+            trace = "".join(f"\n  {printable(row, LONGEST_REASON)}" for row in entry.traceback.splitlines())
+            return f"{printable(entry.message, LONGEST_REASON)} ({printable(entry.logger)}){trace}"
+        case _:
+            assert_never(entry)
+
+
+def _ended(entry: RequestEnded) -> str:
+    times = f"{entry.duration_s:.2f}s"
+    if entry.first_substance_s is not None and entry.stream:
+        times = f"TTFT {entry.first_substance_s:.2f}s, {times}"
+    notes = [f"queued {entry.queued_s:.2f}s"] if entry.queued_s >= 0.01 else []
+    if entry.dedup:
+        notes.append(f"dedup {entry.dedup}")
+    if entry.outcome != "ok":
+        notes.append(f"{entry.outcome.replace('_', ' ')}: {printable(entry.reason, LONGEST_REASON)}".rstrip(": "))
+    return _joined(
+        short(entry.id), _what(entry), chain(entry), str(entry.status or "-"), times, _tokens(entry), "; ".join(notes)
+    )
+
+
+def _what(entry: RequestBegan | RequestEnded) -> str:
+    model = printable(entry.model)
+    return model if entry.operation == "messages" else f"{entry.operation} {model}".rstrip()
+
+
+def chain(entry: RequestEnded) -> str:
+    """Say who was asked, one after the other: `a 529 -> b ok`."""
+    if len(entry.attempts) == 1 and entry.attempts[0].outcome == "completed":
+        return printable(entry.provider)
+    if not entry.attempts:
+        return printable(entry.provider) or "nobody asked"
+    return " -> ".join(f"{printable(attempt.provider)} {_how(attempt)}" for attempt in entry.attempts)
+
+
+def _how(attempt: Attempt) -> str:
+    if attempt.outcome == "completed":
+        return "ok"
+    drill = " (drill)" if attempt.drill else ""
+    if attempt.outcome == "refused" and attempt.status:
+        return f"{attempt.status}{drill}"
+    return (printable(attempt.reason) or attempt.outcome) + drill
+
+
+def _tokens(entry: RequestEnded) -> str:
+    usage = entry.usage
+    taken = [usage.input_tokens, usage.cache_read_tokens, usage.cache_creation_tokens]
+    if usage.output_tokens is None and not any(taken):
+        return ""
+    cached = f" ({usage.cache_read_tokens:,} cached)" if usage.cache_read_tokens else ""
+    return f"{sum(filter(None, taken)):,}{cached} -> {usage.output_tokens or 0:,} tokens"
+
+
+def _rested(entry: ProviderRested) -> str:
+    whom, reason = _whom(entry.provider, entry.model), printable(entry.reason, LONGEST_REASON)
+    if entry.long:
+        return f"{whom} NEEDS YOU: {reason}; it is left alone for {_span(entry.rest_s)} (look at its key and account)"
+    return f"{whom} rests for {_span(entry.rest_s)}: {reason} (failure {entry.failures})"
+
+
+def _whom(provider: str, model: str) -> str:
+    name = printable(provider)
+    return f"{name} for {printable(model)}" if model else name
+
+
+def _drilled(entry: Drilled) -> str:
+    if not entry.fault:
+        return f"drill: {printable(entry.provider)} behaves again"
+    return f"drill: {printable(entry.provider)} is made to fail ({printable(entry.fault)}), {printable(entry.until)}"
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.1f} s"
+
+
+def _joined(*parts: str) -> str:
+    return "  ".join(part for part in parts if part)
+
+
+def short(request_id: str) -> str:
+    """Return enough of an id to find the request in the log."""
+    return printable(request_id.removeprefix("req_"))[:8]
+
+
+def printable(text: str, longest: int = LONGEST_NAME) -> str:
+    """Return `text` in one line that no terminal obeys: what is not printable is written out."""
+    if len(text) > longest:
+        text = text[: longest - 3] + "..."
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

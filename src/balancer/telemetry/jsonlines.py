@@ -1,0 +1,91 @@
+"""`logs/logs.jsonl`: one JSON line for everything that happens, written off the event loop."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from pathlib import Path
+from typing import TextIO
+
+import msgspec
+
+from balancer.telemetry.levels import Entry, Level, Said, level_of
+from balancer.telemetry.logfile import LogFile
+from balancer.telemetry.scribe import Scribe
+
+_ENCODER = msgspec.json.Encoder()
+
+_RAW_CONTROLS = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8-\xae]")
+"""What JSON lets stand and a terminal may obey or a reader of lines may stumble over: DEL, the C1
+controls, line separators and the marks that turn the direction of writing."""
+
+
+class JsonLines:
+    """A listener that writes every event to a file."""
+
+    def __init__(self, path: Path, level: Level = Level.INFO, stderr: TextIO | None = None) -> None:
+        self.level = level
+        self._file = LogFile(path)
+        self._stderr = stderr
+        self._complained = ""
+        self._scribe: Scribe[Entry] = Scribe("log-file", self._write, self._complain)
+
+    @property
+    def dropped(self) -> int:
+        """How many lines could not be kept."""
+        return self._scribe.dropped
+
+    def __call__(self, event: Entry) -> None:
+        if level_of(event) >= self.level:
+            self._scribe.put(event)
+
+    def close(self) -> None:
+        """Write what is waiting and close the file."""
+        self._scribe.close()
+        self._file.close()
+
+    def _write(self, batch: list[Entry], dropped: int) -> None:
+        lines = [line(entry) for entry in batch]
+        if dropped:
+            words = f"{dropped} lines before this one were not written: the log was not written fast enough"
+            lines.insert(0, line(Said(batch[0].wall, Level.ERROR, "balancer.logs", words)))
+        self._file.append(b"".join(lines))
+        if self._complained:
+            self._complained = ""
+            self._say(f"balancer: {self._file.path} can be written again")
+
+    def _complain(self, error: Exception) -> None:
+        """Say it once, not at every line."""
+        reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
+        if reason != self._complained:
+            self._complained = reason
+            self._say(f"balancer: {self._file.path} can't be written ({reason}); serving goes on without this log")
+
+    def _say(self, words: str) -> None:
+        stream = self._stderr if self._stderr is not None else sys.stderr
+        try:
+            print(words, file=stream, flush=True)
+        except (OSError, ValueError):
+            return  # there is nobody left to tell
+
+
+def line(entry: Entry) -> bytes:
+    """Return the line that tells of `entry`: `time`, `level`, `event`, then what it holds."""
+    encoded = _ENCODER.encode(entry)
+    tag = str(entry.__struct_config__.tag)
+    start = f'{{"time":"{utc(entry.wall)}","level":"{level_of(entry).name}","event":"{tag}"'.encode()
+    rest = encoded[len(b'{"type":""') + len(tag) :]  # the tag is always written first
+    if b"\x7f" in rest or b"\xc2" in rest or b"\xe2" in rest:
+        rest = _RAW_CONTROLS.sub(_escaped, rest)
+    return start + rest + b"\n"
+
+
+def _escaped(match: re.Match[bytes]) -> bytes:
+    return f"\\u{ord(match[0].decode()):04x}".encode()
+
+
+def utc(wall: float) -> str:
+    """Return a date as ISO 8601 in UTC with milliseconds."""
+    whole, part = divmod(int(wall * 1000), 1000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{part:03d}Z"

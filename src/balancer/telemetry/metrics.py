@@ -1,0 +1,204 @@
+"""`GET /metrics`: what happened, counted, in Prometheus' text format 0.0.4.
+
+Counters come from events; what is true at the moment (states, in flight) from the snapshot that
+`render` is given. Labels are bounded: no number of strange model names can fill the memory.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias
+
+from balancer import __version__
+from balancer.events import Event, ProviderRecovered, ProviderRested, Reloaded, ReloadRefused, RequestEnded
+
+MAX_MODELS = 100
+"""Names of models beyond so many are counted together as `other`."""
+
+DURATION_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+FIRST_TOKEN_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 13.0, 20.0, 30.0, 60.0)
+QUEUE_BUCKETS_S = (0.01, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+Labels: TypeAlias = tuple[str, ...]
+
+_STATES = {"healthy": 0, "probing": 1, "resting": 2, "disabled": 3}
+
+_COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "requests_total": ("Requests that ended.", ("operation", "model", "status_class", "outcome")),
+    "attempts_total": ("Times that a provider was asked.", ("provider", "outcome", "status")),
+    "failovers_total": ("Times that another provider took over.", ("from", "to", "phase")),
+    "tokens_total": ("Tokens as the providers reported them.", ("provider", "type")),
+    "stream_truncations_total": ("Answers that broke after content had been sent.", ("provider",)),
+    "client_disconnects_total": ("Requests whose client left before the end.", ()),
+    "dedup_hits_total": ("Requests that shared the answer to a twin.", ()),
+    "provider_rests_total": ("Times that a provider was left alone after failing.", ("provider", "long")),
+    "provider_recoveries_total": ("Times that a provider answered again.", ("provider",)),
+    "config_reloads_total": ("Changed configurations.", ("result",)),
+}
+
+_HISTOGRAMS: dict[str, tuple[str, tuple[str, ...], tuple[float, ...]]] = {
+    "request_duration_seconds": ("From a request's arrival to its end.", ("operation", "stream"), DURATION_BUCKETS_S),
+    "time_to_first_token_seconds": (
+        "From a request's arrival to the first content of its answer.",
+        ("provider",),
+        FIRST_TOKEN_BUCKETS_S,
+    ),
+    "queue_wait_seconds": ("How long requests waited for a free place.", (), QUEUE_BUCKETS_S),
+}
+
+
+class _Histogram:
+    """Counts per bucket, not yet added up; the last one is for what is above all of them."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def add(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+class Metrics:
+    """A listener that counts."""
+
+    def __init__(self) -> None:
+        self._counters: dict[str, Counter[Labels]] = {name: Counter() for name in _COUNTERS}
+        self._histograms: dict[str, dict[Labels, _Histogram]] = {name: {} for name in _HISTOGRAMS}
+        self._models: set[str] = set()
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case RequestEnded():
+                self._ended(event)
+            case ProviderRested(provider=provider, long=long):
+                self._counters["provider_rests_total"][provider, str(long).lower()] += 1
+            case ProviderRecovered(provider=provider):
+                self._counters["provider_recoveries_total"][(provider,)] += 1
+            case Reloaded():
+                self._counters["config_reloads_total"][("ok",)] += 1
+            case ReloadRefused():
+                self._counters["config_reloads_total"][("refused",)] += 1
+            case _:
+                return
+
+    def render(self, view: Mapping[str, Any]) -> str:
+        """Return everything as text. `view` is the body of `GET /providers`."""
+        return "\n".join([*self._lines(), *_gauges(view), ""])
+
+    def _ended(self, event: RequestEnded) -> None:
+        counters = self._counters
+        status_class = f"{event.status // 100}xx" if event.status else "none"
+        counters["requests_total"][event.operation, self._model(event), status_class, event.outcome] += 1
+        self._observe("request_duration_seconds", (event.operation, str(event.stream).lower()), event.duration_s)
+        if event.first_substance_s is not None:
+            self._observe("time_to_first_token_seconds", (event.provider,), event.first_substance_s)
+        if event.queued_s > 0:
+            self._observe("queue_wait_seconds", (), event.queued_s)
+        if event.outcome == "abandoned":
+            counters["client_disconnects_total"][()] += 1
+        elif event.outcome == "broken_stream":
+            counters["stream_truncations_total"][(event.provider,)] += 1
+        if event.dedup == "follower":
+            counters["dedup_hits_total"][()] += 1
+            return  # the leader's attempts and tokens are counted once, with the leader
+        self._attempts(event)
+        self._tokens(event)
+
+    def _attempts(self, event: RequestEnded) -> None:
+        previous = None
+        for attempt in event.attempts:
+            status = "" if attempt.status is None else str(attempt.status)
+            self._counters["attempts_total"][attempt.provider, attempt.outcome, status] += 1
+            if previous is not None and previous.provider != attempt.provider:
+                self._counters["failovers_total"][previous.provider, attempt.provider, previous.stage] += 1
+            previous = attempt
+
+    def _tokens(self, event: RequestEnded) -> None:
+        usage, tokens = event.usage, self._counters["tokens_total"]
+        if not event.provider:
+            return
+        for kind, count in (
+            ("input", usage.input_tokens),
+            ("output", usage.output_tokens),
+            ("cache_read", usage.cache_read_tokens),
+            ("cache_creation", usage.cache_creation_tokens),
+        ):
+            if count:
+                tokens[event.provider, kind] += count
+
+    def _model(self, event: RequestEnded) -> str:
+        if event.model in self._models:
+            return event.model
+        if not event.attempts or len(self._models) >= MAX_MODELS:  # a name that no route knows says nothing
+            return "other"
+        self._models.add(event.model)
+        return event.model
+
+    def _observe(self, name: str, labels: Labels, value: float) -> None:
+        histograms = self._histograms[name]
+        histogram = histograms.get(labels)
+        if histogram is None:
+            histogram = histograms[labels] = _Histogram(_HISTOGRAMS[name][2])
+        histogram.add(value)
+
+    def _lines(self) -> Iterator[str]:
+        for name, (words, names) in _COUNTERS.items():
+            yield from _heading(name, words, "counter")
+            counts: Mapping[Labels, int] = self._counters[name] or ({(): 0} if not names else {})
+            for labels, count in counts.items():
+                yield _sample(name, zip(names, labels, strict=True), count)
+        for name, (words, names, _) in _HISTOGRAMS.items():
+            yield from _heading(name, words, "histogram")
+            for labels, histogram in self._histograms[name].items():
+                yield from _buckets(name, list(zip(names, labels, strict=True)), histogram)
+
+
+def _buckets(name: str, labels: list[tuple[str, str]], histogram: _Histogram) -> Iterator[str]:
+    below = 0
+    for bound, count in zip((*map(str, histogram.bounds), "+Inf"), histogram.counts, strict=True):
+        below += count
+        yield _sample(f"{name}_bucket", [*labels, ("le", bound)], below)
+    yield _sample(f"{name}_sum", labels, round(histogram.total, 6))
+    yield _sample(f"{name}_count", labels, below)
+
+
+def _gauges(view: Mapping[str, Any]) -> Iterator[str]:
+    yield from _heading("build_info", "The version that runs.", "gauge")
+    yield _sample("build_info", [("version", __version__)], 1)
+    for name, words, key in (
+        ("inflight_requests", "Requests under way.", "in_flight"),
+        ("retry_budget_tokens", "Retries that an outage may still cost.", "retry_budget"),
+        ("config_generation", "How many configurations came into force since the start.", "generation"),
+    ):
+        if key in view:
+            yield from _heading(name, words, "gauge")
+            yield _sample(name, [], view[key])
+    providers = view.get("providers", [])
+    for name, words, value_of in (
+        ("provider_state", "0 healthy, 1 probing, 2 resting, 3 disabled.", lambda p: _STATES.get(p.get("state"), 2)),
+        ("provider_cooldown_seconds", "How long a provider is still left alone.", lambda p: p.get("resting_for_s")),
+        ("inflight", "Requests that a provider works on.", lambda p: p.get("in_flight")),
+        ("provider_failures", "Failures in a row.", lambda p: p.get("failure_count")),
+    ):
+        yield from _heading(name, words, "gauge")
+        for provider in providers:
+            yield _sample(name, [("provider", provider["name"])], value_of(provider) or 0)
+
+
+def _heading(name: str, words: str, kind: str) -> tuple[str, str]:
+    return f"# HELP balancer_{name} {words}", f"# TYPE balancer_{name} {kind}"
+
+
+def _sample(name: str, labels: Any, value: float) -> str:
+    told = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels)
+    return f"balancer_{name}{{{told}}} {value}" if told else f"balancer_{name} {value}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')

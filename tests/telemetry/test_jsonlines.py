@@ -1,0 +1,111 @@
+"""The lines of logs.jsonl."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from balancer.events import ProviderRecovered, ProviderRested, Reloaded, RequestBegan, RequestEnded
+from balancer.telemetry.levels import Level
+from balancer.telemetry.jsonlines import JsonLines, line, utc
+
+from .conftest import ended
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(text) for text in path.read_text().splitlines()]
+
+
+def test_a_line_tells_all_of_a_request(request_ended: RequestEnded) -> None:
+    told = json.loads(line(request_ended))
+
+    assert list(told)[:4] == ["time", "level", "event", "id"]
+    assert told["time"] == "2027-01-15T08:00:00.125Z"
+    assert (told["level"], told["event"], told["status"]) == ("INFO", "request_ended", 200)
+    assert [(a["provider"], a["outcome"], a.get("reason")) for a in told["attempts"]] == [
+        ("a", "refused", "529 overloaded_error"),
+        ("b", "completed", None),
+    ]
+    assert told["usage"]["input_tokens"] == 100
+    assert told["first_substance_s"] == 0.42
+    assert told["duration_s"] == 3.25
+
+
+def test_a_request_gives_a_line_when_it_begins_and_one_when_it_ends(tmp_path: Path) -> None:
+    log = JsonLines(tmp_path / "logs" / "logs.jsonl")
+
+    log(RequestBegan("req_1", 1.0, "messages", "claude-x", True, 400))
+    log(ended(id="req_1"))
+    log.close()
+
+    assert [(told["event"], told["id"]) for told in lines(tmp_path / "logs" / "logs.jsonl")] == [
+        ("request_began", "req_1"),
+        ("request_ended", "req_1"),
+    ]
+
+
+def test_log_level_keeps_out_what_matters_less(tmp_path: Path) -> None:
+    log = JsonLines(tmp_path / "l", Level.WARNING)
+
+    log(ended())
+    log(ended(outcome="failed"))
+    log(ProviderRecovered(1.0, "a"))
+    log(ProviderRested(1.0, "a", 60.0, "529", 1))
+    log(ProviderRested(1.0, "a", 600.0, "401", 1, long=True))
+    log(Reloaded(1.0, 2))
+    log.close()
+
+    assert [told["level"] for told in lines(tmp_path / "l")] == ["ERROR", "WARNING", "ERROR"]
+
+
+@pytest.mark.parametrize(
+    "nasty", ["\x1b[31mred\x1b[0m", "\x9b31m", "\x7f", "\u202eback", "line\nbreak", "\u2028", "\x00"]
+)
+def test_no_terminal_obeys_what_a_client_wrote(nasty: str) -> None:
+    written = line(ended(model=f"claude{nasty}")).decode()
+
+    assert written.endswith("\n")
+    assert written[:-1].isprintable()
+    assert json.loads(written)["model"] == f"claude{nasty}"
+
+
+def test_ordinary_letters_stay_readable() -> None:
+    assert "modèle-日本€" in line(ended(model="modèle-日本€")).decode()
+
+
+def test_a_log_that_cant_be_written_is_said_once_and_taken_up_again(tmp_path: Path) -> None:
+    blocker = tmp_path / "logs"
+    blocker.write_text("not a folder")
+    stderr = Told()
+    log = JsonLines(blocker / "logs.jsonl", stderr=stderr)
+
+    log(ended(id="lost"))
+    assert stderr.said.wait(2)
+    log(ended(id="lost too"))
+    blocker.unlink()
+    log(ended(id="kept"))
+    log.close()
+
+    assert stderr.getvalue().count("can't be written") == 1
+    assert lines(blocker / "logs.jsonl")[-1]["id"] == "kept"
+    assert "can be written again" in stderr.getvalue()
+
+
+class Told(io.StringIO):
+    """A stderr that can be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said = threading.Event()
+
+    def flush(self) -> None:
+        self.said.set()
+
+
+def test_a_date_has_milliseconds() -> None:
+    assert utc(0.9999) == "1970-01-01T00:00:00.999Z"
