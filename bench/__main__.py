@@ -60,7 +60,7 @@ def measure(report: Report, only: set[str], litellm: bool) -> None:
     with ExitStack() as stack:
         work_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         bench = stack.enter_context(phases.bench(report.cores, report.dose, work_dir))
-        report.failures = bench.failures
+        report.failures, report.remarks = bench.failures, bench.remarks
         say(str(report.cores))
 
         def running(server: Server | None) -> Server | None:

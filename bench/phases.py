@@ -58,6 +58,7 @@ class Bench:
     upstream_port: int
     load: Part
     failures: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
     def ask(self, within_s: float, **command: object) -> dict[str, Any]:
         """Have the load do `command`; incomplete answers are counted in `failures`. Raises `BenchFailed`."""
@@ -116,17 +117,34 @@ def compare(bench: Bench, work: Work, proxies: list[Server], say: Say) -> Compar
     dose = bench.dose
     comparison = Comparison(work, {proxy.name: [] for proxy in proxies})
     if dose.warm_up_s and work is not PACED:
-        for proxy in proxies:
+        for proxy in (proxy for proxy in proxies if proxy.name != "litellm"):
             _burst(bench, work, proxy, dose.warm_up_s)
     for repetition in range(dose.repetitions):
         order = proxies if repetition % 2 == 0 else proxies[::-1]
         for proxy in order:
-            if proxy.name == "litellm" and repetition >= RIVAL_REPETITIONS:
-                continue
-            sample = _paced(bench, proxy) if work is PACED else _burst(bench, work, proxy, dose.slot_s)
-            comparison.samples[proxy.name].append(sample)
+            if proxy.name != "litellm":
+                comparison.samples[proxy.name].append(_repetition(bench, work, proxy))
+            elif repetition < RIVAL_REPETITIONS:
+                comparison.samples[proxy.name] += _forgiven(bench, work, proxy)
         say(f"{work.title}: {repetition + 1} of {dose.repetitions}")
     return comparison
+
+
+def _repetition(bench: Bench, work: Work, proxy: Server) -> Sample:
+    return _paced(bench, proxy) if work is PACED else _burst(bench, work, proxy, bench.dose.slot_s)
+
+
+def _forgiven(bench: Bench, work: Work, rival: Server) -> list[Sample]:
+    """Give `work` to a rival, whose failures are told but do not fail the run; nothing where it served nothing."""
+    ours = len(bench.failures)
+    try:
+        samples = [_repetition(bench, work, rival)]
+    except BenchFailed as error:
+        samples = []
+        bench.failures.append(str(error).splitlines()[0])
+    bench.remarks += [f"{rival.name}, {work.title}: {failure}" for failure in bench.failures[ours:]]
+    del bench.failures[ours:]
+    return samples
 
 
 def _burst(bench: Bench, work: Work, proxy: Server, seconds: float) -> Sample:

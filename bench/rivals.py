@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from bench.ground import ROOT, Server, free_port
+from bench.traffic import CLIENT_KEY
 
 START_WITHIN_S = 20.0
 LITELLM_START_WITHIN_S = 90.0
@@ -96,7 +97,9 @@ def litellm(upstream: int, on: frozenset[int], work_dir: Path) -> Server | None:
     file = work_dir / "litellm.yaml"
     file.write_text(_LITELLM.format(upstream=upstream))
     command = [program, "--config", str(file), "--host", "127.0.0.1", "--port", str(port)]
-    return _started(Server("litellm", command, on, work_dir, dict(os.environ), port), LITELLM_START_WITHIN_S)
+    # It wants a key of whoever asks; the one our requests carry is too simple for it unless told otherwise.
+    env = os.environ | {"LITELLM_MASTER_KEY": CLIENT_KEY, "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true"}
+    return _started(Server("litellm", command, on, work_dir, env, port), LITELLM_START_WITHIN_S)
 
 
 def _started(server: Server, within_s: float) -> Server:

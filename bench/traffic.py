@@ -18,6 +18,7 @@ from functools import cache
 LARGE_BYTES = 402_000
 """The size of a Claude Code conversation in the middle of its day."""
 HELD_EVENTS = 3
+CLIENT_KEY = "sk-bench-client"
 
 DELTA_MARK = b"event: content_block_delta\n"
 STOP_MARK = b"event: message_stop\n"
@@ -154,7 +155,7 @@ X-Stainless-Timeout: 600
 anthropic-beta: {betas}
 anthropic-dangerous-direct-browser-access: true
 anthropic-version: 2023-06-01
-x-api-key: sk-bench-client
+x-api-key: {key}
 x-app: cli
 Connection: keep-alive
 Host: 127.0.0.1
@@ -252,5 +253,9 @@ def ask(size: str, model: str) -> Ask:
         body = short.replace(b"what failed?", b"what failed?" + b"." * missing, 1)
     else:
         body = _encoded(_body(model, turns=0, tools=0, prose=0))
-    head = _REQUEST_HEAD.format(session=_SESSION, betas=_BETAS, length=len(body)).replace("\n", "\r\n").encode()
+    head = (
+        _REQUEST_HEAD.format(session=_SESSION, key=CLIENT_KEY, betas=_BETAS, length=len(body))
+        .replace("\n", "\r\n")
+        .encode()
+    )
     return Ask(tuple((head + body).split(_SESSION.encode())), manner_of(model).events)
