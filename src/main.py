@@ -6,8 +6,8 @@ from pathlib import Path
 # `uvicorn src.main:app` puts only the project's root on the path, and `balancer` may not be installed.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from balancer.app import create_app  # noqa: E402 - needs the path above
-from balancer.cli import main  # noqa: E402
+from balancer.app import create_app
+from balancer.cli import main
 
 app = create_app()
 

@@ -36,7 +36,7 @@ def build() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="balancer",
-        description="One address for Claude Code in front of many providers: it balances, and when one fails another answers.",
+        description="One address in front of many providers: it balances, and when one fails another answers.",
         epilog="First steps: balancer demo, then balancer serve, then export ANTHROPIC_BASE_URL=http://127.0.0.1:8080",
     )
     parser.add_argument("--version", action="version", version=f"balancer {__version__}")

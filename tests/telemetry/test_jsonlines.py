@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from balancer.events import ProviderRecovered, ProviderRested, Reloaded, RequestBegan, RequestEnded
-from balancer.telemetry.levels import Level
 from balancer.telemetry.jsonlines import JsonLines, line, utc
+from balancer.telemetry.levels import Level
 
 from .conftest import ended
 

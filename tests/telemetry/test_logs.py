@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from balancer.telemetry.logs import Logs
 from balancer.telemetry.levels import Level
+from balancer.telemetry.logs import Logs
 
 from .conftest import ended
 

@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"{told['provider']} behaves again")
     else:
         print(
-            f"{told['provider']} {drills.FAULTS[args.fault].words}: {told['until']}. Stop: balancer drill {args.name} --off"
+            f"{args.name} {drills.FAULTS[args.fault].words}: {told['until']}. Stop it: balancer drill {args.name} --off"
         )
     return 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import os
+import socket
 import sys
 
 from uvicorn.supervisors import Multiprocess
@@ -51,7 +52,7 @@ def flags(args: argparse.Namespace) -> dict[str, object]:
     return overrides
 
 
-def _serve(config: str | None, overrides: dict[str, object], sockets: list[server.socket.socket]) -> int:
+def _serve(config: str | None, overrides: dict[str, object], sockets: list[socket.socket]) -> int:
     app = create_app(config, overrides)
 
     def drain() -> None:
@@ -63,7 +64,7 @@ def _serve(config: str | None, overrides: dict[str, object], sockets: list[serve
     return 0 if running.started or running.should_exit else STARTUP_FAILED
 
 
-def _serve_by_many(args: argparse.Namespace, overrides: dict[str, object], sockets: list[server.socket.socket]) -> int:
+def _serve_by_many(args: argparse.Namespace, overrides: dict[str, object], sockets: list[socket.socket]) -> int:
     """Serve with several processes. They read the configuration themselves: flags go by environment."""
     if args.config:
         os.environ["BALANCER_CONFIG"] = os.path.abspath(args.config)

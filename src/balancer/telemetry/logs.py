@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Protocol
 
 from balancer.telemetry.console import Console, wants_color
-from balancer.telemetry.levels import Entry, Level, Said, level_named
 from balancer.telemetry.jsonlines import JsonLines
+from balancer.telemetry.levels import Entry, Level, Said, level_named
 
 _LEFT_ON_PURPOSE = "ASGI callable returned without completing response"
 """uvicorn says so whenever we break a stream that its provider broke: that is how a client learns of it."""
