@@ -52,7 +52,8 @@ def test_an_event_is_in_the_file_and_on_the_terminal(
 def test_what_libraries_say_is_written_down_without_the_words_of_errors(logs: Logs, path: Path) -> None:
     """An error's words may hold an address with a password, or a header."""
     try:
-        raise ValueError("sk-ant-secret")
+        secret = "sk-ant-secret"
+        raise ValueError(secret)
     except ValueError:
         logging.getLogger("library").exception("it failed")
     logs.close()

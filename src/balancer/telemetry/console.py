@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TextIO, assert_never
 
 from balancer.events import (
@@ -87,7 +88,7 @@ class Console:
 def render(entry: Entry, color: bool) -> str:
     """Return the line that tells of `entry`."""
     level = Level.DEBUG if isinstance(entry, RequestBegan) else level_of(entry)
-    at = time.strftime("%H:%M:%S", time.localtime(entry.wall))
+    at = _second(int(entry.wall))
     words = in_words(entry)
     if not color:
         return f"{at} {level.name:<7} {words}"
@@ -95,13 +96,18 @@ def render(entry: Entry, color: bool) -> str:
     return f"{_DIM}{at}{_RESET} {COLORS[level]}{level.name:<7}{_RESET} {loud}"
 
 
+@lru_cache(maxsize=8)
+def _second(wall: int) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(wall))
+
+
 def in_words(entry: Entry) -> str:
     """Say what happened, without control characters whatever a client or provider sent."""
     match entry:
-        case RequestBegan():
-            return _joined(short(entry.id), _what(entry), f"{entry.body_bytes:,} bytes")
         case RequestEnded():
             return _ended(entry)
+        case RequestBegan():
+            return _joined(short(entry.id), _what(entry), f"{entry.body_bytes:,} bytes")
         case ProviderRested():
             return _rested(entry)
         case ProviderRecovered():

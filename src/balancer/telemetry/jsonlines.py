@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import sys
 import time
+from functools import lru_cache
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, get_args
 
 import msgspec
 
+from balancer.events import Event
 from balancer.telemetry.levels import Entry, Level, Said, level_of
 from balancer.telemetry.logfile import LogFile
 from balancer.telemetry.scribe import Scribe
@@ -19,6 +21,12 @@ _ENCODER = msgspec.json.Encoder()
 _RAW_CONTROLS = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8-\xae]")
 """What JSON lets stand and a terminal may obey or a reader of lines may stumble over: DEL, the C1
 controls, line separators and the marks that turn the direction of writing."""
+
+
+_TAGS = {
+    kind: (tag := str(kind.__struct_config__.tag), len(b'{"type":""') + len(tag)) for kind in (*get_args(Event), Said)
+}
+"""Each kind's name, and where what follows it begins: msgspec always writes it first."""
 
 
 class JsonLines:
@@ -72,10 +80,9 @@ class JsonLines:
 
 def line(entry: Entry) -> bytes:
     """Return the line that tells of `entry`: `time`, `level`, `event`, then what it holds."""
-    encoded = _ENCODER.encode(entry)
-    tag = str(entry.__struct_config__.tag)
+    tag, tag_bytes = _TAGS[type(entry)]
     start = f'{{"time":"{utc(entry.wall)}","level":"{level_of(entry).name}","event":"{tag}"'.encode()
-    rest = encoded[len(b'{"type":""') + len(tag) :]  # the tag is always written first
+    rest = _ENCODER.encode(entry)[tag_bytes:]
     if b"\x7f" in rest or b"\xc2" in rest or b"\xe2" in rest:
         rest = _RAW_CONTROLS.sub(_escaped, rest)
     return start + rest + b"\n"
@@ -88,4 +95,9 @@ def _escaped(match: re.Match[bytes]) -> bytes:
 def utc(wall: float) -> str:
     """Return a date as ISO 8601 in UTC with milliseconds."""
     whole, part = divmod(int(wall * 1000), 1000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{part:03d}Z"
+    return f"{_second(whole)}.{part:03d}Z"
+
+
+@lru_cache(maxsize=8)
+def _second(wall: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(wall))

@@ -43,24 +43,31 @@ class Said(msgspec.Struct, frozen=True, tag="said"):
 Entry: TypeAlias = Event | Said
 """What is written down."""
 
+_ALWAYS = {
+    RequestBegan: Level.INFO,
+    ProviderRecovered: Level.INFO,
+    Reloaded: Level.INFO,
+    Drilled: Level.WARNING,
+    ReloadRefused: Level.ERROR,
+}
+
 _ENDS = {"failed": Level.ERROR, "broken_stream": Level.ERROR, "client_error": Level.WARNING}
 
 
 def level_of(entry: Entry) -> Level:
     """Say how much `entry` matters."""
+    level = _ALWAYS.get(type(entry))
+    if level is not None:
+        return level
     match entry:
-        case RequestBegan() | ProviderRecovered() | Reloaded():
-            return Level.INFO
         case RequestEnded(outcome=outcome):
             return _ENDS.get(outcome, Level.INFO)
         case ProviderRested(long=long):
             return Level.ERROR if long else Level.WARNING
-        case Drilled():
-            return Level.WARNING
-        case ReloadRefused():
-            return Level.ERROR
         case Said(level=level):
             return level
+        case RequestBegan() | ProviderRecovered() | Reloaded() | Drilled() | ReloadRefused():
+            raise AssertionError("in the table above")
         case _:
             assert_never(entry)
 

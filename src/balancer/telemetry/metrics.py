@@ -23,6 +23,8 @@ QUEUE_BUCKETS_S = (0.01, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 Labels: TypeAlias = tuple[str, ...]
 
+_CLASSES = {number: f"{number}xx" for number in range(1, 6)}
+
 _STATES = {"healthy": 0, "probing": 1, "resting": 2, "disabled": 3}
 
 _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -93,7 +95,7 @@ class Metrics:
 
     def _ended(self, event: RequestEnded) -> None:
         counters = self._counters
-        status_class = f"{event.status // 100}xx" if event.status else "none"
+        status_class = _CLASSES.get(event.status // 100, "none")
         counters["requests_total"][event.operation, self._model(event), status_class, event.outcome] += 1
         self._observe("request_duration_seconds", (event.operation, str(event.stream).lower()), event.duration_s)
         if event.first_substance_s is not None:
@@ -111,10 +113,10 @@ class Metrics:
         self._tokens(event)
 
     def _attempts(self, event: RequestEnded) -> None:
-        previous = None
+        previous, asked = None, self._counters["attempts_total"]
         for attempt in event.attempts:
             status = "" if attempt.status is None else str(attempt.status)
-            self._counters["attempts_total"][attempt.provider, attempt.outcome, status] += 1
+            asked[attempt.provider, attempt.outcome, status] += 1
             if previous is not None and previous.provider != attempt.provider:
                 self._counters["failovers_total"][previous.provider, attempt.provider, previous.stage] += 1
             previous = attempt

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-FLUSH_EVERY_S = 0.05
+FLUSH_EVERY_S = 0.1
 """How long entries gather before they are written together."""
 
 MAX_WAITING = 20_000

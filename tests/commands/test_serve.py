@@ -1,0 +1,214 @@
+"""Serving, as users start and stop it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from balancer.commands import server
+
+from .conftest import ROOT, Running, Start
+
+pytestmark = pytest.mark.live
+
+
+def connected(url: str) -> http.client.HTTPConnection:
+    parts = urlsplit(url)
+    return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=20)
+
+
+def get(url: str, path: str) -> tuple[int, Any]:
+    connection = connected(url)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, json.load(answer)
+    finally:
+        connection.close()
+
+
+def post(connection: http.client.HTTPConnection, **fields: Any) -> http.client.HTTPResponse:
+    body = {"model": "claude-x", "max_tokens": 100, "messages": [{"role": "user", "content": "hi"}]} | fields
+    connection.request("POST", "/v1/messages", json.dumps(body), {"content-type": "application/json"})
+    return connection.getresponse()
+
+
+def ask(url: str, **fields: Any) -> Any:
+    connection = connected(url)
+    try:
+        answer = post(connection, **fields)
+        assert answer.status == 200
+        return json.load(answer)
+    finally:
+        connection.close()
+
+
+def stop(running: Running) -> int:
+    running.process.send_signal(signal.SIGTERM)
+    return running.ended()
+
+
+def test_without_a_file_simulated_providers_serve_and_it_says_what_to_do(start: Start) -> None:
+    running = start("--port", "0")
+    url = running.url()
+
+    assert "simulated answer" in ask(url)["content"][0]["text"]
+    told = "\n".join(running.out)
+    assert "3 providers" in told
+    assert "cp providers.example.yaml providers.yaml" in told
+    assert stop(running) == 0
+    assert running.err == []
+
+
+def test_it_says_what_it_serves_and_no_secret(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "providers.yaml").write_text(
+        """\
+providers:
+  - {name: one, type: anthropic, base_url: "https://one.example.com/v1", auth_type: api_key, auth_value: sk-secret-1}
+  - {name: two, type: anthropic, base_url: "https://two.example.com", auth_value: "${KEY_OF_TWO}", enabled: false}
+model_routes:
+  "*": [{provider: one, model: passthrough, priority: 1}]
+"""
+    )
+    running = start("--port", "0", KEY_OF_TWO="sk-secret-2")
+    running.url()
+
+    told = "\n".join(running.out)
+    for words in ("2 providers", "one", "anthropic", "https://one.example.com", "1 route", "disabled"):
+        assert words in told
+    assert stop(running) == 0
+    assert "sk-secret" not in "\n".join(running.out + running.err)
+
+
+def test_wrong_configuration_is_told_in_full_and_nothing_is_served(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "providers.yaml"
+    path.write_text("providers:\n  - {name: a, type: antropic}\nsettings:\n  prot: 1\n")
+    running = start("--config", str(path), "--port", "0")
+
+    assert running.ended() == 2
+    told = "\n".join(running.err)
+    assert "providers.yaml:2:" in told
+    assert "providers.yaml:4:" in told
+    assert "did you mean" in told
+    assert running.out == []
+
+
+def test_a_port_that_is_taken_is_one_clear_line(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        running = start("--port", str(taken.getsockname()[1]))
+
+        assert running.ended() == 1
+    assert len(running.err) == 1
+    assert "can't listen on 127.0.0.1:" in running.err[0]
+
+
+def test_a_flag_goes_over_the_environment_and_that_over_the_file(
+    start: Start, tmp_path: Path, config_file: Path
+) -> None:
+    config_file.write_text(config_file.read_text() + "  port: 1\n  log_level: WARNING\n  log_color: false\n")
+    running = start("--port", "0", PORT="2", LOG_LEVEL="DEBUG")
+    url = running.url()
+    ask(url)
+
+    assert urlsplit(url).port not in (1, 2)
+    assert "DEBUG" in running.until("DEBUG")
+    assert stop(running) == 0
+
+
+def test_sigterm_lets_an_answer_end(start: Start, config_file: Path) -> None:
+    running = start("--port", "0")
+    connection = connected(running.url())
+    answer = post(connection, model="claude-slow", stream=True, max_tokens=12)
+    first = answer.readline()
+
+    running.process.send_signal(signal.SIGTERM)
+    rest = answer.read()
+    connection.close()
+
+    assert b"message_start" in first
+    assert b"event: message_stop" in rest
+    assert running.ended() == 0
+    assert running.err == []
+
+
+def test_a_second_signal_does_not_wait(start: Start, config_file: Path) -> None:
+    running = start("--port", "0")
+    connection = connected(running.url())
+    answer = post(connection, model="claude-slow", stream=True, max_tokens=1000)
+    answer.readline()
+
+    running.process.send_signal(signal.SIGTERM)
+    with pytest.raises(OSError):  # it no longer listens: it has heard the first signal
+        while True:
+            connected(f"http://127.0.0.1:{connection.port}").connect()
+    running.process.send_signal(signal.SIGTERM)
+
+    assert running.ended() == 0
+    connection.close()
+
+
+def test_what_happened_is_in_the_log_file(start: Start, tmp_path: Path, config_file: Path) -> None:
+    running = start("--port", "0")
+    ask(running.url())
+    stop(running)
+
+    events = [json.loads(line) for line in (tmp_path / "logs" / "logs.jsonl").read_text().splitlines()]
+    assert [told["event"] for told in events] == ["request_began", "request_ended"]
+    assert events[1]["provider"] == "quick"
+    assert events[1]["usage"]["output_tokens"] > 0
+
+
+def test_several_workers(start: Start, config_file: Path) -> None:
+    running = start("--port", "0", "--workers", "2", "--config", str(config_file))
+    url = running.url()
+
+    assert ask(url)["type"] == "message"
+    assert stop(running) == 0
+
+
+WAYS = {
+    "python src/main.py": ([sys.executable, "src/main.py", "--port", "0"], ROOT),
+    "cd src && python main.py": ([sys.executable, "main.py", "--port", "0"], ROOT / "src"),
+}
+
+
+@pytest.mark.parametrize(("argv", "cwd"), WAYS.values(), ids=WAYS)
+def test_the_ways_to_start(start: Start, config_file: Path, argv: list[str], cwd: Path, tmp_path: Path) -> None:
+    running = start(argv=argv, cwd=cwd, BALANCER_CONFIG=str(config_file), BALANCER_LOG_FILE=str(tmp_path / "l"))
+    status, body = get(running.url(), "/")
+
+    assert (status, body["status"]) == (200, "ok")
+    assert stop(running) == 0
+
+
+def test_uvicorn_serves_it_uninstalled(start: Start, config_file: Path) -> None:
+    """-I -S would go too far: site-packages hold uvicorn. Only our own package must not be on the path."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    argv = [sys.executable, "-m", "uvicorn", "src.main:app", "--host", "127.0.0.1", "--port", str(port)]
+    running = start(argv=argv, cwd=ROOT, BALANCER_CONFIG=str(config_file))
+    running.until("Uvicorn running on")
+
+    assert ask(f"http://127.0.0.1:{port}")["type"] == "message"
+
+
+URLS = {
+    "127.0.0.1": "http://127.0.0.1:8080",
+    "0.0.0.0": "http://127.0.0.1:8080",
+    "::": "http://[::1]:8080",
+    "::1": "http://[::1]:8080",
+    "box.local": "http://box.local:8080",
+}
+
+
+@pytest.mark.parametrize(("host", "url"), URLS.items())
+def test_the_address_for_clients(host: str, url: str) -> None:
+    assert server.url(host, 8080) == url
