@@ -1,0 +1,63 @@
+"""An upstream's answer, as the driver reads it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from balancer.model import Headers, header
+from balancer.transport.decompress import Decompressor
+from balancer.transport.errors import TransportError
+
+
+class Source(Protocol):
+    """Where an answer's bytes come from."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Headers: ...
+
+    async def read(self, within_s: float) -> bytes: ...
+
+
+_ENCODED = frozenset({b"content-encoding", b"content-length"})
+
+
+class Answer:
+    """Head, and a body that is read piece by piece."""
+
+    def __init__(self, source: Source) -> None:
+        self.status = source.status
+        self.headers = source.headers
+        self._source = source
+        self._decompressor: Decompressor | None = None
+        encoding = header(source.headers, b"content-encoding")
+        if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
+            self._decompressor = Decompressor(encoding)
+            self.headers = tuple(pair for pair in source.headers if pair[0] not in _ENCODED)
+
+    async def read(self, within_s: float) -> bytes:
+        """Return what has arrived, `b""` only at the clean end.
+
+        Raises `TransportError`: `idle_timeout` after `within_s` seconds without a byte, others
+        when the body broke off.
+        """
+        if self._decompressor is None:
+            return await self._source.read(within_s)
+        while data := await self._source.read(within_s):
+            if plain := self._decompressor.feed(data):
+                return plain
+        self._decompressor.end()
+        return b""
+
+    async def read_whole(self, limit_bytes: int, within_s: float) -> bytes:
+        """Return the whole body. Raises `TransportError`, `too_large` beyond `limit_bytes`."""
+        parts: list[bytes] = []
+        size = 0
+        while data := await self.read(within_s):
+            size += len(data)
+            if size > limit_bytes:
+                raise TransportError("too_large", f"a body of more than {limit_bytes} bytes", sent=True, headed=True)
+            parts.append(data)
+        return b"".join(parts)

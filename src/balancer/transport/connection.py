@@ -1,0 +1,262 @@
+"""One HTTP/1.1 connection to an upstream: bytes to head and body, with flow control.
+
+Bytes are parsed by httptools (llhttp) as they arrive. What is left to us is what a proxy must not
+get wrong: where the body ends, that nothing is taken for an end that is none, and that no more is
+kept in memory than the reader can take.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+
+import httptools
+
+from balancer.model import Headers
+from balancer.transport.errors import TransportError
+
+HEAD_MAX_BYTES = 64 * 1024
+FIELDS_MAX = 200
+INTERIM_MAX = 10
+"""How many 1xx answers may come before the real one."""
+
+BUFFER_BYTES = 64 * 1024
+"""More than this unread pauses the upstream."""
+
+_BODILESS = frozenset({204, 304})
+
+
+class Connection(asyncio.Protocol):
+    """A connection, used for one exchange at a time."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._transport: asyncio.Transport | None = None
+        self._parser: httptools.HttpResponseParser | None = None
+        self.on_idle_end: Callable[[Connection], None] | None = None
+        """Called when the peer closes the connection, or says anything, while nobody uses it."""
+        self.lost = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = 0.0
+        self._waiter: asyncio.Future[None] | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        """Forget the last exchange."""
+        self.status = 0
+        self.headers: Headers = ()
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._head_bytes = 0
+        self._interims = 0
+        self._headed = False
+        self._complete = False
+        self._to_close = False
+        self._keep = False
+        self._error: TransportError | None = None
+        self._chunks: list[bytes] = []
+        self._unread = 0
+        self._paused = False
+        self.received = False
+
+    # What asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        if self._parser is None or self._complete:
+            self._strangers(data)
+            return
+        self.received = True
+        if not self._headed:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._fail("protocol", "an upgrade that nobody asked for")
+        except httptools.HttpParserError as error:
+            self._fail("protocol", type(error).__name__)
+        if not self._headed and self._head_bytes > HEAD_MAX_BYTES:
+            self._fail("too_large", f"a head of more than {HEAD_MAX_BYTES} bytes")
+        if self._unread > BUFFER_BYTES and not self._paused and self._transport is not None and not self.lost:
+            self._paused = True
+            self._transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> bool:
+        return False  # close: a half-closed upstream will say no more
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        if self._parser is None:
+            if self.on_idle_end:
+                self.on_idle_end(self)
+            return
+        if self._complete or self._error:
+            pass
+        elif exc is None and self._headed and self._to_close:
+            self._complete = True
+        elif isinstance(exc, ssl.SSLError) and exc.reason != "APPLICATION_DATA_AFTER_CLOSE_NOTIFY":
+            self._fail("tls", exc.reason or "")
+        else:
+            self._fail("closed" if exc is None else "reset")
+        self._wake()
+
+    def _strangers(self, data: bytes) -> None:
+        """Bytes that belong to no exchange: whatever they are, this connection can't be trusted."""
+        self._keep = False
+        if self._parser is None and self.on_idle_end:
+            self.on_idle_end(self)
+        self.close()
+
+    # What the parser calls
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields.append((name.lower(), value))
+        if len(self._fields) > FIELDS_MAX:
+            self._fail("too_large", f"more than {FIELDS_MAX} header fields")
+
+    def on_headers_complete(self) -> None:
+        parser = self._parser
+        if parser is None or self._error:
+            return
+        status = parser.get_status_code()
+        if status < 200:
+            self._interims += 1
+            if status == 101 or self._interims > INTERIM_MAX:
+                self._fail("protocol", f"an interim answer {status} too many")
+            return
+        self.status = status
+        self.headers = tuple(self._fields)
+        self._frame()
+        self._headed = not self._error
+
+    def _frame(self) -> None:
+        """Find out where the body ends; what says two things is believed in neither."""
+        lengths = {value for name, value in self.headers if name == b"content-length"}
+        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
+        if lengths and codings:
+            self._fail("protocol", "both content-length and transfer-encoding")
+        elif len(lengths) > 1:
+            self._fail("protocol", "several content-lengths")
+        elif len(codings) > 1 or (codings and codings[0].strip() != b"chunked"):
+            self._fail("protocol", "a transfer-encoding that is not just chunked")
+        self._to_close = not lengths and not codings and self.status not in _BODILESS
+
+    def on_body(self, body: bytes) -> None:
+        self._chunks.append(body)
+        self._unread += len(body)
+
+    def on_message_complete(self) -> None:
+        parser = self._parser
+        if parser is None or self._error:
+            return
+        if not self.status:  # an interim answer: the real one follows
+            self._fields = []
+            return
+        self._keep = parser.should_keep_alive() and not self._to_close
+        self._complete = True
+
+    def _fail(self, cause: str, detail: str = "") -> None:
+        if self._error is None and not self._complete:
+            self._error = TransportError(cause, detail, sent=True, headed=self._headed)
+            if self._transport is not None and not self.lost:
+                self._transport.abort()
+
+    # What the exchange calls
+
+    def send(self, pieces: list[bytes | memoryview]) -> None:
+        """Write a request. Nothing is joined or kept here but what the socket did not take yet."""
+        self._begin()
+        self._parser = httptools.HttpResponseParser(self)
+        transport = self._transport
+        if transport is None or self.lost or transport.is_closing():
+            raise TransportError("closed", sent=False)
+        for piece in pieces:
+            transport.write(piece)
+
+    async def head(self, within_s: float) -> None:
+        """Wait until `status` and `headers` are there."""
+        while not self._headed:
+            if self._error:
+                raise self._error
+            await self._wait(within_s, "head_timeout")
+
+    async def read(self, within_s: float) -> bytes:
+        """Return what has arrived of the body, waiting if that is nothing; `b""` at its clean end."""
+        while not self._chunks:
+            if self._error:
+                raise self._error
+            if self._complete:
+                return b""
+            await self._wait(within_s, "idle_timeout")
+        data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks = []
+        self._unread = 0
+        if self._paused:
+            self._paused = False
+            if self._transport is not None and not self.lost:
+                self._transport.resume_reading()
+        return data
+
+    def release(self) -> bool:
+        """End the exchange; say whether the connection can be used for another."""
+        transport = self._transport
+        clean = (
+            self._complete
+            and self._keep
+            and not self.lost
+            and not self._chunks
+            and transport is not None
+            and not transport.is_closing()
+            and not transport.get_write_buffer_size()  # the answer came before the request was out
+        )
+        self._parser = None
+        self._cancel_timer()
+        if not clean:
+            self.close()
+        return clean
+
+    def close(self) -> None:
+        """Close at once."""
+        self._cancel_timer()
+        if self._transport is not None and not self.lost:
+            self._transport.abort()
+
+    # Waiting
+
+    async def _wait(self, within_s: float, cause: str) -> None:
+        """Wait for anything to happen. One lazy timer serves all the waits of an exchange."""
+        deadline = self._deadline = self._loop.time() + within_s
+        if self._timer is None or self._timer.when() > deadline:
+            self._cancel_timer()
+            self._timer = self._loop.call_at(deadline, self._tick)
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        except TimeoutError:
+            error = TransportError(cause, sent=True, headed=self._headed)
+            self._error = self._error or error
+            raise error from None
+        finally:
+            self._waiter = None
+
+    def _tick(self) -> None:
+        self._timer = None
+        if self._waiter is None or self._waiter.done():
+            return
+        if self._loop.time() < self._deadline - 0.001:
+            self._timer = self._loop.call_at(self._deadline, self._tick)
+        else:
+            self._waiter.set_exception(TimeoutError())
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done() and (self._chunks or self._error or self._complete or self._headed):
+            waiter.set_result(None)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,205 @@
+"""Exchanges over pooled keep-alive connections."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from contextlib import AbstractAsyncContextManager
+from functools import lru_cache
+from types import TracebackType
+
+from balancer.model import Origin, WireRequest
+from balancer.transport.answer import Answer
+from balancer.transport.connection import Connection
+from balancer.transport.dialing import dial, proxy_authorization, speaks_absolute_form
+from balancer.transport.errors import TransportError
+from balancer.transport.playback import Playback
+
+JOINED_MAX_BYTES = 16 * 1024
+"""A request up to this size is written at once; a larger body is written piece by piece, uncopied."""
+
+
+class Transport:
+    """Sends requests and keeps connections alive between them."""
+
+    def __init__(self, *, max_idle_per_origin: int = 64, idle_s: float = 55.0) -> None:
+        self._max_idle = max_idle_per_origin
+        self._idle_s = idle_s
+        self._idle: dict[Origin, list[tuple[Connection, float]]] = {}
+        self._active: set[Connection] = set()
+
+    def __repr__(self) -> str:
+        return f"<Transport idle={sum(map(len, self._idle.values()))} active={len(self._active)}>"
+
+    def exchange(self, wire: WireRequest, *, connect_s: float, head_s: float) -> AbstractAsyncContextManager[Answer]:
+        """Send `wire` and yield the answer once its head is there. Raises `TransportError`.
+
+        `connect_s` bounds name, TCP, proxy and TLS together; `head_s` the wait for the head from
+        then on.
+        """
+        if wire.script is not None:
+            return _Played(wire, head_s)
+        return _Exchange(self, wire, connect_s, head_s)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        self.retire(())
+        for connection in list(self._active):
+            connection.close()
+        await asyncio.sleep(0)
+
+    def retire(self, keep: Collection[Origin]) -> None:
+        """Close idle connections to origins that are not in `keep`."""
+        for origin in [origin for origin in self._idle if origin not in keep]:
+            for connection, _ in self._idle.pop(origin):
+                connection.on_idle_end = None
+                connection.close()
+
+    def take(self, origin: Origin) -> Connection | None:
+        """Return the idle connection that was used last, if it is still good."""
+        idle = self._idle.get(origin)
+        now = asyncio.get_running_loop().time()
+        while idle:
+            connection, since = idle.pop()
+            connection.on_idle_end = None
+            if not connection.lost and now - since < self._idle_s:
+                return connection
+            connection.close()
+        return None
+
+    def give_back(self, origin: Origin, connection: Connection) -> None:
+        """End an exchange; keep the connection if it can be used again."""
+        self._active.discard(connection)
+        if not connection.release():
+            return
+        idle = self._idle.setdefault(origin, [])
+        if len(idle) >= self._max_idle:
+            connection.close()
+            return
+        connection.on_idle_end = lambda lost: self._forget(origin, lost)
+        idle.append((connection, asyncio.get_running_loop().time()))
+
+    def borrow(self, connection: Connection) -> None:
+        self._active.add(connection)
+
+    def _forget(self, origin: Origin, connection: Connection) -> None:
+        self._idle[origin] = [pair for pair in self._idle.get(origin, ()) if pair[0] is not connection]
+
+
+class _Exchange:
+    """One exchange; the context manager that `Transport.exchange` returns."""
+
+    __slots__ = ("_connect_s", "_connection", "_head_s", "_origin", "_transport", "_wire")
+
+    def __init__(self, transport: Transport, wire: WireRequest, connect_s: float, head_s: float) -> None:
+        self._transport = transport
+        self._wire: WireRequest | None = wire
+        self._origin = wire.origin
+        self._connect_s = connect_s
+        self._head_s = head_s
+        self._connection: Connection | None = None
+
+    async def __aenter__(self) -> Answer:
+        wire, self._wire = self._wire, None
+        if wire is None:
+            raise RuntimeError("an exchange is entered once")
+        try:
+            return Answer(await self._headed(wire))
+        except BaseException:
+            self._release()
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._release()
+
+    async def _headed(self, wire: WireRequest) -> Connection:
+        pieces = _pieces(wire)
+        idle = self._transport.take(self._origin)
+        if idle is not None:
+            self._use(idle)
+            try:
+                idle.send(pieces)
+                await idle.head(self._head_s)
+            except TransportError as error:
+                if idle.received or error.cause not in ("closed", "reset"):
+                    raise
+                self._release()  # it was closed under our feet, and nobody has seen the request
+            else:
+                return idle
+        fresh = await dial(self._origin, self._connect_s)
+        self._use(fresh)
+        fresh.send(pieces)
+        await fresh.head(self._head_s)
+        return fresh
+
+    def _use(self, connection: Connection) -> None:
+        self._connection = connection
+        self._transport.borrow(connection)
+
+    def _release(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._transport.give_back(self._origin, connection)
+
+
+class _Played:
+    """A script in the place of an exchange."""
+
+    __slots__ = ("_head_s", "_wire")
+
+    def __init__(self, wire: WireRequest, head_s: float) -> None:
+        self._wire = wire
+        self._head_s = head_s
+
+    async def __aenter__(self) -> Answer:
+        script = self._wire.script
+        if script is None:
+            raise RuntimeError("nothing to play")
+        playback = Playback(script())
+        await playback.head(self._head_s)
+        return Answer(playback)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return
+
+
+def _pieces(wire: WireRequest) -> list[bytes | memoryview]:
+    """Return the request as it goes over the wire. Raises `ValueError` for a header that would break out of it."""
+    size = sum(map(len, wire.body))
+    start, fixed = _prelude(wire.origin)
+    lines = [wire.method, b" ", start, wire.target, b" HTTP/1.1\r\n", fixed]
+    bare = True
+    for name, value in wire.headers:
+        lines += (name, b": ", value, b"\r\n")
+        bare = bare and name != b"accept-encoding"
+    if bare:
+        lines.append(b"accept-encoding: identity\r\n")
+    if size or wire.method != b"GET":
+        lines.append(b"content-length: %d\r\n" % size)
+    lines.append(b"\r\n")
+    head = b"".join(lines)
+    if head.count(b"\n") != len(wire.headers) + bare + (size > 0 or wire.method != b"GET") + fixed.count(b"\n") + 2:
+        raise ValueError("a line break inside a header")
+    if head.count(b"\r") != head.count(b"\n") or b"\0" in head or b" " in wire.target:
+        raise ValueError("a control character inside a header")
+    if size <= JOINED_MAX_BYTES:
+        return [b"".join((head, *wire.body))]
+    return [head, *wire.body]
+
+
+@lru_cache(maxsize=256)
+def _prelude(origin: Origin) -> tuple[bytes, bytes]:
+    """Return what stands before the target, and the header lines that are the same for every request."""
+    host = f"[{origin.host}]" if ":" in origin.host else origin.host
+    if origin.port != (443 if origin.tls else 80):
+        host += f":{origin.port}"
+    fixed = b"host: %b\r\n" % host.encode("idna" if not host.isascii() else "ascii")
+    if not speaks_absolute_form(origin):
+        return b"", fixed
+    if credentials := proxy_authorization(origin):
+        fixed += b"proxy-authorization: %b\r\n" % credentials
+    return b"http://" + host.encode(), fixed
