@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
-
 import pytest
 
-from balancer import __version__, drills
+from balancer import __version__
 from balancer.cli import build, main
-from balancer.commands.spans import span
 
 
 def test_it_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,23 +52,3 @@ def test_the_flags_of_serve() -> None:
     args = build().parse_args(["serve", "--config", "f", "--port", "0", "--workers", "3", "--log-level", "debug"])
 
     assert (args.config, args.host, args.port, args.workers, args.log_level) == ("f", None, 0, 3, "DEBUG")
-
-
-SPANS = {"30s": 30.0, "2m": 120.0, "1h": 3600.0, "500ms": 0.5, "45": 45.0, "1.5s": 1.5}
-
-
-@pytest.mark.parametrize(("text", "seconds"), SPANS.items())
-def test_durations(text: str, seconds: float) -> None:
-    assert span(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "0s", "-1s", "s", "1d", "30 s"])
-def test_what_is_no_duration(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError):
-        span(text)
-
-
-def test_the_faults_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["drill", "--list"]) == 0
-
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(drills.FAULTS)

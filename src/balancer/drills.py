@@ -151,22 +151,22 @@ def _of(code: int) -> Callable[[bool], Iterator[Step]]:
 
 
 _STATUS_WORDS = {
-    400: "refuses the request as malformed",
-    401: "refuses the key",
-    402: "says that there is no credit",
-    403: "refuses the key's permission",
-    404: "does not know the model",
-    413: "says that the request is too large",
-    429: "limits the rate, and asks for 5 s",
-    500: "fails inside",
-    502: "has a broken gateway",
-    503: "is unavailable",
-    504: "has a gateway that times out",
-    529: "is overloaded",
+    400: "malformed request",
+    401: "key refused",
+    402: "no credit",
+    403: "no permission",
+    404: "unknown model",
+    413: "request too large",
+    429: "rate limit, asks for 5 s of rest",
+    500: "internal error",
+    502: "bad gateway",
+    503: "unavailable",
+    504: "gateway timeout",
+    529: "overloaded",
 }
 
 FAULTS: dict[str, Misbehaviour] = {
-    **{str(code): Misbehaviour(f"answers {code}: {words}", _of(code)) for code, words in _STATUS_WORDS.items()},
+    **{str(code): Misbehaviour(f"answers {code} ({words})", _of(code)) for code, words in _STATUS_WORDS.items()},
     "refuse": Misbehaviour("refuses the connection", _fail("refused")),
     "dns": Misbehaviour("has a name that is not found", _fail("dns")),
     "tls": Misbehaviour("has a broken certificate", _fail("tls")),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import queue
 import subprocess
@@ -9,6 +11,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -115,3 +119,34 @@ def config_file(tmp_path: Path) -> Path:
     path = tmp_path / "providers.yaml"
     path.write_text(SIMULATED)
     return path
+
+
+def connected(url: str) -> http.client.HTTPConnection:
+    parts = urlsplit(url)
+    return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=20)
+
+
+def get(url: str, path: str) -> tuple[int, Any]:
+    connection = connected(url)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, json.load(answer)
+    finally:
+        connection.close()
+
+
+def post(connection: http.client.HTTPConnection, **fields: Any) -> http.client.HTTPResponse:
+    body = {"model": "claude-x", "max_tokens": 100, "messages": [{"role": "user", "content": "hi"}]} | fields
+    connection.request("POST", "/v1/messages", json.dumps(body), {"content-type": "application/json"})
+    return connection.getresponse()
+
+
+def ask(url: str, **fields: Any) -> Any:
+    connection = connected(url)
+    try:
+        answer = post(connection, **fields)
+        assert answer.status == 200
+        return json.load(answer)
+    finally:
+        connection.close()

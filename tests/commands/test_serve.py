@@ -2,53 +2,18 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import signal
 import socket
 import sys
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from balancer.commands import server
-
-from .conftest import ROOT, Running, Start
+from .conftest import ROOT, Running, Start, ask, connected, get, post
 
 pytestmark = pytest.mark.live
-
-
-def connected(url: str) -> http.client.HTTPConnection:
-    parts = urlsplit(url)
-    return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=20)
-
-
-def get(url: str, path: str) -> tuple[int, Any]:
-    connection = connected(url)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, json.load(answer)
-    finally:
-        connection.close()
-
-
-def post(connection: http.client.HTTPConnection, **fields: Any) -> http.client.HTTPResponse:
-    body = {"model": "claude-x", "max_tokens": 100, "messages": [{"role": "user", "content": "hi"}]} | fields
-    connection.request("POST", "/v1/messages", json.dumps(body), {"content-type": "application/json"})
-    return connection.getresponse()
-
-
-def ask(url: str, **fields: Any) -> Any:
-    connection = connected(url)
-    try:
-        answer = post(connection, **fields)
-        assert answer.status == 200
-        return json.load(answer)
-    finally:
-        connection.close()
 
 
 def until_refused(port: int) -> None:
@@ -204,17 +169,3 @@ def test_uvicorn_serves_it_uninstalled(start: Start, config_file: Path) -> None:
     running.until("Uvicorn running on")
 
     assert ask(f"http://127.0.0.1:{port}")["type"] == "message"
-
-
-URLS = {
-    "127.0.0.1": "http://127.0.0.1:8080",
-    "0.0.0.0": "http://127.0.0.1:8080",
-    "::": "http://[::1]:8080",
-    "::1": "http://[::1]:8080",
-    "box.local": "http://box.local:8080",
-}
-
-
-@pytest.mark.parametrize(("host", "url"), URLS.items())
-def test_the_address_for_clients(host: str, url: str) -> None:
-    assert server.url(host, 8080) == url

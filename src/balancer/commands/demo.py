@@ -98,6 +98,7 @@ async def _show(console: Console, path: Path) -> int:
             if running.should_exit:
                 break
             tallies.append(await _phase(console, url, fault))
+        tallies.append(await _phase(console, url, ""))
         view = await asyncio.to_thread(calling.call, url, "/providers")
     finally:
         running.should_exit = True
@@ -169,8 +170,8 @@ def _sum_up(console: Console, tallies: list[Tally], view: dict[str, Any]) -> int
     requests, whole = sum(t.requests for t in tallies), sum(t.whole for t in tallies)
     told = sum(t.told for t in tallies)
     console.print(
-        f"{whole} of {reading.counted(requests, 'request')} answered; {told} answers broke half way, said so, "
-        "and were asked for again. Now your own: cp providers.example.yaml providers.yaml && balancer serve",
+        f"{whole} of {reading.counted(requests, 'request')} answered; of their answers {told} broke half way, said "
+        "so, and was asked for again. Now your own: cp providers.example.yaml providers.yaml && balancer serve",
         highlight=False,
     )
     return 0 if whole == requests else 1

@@ -37,10 +37,10 @@ def run(args: argparse.Namespace) -> int:
         print(_cant_listen(host, port, error), file=sys.stderr)
         return CANT_LISTEN
     with sock:
-        print(banner(config, server.url(host, sock.getsockname()[1])), flush=True)
+        told = banner(config, server.url(host, sock.getsockname()[1]))
         if args.workers > 1:
-            return _serve_by_many(args, overrides, [sock])
-        return _serve(args.config, overrides, [sock])
+            return _serve_by_many(args, overrides, sock, told)
+        return _serve(args.config, overrides, sock, told)
 
 
 def flags(args: argparse.Namespace) -> dict[str, object]:
@@ -52,25 +52,27 @@ def flags(args: argparse.Namespace) -> dict[str, object]:
     return overrides
 
 
-def _serve(config: str | None, overrides: dict[str, object], sockets: list[socket.socket]) -> int:
+def _serve(config: str | None, overrides: dict[str, object], sock: socket.socket, told: str) -> int:
     app = create_app(config, overrides)
 
     def drain() -> None:
         if hasattr(app, "fleet"):  # a signal may come before it has started
             app.fleet.draining = True
 
-    running = server.Server(server.configured(app), drain)
-    running.run(sockets)
+    running = server.Server(server.configured(app), lambda: print(told, flush=True), drain)
+    running.run([sock])
     return 0 if running.started or running.should_exit else STARTUP_FAILED
 
 
-def _serve_by_many(args: argparse.Namespace, overrides: dict[str, object], sockets: list[socket.socket]) -> int:
+def _serve_by_many(args: argparse.Namespace, overrides: dict[str, object], sock: socket.socket, told: str) -> int:
     """Serve with several processes. They read the configuration themselves: flags go by environment."""
     if args.config:
         os.environ["BALANCER_CONFIG"] = os.path.abspath(args.config)
     for name, value in overrides.items():
         os.environ[name.upper()] = str(value).lower() if isinstance(value, bool) else str(value)
-    Multiprocess(server.configured(WORKER, args.workers), sockets=sockets).run()
+    supervisor = Multiprocess(server.configured(WORKER, args.workers), sockets=[sock])
+    print(told, flush=True)
+    supervisor.run()
     return 0
 
 
