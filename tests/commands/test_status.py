@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def test_a_provider_that_rests_and_its_last_error() -> None:
         "last_error": {"status": 529, "kind": "overloaded_error", "message": "busy\x1b[2J"},
     }
     view = {"healthy_providers": 0, "total_providers": 1, "selection_strategy": "priority", "providers": [provider]}
-    console = Console(width=160, record=True, quiet=True)
+    console = Console(width=160, record=True, file=io.StringIO())
 
     console.print(table(view))
 
