@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from balancer.model import Candidate, Headers, Operation, Origin, Provider, Request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from balancer.model import Candidate, Headers, Operation, Origin, Provider, Request, Step, WireRequest
+from balancer.transport import Answer, Transport
 
 
 def provider(name: str = "a", **more: object) -> Provider:
@@ -34,3 +40,78 @@ def request(body: bytes = b'{"model":"m","messages":[]}', headers: Headers = (),
         "stream": True,
     }
     return Request(**{**fields, **more})  # type: ignore[arg-type]
+
+
+class PlayedTransport:
+    """A transport whose providers follow scripts instead of living behind sockets.
+
+    Every provider is told by its port; its scripts are used up one an exchange, the last one again
+    and again. `asked` is the order of exchanges, `closed` who was left before the end of its body.
+    """
+
+    def __init__(self, scripts: dict[int, list[list[Step]]]) -> None:
+        self._scripts = scripts
+        self.asked: list[int] = []
+        self.sent: list[WireRequest] = []
+        self.closed: list[int] = []
+
+    @asynccontextmanager
+    async def exchange(self, wire: WireRequest, *, connect_s: float, head_s: float | None) -> AsyncIterator[Any]:
+        port = wire.origin.port
+        scripts = self._scripts[port]
+        steps = scripts.pop(0) if len(scripts) > 1 else scripts[0]
+        self.asked.append(port)
+        self.sent.append(wire)
+        async with Transport().exchange(
+            replace(wire, script=lambda: iter(steps)), connect_s=connect_s, head_s=head_s
+        ) as answer:
+            whole = False
+            try:
+                yield _Watched(answer, whole_at := [False])
+                whole = whole_at[0]
+            finally:
+                if not whole:
+                    self.closed.append(port)
+
+
+class _Watched:
+    def __init__(self, answer: Answer, whole: list[bool]) -> None:
+        self._answer = answer
+        self._whole = whole
+        self.status, self.headers = answer.status, answer.headers
+
+    async def read(self, within_s: float) -> bytes:
+        data = await self._answer.read(within_s)
+        self._whole[0] = self._whole[0] or not data
+        return data
+
+    async def read_whole(self, limit_bytes: int, within_s: float) -> bytes:
+        data = await self._answer.read_whole(limit_bytes, within_s)
+        self._whole[0] = True
+        return data
+
+
+class Taker:
+    """A client: keeps what it is given, and how it ended."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: dict[bytes, bytes] = {}
+        self.body = b""
+        self.end = ""
+
+    async def start(self, status: int, headers: Headers) -> None:
+        assert not self.status
+        self.status, self.headers = status, dict(headers)
+
+    async def write(self, data: bytes) -> None:
+        assert self.status
+        assert not self.end
+        self.body += data
+
+    async def finish(self) -> None:
+        assert not self.end
+        self.end = "whole"
+
+    async def abort(self) -> None:
+        self.end = "aborted"

@@ -39,6 +39,7 @@ class App:
 
     fleet: Fleet
     metrics: Metrics
+    _control: FastAPI
 
     def __init__(self, config_path: str | None, overrides: Mapping[str, object]) -> None:
         self._config_path = config_path
@@ -46,7 +47,6 @@ class App:
         self._seed = os.urandom(16)
         self._started = time.monotonic()
         self._resources = AsyncExitStack()
-        self._control: FastAPI | None = None
 
     # ASGI
 
@@ -70,7 +70,6 @@ class App:
             missing = Rejected(404, "not_found_error", f"there is no {scope['path'][:200]} here")
             await reject(ClientSink(send, scope["http_version"]), missing, _request_id())
         else:
-            assert self._control is not None
             await self._control(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:

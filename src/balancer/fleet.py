@@ -24,7 +24,6 @@ from balancer.health import Circuit, Health, Policy, observe
 from balancer.journey import Budget, Journey, Standing
 from balancer.model import Candidate, Mark, Outcome, Provider, Request, Route, Scope, Usage, Verdict
 from balancer.selection import STRATEGIES, Load, View, peak_ewma
-from balancer.tokens import Correction
 
 PROVEN_S = 60.0
 """A provider that gave substance within this time, and has not failed since, is known to work."""
@@ -86,7 +85,6 @@ class Fleet:
         self.in_flight = 0
         self.draining = False
         self.budget = Budget()
-        self.corrections = Correction()
         self._ledgers: dict[str, Ledger] = {}
         self._health: dict[tuple[str, str], Health] = {}
         self._probes: dict[tuple[str, str], int] = {}

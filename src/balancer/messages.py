@@ -133,21 +133,21 @@ class Messages:
     async def _answer(self, request: Request, receive: Receive, sink: ClientSink) -> None:
         """Run the relay; cancel it when the client leaves before its answer is whole."""
         task = asyncio.current_task()
-        assert task is not None
         left = False
 
         def on_message(watcher: asyncio.Task[Any]) -> None:
             nonlocal left
             if not watcher.cancelled() and not sink.finished:
                 left = True
-                task.cancel()
+                if task is not None:
+                    task.cancel()
 
         watcher = asyncio.ensure_future(receive())
         watcher.add_done_callback(on_message)
         try:
             await self._relay.answer(request, sink)
         except asyncio.CancelledError:
-            if not left:
+            if not left or task is None:
                 raise
             task.uncancel()
         finally:

@@ -1,0 +1,20 @@
+"""providers.yaml -> Config, or every problem with its line."""
+
+from balancer.config.model import Settings
+from balancer.config.problem import ConfigError, Problem
+from balancer.config.reading import Config, parse
+from balancer.config.sources import EMBEDDED, changes, embedded, find, load, override
+
+__all__ = [
+    "EMBEDDED",
+    "Config",
+    "ConfigError",
+    "Problem",
+    "Settings",
+    "changes",
+    "embedded",
+    "find",
+    "load",
+    "override",
+    "parse",
+]

@@ -254,7 +254,7 @@ class StreamDecoder:
         if not self._begun:
             sort = sort_of(self._splitter.rest)
             return [self._fail(broken(f"{sort} where a stream of events was expected"))]
-        return [self._fail(broken("the stream ended before its message_stop"))]
+        return [self._fail(broken("the stream ended before the end of its message"))]
 
     def _fail(self, fault: Fault) -> Piece:
         self._failed = True
@@ -290,7 +290,7 @@ class StreamDecoder:
                 return self._fail(stated(decoded.error, "the provider reported an error without words"))
             case "message_start":
                 if self._begun:
-                    return self._fail(broken("a second message_start in one stream"))
+                    return self._fail(broken("a second message in one stream"))
                 self._begun = True
                 usage = decoded.message.usage if decoded.message else None
                 return Piece(frame, usage=usage.usage() if usage else None)
@@ -303,7 +303,7 @@ class StreamDecoder:
                 return Piece(frame, usage=decoded.usage.usage() if decoded.usage else None)
             case "message_stop":
                 if not self._begun:
-                    return self._fail(broken("a message_stop without a message_start"))
+                    return self._fail(broken("the end of a message without its start"))
                 self.complete = True
                 return Piece(frame, substance=True)
             case _:

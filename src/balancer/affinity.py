@@ -1,0 +1,96 @@
+"""Which conversation a request belongs to, and where conversations are pinned.
+
+A conversation is worth keeping where it is: its prompt cache is warm there. It is known by what
+Claude Code says of itself; requests that say nothing are nobody's conversation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import OrderedDict
+
+import msgspec
+
+from balancer.model import Headers, header
+from balancer.wire.anthropic import Head
+
+_SESSION_SUFFIX = re.compile(r"_session_([0-9a-fA-F-]{8,})$")
+"""How older clients wrote the session into `metadata.user_id`."""
+
+
+class _UserId(msgspec.Struct):
+    session_id: str | None = None
+
+
+def of_request(headers: Headers, head: Head, client: str, by: str) -> str | None:
+    """Return the name of the conversation, a hash; None: this request is not pinned.
+
+    `by: session` goes by Claude Code's session and agent; `by: prefix` also knows requests that
+    carry `cache_control`, by their system prompt and first message.
+    """
+    session = header(headers, b"x-claude-code-session-id")
+    if session is None and (user_id := head.user_id):
+        session = _session_in(user_id)
+    if session is not None:
+        agent = header(headers, b"x-claude-code-agent-id") or b""
+        return _name(client.encode(), session, agent)
+    if by == "prefix":
+        first = bytes(head.messages[0]) if head.messages else b""
+        system = bytes(head.system)
+        if b'"cache_control"' in system or any(b'"cache_control"' in bytes(m) for m in head.messages):
+            return _name(client.encode(), system, _without_cache_control(first))
+    return None
+
+
+def _session_in(user_id: str) -> bytes | None:
+    try:
+        session = msgspec.json.decode(user_id, type=_UserId).session_id
+    except msgspec.MsgspecError:
+        match = _SESSION_SUFFIX.search(user_id)
+        session = match[1] if match else None
+    return session.encode() if session else None
+
+
+_CACHE_CONTROL = re.compile(rb',?\s*"cache_control"\s*:\s*\{[^{}]*\}')
+
+
+def _without_cache_control(message: bytes) -> bytes:
+    """The mark wanders to the newest message, so the first one loses it as the conversation grows."""
+    return _CACHE_CONTROL.sub(b"", message)
+
+
+def _name(*parts: bytes) -> str:
+    return hashlib.blake2b(b"\0".join(parts), digest_size=16).hexdigest()
+
+
+class Pins:
+    """Where conversations are pinned: bounded, the least recently used goes first. Holds hashes only."""
+
+    def __init__(self, limit: int, ttl_s: float) -> None:
+        self.ttl_s = ttl_s
+        """How long a pin lives without being used."""
+        self._limit = limit
+        self._pins: OrderedDict[str, tuple[str, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._pins)
+
+    def get(self, conversation: str, now: float) -> str | None:
+        """Return the provider of a conversation, and let the pin live on."""
+        found = self._pins.get(conversation)
+        if found is None:
+            return None
+        provider, used = found
+        if now - used > self.ttl_s:
+            del self._pins[conversation]
+            return None
+        self.put(conversation, provider, now)
+        return provider
+
+    def put(self, conversation: str, provider: str, now: float) -> None:
+        """Pin a conversation."""
+        self._pins[conversation] = (provider, now)
+        self._pins.move_to_end(conversation)
+        if len(self._pins) > self._limit:
+            self._pins.popitem(last=False)

@@ -1,0 +1,191 @@
+"""What may stand in providers.yaml: the models, their defaults and their descriptions.
+
+The JSON schema for editors and the reference in the documentation are generated from here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class Part(BaseModel):
+    """Frozen, and strict about keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Cooldown(Part):
+    """How long a failing provider rests."""
+
+    seconds: float = Field(60.0, ge=0, le=86_400)
+    """The longest ordinary rest, in seconds; 0 means no rest."""
+    backoff: Literal["exponential", "constant"] = "exponential"
+    """Rests double up to `seconds`, or are always that long."""
+
+
+class Sticky(Part):
+    """Conversations stay with the provider where their prompt cache is warm."""
+
+    enabled: bool = True
+    """Whether conversations are pinned at all."""
+    ttl: float = Field(300.0, ge=0, le=86_400)
+    """Seconds without a request after which a pin is forgotten; the cache of Anthropic lives 300."""
+    by: Literal["session", "prefix"] = "session"
+    """`session`: by Claude Code's session and agent. `prefix`: also requests that carry
+    `cache_control`, by their system prompt and first message."""
+
+
+class Deduplication(Part):
+    """The same request twice at the same time is asked once."""
+
+    enabled: bool = True
+    """Whether identical requests that are in flight at the same time are joined."""
+    replay_s: float = Field(0.0, ge=0, le=3600)
+    """Seconds for which a whole, successful answer is given again to the same request; 0: never."""
+    max_bytes: int = Field(64 * 1024 * 1024, ge=0)
+    """The most memory that shared answers may take; beyond it requests are asked on their own."""
+
+
+class Auth(Part):
+    """Who may use this balancer."""
+
+    keys: tuple[str, ...] = Field((), repr=False)
+    """Gate keys, as `x-api-key` or `Authorization: Bearer`. Without any, only clients on this
+    machine are served."""
+    admin_keys: tuple[str, ...] = Field((), repr=False)
+    """Keys for what changes something (reload, drills); they open everything else too."""
+
+    @field_validator("keys", "admin_keys")
+    @classmethod
+    def _not_empty(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
+        if any(len(key) < 8 for key in keys):
+            raise ValueError("every key needs at least 8 characters")
+        return keys
+
+
+class Limits(Part):
+    """Bounds that keep the balancer itself healthy."""
+
+    max_body_bytes: int = Field(32 * 1024 * 1024, ge=1024)
+    """The largest request body that is taken."""
+    max_in_flight: int = Field(1000, ge=1)
+    """The most requests that are served at once; more wait."""
+    queue_s: float = Field(10.0, ge=0, le=600)
+    """How long a request waits for a place before it is turned away."""
+
+
+def _cooldown(value: Any) -> Any:
+    return value if isinstance(value, dict | Cooldown) else {"seconds": value}
+
+
+class Settings(Part):
+    """The `settings` of the file."""
+
+    selection_strategy: Literal["priority", "round_robin", "random", "weighted", "least_busy", "fastest"] = "priority"
+    """Who is asked first among usable providers of the same priority."""
+    failure_cooldown: Annotated[Cooldown, BeforeValidator(_cooldown)] = Cooldown()
+    """Seconds: the longest ordinary rest of a failing provider; 0 means no rest. Or
+    `{seconds: 60, backoff: constant}` for rests that do not double."""
+    request_timeout: Seconds = 60.0
+    """Seconds that a provider may take to begin its answer (the first substance of a stream)."""
+    connect_timeout: Seconds = 5.0
+    """Seconds for name, TCP, proxy and TLS together."""
+    stream_idle_timeout: Seconds = 120.0
+    """Seconds without a single byte from the provider."""
+    non_streaming_timeout: Seconds = 600.0
+    """Seconds for a whole non-streaming answer."""
+    on_broken_stream: Literal["auto", "abort", "error_event"] = "auto"
+    """What a client gets when an answer breaks off after it has begun: `abort` breaks the
+    connection, `error_event` says so in the stream, `auto` does the first for Claude Code, which
+    then streams again, and the second for everybody else."""
+    sticky: Sticky = Sticky()
+    """Conversations stay with the provider where their prompt cache is warm."""
+    deduplication: Deduplication = Deduplication()
+    """The same request twice at the same time is asked once."""
+    auth: Auth = Auth()
+    """Who may use this balancer."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Host names, besides this machine's, under which the balancer may be addressed."""
+    limits: Limits = Limits()
+    """Bounds that keep the balancer itself healthy."""
+    drills: bool = False
+    """Whether providers may be told to misbehave (`balancer drill`)."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+    """The least important lines that are written."""
+    log_color: bool = True
+    """Whether lines on a terminal are coloured."""
+    log_file: str | None = "logs/logs.jsonl"
+    """Where the JSON log is written; null: nowhere."""
+    host: str = "127.0.0.1"
+    """The address to listen on."""
+    port: int = Field(8080, ge=0, le=65_535)
+    """The port to listen on; 0: any free one."""
+    drain_timeout: float = Field(120.0, ge=0, le=3600)
+    """Seconds that running answers get to end when the balancer is stopped."""
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: Any) -> Any:
+        return value.upper() if isinstance(value, str) else value
+
+    @property
+    def cooldown_s(self) -> float:
+        return self.failure_cooldown.seconds
+
+    @property
+    def cooldown_constant(self) -> bool:
+        return self.failure_cooldown.backoff == "constant"
+
+
+class ProviderEntry(Part):
+    """One of the file's `providers`."""
+
+    name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.@-]*$")
+    """Unique; the name in routes, logs and headers."""
+    type: str
+    """How the provider is spoken to: `anthropic`, `openai`, `zed` or `simulated`."""
+    base_url: str | None = None
+    """Where it lives, with or without a trailing `/v1`."""
+    auth_type: Literal["api_key", "auth_token"] = "api_key"
+    """`api_key` sends `x-api-key`, `auth_token` sends `Authorization: Bearer` (`openai`: always the latter)."""
+    auth_value: str | None = Field(None, repr=False)
+    """The key: literal, `${NAME}`, `${NAME:-default}`, or `passthrough` for the client's own credential."""
+    enabled: bool = True
+    """A provider that is not enabled is shown, and never asked."""
+    proxy: str | None = Field(None, repr=False)
+    """URL of a proxy: http, https, socks5 or socks5h; `user:password@` is allowed."""
+    ca_file: str | None = None
+    """PEM file of the authorities to trust instead of the system's."""
+    headers: dict[str, str] = Field(default_factory=dict, repr=False)
+    """Added to every request to this provider, over the client's own."""
+    request_timeout: Seconds | None = None
+    """Over `settings.request_timeout`."""
+    connect_timeout: Seconds | None = None
+    """Over `settings.connect_timeout`."""
+    stream_idle_timeout: Seconds | None = None
+    """Over `settings.stream_idle_timeout`."""
+    non_streaming_timeout: Seconds | None = None
+    """Over `settings.non_streaming_timeout`."""
+    max_in_flight: int | None = Field(None, ge=1)
+    """The most requests at once; when it is reached, the next provider is asked."""
+
+
+class TargetEntry(Part):
+    """One line of a route."""
+
+    provider: str
+    """The name of a provider."""
+    model: str = Field("passthrough", min_length=1)
+    """The model that the provider is asked for; `passthrough`: the one that the client asked for."""
+    priority: int = 1
+    """Lower is tried first."""
+    weight: float = Field(1.0, gt=0)
+    """The share of first tries within a priority, with `selection_strategy: weighted`."""
+    enabled: bool = True
+    """A target that is not enabled is left out."""
+    mode: Literal["normal", "burn", "auto"] | None = None
+    """Zed only: which mode this route uses."""

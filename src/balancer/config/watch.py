@@ -1,0 +1,33 @@
+"""Watching the file, so that every worker notices a change by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeAlias
+
+Mark: TypeAlias = tuple[int, int, int] | None
+
+
+async def watch(path: Path, on_change: Callable[[], Awaitable[None]], interval_s: float = 1.0) -> None:
+    """Call `on_change` whenever the file at `path` was changed or replaced. Runs until it is cancelled.
+
+    Polls: a stat a second costs nothing, works on every file system, and survives editors that
+    write a new file and rename it. A file that is gone for a moment is waited for.
+    """
+    seen = _mark(path)
+    while True:
+        await asyncio.sleep(interval_s)
+        now = _mark(path)
+        if now is not None and now != seen:
+            seen = now
+            await on_change()
+
+
+def _mark(path: Path) -> Mark:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino

@@ -1,0 +1,40 @@
+"""Thinking that we signed ourselves: it must not reach a provider that checks signatures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+OWN_PREFIX = "ccb1:"
+"""Begins the signature of every thinking block that was made from another type's reasoning."""
+
+_MARK = f'"{OWN_PREFIX}'.encode()
+
+
+def strip_foreign_thinking(body: bytes) -> bytes:
+    """Return a Messages body without thinking blocks of our making; the same object if there are none.
+
+    Anthropic refuses a signature that is not its own with a 400, and Claude Code gets over that
+    only by losing all thinking of the conversation.
+    """
+    if _MARK not in body:
+        return body
+    request = msgspec.json.decode(body)
+    for message in request.get("messages", ()):
+        content = message.get("content") if isinstance(message, dict) else None
+        if isinstance(content, list):
+            message["content"] = [block for block in content if not _is_ours(block)] or [_nothing()]
+    return msgspec.json.encode(request)
+
+
+def _is_ours(block: Any) -> bool:
+    if not isinstance(block, dict) or block.get("type") not in ("thinking", "redacted_thinking"):
+        return False
+    mark = block.get("signature") or block.get("data") or ""
+    return isinstance(mark, str) and mark.startswith(OWN_PREFIX)
+
+
+def _nothing() -> dict[str, str]:
+    """A message must not be empty."""
+    return {"type": "text", "text": "."}

@@ -1,0 +1,41 @@
+"""What must never be written down or shown: keys, addresses with credentials, control characters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+LONGEST = 2048
+"""Longer messages are cut: nobody reads them, and they may be anything."""
+
+_PAGE = re.compile(r"<!doctype html|<html[\s>]", re.IGNORECASE)
+_URL = re.compile(r"\b([a-z][a-z0-9+.-]{1,15})://[^\s\"'<>)\]]+", re.IGNORECASE)
+_KEYS = re.compile(
+    r"\bsk-[A-Za-z0-9_-]{4,}"
+    r"|\beyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]+){1,2}"  # a JWT
+    r"|\b(?:gh[pousr]|xox[abprs]|AKIA|AIza)[A-Za-z0-9_-]{8,}"
+)
+_NAMED = re.compile(
+    r"(?P<name>\b(?:bearer|basic|(?:x-)?api[ _-]?key|authorization|(?:auth|access)[ _-]?token|secret|password)"
+    r"\b[\"']?(?:\s*[:=]\s*|\s+)(?:bearer\s+|basic\s+)?[\"']?)(?P<value>(?=[^\s\"',;]*[0-9_-])[^\s\"',;]{8,})",
+    re.IGNORECASE,
+)
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+
+
+def scrub(text: str, secrets: Collection[str] = ()) -> str:
+    """Return `text` fit to be shown and logged.
+
+    `secrets` are known ones; what looks like a key goes as well, URLs shrink to their scheme, a
+    web page to its mention, control characters to a space, and the rest to `LONGEST` characters.
+    """
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, "[redacted]")
+    if _PAGE.search(text):
+        return "an HTML page"
+    text = _CONTROL.sub(" ", text)
+    text = _URL.sub(r"\1://[redacted]", text)
+    text = _KEYS.sub("[redacted]", text)
+    text = _NAMED.sub(r"\g<name>[redacted]", text)
+    return text if len(text) <= LONGEST else text[:LONGEST] + " ..."

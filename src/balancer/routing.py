@@ -1,0 +1,107 @@
+"""Model name -> route: exact names first, then the most specific pattern. Compiled once per config."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+
+from balancer.model import Candidate, Provider, Route
+
+PASSTHROUGH = "passthrough"
+
+REMEMBERED = 1024
+"""How many names are remembered; clients choose names, so there must be a bound."""
+
+_VARIANT = re.compile(r"\[[^\[\]]*\]$")
+"""A suffix like `[1m]`: the same model with another context window."""
+
+
+class Routing:
+    """The routes of one configuration."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self.routes = tuple(routes)
+        self._exact = {route.pattern: route for route in routes if not _is_pattern(route.pattern)}
+        wild = [route for route in routes if _is_pattern(route.pattern)]
+        # sorted() keeps the order of the file among equally specific ones
+        self._wild = [(_compiled(route.pattern), route) for route in sorted(wild, key=lambda r: -_literals(r.pattern))]
+        self._remembered: OrderedDict[str, Route | None] = OrderedDict()
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        return tuple(route.pattern for route in self.routes)
+
+    @property
+    def exact_names(self) -> tuple[str, ...]:
+        return tuple(self._exact)
+
+    def match(self, model: str) -> Route | None:
+        """Return the route of `model`, or None.
+
+        A name with a suffix like `[1m]` is looked up as it is; where that gives only a pattern or
+        nothing, its exact route without the suffix wins.
+        """
+        if model in self._remembered:
+            self._remembered.move_to_end(model)
+            return self._remembered[model]
+        route = self._look_up(model)
+        self._remembered[model] = route
+        if len(self._remembered) > REMEMBERED:
+            self._remembered.popitem(last=False)
+        return route
+
+    def _look_up(self, model: str) -> Route | None:
+        plain = _VARIANT.sub("", model)
+        return self._exact.get(model) or self._exact.get(plain) or self._wildcard(model) or self._wildcard(plain)
+
+    def _wildcard(self, model: str) -> Route | None:
+        return next((route for pattern, route in self._wild if pattern.fullmatch(model)), None)
+
+    def explain(self, model: str) -> list[str]:
+        """Say in plain sentences which route matches `model`, and why."""
+        route = self.match(model)
+        if route is None:
+            return [f"no route matches '{model}'; there are: {', '.join(self.patterns)}"]
+        if not _is_pattern(route.pattern):
+            own = f"'{model}' has a route of its own: '{route.pattern}'"
+            return [own if route.pattern == model else f"{own} (its suffix set aside)"]
+        count = _literals(route.pattern)
+        said = [f"'{model}' matches '{route.pattern}', which is the most specific: {count} literal characters"]
+        said += [
+            f"'{other.pattern}' matches too, with {_literals(other.pattern)}"
+            for pattern, other in self._wild
+            if other is not route and pattern.fullmatch(model)
+        ]
+        return said
+
+
+def compile(routes: Sequence[Route]) -> Routing:  # noqa: A001
+    """Return the routes, ready to be looked up."""
+    return Routing(routes)
+
+
+def candidates(route: Route, model: str, providers: Mapping[str, Provider]) -> tuple[Candidate, ...]:
+    """Return who may be asked by this route, in the order of the file."""
+    return tuple(_candidates(route, model, providers))
+
+
+def _candidates(route: Route, model: str, providers: Mapping[str, Provider]) -> Iterable[Candidate]:
+    for target in route.targets:
+        provider = providers.get(target.provider)
+        if target.enabled and provider is not None and provider.enabled:
+            name = model if target.model == PASSTHROUGH else target.model
+            yield Candidate(provider, name, target.priority, target.weight, route.pattern, target.mode)
+
+
+def _is_pattern(text: str) -> bool:
+    return "*" in text or "?" in text
+
+
+def _literals(pattern: str) -> int:
+    return sum(c not in "*?" for c in pattern)
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    parts = {"*": ".*", "?": "."}
+    return re.compile("".join(parts.get(c) or re.escape(c) for c in pattern), re.DOTALL)

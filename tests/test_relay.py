@@ -1,0 +1,337 @@
+"""The life of a request, as stories: what the providers do, who is asked, what the client gets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from stand_ins import PlayedTransport, Taker, request
+from wire.test_anthropic import ANSWER, DELTA, OVERLOADED, START, TEXT
+
+from balancer import config, events
+from balancer.fleet import Fleet
+from balancer.model import Data, Fail, Head, Operation, Pause, Request, Step
+from balancer.relay import Relay
+
+SSE = Head(200, ((b"content-type", b"text/event-stream"), (b"request-id", b"req_up"), (b"set-cookie", b"no")))
+JSON = Head(200, ((b"content-type", b"application/json"),))
+MESSAGE = b'{"type":"message","content":[{"type":"text","text":"hi"}],"usage":{"input_tokens":1,"output_tokens":2}}'
+GOOD: list[Step] = [SSE, Data(ANSWER)]
+WHOLE: list[Step] = [JSON, Data(MESSAGE)]
+
+
+def error(status: int, kind: str = "api_error", message: str = "no", **headers: str) -> list[Step]:
+    body = json.dumps({"type": "error", "error": {"type": kind, "message": message}}).encode()
+    lines = tuple((name.replace("_", "-").encode(), value.encode()) for name, value in headers.items())
+    return [Head(status, ((b"content-type", b"application/json"), *lines)), Data(body)]
+
+
+class World:
+    """A relay with two providers, a and b, that follow scripts."""
+
+    def __init__(self, a: list[list[Step]], b: list[list[Step]], settings: str = "", clock: Any = None) -> None:
+        text = f"""
+providers:
+  - {{name: a, type: anthropic, base_url: "http://127.0.0.1:1001", auth_value: sk-secret-of-a, request_timeout: 1}}
+  - {{name: b, type: anthropic, base_url: "http://127.0.0.1:1002", auth_value: sk-secret-of-b, request_timeout: 1}}
+model_routes:
+  "m": [{{provider: a, model: passthrough, priority: 1}}, {{provider: b, model: other, priority: 2}}]
+settings: {{failure_cooldown: 60{settings}}}
+"""
+        self.told: list[Any] = []
+        bus = events.Bus()
+        bus.add(self.told.append)
+        self.fleet = Fleet(config.parse(text, "providers.yaml", {}), bus, random.Random(1))
+        self.transport = PlayedTransport({1001: a, 1002: b})
+        loop = asyncio.get_running_loop()
+        self.relay = Relay(self.fleet, self.transport, now=clock or loop.time, wall=lambda: 1.8e9)  # type: ignore[arg-type]
+
+    async def ask(self, ask: Request | None = None, **more: Any) -> Taker:
+        taker = Taker()
+        await self.relay.answer(ask or request(**more), taker)
+        return taker
+
+    @property
+    def asked(self) -> str:
+        return "".join({1001: "a", 1002: "b"}[port] for port in self.transport.asked)
+
+    @property
+    def ended(self) -> events.RequestEnded:
+        return [event for event in self.told if isinstance(event, events.RequestEnded)][-1]
+
+
+BEFORE_SUBSTANCE: dict[str, list[Step]] = {
+    "529": error(529, "overloaded_error"),
+    "500": error(500),
+    "429": error(429, "rate_limit_error", retry_after="30"),
+    "401": error(401, "authentication_error"),
+    "402": error(402, "billing_error"),
+    "403": error(403, "permission_error"),
+    "404": error(404, "not_found_error", "model: m"),
+    "408": error(408),
+    "400 about credit": error(400, "invalid_request_error", "Your credit balance is too low"),
+    "400 about a signature": error(400, "invalid_request_error", "Invalid `signature` in `thinking` block"),
+    "a redirect": [Head(307, ((b"location", b"http://elsewhere/"),))],
+    "no connection": [Fail("refused")],
+    "a reset": [Fail("reset")],
+    "a reset after the head": [SSE, Fail("reset")],
+    "silence": [Pause(60)],
+    "silence after the head": [SSE, Data(START), Pause(60)],
+    "pings and nothing else": [SSE, *([Data(b'event: ping\ndata: {"type": "ping"}\n\n'), Pause(0.2)] * 30)],
+    "an error event first": [SSE, Data(OVERLOADED)],
+    "an error event after the start": [SSE, Data(START + TEXT), Data(OVERLOADED)],
+    "an empty 200": [SSE],
+    "an HTML 200": [Head(200, ((b"content-type", b"text/html"),)), Data(b"<html>\n\n</html>")],
+    "a JSON 200": [JSON, Data(MESSAGE)],
+    "a start and no more": [SSE, Data(START + TEXT)],
+    "garbage": [SSE, Data(START + b"data: {oops\n\n")],
+    "204": [Head(204, ())],
+}
+
+
+@pytest.mark.parametrize("steps", BEFORE_SUBSTANCE.values(), ids=BEFORE_SUBSTANCE)
+async def test_what_goes_wrong_before_substance_is_never_seen(steps: list[Step]) -> None:
+    world = World([steps], [GOOD])
+
+    taker = await world.ask()
+
+    assert (taker.status, taker.body, taker.end) == (200, ANSWER, "whole")
+    assert world.asked == "ab"
+    assert taker.headers[b"x-balancer-provider"] == b"b"
+    assert taker.headers[b"x-balancer-attempts"] == b"2"
+
+
+WHOLE_FAULTS: dict[str, list[Step]] = {
+    "529": error(529, "overloaded_error"),
+    "an error object in a 200": [JSON, Data(b'{"type":"error","error":{"type":"overloaded_error","message":"x"}}')],
+    "HTML": [JSON, Data(b"<html></html>")],
+    "nothing": [JSON],
+    "not a message": [JSON, Data(b'{"type":"completion"}')],
+    "cut": [JSON, Data(MESSAGE[:20])],
+    "reset in the middle": [JSON, Data(MESSAGE[:20]), Fail("reset")],
+    "silence": [Pause(60)],
+}
+
+
+@pytest.mark.parametrize("steps", WHOLE_FAULTS.values(), ids=WHOLE_FAULTS)
+async def test_the_same_without_streaming(steps: list[Step]) -> None:
+    world = World([steps], [WHOLE])
+
+    taker = await world.ask(stream=False)
+
+    assert (taker.status, taker.body, taker.end) == (200, MESSAGE, "whole")
+    assert world.asked == "ab"
+
+
+async def test_the_model_is_spliced_for_the_second_and_the_body_is_the_clients_for_the_first() -> None:
+    world = World([error(529)], [GOOD])
+
+    await world.ask(body=b'{"model": "m", "messages": [], "odd":  1}')
+
+    first, second = (b"".join(wire.body) for wire in world.transport.sent)
+    assert first == b'{"model": "m", "messages": [], "odd":  1}'
+    assert second == b'{"model": "other", "messages": [], "odd":  1}'
+
+
+async def test_while_it_rests_a_provider_is_not_asked() -> None:
+    world = World([error(529), GOOD], [GOOD])
+
+    for _ in range(5):
+        assert (await world.ask()).end == "whole"
+
+    assert world.asked == "abbbbb"
+
+
+async def test_the_callers_fault_goes_back_untouched_and_blames_nobody() -> None:
+    steps = error(400, "invalid_request_error", "prompt is too long: 9 tokens > 8 maximum", request_id="req_x")
+    world = World([steps], [GOOD])
+
+    taker = await world.ask()
+
+    assert taker.status == 400
+    assert taker.body == steps[1].data  # type: ignore[union-attr]
+    assert taker.headers[b"request-id"] == b"req_x"
+    assert world.asked == "a"
+    assert world.fleet.ledger("a").failures == 0
+
+
+async def test_a_400_that_quotes_our_key_is_the_only_one_that_is_touched() -> None:
+    world = World([error(400, "invalid_request_error", "bad: sk-secret-of-a")], [GOOD])
+
+    assert b"sk-secret-of-a" not in (await world.ask()).body
+
+
+async def test_kept_and_dropped_headers_of_the_answer() -> None:
+    taker = await World([GOOD], [GOOD]).ask()
+
+    assert taker.headers[b"request-id"] == b"req_up"
+    assert b"set-cookie" not in taker.headers
+    assert taker.headers[b"x-balancer-request-id"] == b"req_test"
+
+
+AFTER_SUBSTANCE: dict[str, list[Step]] = {
+    "an error event": [SSE, Data(START + TEXT + DELTA), Data(OVERLOADED)],
+    "a clean end without message_stop": [SSE, Data(START + TEXT + DELTA)],
+    "a reset": [SSE, Data(START + TEXT + DELTA), Fail("reset")],
+    "half a frame": [SSE, Data(START + TEXT + DELTA + DELTA[:30])],
+}
+
+
+@pytest.mark.parametrize("steps", AFTER_SUBSTANCE.values(), ids=AFTER_SUBSTANCE)
+async def test_after_substance_claude_code_gets_a_broken_connection(steps: list[Step]) -> None:
+    world = World([steps], [GOOD])
+
+    taker = await world.ask(claude_code=True)
+
+    assert (taker.body, taker.end) == (START + TEXT + DELTA, "aborted")
+    assert world.asked == "a"
+    assert world.ended.outcome == "broken_stream"
+
+
+@pytest.mark.parametrize("steps", AFTER_SUBSTANCE.values(), ids=AFTER_SUBSTANCE)
+async def test_after_substance_others_get_a_truthful_event(steps: list[Step]) -> None:
+    taker = await World([steps], [GOOD]).ask()
+
+    assert taker.body.startswith(START + TEXT + DELTA + b"event: error\n")
+    assert b"message_stop" not in taker.body.removeprefix(START + TEXT + DELTA)
+
+
+MANNERS = {"abort": (False, "aborted"), "error_event": (True, "whole")}
+
+
+@pytest.mark.parametrize(("manner", "expected"), MANNERS.items())
+async def test_on_broken_stream(manner: str, expected: tuple[bool, str]) -> None:
+    world = World([AFTER_SUBSTANCE["a reset"]], [GOOD], f", on_broken_stream: {manner}")
+
+    for claude_code in (True, False):
+        world.fleet.observe  # noqa: B018
+        taker = await world.ask(claude_code=claude_code)
+        if world.asked[-1] == "a":
+            assert (b"event: error" in taker.body, taker.end) == expected
+
+
+async def test_nobody_could_answer() -> None:
+    world = World([error(529, "overloaded_error")], [[Fail("refused")]])
+
+    taker = await world.ask()
+    told = json.loads(taker.body)
+
+    assert taker.status == 503
+    assert told["type"] == "error"
+    assert told["error"]["type"] == "api_error"
+    assert told["request_id"] == "req_test"
+    assert "a: 529 overloaded_error" in told["error"]["message"]
+    assert "b: connection refused" in told["error"]["message"]
+    assert 1 <= int(taker.headers[b"retry-after"]) <= 60
+
+
+async def test_everybody_limited_is_a_429() -> None:
+    limited = error(429, "rate_limit_error", retry_after="40")
+
+    taker = await World([limited], [limited]).ask()
+
+    assert (taker.status, taker.headers[b"retry-after"]) == (429, b"40")
+
+
+async def test_no_route_names_the_patterns() -> None:
+    taker = await World([GOOD], [GOOD]).ask(replace(request(), model="unknown"))
+
+    assert taker.status == 404
+    assert json.loads(taker.body)["error"]["type"] == "not_found_error"
+    assert b"'m'" in taker.body
+
+
+async def test_a_client_that_leaves_closes_the_upstream_and_blames_nobody() -> None:
+    world = World([[SSE, Data(START + TEXT + DELTA), Pause(60)]], [GOOD])
+    taker = Taker()
+    task = asyncio.create_task(world.relay.answer(request(), taker))
+    while not taker.body:
+        await asyncio.sleep(0)
+
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert world.transport.closed == [1001]
+    assert world.fleet.ledger("a").failures == 0
+    assert world.fleet.ledger("a").in_flight == 0
+    assert world.ended.outcome == "abandoned"
+    assert [attempt.outcome for attempt in world.ended.attempts] == ["abandoned"]
+
+
+async def test_what_is_told_of_a_request() -> None:
+    world = World([error(529, "overloaded_error")], [GOOD])
+
+    await world.ask()
+
+    ended = world.ended
+    assert [(a.provider, a.outcome, a.status) for a in ended.attempts] == [
+        ("a", "refused", 529),
+        ("b", "completed", None),
+    ]
+    assert (ended.provider, ended.provider_model, ended.status, ended.outcome) == ("b", "other", 200, "ok")
+    assert (ended.usage.input_tokens, ended.usage.output_tokens, ended.usage.cache_read_tokens) == (7, 5, 3)
+    assert ended.first_substance_s is not None
+    assert isinstance(world.told[0], events.RequestBegan)
+
+
+async def test_the_body_is_dropped_when_the_answer_has_begun() -> None:
+    world = World([[SSE, Data(START + TEXT + DELTA), Pause(60)]], [GOOD])
+    ask, taker = request(), Taker()
+    task = asyncio.create_task(world.relay.answer(ask, taker))
+    while not taker.body:
+        await asyncio.sleep(0)
+
+    assert ask.body == b""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_pings_are_sent_behind_a_provider_that_takes_long_and_failing_over_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("balancer.delivery.HOLD_MAX_S", 0.05)
+    monkeypatch.setattr("balancer.delivery.PING_S", 0.05)
+    world = World([[SSE, Data(START), Pause(0.3), Data(OVERLOADED)]], [GOOD])
+
+    taker = await world.ask()
+
+    assert taker.body.count(b"event: message_start") == 1
+    assert taker.body.endswith(ANSWER)
+    assert taker.body.startswith(b"event: ping\n")
+    assert (taker.status, taker.end) == (200, "whole")
+
+
+async def test_when_everybody_failed_behind_pings_the_error_makes_claude_code_stream_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("balancer.delivery.HOLD_MAX_S", 0.05)
+    world = World([[Pause(0.3), Fail("reset")]], [error(500)])
+
+    taker = await world.ask()
+
+    assert taker.status == 200
+    assert b"event: error\n" in taker.body
+    assert b"overloaded_error" in taker.body
+
+
+async def test_tokens_are_counted_by_the_provider() -> None:
+    world = World([error(500)], [[JSON, Data(b'{"input_tokens": 42}')]])
+
+    taker = await world.ask(operation=Operation.COUNT_TOKENS, stream=False)
+
+    assert json.loads(taker.body) == {"input_tokens": 42}
+    assert taker.headers[b"x-balancer-token-source"] == b"provider"
+
+
+async def test_places_are_counted_and_given_back() -> None:
+    world = World([GOOD], [GOOD])
+
+    await asyncio.gather(*(world.ask() for _ in range(50)))
+
+    assert world.fleet.in_flight == 0
+    assert world.fleet.ledger("a").in_flight == 0
