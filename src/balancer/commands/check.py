@@ -20,6 +20,8 @@ def run(args: argparse.Namespace) -> int:
     providers, routes = len(config.providers), len(config.routes)
     where = str(config.path) if config.path else "no providers.yaml: the embedded default"
     print(f"ok: {reading.counted(providers, 'provider')}, {reading.counted(routes, 'route')} ({where})")
+    for warning in config.warnings:
+        print(f"warning: {warning}")
     return _ask(config) if args.live else 0
 
 

@@ -57,8 +57,9 @@ def explained(config: Config, model: str) -> tuple[str, bool]:
 
 
 def _why(route: Route, model: str, config: Config) -> str:
-    if route.pattern == model:
-        return f"'{model}' is the name of a route: exact names win over patterns."
+    if not {"*", "?"} & set(route.pattern):
+        named = "" if route.pattern == model else f", without its suffix '{route.pattern}',"
+        return f"'{model}'{named} is the name of a route: exact names win over patterns."
     others = [r.pattern for r in config.routes if r is not route and _matches(r, model)]
     rivals = f" Also matching, but less specific: {', '.join(others)}." if others else ""
     return f"'{model}' matches the pattern '{route.pattern}'.{rivals}"

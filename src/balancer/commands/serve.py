@@ -39,8 +39,8 @@ def run(args: argparse.Namespace) -> int:
     with sock:
         told = banner(config, server.url(host, sock.getsockname()[1]))
         if args.workers > 1:
-            return _serve_by_many(args, overrides, sock, told)
-        return _serve(args.config, overrides, sock, told)
+            return _serve_by_many(args, overrides, sock, told, config.settings.drain_timeout)
+        return _serve(args.config, overrides, sock, told, config.settings.drain_timeout)
 
 
 def flags(args: argparse.Namespace) -> dict[str, object]:
@@ -52,25 +52,27 @@ def flags(args: argparse.Namespace) -> dict[str, object]:
     return overrides
 
 
-def _serve(config: str | None, overrides: dict[str, object], sock: socket.socket, told: str) -> int:
+def _serve(config: str | None, overrides: dict[str, object], sock: socket.socket, told: str, drain_s: float) -> int:
     app = create_app(config, overrides)
 
     def drain() -> None:
         if hasattr(app, "fleet"):  # a signal may come before it has started
             app.fleet.draining = True
 
-    running = server.Server(server.configured(app), lambda: print(told, flush=True), drain)
+    running = server.Server(server.configured(app, drain_s=drain_s), lambda: print(told, flush=True), drain)
     running.run([sock])
     return 0 if running.started or running.should_exit else STARTUP_FAILED
 
 
-def _serve_by_many(args: argparse.Namespace, overrides: dict[str, object], sock: socket.socket, told: str) -> int:
+def _serve_by_many(
+    args: argparse.Namespace, overrides: dict[str, object], sock: socket.socket, told: str, drain_s: float
+) -> int:
     """Serve with several processes. They read the configuration themselves: flags go by environment."""
     if args.config:
         os.environ["BALANCER_CONFIG"] = os.path.abspath(args.config)
     for name, value in overrides.items():
         os.environ[name.upper()] = str(value).lower() if isinstance(value, bool) else str(value)
-    supervisor = Multiprocess(server.configured(WORKER, args.workers), sockets=[sock])
+    supervisor = Multiprocess(server.configured(WORKER, args.workers, drain_s), sockets=[sock])
     print(told, flush=True)
     supervisor.run()
     return 0
@@ -99,7 +101,7 @@ def banner(config: Config, url: str) -> str:
 
 
 def _warnings(config: Config) -> list[str]:
-    lines = []
+    lines = [str(warning) for warning in config.warnings]
     if config.path is None:
         lines.append("There is no providers.yaml. Next: cp providers.example.yaml providers.yaml, and enter your own.")
     if not _is_loopback(config.settings.host) and not config.settings.auth.keys:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import math
 import socket
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 import uvicorn
-
-DRAIN_S = 120
-"""How long answers under way may go on after SIGTERM."""
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 75
@@ -49,8 +47,11 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-def configured(app: Any, workers: int = 1, drain_s: int = DRAIN_S) -> uvicorn.Config:
-    """Return uvicorn's configuration for `app`, a callable or the name of what makes it."""
+def configured(app: Any, workers: int = 1, drain_s: float = 120.0) -> uvicorn.Config:
+    """Return uvicorn's configuration for `app`, a callable or the name of what makes it.
+
+    `drain_s` is how long answers under way may go on after the first signal.
+    """
     return uvicorn.Config(
         app,
         factory=isinstance(app, str),
@@ -66,7 +67,7 @@ def configured(app: Any, workers: int = 1, drain_s: int = DRAIN_S) -> uvicorn.Co
         # The address of a client decides whether it is let in: no header may say another one.
         proxy_headers=False,
         server_header=False,
-        timeout_graceful_shutdown=drain_s,
+        timeout_graceful_shutdown=math.ceil(drain_s),
         timeout_keep_alive=KEEP_ALIVE_S,
         backlog=BACKLOG,
     )

@@ -9,6 +9,7 @@ import traceback
 from pathlib import Path
 from typing import Protocol
 
+from balancer.redact import scrub
 from balancer.telemetry.console import Console, wants_color
 from balancer.telemetry.jsonlines import JsonLines
 from balancer.telemetry.levels import Entry, Level, Said, level_named
@@ -73,7 +74,7 @@ class Records(logging.Handler):
             message = record.getMessage()
             if _LEFT_ON_PURPOSE in message:
                 return
-            self._logs(Said(record.created, _level(record), record.name, message, _trace(record)))
+            self._logs(Said(record.created, _level(record), record.name, scrub(message), _trace(record)))
         except Exception:  # a record that can't be told must not fail the work that it tells of
             self.handleError(record)
 
@@ -83,7 +84,7 @@ def _level(record: logging.LogRecord) -> Level:
 
 
 def _trace(record: logging.LogRecord) -> str:
-    """Return where it happened and the error's class, without its words: those may hold a secret."""
+    """Return where it happened and the error's class. Its words may hold a secret that nobody knows by sight."""
     if not record.exc_info or record.exc_info[0] is None:
         return ""
     kind, _, tb = record.exc_info
