@@ -47,7 +47,7 @@ providers:
   - {{name: wrong, type: anthropic, base_url: "{upstream}", auth_value: sk-wrong}}
   - {{name: theirs, type: anthropic, base_url: "{upstream}", auth_value: passthrough}}
   - {{name: away, type: anthropic, base_url: "http://127.0.0.1:9", auth_value: sk-x}}
-  - {{name: off, type: anthropic, base_url: "http://127.0.0.1:9", auth_value: sk-x, enabled: false}}
+  - {{name: idle, type: anthropic, base_url: "http://127.0.0.1:9", auth_value: sk-x, enabled: false}}
   - {{name: fake, type: simulated}}
 model_routes:
   "*": [{{provider: good, model: passthrough}}]
@@ -58,7 +58,7 @@ model_routes:
 
     told = capsys.readouterr().out
     rows = {line.split()[1]: line for line in told.splitlines()[1:]}
-    assert "off" not in rows
+    assert "idle" not in rows
     assert rows["good"].startswith("ok ")
     assert rows["fake"].startswith("ok ")
     assert rows["theirs"].startswith("ok ")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from .conftest import ROOT, Running, Start, ask, connected, get, post
+from .conftest import ROOT, Running, Start, ask, connected, environment, get, post
 
 pytestmark = pytest.mark.live
 
@@ -124,6 +126,21 @@ def test_a_second_signal_does_not_wait(start: Start, config_file: Path) -> None:
 
     assert running.ended() == 0
     connection.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the size of a pipe can be set on Linux only")
+def test_a_terminal_that_takes_nothing_holds_up_neither_answers_nor_the_end(config_file: Path) -> None:
+    argv = [sys.executable, str(ROOT / "src" / "main.py"), "--port", "0"]
+    with subprocess.Popen(argv, cwd=config_file.parent, env=environment(), stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)
+        banner = iter(process.stdout.readline, b"")
+        url = next(line for line in banner if b"ANTHROPIC_BASE_URL" in line).decode().strip().partition("=")[2]
+        for _ in range(120):
+            ask(url)
+        process.send_signal(signal.SIGTERM)
+
+        assert process.wait(20) == 0
 
 
 def test_what_happened_is_in_the_log_file(start: Start, tmp_path: Path, config_file: Path) -> None:

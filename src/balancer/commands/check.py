@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
     where = str(config.path) if config.path else "no providers.yaml: the embedded default"
     print(f"ok: {reading.counted(providers, 'provider')}, {reading.counted(routes, 'route')} ({where})")
     for warning in config.warnings:
-        print(f"warning: {warning}")
+        print(f"{warning} (a warning)", file=sys.stderr)
     return _ask(config) if args.live else 0
 
 

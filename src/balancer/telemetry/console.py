@@ -6,6 +6,7 @@ or a pipe that nobody reads, must not stop the balancer.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -77,12 +78,21 @@ class Console:
         lines = [render(entry, self.color) for entry in batch]
         if dropped:
             lines.insert(0, f"... {dropped} lines are not shown: this terminal did not take them fast enough")
-        text = "\n".join(lines) + "\n"
-        try:
-            stream.write(text)
-        except UnicodeEncodeError:
-            stream.write(text.encode("ascii", "backslashreplace").decode())
+        _put(stream, "\n".join(lines) + "\n")
+
+
+def _put(stream: TextIO, text: str) -> None:
+    """Write past the stream's buffer: a thread that is stuck in there would keep the process from ending."""
+    data = text.encode(stream.encoding or "utf-8", "backslashreplace")
+    try:
+        file = stream.fileno()
+    except (OSError, ValueError):  # no file: somebody captures what is written
+        stream.write(data.decode(stream.encoding or "utf-8"))
         stream.flush()
+        return
+    view = memoryview(data)
+    while view:
+        view = view[os.write(file, view) :]
 
 
 def render(entry: Entry, color: bool) -> str:
