@@ -40,11 +40,12 @@ def test_a_part_that_is_not_known_is_said() -> None:
     assert "no such part: smal" in done.stderr
 
 
+STREAM = b"".join(burst(300))
 COMPLETE = {
     "a message": (None, [whole()]),
     "a message whose end comes later": (None, [whole()[:300], whole()[300:]]),
-    "a stream": (300, [burst(300)]),
-    "a stream whose last chunk is cut": (300, [burst(300)[:-2], burst(300)[-2:]]),
+    "a stream": (300, list(burst(300))),
+    "a stream whose last chunk is cut": (300, [STREAM[:-2], STREAM[-2:]]),
     "a mark cut by two chunks": (
         1,
         [STREAM_HEAD + OPENING + chunk(b"event: content_blo") + chunk(b"ck_delta\n") + CLOSING],
@@ -62,7 +63,7 @@ def test_a_whole_answer_is_complete_with_its_last_byte(events: int | None, parts
 WRONG = {
     "a refusal": (None, b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 2\r\n\r\n{}", "503"),
     "a message cut in its JSON": (None, b'HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n{"a":', "not whole"),
-    "one delta too few": (300, burst(299), "299 deltas of 300"),
+    "one delta too few": (300, b"".join(burst(299)), "299 deltas of 300"),
     "no message_stop": (1, STREAM_HEAD + OPENING + DELTA + b"0\r\n\r\n", "0 message_stop"),
     "a message where a stream was asked": (300, whole(), "0 deltas"),
 }
@@ -74,9 +75,7 @@ def test_a_wrong_answer_is_incomplete(events: int | None, data: bytes, why: str)
         Answer(events).feed(data)
 
 
-@pytest.mark.parametrize(
-    "received", [b"", whole()[:100], burst(3)[:-1]], ids=["nothing", "half a head", "no last chunk"]
-)
+@pytest.mark.parametrize("received", [b"", whole()[:100], STREAM[:-1]], ids=["nothing", "half a head", "no last chunk"])
 def test_a_connection_that_closes_early_is_incomplete(received: bytes) -> None:
     answer = Answer(3)
     assert not answer.feed(received)
