@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from balancer.telemetry.scribe import Scribe
 
 
@@ -54,10 +56,14 @@ def test_a_writer_that_blocks_holds_nobody_up_and_what_was_dropped_is_counted() 
     assert told == [(1, 0), (100, 50)]
 
 
-def test_closing_does_not_wait_for_ever(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_closing_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("balancer.telemetry.scribe.CLOSE_WITHIN_S", 0.05)
     release = threading.Event()
-    scribe: Scribe[int] = Scribe("t", lambda batch, dropped: release.wait(20), fail)  # type: ignore[func-returns-value]
+
+    def write(batch: list[int], dropped: int) -> None:
+        release.wait(20)
+
+    scribe: Scribe[int] = Scribe("t", write, fail)
     scribe.put(1)
 
     scribe.close()  # the test's own timeout says if this hangs
