@@ -3,7 +3,7 @@
 The name of the model in a request says how the upstream answers it:
 
 - `bench-whole`: one JSON message;
-- `bench-stream-300`: 300 text deltas without a pause, each written on its own;
+- `bench-stream-300`: 300 text deltas, all there at once;
 - `bench-paced-100x30`: 100 text deltas, each 30 ms after the last and written on its own;
 - `bench-hold`: three text deltas, then silence until the upstream is told to release.
 """
@@ -132,9 +132,9 @@ def whole() -> bytes:
 
 
 @cache
-def burst(events: int) -> tuple[bytes, ...]:
-    """Return a streamed answer of `events` text deltas in the pieces that a server writes: it flushes every event."""
-    return (STREAM_HEAD + OPENING, *[DELTA] * events, CLOSING)
+def burst(events: int) -> bytes:
+    """Return a streamed answer of `events` text deltas, head and chunks, each event a chunk of its own."""
+    return STREAM_HEAD + OPENING + DELTA * events + CLOSING
 
 
 # What is asked

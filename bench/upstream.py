@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import re
 import sys
 from typing import cast
@@ -102,25 +101,13 @@ class Connection(asyncio.Protocol):
         if manner.events is None:
             self._transport.write(whole())
         elif not manner.held and not manner.every_ms:
-            self._flush_each(burst(manner.events))
+            self._transport.write(burst(manner.events))
         else:
             self._answering = True
             self._counts.open += 1
             self._begin(manner.events, manner.every_ms, manner.held)
             return
         self._counts.served += 1
-
-    def _flush_each(self, pieces: tuple[bytes, ...]) -> None:
-        """Give each piece to the system on its own, where the transport would join what is written in one go."""
-        socket = self._transport.get_extra_info("socket").fileno()
-        for number, piece in enumerate(pieces):
-            try:
-                taken = os.write(socket, piece)
-            except (BlockingIOError, ConnectionError):
-                taken = 0
-            if taken < len(piece):  # the proxy is behind, or gone: the rest is the transport's
-                self._transport.write(b"".join((piece[taken:], *pieces[number + 1 :])))
-                return
 
     def _begin(self, events: int, every_ms: int, held: bool) -> None:
         if held:

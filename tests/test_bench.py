@@ -40,11 +40,11 @@ def test_a_part_that_is_not_known_is_said() -> None:
     assert "no such part: smal" in done.stderr
 
 
-STREAM = b"".join(burst(300))
+STREAM = burst(300)
 COMPLETE = {
     "a message": (None, [whole()]),
     "a message whose end comes later": (None, [whole()[:300], whole()[300:]]),
-    "a stream": (300, list(burst(300))),
+    "a stream": (300, [STREAM]),
     "a stream whose last chunk is cut": (300, [STREAM[:-2], STREAM[-2:]]),
     "a mark cut by two chunks": (
         1,
@@ -63,7 +63,7 @@ def test_a_whole_answer_is_complete_with_its_last_byte(events: int | None, parts
 WRONG = {
     "a refusal": (None, b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 2\r\n\r\n{}", "503"),
     "a message cut in its JSON": (None, b'HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n{"a":', "not whole"),
-    "one delta too few": (300, b"".join(burst(299)), "299 deltas of 300"),
+    "one delta too few": (300, burst(299), "299 deltas of 300"),
     "no message_stop": (1, STREAM_HEAD + OPENING + DELTA + b"0\r\n\r\n", "0 message_stop"),
     "a message where a stream was asked": (300, whole(), "0 deltas"),
 }
