@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import jsonschema
@@ -75,6 +76,22 @@ def test_a_schema_without_end_comes_to_an_end() -> None:
     assert isinstance(specimen(endless), dict)
 
 
+def test_parts_without_end_come_to_an_end() -> None:
+    assert specimen({"type": "object", "allOf": [{"$ref": "#"}]}) == {}
+
+
+def test_a_schema_that_multiplies_itself_takes_no_time() -> None:
+    """Five properties, each of them the whole again, twelve deep: 244 million values."""
+    names = list("abcde")
+    properties = {"type": "object", "required": names, "properties": {name: {"$ref": "#"} for name in names}}
+
+    began = time.monotonic()
+    specimen(properties)
+    specimen({"type": "object", "allOf": [{"$ref": "#"}] * 12})
+
+    assert time.monotonic() - began < 1
+
+
 JUNK = st.recursive(
     st.none() | st.booleans() | st.integers(-99, 99) | st.text(max_size=5),
     lambda inner: (
@@ -94,3 +111,4 @@ JUNK = st.recursive(
 @given(JUNK)
 def test_nonsense_raises_nothing(schema: Any) -> None:
     specimen(schema)
+    specimen({"allOf": [schema, schema], "type": "object", "required": ["a"], "properties": {"a": schema}})

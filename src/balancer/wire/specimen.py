@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 _DEEPEST = 12
 """A schema may refer to itself; what is deeper than this is given as null."""
+
+_MOST = 2000
+"""So many values at most: few lines of a schema that refers to itself can ask for billions."""
 
 _FORMATS = {
     "date": "2026-01-01",
@@ -26,13 +30,22 @@ def specimen(schema: Any) -> Any:
     A string's `pattern` is not looked at.
     """
     root = schema if isinstance(schema, Mapping) else {}
-    return _value(root, root, 0)
+    return _value(root, _Whole(root), 0)
 
 
-def _value(schema: Any, root: Mapping[str, Any], depth: int) -> Any:
-    if not isinstance(schema, Mapping) or depth > _DEEPEST:
+@dataclass(slots=True)
+class _Whole:
+    """The schema that references point into, and how much may still be made of it."""
+
+    root: Mapping[str, Any]
+    left: int = _MOST
+
+
+def _value(schema: Any, whole: _Whole, depth: int) -> Any:
+    whole.left -= 1
+    if not isinstance(schema, Mapping) or depth > _DEEPEST or whole.left < 0:
         return None
-    schema = _resolved(schema, root)
+    schema = _resolved(schema, whole, depth)
     if "const" in schema:
         return schema["const"]
     if "default" in schema:
@@ -42,42 +55,49 @@ def _value(schema: Any, root: Mapping[str, Any], depth: int) -> Any:
             return schema[choices][0]
     for choices in ("anyOf", "oneOf"):
         if isinstance(schema.get(choices), list) and schema[choices]:
-            return _value(schema[choices][0], root, depth + 1)
-    return _typed(schema, root, depth)
+            return _value(schema[choices][0], whole, depth + 1)
+    return _typed(schema, whole, depth)
 
 
-def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
+def _resolved(schema: Mapping[str, Any], whole: _Whole, depth: int) -> Mapping[str, Any]:
     """Follow `$ref` within the schema, and lay the parts of `allOf` over each other."""
     for _ in range(_DEEPEST):
         reference = schema.get("$ref")
         if not isinstance(reference, str) or not reference.startswith("#"):
             break
-        found: Any = root
+        found: Any = whole.root
         for name in reference[1:].split("/")[1:]:
             found = found.get(name.replace("~1", "/").replace("~0", "~")) if isinstance(found, Mapping) else None
         schema = found if isinstance(found, Mapping) else {}
-    parts = [part for part in schema.get("allOf") or () if isinstance(part, Mapping)]
+    parts = schema.get("allOf")
     merged = dict(schema)
-    for part in (_resolved(part, root) for part in parts[:_DEEPEST]):
-        for key, value in part.items():
-            if key == "properties":
-                value = {**merged.get(key, {}), **value}
-            elif key == "required":
-                value = [*merged.get(key, []), *value]
-            merged[key] = value
+    for part in parts[:_DEEPEST] if isinstance(parts, list) else ():
+        whole.left -= 1
+        if isinstance(part, Mapping) and depth < _DEEPEST and whole.left >= 0:
+            for key, value in _resolved(part, whole, depth + 1).items():
+                merged[key] = _joined(merged.get(key), value)
     return merged
 
 
-def _typed(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> Any:
+def _joined(first: Any, second: Any) -> Any:
+    """Return what two parts say together: properties and names add up, else the later one counts."""
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        return {**first, **second}
+    if isinstance(first, list) and isinstance(second, list):
+        return [*first, *second]
+    return second
+
+
+def _typed(schema: Mapping[str, Any], whole: _Whole, depth: int) -> Any:
     kind = schema.get("type")
     if isinstance(kind, list):
         kind = kind[0] if kind else None
     match kind or ("object" if "properties" in schema or "required" in schema else None):
         case "object":
-            return _object(schema, root, depth)
+            return _object(schema, whole, depth)
         case "array":
             count = _count(schema.get("minItems"))
-            return [_value(schema.get("items") or {"type": "string"}, root, depth + 1) for _ in range(count)]
+            return [_value(schema.get("items") or {"type": "string"}, whole, depth + 1) for _ in range(count)]
         case "string":
             return _string(schema)
         case "integer" | "number" as sort:
@@ -88,12 +108,12 @@ def _typed(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> An
             return None if depth else {}
 
 
-def _object(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> dict[str, Any]:
+def _object(schema: Mapping[str, Any], whole: _Whole, depth: int) -> dict[str, Any]:
     properties = schema.get("properties")
     known = properties if isinstance(properties, Mapping) else {}
     required = schema.get("required")
     names = [name for name in required if isinstance(name, str)] if isinstance(required, list) else []
-    return {name: _value(known.get(name, {"type": "string"}), root, depth + 1) for name in names}
+    return {name: _value(known.get(name, {"type": "string"}), whole, depth + 1) for name in names}
 
 
 def _string(schema: Mapping[str, Any]) -> str:
