@@ -1,0 +1,37 @@
+"""What every test may use, and the rule about parts that are missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+CLAUDE = ROOT / ".tools" / "node_modules" / ".bin" / "claude"
+
+
+def missing(what: str, remedy: str) -> None:
+    """Skip, or in CI fail, with one line that says how to get what is missing."""
+    line = f"{what} is missing; {remedy}"
+    if os.environ.get("BALANCER_REQUIRE_EXTRAS"):
+        pytest.fail(line, pytrace=False)
+    pytest.skip(line)
+
+
+@pytest.fixture(scope="session")
+def claude_code() -> Path:
+    """The real Claude Code client."""
+    if not CLAUDE.exists():
+        missing("the Claude Code client", "run: make tools")
+    return CLAUDE
+
+
+@pytest.fixture(scope="session")
+def nginx() -> str:
+    """The real nginx."""
+    found = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
+    if found is None:
+        missing("nginx", "install your system's package nginx-light")
+    return str(found)
