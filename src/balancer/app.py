@@ -94,10 +94,10 @@ class App:
         bus = events.Bus()
         self.fleet = Fleet(config, bus, random.Random())
         self.metrics = Metrics()
-        logs = Logs(config.settings)
-        bus.add(logs)
+        self._logs = Logs(config.settings)
+        bus.add(self._logs)
         bus.add(self.metrics)
-        self._resources.callback(logs.close)
+        self._resources.callback(self._logs.close)
         transport = Transport()
         self._resources.push_async_callback(transport.close)
         self.transport = transport
@@ -147,6 +147,7 @@ class App:
             return (), error.problems
         changes = self.fleet.reload(config, time.time())
         self._gate = self._make_gate(config)
+        self._logs.apply(config.settings)
         self.transport.retire({provider.origin for provider in config.providers.values()})
         return changes, []
 

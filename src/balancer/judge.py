@@ -69,6 +69,8 @@ def callers_own(fault: Fault) -> bool:
 
 def _refusal(fault: Fault) -> Verdict:
     reason = f"{fault.status} {fault.kind}"
+    if fault.status == 502 and fault.reply is None:  # not the provider's words but ours: they say what was wrong
+        reason = fault.message or reason
     if fault.status in _CALLERS_OWN:
         return _about_the_provider(fault) or Verdict(Mark.NONE, reason=reason)
     rest_s = None if fault.retry_after_s is None else min(fault.retry_after_s, REST_MAX_S)
