@@ -119,9 +119,7 @@ class Drilled(msgspec.Struct, frozen=True, tag="drilled", omit_defaults=True):
     until: str
 
 
-Event: TypeAlias = (
-    RequestBegan | RequestEnded | ProviderRested | ProviderRecovered | Reloaded | ReloadRefused | Drilled
-)
+Event: TypeAlias = RequestBegan | RequestEnded | ProviderRested | ProviderRecovered | Reloaded | ReloadRefused | Drilled
 
 Listener: TypeAlias = Callable[[Event], None]
 """Takes an event, returns at once, raises nothing."""

@@ -22,6 +22,9 @@ from balancer.model import Headers, Origin, Provider, Route, Target, Timeouts
 M = TypeVar("M", bound=BaseModel)
 
 _SECTIONS = ("providers", "model_routes", "settings")
+_TYPES = ("anthropic", "openai", "zed", "simulated")
+"""The types that the documentation names; each may have its `<type>_config` in any entry."""
+
 _PROXIES = ("http", "https", "socks5", "socks5h")
 _METADATA = frozenset({"169.254.169.254", "fd00:ec2::254", "metadata.google.internal"})
 _SAMPLE_KEYS = ("sk-1234", "changeme", "change-me", "password", "example", "test", "your-")
@@ -135,7 +138,7 @@ class _Reader:
             self._tell(at, "a provider must be a mapping with name, type, base_url, ...")
             return None
         kind = entry.get("type")
-        options_keys = [f"{name}_config" for name in dialects.names()]
+        options_keys = sorted({f"{name}_config" for name in (*dialects.names(), *_TYPES)})
         plain = {key: value for key, value in entry.items() if key not in options_keys}
         checked = self._checked(ProviderEntry, plain, at, also=options_keys)
         if isinstance(kind, str) and kind not in dialects.names():
@@ -150,8 +153,10 @@ class _Reader:
         if not isinstance(kind, str):
             return None
         for key in entry:
-            if key.endswith("_config") and key != f"{kind}_config" and key[: -len("_config")] in dialects.names():
-                self._tell((*at, key), f"'{key}' does not belong to a provider of type '{kind}'")
+            other = key.removesuffix("_config")
+            if key != other and other != kind and other in dialects.names():
+                self._warn((*at, key), f"'{key}' has no effect on a provider of type '{kind}'")
+                self._checked(dialects.get(other).Options, entry[key] or {}, (*at, key))
         given = entry.get(f"{kind}_config")
         return self._checked(dialects.get(kind).Options, {} if given is None else given, (*at, f"{kind}_config"))
 

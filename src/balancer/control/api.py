@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from fastapi import FastAPI, Request, Response
@@ -55,9 +54,14 @@ class DrillOrder(BaseModel):
 def build(board: Board) -> FastAPI:
     """Return the application that serves everything but the hot paths."""
     app = FastAPI(title=NAME, version=__version__, docs_url=None, redoc_url=None)
+    _add_probes(app, board)
+    _add_fleet(app, board)
+    _add_orders(app, board)
+    return app
 
-    def problem(code: int, message: str, kind: str | None = None) -> JSONResponse:
-        return JSONResponse({"type": "error", "error": {"type": kind or wire.kind_of(code), "message": message}}, code)
+
+def _add_probes(app: FastAPI, board: Board) -> None:
+    """Whether it lives, and whether it can serve."""
 
     @app.api_route("/", methods=["GET", "HEAD"])
     async def root() -> dict[str, Any]:
@@ -86,9 +90,27 @@ def build(board: Board) -> FastAPI:
             return JSONResponse({"status": "no usable provider"}, 503, headers={"retry-after": "5"})
         return JSONResponse({"status": "ok"})
 
+
+def _add_fleet(app: FastAPI, board: Board) -> None:
+    """What is served, and how it goes."""
+
     @app.get("/providers")
     async def providers() -> dict[str, Any]:
         return status.describe(board.fleet, board.now())
+
+    @app.get("/metrics")
+    async def metrics() -> PlainTextResponse:
+        text = board.metrics.render(status.describe(board.fleet, board.now()))
+        return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
+
+    @app.get("/v1/models")
+    async def models(request: Request) -> JSONResponse:
+        limit = request.query_params.get("limit", "")
+        return JSONResponse(await board.models(int(limit) if limit.isdigit() else None))
+
+
+def _add_orders(app: FastAPI, board: Board) -> None:
+    """What changes something."""
 
     @app.post("/providers/reload")
     async def reload() -> JSONResponse:
@@ -101,36 +123,28 @@ def build(board: Board) -> FastAPI:
             {"status": "ok", "generation": board.fleet.generation, "providers": count, "changes": list(changes)}
         )
 
-    @app.get("/metrics")
-    async def metrics() -> PlainTextResponse:
-        text = board.metrics.render(status.describe(board.fleet, board.now()))
-        return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
-
     @app.post("/admin/drill")
     async def drill(request: Request) -> JSONResponse:
         if not board.fleet.config.settings.drills:
-            return problem(403, "drills are off; set settings.drills: true in providers.yaml to allow them")
+            return _problem(403, "drills are off; set settings.drills: true in providers.yaml to allow them")
         try:
             order = DrillOrder.model_validate_json(await request.body())
         except ValidationError as error:
             first = error.errors()[0]
-            return problem(400, f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}")
-        return _drill(board, order, problem)
-
-    @app.get("/v1/models")
-    async def models(request: Request) -> JSONResponse:
-        limit = request.query_params.get("limit", "")
-        return JSONResponse(await board.models(int(limit) if limit.isdigit() else None))
-
-    return app
+            return _problem(400, f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}")
+        return _drill(board, order)
 
 
-def _drill(board: Board, order: DrillOrder, problem: Callable[..., JSONResponse]) -> JSONResponse:
+def _problem(code: int, message: str) -> JSONResponse:
+    return JSONResponse({"type": "error", "error": {"type": wire.kind_of(code), "message": message}}, code)
+
+
+def _drill(board: Board, order: DrillOrder) -> JSONResponse:
     if order.provider not in board.fleet.config.providers:
         names = ", ".join(board.fleet.config.providers)
-        return problem(404, f"there is no provider '{order.provider}'; there are: {names}")
+        return _problem(404, f"there is no provider '{order.provider}'; there are: {names}")
     if order.fault is not None and order.fault not in drills.FAULTS:
-        return problem(400, f"unknown fault '{order.fault}'; there are: {', '.join(drills.FAULTS)}")
+        return _problem(400, f"unknown fault '{order.fault}'; there are: {', '.join(drills.FAULTS)}")
     ordered = None
     if order.fault is not None:
         ends = None if order.for_s is None else board.now() + order.for_s
@@ -139,6 +153,3 @@ def _drill(board: Board, order: DrillOrder, problem: Callable[..., JSONResponse]
     board.fleet.drill(order.provider, ordered)
     board.fleet.bus.emit(events.Drilled(board.wall(), order.provider, order.fault or "", until))
     return JSONResponse({"status": "ok", "provider": order.provider, "fault": order.fault, "until": until})
-
-
-Reload = Callable[[], Awaitable[tuple[tuple[str, ...], list[Problem]]]]

@@ -113,6 +113,7 @@ def event(data: dict[str, Any]) -> bytes:
 
 def block_start(index: int, block: Block) -> bytes:
     """Return the frame that opens a block: all of it but what its deltas will bring."""
+    empty: dict[str, Any]
     match block:
         case Text():
             empty = {"type": "text", "text": ""}

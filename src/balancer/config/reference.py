@@ -1,0 +1,163 @@
+"""Writes what is generated from the models: the reference and the JSON schema for editors.
+
+`python -m balancer.config.reference` writes both into docs/; a test checks that they are current.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, create_model
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import models_json_schema
+
+from balancer import dialects
+from balancer.config.model import ProviderEntry, Settings, TargetEntry
+
+DOCS = Path(__file__).resolve().parents[3] / "docs"
+
+_INTRO = """\
+# Configuration
+
+Generated from the models in `src/balancer/config/model.py` and the provider types; `make docs` writes it again.
+
+The file is `--config`, else `BALANCER_CONFIG`, else `providers.yaml` in the working directory, else beside the
+project. For a value, a flag wins over the environment (`LOG_LEVEL`, `LOG_COLOR`, `HOST`, `PORT`), that over the file,
+that over the default. Every string may hold `${NAME}` or `${NAME:-default}`; `$${` stands for `${`. Unknown keys are
+errors. `balancer check` names every problem with its line. Changes are noticed within a second or two, by every
+worker; `POST /providers/reload` takes them over at once, whole or not at all. `host`, `port` and `log_file` need a
+restart.
+
+For completion in an editor, put this line first in the file:
+
+```yaml
+# yaml-language-server: $schema=docs/providers.schema.json
+```
+"""
+
+_ROUTES = """\
+## model_routes
+
+A mapping from a pattern to a list of targets. An exact name wins over patterns; among patterns (`*` and `?`, the
+whole name, case-sensitive) the one with the most literal characters wins, and among equals the first in the file. A
+name with a suffix like `[1m]` is looked up as it is, then without the suffix; `passthrough` sends it as the client
+wrote it.
+
+Each target:
+"""
+
+
+def reference() -> str:
+    """Return docs/configuration.md."""
+    parts = [_INTRO, "## providers\n\nA list; each entry:\n", _table(ProviderEntry)]
+    for name in dialects.names():
+        options = dialects.get(name).Options
+        if options.model_fields:
+            parts += [f"### {name}_config\n\nOnly for providers of type `{name}`.\n", *_tables(options)]
+    parts += [_ROUTES, _table(TargetEntry), "## settings\n", *_tables(Settings)]
+    return "\n".join(parts)
+
+
+def _tables(model: type[BaseModel], path: str = "") -> Iterator[str]:
+    """Return the table of `model`, and those of the parts inside it."""
+    yield _table(model, path)
+    for key, info in model.model_fields.items():
+        inner = _inner(info)
+        if inner is not None:
+            yield f"#### {path}{key}\n"
+            yield from _tables(inner, f"{path}{key}.")
+
+
+def _inner(info: FieldInfo) -> type[BaseModel] | None:
+    kinds = [info.annotation, *getattr(info.annotation, "__args__", ())]
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+
+
+def _table(model: type[BaseModel], path: str = "") -> str:
+    schema = model.model_json_schema()
+    rows = ["| key | values | default | meaning |", "|---|---|---|---|"]
+    for key, info in model.model_fields.items():
+        spec = schema["properties"][key]
+        default = "required" if info.is_required() else f"`{_default(info)}`"
+        words = " ".join((info.description or "").split())
+        rows.append(f"| `{path}{key}` | {_values(spec)} | {default} | {words} |".replace("||", "\\|\\|"))
+    return "\n".join(rows) + "\n"
+
+
+def _default(info: FieldInfo) -> str:
+    value = info.get_default(call_default_factory=True, validated_data={})
+    if isinstance(value, BaseModel):
+        return "see below"
+    if isinstance(value, tuple):
+        value = list(value)
+    return json.dumps(value, default=str)
+
+
+def _values(spec: dict[str, Any]) -> str:
+    if "$ref" in spec or "allOf" in spec:
+        return "mapping"
+    if "enum" in spec:
+        return ", ".join(f"`{value}`" for value in spec["enum"])
+    if "anyOf" in spec:
+        return " or ".join(dict.fromkeys(_values(choice) for choice in spec["anyOf"]))
+    kind = {"array": "list", "object": "mapping", "null": "null"}.get(spec.get("type", ""), spec.get("type", "any"))
+    bounds = [
+        f"{word} {spec[key]:g}"
+        for key, word in (("minimum", "from"), ("exclusiveMinimum", "above"), ("maximum", "to"))
+        if key in spec
+    ]
+    return " ".join([kind, *bounds])
+
+
+def schema() -> dict[str, Any]:
+    """Return docs/providers.schema.json."""
+    options: dict[str, Any] = {f"{n}_config": (dialects.get(n).Options | None, None) for n in dialects.names()}
+    provider = create_model("Provider", __base__=ProviderEntry, **options)
+    _, defined = models_json_schema(
+        [(provider, "validation"), (TargetEntry, "validation"), (Settings, "validation")],
+        ref_template="#/$defs/{model}",
+    )
+    defs = defined["$defs"]
+    defs["Provider"]["properties"]["type"]["enum"] = list(dialects.names())
+    cooldown = defs["Settings"]["properties"]["failure_cooldown"]
+    defs["Settings"]["properties"]["failure_cooldown"] = {
+        "anyOf": [{"type": "number", "minimum": 0}, {"$ref": "#/$defs/Cooldown"}],
+        **{key: value for key, value in cooldown.items() if key in ("default", "description")},
+    }
+    for part in defs.values():  # ${NAME} may stand for any value
+        for spec in part.get("properties", {}).values():
+            if spec.get("type") in ("integer", "number", "boolean"):
+                plain = {key: spec.pop(key) for key in list(spec) if key not in ("default", "description", "title")}
+                spec["anyOf"] = [plain, {"type": "string", "pattern": r"\$\{"}]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "providers.yaml of the Claude Code provider balancer",
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["providers", "model_routes"],
+        "properties": {
+            "providers": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/Provider"}},
+            "model_routes": {
+                "type": "object",
+                "minProperties": 1,
+                "additionalProperties": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/TargetEntry"}},
+            },
+            "settings": {"$ref": "#/$defs/Settings"},
+        },
+        "$defs": defs,
+    }
+
+
+def main() -> int:
+    """Write both files."""
+    (DOCS / "configuration.md").write_text(reference())
+    (DOCS / "providers.schema.json").write_text(json.dumps(schema(), indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
