@@ -1,0 +1,311 @@
+"""providers.yaml -> Config, or every problem with its line."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from balancer.config import EMBEDDED, Config, ConfigError, embedded, find, load, override, parse
+
+ROOT = Path(__file__).resolve().parents[2]
+
+GOOD = """\
+providers:
+  - name: a
+    type: anthropic
+    base_url: https://api.example.com/v1/
+    auth_value: sk-canary
+model_routes:
+  "*": [{provider: a}]
+"""
+
+
+def read(text: str, **env: str) -> Config:
+    return parse(text, "providers.yaml", env)
+
+
+def problems(text: str | bytes, **env: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "p.yaml", env)
+    return str(caught.value).splitlines()
+
+
+def test_the_defaults_are_those_of_the_documentation() -> None:
+    settings = read(GOOD).settings
+
+    assert (settings.selection_strategy, settings.cooldown_s, settings.request_timeout) == ("priority", 60.0, 60.0)
+    assert (settings.connect_timeout, settings.stream_idle_timeout, settings.non_streaming_timeout) == (
+        5.0,
+        120.0,
+        600.0,
+    )
+    assert (settings.on_broken_stream, settings.host, settings.port) == ("auto", "127.0.0.1", 8080)
+    assert (settings.sticky.enabled, settings.sticky.ttl, settings.sticky.by) == (True, 300.0, "session")
+    assert (settings.limits.max_body_bytes, settings.limits.max_in_flight) == (33554432, 1000)
+
+
+def test_a_provider_as_the_rest_sees_it() -> None:
+    provider = read(GOOD).providers["a"]
+
+    assert (provider.base_path, provider.origin.host, provider.origin.port, provider.origin.tls) == (
+        "", "api.example.com", 443, True,
+    )  # fmt: skip
+    assert provider.secret == "sk-canary"
+    assert "sk-canary" not in repr(provider)
+
+
+PATHS = {
+    "https://h": "",
+    "https://h/": "",
+    "https://h/v1": "",
+    "https://h/v1/": "",
+    "https://h/api/v1": "/api",
+    "https://h/x/y/": "/x/y",
+}
+
+
+@pytest.mark.parametrize(("url", "path"), PATHS.items())
+def test_a_trailing_v1_is_taken_off(url: str, path: str) -> None:
+    assert read(GOOD.replace("https://api.example.com/v1/", url)).providers["a"].base_path == path
+
+
+def test_the_environment_is_put_in() -> None:
+    text = GOOD.replace("sk-canary", '"${KEY}-${OTHER:-x}-$${LITERAL}"')
+
+    assert read(text, KEY="k").providers["a"].secret == "k-x-${LITERAL}"
+
+
+def test_timeouts_of_a_provider_go_over_the_settings() -> None:
+    text = GOOD.replace("    auth_value", "    request_timeout: 7\n    auth_value") + "settings: {connect_timeout: 2}\n"
+    timeouts = read(text).providers["a"].timeouts
+
+    assert (timeouts.request_s, timeouts.connect_s, timeouts.idle_s) == (7.0, 2.0, 120.0)
+
+
+def test_cooldown_as_a_number_and_as_a_mapping() -> None:
+    assert read(GOOD + "settings: {failure_cooldown: 0}").settings.cooldown_s == 0
+    constant = read(GOOD + "settings: {failure_cooldown: {seconds: 9, backoff: constant}}").settings
+    assert (constant.cooldown_s, constant.cooldown_constant) == (9.0, True)
+
+
+BAD: dict[str, tuple[str | bytes, list[str]]] = {
+    "empty": ("", ["p.yaml:1: the file is empty"]),
+    "only a comment": ("# nothing\n", ["p.yaml:1: the file is empty"]),
+    "not a mapping": ("- a\n", ["p.yaml:1: the file must be a mapping with providers and model_routes"]),
+    "not YAML": ("a: [1\nb: 2\n", ["p.yaml:2: not valid YAML: expected ',' or ']', but got ':'"]),
+    "a tab": ("a:\n\t- b\n", ["p.yaml:2: not valid YAML: found character '\\t' that cannot start any token"]),
+    "not UTF-8": (b"a: b\nc: \xff\n", ["p.yaml:2: the file is not UTF-8 text"]),
+    "no sections": (
+        "settings: {}\n",
+        [
+            "p.yaml:1: providers must be a list with at least one provider",
+            "p.yaml:1: model_routes must be a mapping with at least one pattern",
+        ],
+    ),
+    "an unknown type": (
+        GOOD.replace("type: anthropic", "type: antropic"),
+        ["p.yaml:3: unknown type 'antropic'; did you mean 'anthropic'?"],
+    ),
+    "an unknown key": (
+        GOOD.replace("    base_url", "    base_ur"),
+        ["p.yaml:4: unknown key 'base_ur'; did you mean 'base_url'?"],
+    ),
+    "an unknown section": (GOOD + "setings: {}\n", ["p.yaml:8: unknown key 'setings'; did you mean 'settings'?"]),
+    "an unknown setting inside": (
+        GOOD + "settings:\n  sticky:\n    tll: 3\n",
+        ["p.yaml:10: unknown key 'tll'; did you mean 'ttl'?"],
+    ),
+    "a key twice": (
+        GOOD.replace("    type", "    name: b\n    type"),
+        ["p.yaml:3: 'name' stands here a second time; the first is on line 2"],
+    ),
+    "a name twice": (
+        GOOD.replace(
+            "model_routes", "  - {name: a, type: anthropic, base_url: https://h, auth_value: x}\nmodel_routes"
+        ),
+        ["p.yaml:6: a provider named 'a' stands on line 2 already"],
+    ),
+    "a route to nobody": (
+        GOOD.replace("{provider: a}", "{provider: b}"),
+        ["p.yaml:7: there is no provider 'b'; there are: a"],
+    ),
+    "a variable that is not set": (
+        GOOD.replace("sk-canary", "${NOPE}"),
+        ["p.yaml:5: the environment variable NOPE is not set; set it, or write ${NOPE:-default}"],
+    ),
+    "a broken reference": (
+        GOOD.replace("sk-canary", '"x${NOPE"'),
+        ["p.yaml:5: a reference to the environment is written ${NAME} or ${NAME:-default}"],
+    ),
+    "no key": (
+        GOOD.replace("    auth_value: sk-canary\n", ""),
+        ["p.yaml:2: missing required key 'auth_value' of provider 'a'"],
+    ),
+    "a key that is a number": (
+        GOOD.replace("sk-canary", "12345"),
+        ["p.yaml:5: auth_value must be a string; put it in quotes"],
+    ),
+    "a URL without a scheme": (
+        GOOD.replace("https://api.example.com/v1/", "api.example.com"),
+        ["p.yaml:4: base_url must begin with https:// or http:// and name a host"],
+    ),
+    "a URL with a password": (
+        GOOD.replace("https://", "https://u:p@"),
+        ["p.yaml:4: base_url must not hold a user or password; use auth_value"],
+    ),
+    "a metadata service": (
+        GOOD.replace("https://api.example.com/v1/", "http://169.254.169.254/"),
+        ["p.yaml:4: base_url is the address of a cloud's metadata service, which is no provider"],
+    ),
+    "a strategy that is none": (
+        GOOD + "settings:\n  selection_strategy: fast\n",
+        [
+            "p.yaml:9: selection_strategy must be one of 'priority', 'round_robin', 'random', 'weighted', "
+            "'least_busy' or 'fastest'"
+        ],
+    ),
+    "a port that is none": (
+        GOOD + "settings:\n  port: 70000\n",
+        ["p.yaml:9: port must be less than or equal to 65535"],
+    ),
+    "a word for a number": (
+        GOOD + "settings:\n  request_timeout: soon\n",
+        ["p.yaml:9: request_timeout must be a number"],
+    ),
+    "a negative time": (
+        GOOD + "settings:\n  connect_timeout: -1\n",
+        ["p.yaml:9: connect_timeout must be greater than 0"],
+    ),
+    "a weight of nothing": (
+        GOOD.replace("{provider: a}", "{provider: a, weight: 0}"),
+        ["p.yaml:7: weight must be greater than 0"],
+    ),
+    "an empty route": (
+        GOOD.replace("[{provider: a}]", "[]"),
+        ["p.yaml:7: route '*' must be a list with at least one target"],
+    ),
+    "a proxy that is none": (
+        GOOD.replace("    auth", "    proxy: ftp://x\n    auth"),
+        ["p.yaml:5: proxy must be a URL that begins with http://, https://, socks5:// or socks5h:// and names a host"],
+    ),
+    "a header that breaks out": (
+        GOOD.replace("    auth", '    headers: {x: "a\\r\\nb: c"}\n    auth'),
+        ["p.yaml:5: a header's value must not hold control characters"],
+    ),
+    "code": (
+        "a: !!python/object/apply:os.system [id]\n",
+        ["p.yaml:1: unknown key 'a'; there are: providers, model_routes, settings"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), BAD.values(), ids=BAD)
+def test_what_is_wrong_is_told_with_its_line(text: str | bytes, expected: list[str]) -> None:
+    told = problems(text)
+
+    assert [line for line in told if line in expected] == expected
+
+
+def test_all_problems_at_once_in_the_order_of_lines() -> None:
+    text = GOOD.replace("anthropic", "antropic").replace("provider: a", "provider: z") + (
+        "setings: {}\nsettings:\n  port: x\n  sticky: {by: moon}\n  hosst: h\n"
+    )
+
+    told = problems(text)
+
+    lines = [int(re.match(r"p\.yaml:(\d+): ", line)[1]) for line in told]  # type: ignore[index]
+    assert lines == sorted(lines)
+    assert len(told) == 6
+
+
+def test_a_bomb_of_aliases_is_refused() -> None:
+    text = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
+        f"{b}: &{b} [{','.join([f'*{a}'] * 10)}]\n" for a, b in zip("abcdef", "bcdefg", strict=True)
+    )
+
+    assert "more than 50000 values" in problems(text)[0]
+
+
+def test_variables_of_a_provider_that_is_not_enabled_may_be_missing() -> None:
+    text = GOOD.replace("sk-canary", "${NOPE}").replace("    auth", "    enabled: false\n    auth")
+
+    assert not read(text).providers["a"].enabled
+
+
+@given(st.text(max_size=200) | st.binary(max_size=200))
+def test_nothing_but_a_config_error_comes_of_any_text(text: str | bytes) -> None:
+    with pytest.raises(ConfigError):
+        parse(text, "p.yaml", {})
+
+
+@given(
+    st.lists(st.integers(0, len(GOOD) - 1), max_size=3), st.sampled_from(["", "x", "'", "[", "\n", ": ", "${", "&a "])
+)
+def test_a_damaged_file_never_shows_a_key(places: list[int], what: str) -> None:
+    text = GOOD
+    for place in places:
+        text = text[:place] + what + text[place + 1 :]
+    told = ""
+    try:
+        parse(text, "p.yaml", {})
+    except ConfigError as error:
+        told = str(error)
+
+    assert "sk-canary" not in told
+
+
+def test_the_example_of_the_project_is_valid_without_any_environment() -> None:
+    config = load(ROOT / "providers.example.yaml", {})
+
+    assert config.warnings == ()
+    assert config.settings == embedded({}).settings.model_copy(update={"drills": False})
+
+
+def test_what_is_served_without_a_file() -> None:
+    config = embedded({})
+
+    assert [provider.type for provider in config.providers.values()] == ["simulated"] * 3
+    assert "simulated" in EMBEDDED
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    for path, message in ((tmp_path / "no.yaml", "no such file"), (tmp_path, "a folder")):
+        with pytest.raises(ConfigError, match=message):
+            load(path, {})
+
+
+def test_keys_that_others_can_read_are_warned_of(tmp_path: Path) -> None:
+    path = tmp_path / "providers.yaml"
+    path.write_text(GOOD)
+    path.chmod(0o644)
+    assert any("chmod 600" in str(warning) for warning in load(path, {}).warnings)
+    path.chmod(0o600)
+    assert load(path, {}).warnings == ()
+
+
+def test_find(tmp_path: Path) -> None:
+    here = tmp_path / "providers.yaml"
+    here.write_text(GOOD)
+
+    assert find(None, {}, tmp_path) == here
+    assert find("providers.yaml", {}, tmp_path) == here
+    assert find(None, {"BALANCER_CONFIG": str(here)}, Path("/")) == here
+    with pytest.raises(ConfigError, match="--config names it"):
+        find("other.yaml", {}, tmp_path)
+    with pytest.raises(ConfigError, match="BALANCER_CONFIG names it"):
+        find(None, {"BALANCER_CONFIG": "/no/where.yaml"}, tmp_path)
+
+
+def test_a_flag_wins_over_the_environment_over_the_file() -> None:
+    config = read(GOOD + "settings: {port: 1, host: 127.0.0.3, log_level: debug}")
+
+    both: Any = override(config, {"PORT": "2", "LOG_COLOR": "false"}, port=3).settings
+    assert (both.port, both.host, both.log_level, both.log_color) == (3, "127.0.0.3", "DEBUG", False)
+    assert override(config, {"PORT": "2"}).settings.port == 2
+    with pytest.raises(ConfigError, match="environment:0: PORT"):
+        override(config, {"PORT": "x"})

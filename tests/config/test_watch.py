@@ -1,0 +1,30 @@
+"""Watching a file: changed, replaced, gone for a moment."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from balancer.config.watch import watch
+
+
+async def test_changes_are_noticed_and_a_missing_file_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "providers.yaml"
+    path.write_text("one")
+    changes: asyncio.Queue[str] = asyncio.Queue()
+
+    async def changed() -> None:
+        changes.put_nowait(path.read_text())
+
+    task = asyncio.create_task(watch(path, changed, interval_s=0.01))
+    await asyncio.sleep(0.03)
+    path.write_text("changed")
+    assert await changes.get() == "changed"
+
+    path.unlink()
+    (tmp_path / "new").write_text("replaced")
+    (tmp_path / "new").rename(path)
+    assert await changes.get() == "replaced"
+
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
