@@ -165,8 +165,8 @@ BAD: dict[str, tuple[str | bytes, list[str]]] = {
     "a strategy that is none": (
         GOOD + "settings:\n  selection_strategy: fast\n",
         [
-            "p.yaml:9: selection_strategy must be one of 'priority', 'round_robin', 'random', 'weighted', "
-            "'least_busy' or 'fastest'"
+            "p.yaml:9: selection_strategy must be one of 'priority', "
+            "'round_robin', 'random', 'weighted', 'least_busy' or 'fastest'",
         ],
     ),
     "a port that is none": (

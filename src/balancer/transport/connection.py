@@ -76,6 +76,7 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             self._fail("protocol", "an upgrade that nobody asked for")
         except httptools.HttpParserError as error:
+            self._keep = False
             self._fail("protocol", type(error).__name__)
         if not self._headed and self._head_bytes > HEAD_MAX_BYTES:
             self._fail("too_large", f"a head of more than {HEAD_MAX_BYTES} bytes")
@@ -112,14 +113,20 @@ class Connection(asyncio.Protocol):
 
     # What the parser calls
 
+    def on_message_begin(self) -> None:
+        if self._complete:  # a second answer to one request: no part of the first, and no good sign
+            self._keep = False
+
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._complete:
+            return
         self._fields.append((name.lower(), value))
         if len(self._fields) > FIELDS_MAX:
             self._fail("too_large", f"more than {FIELDS_MAX} header fields")
 
     def on_headers_complete(self) -> None:
         parser = self._parser
-        if parser is None or self._error:
+        if parser is None or self._error or self._complete:
             return
         status = parser.get_status_code()
         if status < 200:
@@ -145,12 +152,14 @@ class Connection(asyncio.Protocol):
         self._to_close = not lengths and not codings and self.status not in _BODILESS
 
     def on_body(self, body: bytes) -> None:
+        if self._complete:
+            return
         self._chunks.append(body)
         self._unread += len(body)
 
     def on_message_complete(self) -> None:
         parser = self._parser
-        if parser is None or self._error:
+        if parser is None or self._error or self._complete:
             return
         if not self.status:  # an interim answer: the real one follows
             self._fields = []

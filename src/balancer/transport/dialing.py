@@ -13,7 +13,7 @@ from python_socks import ProxyConnectionError, ProxyError, ProxyTimeoutError
 from python_socks.async_.asyncio import Proxy
 
 from balancer.model import Origin
-from balancer.transport.connection import Connection
+from balancer.transport.connection import HEAD_MAX_BYTES, Connection
 from balancer.transport.errors import TransportError
 
 
@@ -96,13 +96,35 @@ async def _to_proxy(scheme: str, host: str, port: int | None) -> Connection:
     return made
 
 
+class _Greeting(asyncio.Protocol):
+    """Collects a proxy's answer to CONNECT."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.answered: asyncio.Future[bytes] = loop.create_future()
+        self._head = b""
+
+    def data_received(self, data: bytes) -> None:
+        self._head += data
+        done = b"\r\n\r\n" in self._head or len(self._head) > HEAD_MAX_BYTES
+        if done and not self.answered.done():
+            self.answered.set_result(self._head)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.answered.done():
+            self.answered.set_result(b"")
+
+
 async def _through_tls_proxy(origin: Origin) -> Connection:
     """CONNECT inside TLS to the proxy, then TLS to the origin inside that."""
     loop = asyncio.get_running_loop()
     proxy = urlsplit(origin.proxy or "")
     try:
-        reader, writer = await asyncio.open_connection(
-            proxy.hostname, proxy.port or 443, ssl=tls_context(None), server_hostname=proxy.hostname
+        outer, greeting = await loop.create_connection(
+            lambda: _Greeting(loop),
+            proxy.hostname or "",
+            proxy.port or 443,
+            ssl=tls_context(None),
+            server_hostname=proxy.hostname,
         )
     except OSError as error:
         raise TransportError("proxy", _in_our_words(error).cause) from None
@@ -112,23 +134,17 @@ async def _through_tls_proxy(origin: Origin) -> Connection:
         lines = [b"CONNECT %b HTTP/1.1" % target, b"host: " + target]
         if credentials := proxy_authorization(origin):
             lines.append(b"proxy-authorization: " + credentials)
-        writer.write(b"\r\n".join(lines) + b"\r\n\r\n")
-        head = await reader.readuntil(b"\r\n\r\n")
-    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError):
-        writer.transport.abort()
-        raise TransportError("proxy", "no answer to CONNECT") from None
-    if head.split(b" ", 2)[1:2] != [b"200"]:
-        writer.transport.abort()
-        raise TransportError("proxy", "CONNECT was refused")
-    made = Connection(loop)
-    writer.transport.set_protocol(made)
-    made.connection_made(writer.transport)
-    if origin.tls:
-        context = tls_context(origin.ca_file)
-        inner = await loop.start_tls(writer.transport, made, context, server_hostname=origin.host)
+        outer.write(b"\r\n".join(lines) + b"\r\n\r\n")
+        if (await greeting.answered).split(b" ", 2)[1:2] != [b"200"]:
+            raise TransportError("proxy", "CONNECT was refused")
+        made = Connection(loop)
+        inner = await loop.start_tls(outer, made, tls_context(origin.ca_file), server_hostname=origin.host)
         if inner is None:
             raise TransportError("tls")
         made.connection_made(inner)
+    except BaseException:
+        outer.abort()
+        raise
     return made
 
 
