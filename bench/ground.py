@@ -100,12 +100,16 @@ class Part:
 
     def ask(self, command: dict[str, Any], within_s: float) -> dict[str, Any]:
         """Write `command` as a line of JSON and return the line that answers it. Raises `BenchFailed`."""
+        self.tell(command)
+        return self.answer(within_s)
+
+    def tell(self, command: dict[str, Any]) -> None:
+        """Write `command` as a line of JSON; `answer` returns what it came to. Raises `BenchFailed`."""
         assert self._process.stdin
         try:
             self._process.stdin.write(json.dumps(command).encode() + b"\n")
         except BrokenPipeError:
             raise self.failure("ended") from None
-        return self.answer(within_s)
 
     def answer(self, within_s: float) -> dict[str, Any]:
         """Return the next line of JSON that the process prints. Raises `BenchFailed` when there is none in time."""

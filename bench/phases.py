@@ -43,8 +43,8 @@ class Dose:
 
 
 FULL = Dose(7, 0.8, 0.5, 16, 150, 80, 30, (200, 1000), 400, 200)
-QUICK = Dose(3, 0.35, 0.2, 16, 100, 30, 30, (200,), 100, 50)
-TINY = Dose(1, 0.05, 0.0, 4, 5, 3, 20, (10,), 5, 3)
+QUICK = Dose(3, 0.35, 0.2, 16, 100, 40, 30, (200,), 100, 50)
+TINY = Dose(1, 0.05, 0.0, 4, 5, 50, 20, (10,), 5, 3)
 
 
 @dataclass(slots=True)
@@ -62,9 +62,12 @@ class Bench:
 
     def ask(self, within_s: float, **command: object) -> dict[str, Any]:
         """Have the load do `command`; incomplete answers are counted in `failures`. Raises `BenchFailed`."""
-        answer = self.load.ask(command, within_s)
+        return self.checked(str(command["do"]), self.load.ask(command, within_s))
+
+    def checked(self, what: str, answer: dict[str, Any]) -> dict[str, Any]:
+        """Return `answer`, its failures counted."""
         if answer.get("failed"):
-            self.failures.append(f"{command['do']}: {answer['failed']} failed: {json.dumps(answer['failures'])}")
+            self.failures.append(f"{what}: {answer['failed']} failed: {json.dumps(answer['failures'])}")
         return answer
 
     def counts(self) -> dict[str, int]:
@@ -152,26 +155,33 @@ def _burst(bench: Bench, work: Work, proxy: Server, seconds: float) -> Sample:
     bench.ask(40, do="connect", port=proxy.port, size=work.size, model=work.model, connections=connections)
     before_s = meter.cpu_s(proxy.pid)
     answer = bench.ask(seconds + 40, do="run", seconds=seconds)
-    return _sample(proxy, before_s, answer, units=1)
+    time.sleep(0.02)  # what is done after the last byte (logging) belongs to the request too
+    used_s = meter.cpu_s(proxy.pid) - before_s
+    done = answer["done"]
+    if not done:
+        raise BenchFailed(f"{proxy.name} served nothing: {json.dumps(answer['failures'])}")
+    return Sample(used_s / done * 1e6, done / answer["seconds"])
 
 
 def _paced(bench: Bench, proxy: Server) -> Sample:
     dose = bench.dose
     model = f"bench-paced-{dose.paced_events}x{dose.paced_every_ms}"
     bench.ask(40, do="connect", port=proxy.port, size="small", model=model, connections=dose.paced_streams)
+    # Begun evenly over several intervals, so that events come one by one and not all at once. What counts is the time
+    # when all are under way: what the requests cost is measured elsewhere.
+    begin_s = dose.paced_every_ms * 10.01 / 1000
+    bench.load.tell({"do": "once", "over_s": begin_s})
+    time.sleep(begin_s + 0.1)
+    begun_s, begun = time.monotonic(), bench.counts()
     before_s = meter.cpu_s(proxy.pid)
-    # Begun evenly over several intervals, so that events come one by one and not all at once.
-    answer = bench.ask(60, do="once", over_s=dose.paced_every_ms * 10.01 / 1000)
-    return _sample(proxy, before_s, answer, units=dose.paced_events)
-
-
-def _sample(proxy: Server, before_s: float, answer: dict[str, Any], units: int) -> Sample:
-    time.sleep(0.02)  # what is done after the last byte (logging) belongs to the request too
+    time.sleep(dose.paced_events * dose.paced_every_ms / 1000 - begin_s - 0.3)
     used_s = meter.cpu_s(proxy.pid) - before_s
-    done = answer["done"] * units
-    if not done:
-        raise BenchFailed(f"{proxy.name} served nothing: {json.dumps(answer['failures'])}")
-    return Sample(used_s / done * 1e6, done / answer["seconds"])
+    ended_s, ended = time.monotonic(), bench.counts()
+    answer = bench.checked("once", bench.load.answer(60))
+    events = ended["paced_events"] - begun["paced_events"]
+    if not events or (begun["open"], ended["open"]) != (dose.paced_streams, dose.paced_streams):
+        raise BenchFailed(f"{proxy.name} did not hold {dose.paced_streams} streams: {json.dumps(answer['failures'])}")
+    return Sample(used_s / events * 1e6, events / (ended_s - begun_s))
 
 
 # Memory, and many streams at once

@@ -29,6 +29,7 @@ class Counts:
         self.open = 0
         self.served = 0
         self.abandoned = 0
+        self.paced_events = 0
         self.held: set[Connection] = set()
 
     def release(self) -> int:
@@ -39,7 +40,7 @@ class Counts:
         return len(held)
 
     def as_json(self) -> bytes:
-        return json.dumps({"open": self.open, "served": self.served, "abandoned": self.abandoned}).encode()
+        return json.dumps(vars(self) | {"held": len(self.held)}).encode()
 
 
 class Connection(asyncio.Protocol):
@@ -122,6 +123,7 @@ class Connection(asyncio.Protocol):
 
     def _next_event(self) -> None:
         self._left -= 1
+        self._counts.paced_events += 1
         if self._left <= 0:
             self._transport.write(DELTA)
             self.close_stream()
