@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -99,6 +100,7 @@ class Taker:
         self.headers: dict[bytes, bytes] = {}
         self.body = b""
         self.end = ""
+        self.begun = asyncio.Event()
 
     async def start(self, status: int, headers: Headers) -> None:
         assert not self.status
@@ -108,6 +110,7 @@ class Taker:
         assert self.status
         assert not self.end
         self.body += data
+        self.begun.set()
 
     async def finish(self) -> None:
         assert not self.end

@@ -249,8 +249,7 @@ async def test_a_client_that_leaves_closes_the_upstream_and_blames_nobody() -> N
     world = World([[SSE, Data(START + TEXT + DELTA), Pause(60)]], [GOOD])
     taker = Taker()
     task = asyncio.create_task(world.relay.answer(request(), taker))
-    while not taker.body:
-        await asyncio.sleep(0)
+    await taker.begun.wait()
 
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -283,8 +282,7 @@ async def test_the_body_is_dropped_when_the_answer_has_begun() -> None:
     world = World([[SSE, Data(START + TEXT + DELTA), Pause(60)]], [GOOD])
     ask, taker = request(), Taker()
     task = asyncio.create_task(world.relay.answer(ask, taker))
-    while not taker.body:
-        await asyncio.sleep(0)
+    await taker.begun.wait()
 
     assert ask.body == b""
     task.cancel()

@@ -1,0 +1,94 @@
+"""Every provider type, by its name: a new one is tested by existing."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+from stand_ins import provider, request
+
+from balancer import dialects
+from balancer.dialect import Ask, Dialect, FlowFailed, Incapable
+from balancer.model import Candidate, Operation, Reply
+
+NAMES = dialects.names()
+SSE = Reply(200, ((b"content-type", b"text/event-stream"),))
+BODY = b'{"model":"m","max_tokens":5,"messages":[{"role":"user","content":"hi"}],"stream":true}'
+
+
+def ask(dialect: Dialect, operation: Operation = Operation.MESSAGES, *, stream: bool = True) -> Ask:
+    options = dialect.Options()
+    return Ask(request(BODY, stream=stream), Candidate(provider(options=options), "m"), operation, {}, 1.8e9, "n")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_all_options_have_defaults_and_unknown_ones_are_refused(name: str) -> None:
+    options = dialects.get(name).Options
+
+    assert options() is not None
+    with pytest.raises(ValidationError):
+        options(no_such_key=1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_flow_begins_with_a_request_that_can_be_sent(name: str) -> None:
+    dialect = dialects.get(name)
+
+    wire = next(dialect.flow(ask(dialect)))
+
+    assert wire.method in (b"GET", b"POST")
+    assert wire.target.startswith(b"/") or wire.script
+    assert all(key == key.lower() for key, _ in wire.headers)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_no_answer(name: str, stream: bool) -> None:
+    dialect = dialects.get(name)
+    decoder = dialect.decoder(ask(dialect, stream=stream), SSE)
+
+    pieces = decoder.end()
+
+    assert [piece.error.status for piece in pieces if piece.error] == [502]
+    assert not decoder.complete
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_garbage_is_no_answer(name: str) -> None:
+    dialect = dialects.get(name)
+    decoder = dialect.decoder(ask(dialect), SSE)
+
+    pieces = decoder.feed(b"<html>\n\nnothing of use\n\n") + decoder.end()
+
+    assert any(piece.error for piece in pieces)
+    assert not any(piece.substance for piece in pieces)
+
+
+STATUSES = {401: "authentication_error", 429: "rate_limit_error", 500: "api_error", 529: "overloaded_error"}
+
+
+@pytest.mark.parametrize(("status", "kind"), STATUSES.items())
+@pytest.mark.parametrize("name", NAMES)
+def test_refusals_are_told_in_the_messages_apis_words(name: str, status: int, kind: str) -> None:
+    dialect = dialects.get(name)
+
+    fault = dialect.fault(ask(dialect), Reply(status, ((b"retry-after", b"7"),), b"no"))
+
+    assert (fault.status, fault.kind) == (status, kind)
+    assert fault.retry_after_s == 7.0
+
+
+@pytest.mark.parametrize("operation", Operation)
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_supported_can_be_asked(name: str, operation: Operation) -> None:
+    dialect = dialects.get(name)
+    if not dialect.supports(operation):
+        return
+    try:
+        assert next(dialect.flow(ask(dialect, operation, stream=False)))
+    except (Incapable, FlowFailed) as error:
+        pytest.fail(str(error))
+
+
+def test_no_such_type() -> None:
+    with pytest.raises(KeyError):
+        dialects.get("antropic")

@@ -1,0 +1,213 @@
+"""The control endpoints of a running balancer: status, models, metrics, reload, drills; and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from typing import Any
+
+import anthropic
+import httpx2
+import pytest
+from live.harness import (
+    PYTHON,
+    ROOT,
+    Peer,
+    Seen,
+    Upstream,
+    balancer,
+    block,
+    configuration,
+    delta,
+    eventually,
+    free_port,
+    start,
+    stop,
+)
+
+pytestmark = pytest.mark.live
+
+ASK: dict[str, Any] = {"model": "claude-x", "max_tokens": 9, "messages": [{"role": "user", "content": "canary-prompt"}]}
+
+
+async def test_probes_and_lists() -> None:
+    routes = '  "claude-exact": [{provider: a, model: passthrough}]'
+    async with Upstream() as up, balancer(configuration(up, routes=routes)) as running:
+        async with httpx2.AsyncClient(base_url=running.url) as http:
+            root = (await http.get("/")).json()
+            models = (await http.get("/v1/models?limit=1000")).json()
+            first = (await http.get("/v1/models?limit=1")).json()
+            statuses = [
+                (await http.head("/")).status_code,
+                (await http.head("/api/hello")).status_code,
+                (await http.get("/health")).status_code,
+                (await http.get("/ready")).status_code,
+                (await http.get("/nope")).status_code,
+            ]
+
+        assert root["status"] == "ok"
+        assert root["providers"] == {"total": 1, "healthy": 1}
+        assert {"name", "version", "uptime_s"} <= set(root)
+        assert [model["id"] for model in models["data"]] == ["claude-exact", "claude-listed"]
+        assert (len(first["data"]), first["has_more"]) == (1, True)
+        assert statuses == [200, 200, 200, 200, 404]
+
+
+async def test_what_is_told_of_providers_and_no_secret_anywhere() -> None:
+    async def quoting(seen: Seen, peer: Peer) -> None:
+        told = {"type": "error", "error": {"type": "authentication_error", "message": "invalid x-api-key sk-canary-a"}}
+        await peer.whole(401, json.dumps(told).encode())
+
+    async with Upstream(quoting) as ill, Upstream() as well, balancer(configuration(ill, well)) as running:
+        async with httpx2.AsyncClient(base_url=running.url) as http:
+            answer = await http.post("/v1/messages", json=ASK, headers={"x-api-key": "sk-client-canary"})
+            providers = (await http.get("/providers")).json()
+            metrics = (await http.get("/metrics")).text
+        await running.ended()
+        a, b = providers["providers"]
+
+        assert answer.status_code == 200
+        assert (a["state"], a["healthy"], a["failure_count"], a["failures"]) == ("resting", False, 1, 1)
+        assert a["resting_for_s"] > 300
+        assert a["last_error"]["status"] == 401
+        assert (b["state"], b["successes"], b["in_flight"]) == ("healthy", 1, 0)
+        assert b["tokens"]["output"] == 5
+        assert b["models"] == [{"pattern": "*", "model": "passthrough", "priority": 2, "weight": 1.0}]
+        assert providers["healthy_providers"] == 1
+        assert 'balancer_attempts_total{provider="a"' in metrics
+        everything = answer.text + json.dumps(providers) + metrics + running.output.decode() + json.dumps(running.log())
+        assert "canary" not in everything.replace("sk-canary", "canary") or "sk-c" not in everything
+        assert "sk-canary" not in everything
+        assert "sk-client" not in everything
+        assert "canary-prompt" not in everything
+
+
+async def test_reload_is_whole_or_not_at_all_and_streams_go_on() -> None:
+    go_on = asyncio.Event()
+
+    async def slowly(seen: Seen, peer: Peer) -> None:
+        await peer.sse()
+        await peer.chunk(start() + block() + delta("before "))
+        await go_on.wait()
+        await peer.chunk(delta("after") + stop())
+        await peer.end()
+
+    async with Upstream(slowly) as up, Upstream() as other, balancer(configuration(up)) as running:
+        path = running.folder / "providers.yaml"
+        sdk = anthropic.AsyncAnthropic(base_url=running.url, api_key="x", max_retries=0)
+        async with httpx2.AsyncClient(base_url=running.url) as http, sdk, sdk.messages.stream(**ASK) as stream:
+            async for event in stream:
+                if event.type == "text":
+                    break
+            path.write_text(configuration(up).replace("type: anthropic", "type: antropic") + "setings: {}\n")
+            bad = await http.post("/providers/reload")
+            same = (await http.get("/providers")).json()
+            path.write_text(configuration(other))
+            good = await http.post("/providers/reload")
+            again = await http.post("/v1/messages", json=ASK)
+            go_on.set()
+            message = await stream.get_final_message()
+
+        assert bad.status_code == 400
+        assert bad.json()["status"] == "error"
+        assert [problem["line"] for problem in bad.json()["problems"]] == [2, 6]
+        assert bad.json()["problems"][0]["message"] == "unknown type 'antropic'; did you mean 'anthropic'?"
+        assert same["generation"] == 0
+        assert good.json()["status"] == "ok"
+        assert good.json()["generation"] >= 1
+        assert good.json()["changes"] == ["provider 'a' changed"]
+        assert again.status_code == 200
+        assert len(other.asked) == 1
+        assert message.content[0].text == "before after"  # type: ignore[union-attr]
+
+
+async def test_a_changed_file_is_noticed() -> None:
+    async with Upstream() as up, balancer(configuration(up)) as running:
+        (running.folder / "providers.yaml").write_text(configuration(up, settings="request_timeout: 7"))
+        await eventually(lambda: any(line["event"] == "reloaded" for line in running.log()))
+
+
+async def test_drills() -> None:
+    async with (
+        Upstream() as up,
+        Upstream() as spare,
+        balancer(configuration(up, spare, settings="drills: true")) as running,
+    ):
+        async with httpx2.AsyncClient(base_url=running.url) as http:
+            ordered = await http.post("/admin/drill", json={"provider": "a", "fault": "529", "requests": 1})
+            unknown = await http.post("/admin/drill", json={"provider": "z", "fault": "529"})
+            wrong = await http.post("/admin/drill", json={"provider": "a", "fault": "sneeze"})
+            answer = await http.post("/v1/messages", json=ASK)
+
+        assert (ordered.status_code, unknown.status_code, wrong.status_code) == (200, 404, 400)
+        assert answer.headers["x-balancer-provider"] == "b"
+        assert (len(up.asked), len(spare.asked)) == (0, 1)
+
+    async with (
+        Upstream() as up,
+        balancer(configuration(up)) as running,
+        httpx2.AsyncClient(base_url=running.url) as http,
+    ):
+        assert (await http.post("/admin/drill", json={"provider": "a", "fault": "529"})).status_code == 403
+
+
+async def test_sigterm_lets_running_answers_end() -> None:
+    go_on = asyncio.Event()
+
+    async def slowly(seen: Seen, peer: Peer) -> None:
+        await peer.sse()
+        await peer.chunk(start() + block() + delta("before "))
+        await go_on.wait()
+        await peer.chunk(delta("after") + stop())
+        await peer.end()
+
+    async with Upstream(slowly) as up, balancer(configuration(up)) as running:
+        sdk = anthropic.AsyncAnthropic(base_url=running.url, api_key="x", max_retries=0)
+        async with sdk, sdk.messages.stream(**ASK) as stream:
+            async for event in stream:
+                if event.type == "text":
+                    break
+            running.process.send_signal(signal.SIGTERM)
+            await asyncio.sleep(0.3)
+            go_on.set()
+            message = await stream.get_final_message()
+        assert message.content[0].text == "before after"  # type: ignore[union-attr]
+        assert await running.process.wait() == 0
+        running.process.send_signal = lambda _: None  # type: ignore[method-assign]
+
+
+COMMANDS = {
+    "python src/main.py": (ROOT, ["src/main.py", "--port"]),
+    "cd src && python main.py": (ROOT / "src", ["main.py", "--port"]),
+    "uvicorn src.main:app": (ROOT, ["-m", "uvicorn", "src.main:app", "--log-level", "error", "--port"]),
+    "uvicorn src.main:app --workers 2": (
+        ROOT,
+        ["-m", "uvicorn", "src.main:app", "--workers", "2", "--log-level", "error", "--port"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("folder", "command"), COMMANDS.values(), ids=COMMANDS)
+async def test_the_seeds_commands(folder: Any, command: list[str], tmp_path: Any) -> None:
+    import os
+
+    (tmp_path / "p.yaml").write_text(configuration(9, settings=f'log_file: "{tmp_path}/log.jsonl"'))
+    port = free_port()
+    process = await asyncio.create_subprocess_exec(
+        PYTHON, *command, str(port), cwd=folder, env={**os.environ, "BALANCER_CONFIG": str(tmp_path / "p.yaml")},
+        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        async with httpx2.AsyncClient() as http, asyncio.timeout(30):
+            while True:
+                try:
+                    answer = await http.get(f"http://127.0.0.1:{port}/health")
+                    break
+                except httpx2.TransportError:
+                    await asyncio.sleep(0.1)
+        assert answer.json() == {"status": "ok"}
+    finally:
+        process.terminate()
+        async with asyncio.timeout(20):
+            await process.wait()

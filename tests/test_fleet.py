@@ -1,0 +1,181 @@
+"""What requests share: order, pins, places, probes, and what survives a reload."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+from stand_ins import request
+
+from balancer import config, events
+from balancer.fleet import Fleet
+from balancer.model import Candidate, Completed, Fault, Mark, Refused, Scope, Stage, Verdict
+
+BAD = Verdict(Mark.BAD, again=True, reason="529 overloaded_error")
+GOOD = Verdict(Mark.GOOD)
+OVERLOADED = Refused(Fault(529, "overloaded_error"), Stage.WAIT)
+
+
+def read(settings: str = "", names: str = "abc", secret: str = "s") -> config.Config:
+    lines = [
+        f'  - {{name: {n}, type: anthropic, base_url: "http://127.0.0.1:1", auth_value: {secret}-{n}}}' for n in names
+    ]
+    targets = ", ".join(f"{{provider: {n}}}" for n in names)
+    text = "\n".join(["providers:", *lines, f'model_routes: {{"*": [{targets}]}}', f"settings: {{{settings}}}"])
+    return config.parse(text, "p.yaml", {})
+
+
+class World:
+    def __init__(self, settings: str = "", names: str = "abc") -> None:
+        self.told: list[Any] = []
+        bus = events.Bus()
+        bus.add(self.told.append)
+        self.fleet = Fleet(read(settings, names), bus, random.Random(4))
+
+    def order(self, now: float = 0.0, conversation: str | None = None) -> str:
+        route = self.fleet.route("m")
+        assert route is not None
+        candidates, _ = self.fleet.candidates(request(conversation=conversation), route, now)
+        return "".join(c.provider.name for c in candidates)
+
+    def candidate(self, name: str) -> Candidate:
+        route = self.fleet.route("m")
+        assert route is not None
+        return next(c for c in self.fleet.candidates(request(), route, 0.0)[0] if c.provider.name == name)
+
+    def fail(self, name: str, now: float, verdict: Verdict = BAD) -> None:
+        self.fleet.observe(self.candidate(name), OVERLOADED, verdict, began=now, now=now, wall=0.0)
+
+    def succeed(self, name: str, now: float) -> None:
+        self.fleet.observe(self.candidate(name), Completed(), GOOD, began=now, now=now, wall=0.0)
+
+
+async def test_who_rests_comes_last() -> None:
+    world = World()
+    world.fail("a", 1.0)
+
+    assert world.order(2.0) == "bca"
+    assert world.order(100.0) == "abc"
+
+
+async def test_round_robin_takes_turns_among_those_that_are_well() -> None:
+    world = World("selection_strategy: round_robin")
+    assert [world.order()[0] for _ in range(6)] == list("abcabc")
+
+    world.fail("b", 1.0)
+    assert {world.order(2.0)[0] for _ in range(4)} == {"a", "c"}
+
+
+async def test_a_conversation_stays_and_moves_only_on_failure() -> None:
+    world = World("selection_strategy: round_robin")
+    route = world.fleet.route("m")
+    assert route is not None
+    world.fleet.pin(world.candidate("b"), request(conversation="x"), route, 0.0)
+
+    assert [world.order(1.0, "x")[0] for _ in range(4)] == list("bbbb")
+    assert {world.order(1.0, None)[0] for _ in range(6)} == set("abc")
+
+    world.fail("b", 2.0)
+    assert world.order(3.0, "x")[0] != "b"
+    world.fleet.pin(world.candidate("c"), request(conversation="x"), route, 3.0)
+    assert world.order(50.0, "x")[0] == "c"
+
+
+async def test_without_sticky_there_are_no_pins() -> None:
+    world = World("sticky: {enabled: false}")
+    route = world.fleet.route("m")
+    assert route is not None
+    world.fleet.pin(world.candidate("c"), request(conversation="x"), route, 0.0)
+
+    assert world.order(1.0, "x")[0] == "a"
+
+
+async def test_a_half_open_provider_is_probed_by_one_request_at_a_time() -> None:
+    world = World()
+    world.fail("a", 0.0)
+    candidate = world.candidate("a")
+
+    with world.fleet.place(candidate, 10.0):
+        assert not world.fleet.standing(candidate, 10.0).usable
+        assert world.fleet.health_of(candidate.provider, 10.0)[0] == "probing"
+    assert world.fleet.standing(candidate, 10.0).usable
+
+    world.succeed("a", 11.0)
+    with world.fleet.place(candidate, 12.0):
+        assert world.fleet.standing(candidate, 12.0).usable
+
+
+async def test_a_limit_rests_the_model_and_not_the_provider() -> None:
+    world = World()
+    world.fail("a", 1.0, Verdict(Mark.BAD, again=True, scope=Scope.MODEL, rest_s=30.0, reason="429"))
+    other = Candidate(world.candidate("a").provider, "other")
+
+    assert not world.fleet.standing(world.candidate("a"), 2.0).usable
+    assert world.fleet.standing(other, 2.0).usable
+    assert world.fleet.resting_models("a", 2.0) == {"m": 29.0}
+
+
+async def test_a_good_answer_is_told_as_a_recovery_once() -> None:
+    world = World()
+    world.fail("a", 0.0)
+    world.succeed("a", 20.0)
+    world.succeed("a", 21.0)
+
+    kinds = [type(event).__name__ for event in world.told]
+    assert kinds == ["ProviderRested", "ProviderRecovered"]
+
+
+async def test_health_survives_a_reload_by_name_unless_the_key_changed() -> None:
+    world = World()
+    world.fail("a", 1.0)
+
+    changes = world.fleet.reload(read("request_timeout: 9"), 0.0)
+    assert "settings.request_timeout changed" in changes
+    assert not world.fleet.standing(world.candidate("a"), 2.0).usable
+    assert world.fleet.generation == 1
+
+    world.fleet.reload(read(secret="new"), 0.0)
+    assert world.fleet.standing(world.candidate("a"), 2.0).usable
+
+
+async def test_admission_is_bounded_and_waits_for_a_place() -> None:
+    world = World("limits: {max_in_flight: 1, queue_s: 5}")
+    loop = asyncio.get_running_loop()
+    first = world.fleet.admitted(loop.time)
+    await first.__aenter__()
+
+    async def second() -> bool:
+        async with world.fleet.admitted(loop.time) as admission:
+            return admission.granted
+
+    waiting = asyncio.create_task(second())
+    await asyncio.sleep(0.02)
+    assert not waiting.done()
+    await first.__aexit__(None, None, None)
+
+    assert await waiting
+    assert world.fleet.in_flight == 0
+
+
+async def test_admission_ends_after_the_queues_time() -> None:
+    world = World("limits: {max_in_flight: 1, queue_s: 0.05}")
+    loop = asyncio.get_running_loop()
+    async with world.fleet.admitted(loop.time), world.fleet.admitted(loop.time) as late:
+        assert not late.granted
+    assert world.fleet.in_flight == 0
+
+
+async def test_a_full_provider_says_so() -> None:
+    text = """
+providers: [{name: a, type: anthropic, base_url: "http://127.0.0.1:1", auth_value: s, max_in_flight: 1}]
+model_routes: {"*": [{provider: a}]}
+"""
+    fleet = Fleet(config.parse(text, "p", {}), events.Bus(), random.Random(1))
+    route = fleet.route("m")
+    assert route is not None
+    (candidate,), _ = fleet.candidates(request(), route, 0.0)
+
+    with fleet.place(candidate, 0.0):
+        assert fleet.standing(candidate, 0.0).full
+    assert not fleet.standing(candidate, 0.0).full
