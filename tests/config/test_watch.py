@@ -17,7 +17,7 @@ async def test_changes_are_noticed_and_a_missing_file_is_waited_for(tmp_path: Pa
         changes.put_nowait(path.read_text())
 
     task = asyncio.create_task(watch(path, changed, interval_s=0.01))
-    await asyncio.sleep(0.03)
+    assert await changes.get() == "one"
     path.write_text("changed")
     assert await changes.get() == "changed"
 

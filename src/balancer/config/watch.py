@@ -13,10 +13,11 @@ Mark: TypeAlias = tuple[int, int, int] | None
 async def watch(path: Path, on_change: Callable[[], Awaitable[None]], interval_s: float = 1.0) -> None:
     """Call `on_change` whenever the file at `path` was changed or replaced. Runs until it is cancelled.
 
+    It is called once at the beginning too: the file may have changed since it was read.
     Polls: a stat a second costs nothing, works on every file system, and survives editors that
     write a new file and rename it. A file that is gone for a moment is waited for.
     """
-    seen = _mark(path)
+    seen: Mark = None
     while True:
         await asyncio.sleep(interval_s)
         now = _mark(path)
