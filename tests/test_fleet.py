@@ -139,30 +139,17 @@ async def test_health_survives_a_reload_by_name_unless_the_key_changed() -> None
     assert world.fleet.standing(world.candidate("a"), 2.0).usable
 
 
-async def test_admission_is_bounded_and_waits_for_a_place() -> None:
-    world = World("limits: {max_in_flight: 1, queue_s: 5}")
+async def test_room_is_waited_for_and_the_wait_is_bounded() -> None:
+    world = World("limits: {max_in_flight: 1, queue_s: 0.2}")
     loop = asyncio.get_running_loop()
-    first = world.fleet.admitted(loop.time)
-    await first.__aenter__()
-
-    async def second() -> bool:
-        async with world.fleet.admitted(loop.time) as admission:
-            return admission.granted
-
-    waiting = asyncio.create_task(second())
-    await asyncio.sleep(0.02)
-    assert not waiting.done()
-    await first.__aexit__(None, None, None)
-
-    assert await waiting
-    assert world.fleet.in_flight == 0
-
-
-async def test_admission_ends_after_the_queues_time() -> None:
-    world = World("limits: {max_in_flight: 1, queue_s: 0.05}")
-    loop = asyncio.get_running_loop()
-    async with world.fleet.admitted(loop.time), world.fleet.admitted(loop.time) as late:
-        assert not late.granted
+    with world.fleet:
+        assert world.fleet.full
+        assert await world.fleet.room(loop.time) >= 0.2
+        assert world.fleet.full
+        waiting = asyncio.create_task(world.fleet.room(loop.time))
+        await asyncio.sleep(0)
+    assert await waiting < 0.2
+    assert not world.fleet.full
     assert world.fleet.in_flight == 0
 
 

@@ -28,6 +28,8 @@ class Ask:
     """Seconds since the epoch, for what has a date (token expiry, a lesson's age)."""
     nonce: str = ""
     """Fresh per attempt, for ids that must not repeat."""
+    scratch: dict[str, Any] = field(default_factory=dict, repr=False)
+    """What a flow leaves for the decoder of this attempt; nobody else reads it."""
 
     @property
     def provider(self) -> Provider:

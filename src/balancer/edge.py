@@ -11,6 +11,7 @@ import hmac
 import ipaddress
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -61,9 +62,11 @@ class Gate:
         if path in OPEN_PATHS and method in ("GET", "HEAD"):
             return Admitted("", headers)
         presented = _presented(headers)
-        good = [(name, value) for name, value, raw in presented if self._fits(raw, path, method)]
+        keyed = self._keys or self._admin_keys  # without keys there is nothing to compare with
+        good = [(name, value) for name, value, raw in presented if self._fits(raw, path, method)] if keyed else []
         if not self._locked(path):
-            if not _is_loopback(scope.get("client")):
+            client = scope.get("client")
+            if client and not _is_loopback(client[0]):  # without: a Unix socket, whoever opens it is on this machine
                 return Denied(
                     401,
                     "authentication_error",
@@ -77,7 +80,9 @@ class Gate:
                 "authentication_error",
                 f"{wanted} is needed: send it as x-api-key, as Authorization: Bearer, or as {GATE_HEADER.decode()}",
             )
-        kept = tuple(pair for pair in headers if pair not in good and pair[0] != GATE_HEADER)
+        kept = headers
+        if good or any(name == GATE_HEADER for name, _, _ in presented):
+            kept = tuple(pair for pair in headers if pair not in good and pair[0] != GATE_HEADER)
         who = b"\x00".join(raw for _, _, raw in presented)
         return Admitted(self._name(who) if who else "", kept)
 
@@ -121,11 +126,7 @@ class Gate:
     def _is_ours(self, name: str) -> bool:
         if name in ("localhost", "") or name in self._allowed_hosts:
             return bool(name)
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return name.endswith(".localhost")
-        return True  # a page can rebind a name to us, but not a number
+        return name.endswith(".localhost") or _is_number(name)  # a page can rebind a name to us, but not a number
 
 
 def _digest(key: bytes) -> bytes:
@@ -158,11 +159,19 @@ def _origin_name(origin: str) -> str:
         return ""
 
 
-def _is_loopback(client: Any) -> bool:
-    if not client:  # a Unix socket: whoever can open it is on this machine
-        return True
+@lru_cache(maxsize=1024)
+def _is_number(host: str) -> bool:
     try:
-        address = ipaddress.ip_address(client[0])
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+@lru_cache(maxsize=1024)
+def _is_loopback(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
     except ValueError:
         return False
     mapped = getattr(address, "ipv4_mapped", None)

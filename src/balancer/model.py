@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
@@ -175,12 +175,12 @@ class Usage:
         """Return this usage with every number that `later` reports put over it."""
         if later is None:
             return self
-        known = {
-            name: value
-            for name in ("input_tokens", "output_tokens", "cache_read_tokens", "cache_creation_tokens")
-            if (value := getattr(later, name)) is not None
-        }
-        return replace(self, **known)
+        return Usage(
+            self.input_tokens if later.input_tokens is None else later.input_tokens,
+            self.output_tokens if later.output_tokens is None else later.output_tokens,
+            self.cache_read_tokens if later.cache_read_tokens is None else later.cache_read_tokens,
+            self.cache_creation_tokens if later.cache_creation_tokens is None else later.cache_creation_tokens,
+        )
 
 
 @dataclass(frozen=True, slots=True)

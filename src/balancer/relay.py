@@ -128,10 +128,11 @@ class Relay:
             patterns = ", ".join(f"'{pattern}'" for pattern in self.fleet.routing.patterns)
             message = f"no route matches the model '{life.request.model}'; there are routes for {patterns}"
             return await self._say(life, exhausted.Answer(404, "not_found_error", message))
-        async with self.fleet.admitted(self._now) as place:
-            life.queued_s = place.queued_s
-            if not place.granted:
+        if self.fleet.full:
+            life.queued_s = await self.fleet.room(self._now)
+            if self.fleet.full:
                 return await self._say(life, exhausted.no_place(life.request.model))
+        with self.fleet:
             candidates, life.pinned = self.fleet.candidates(life.request, route, self._now())
             journey = life.journey = self.fleet.journey(life.request, candidates, life.arrived)
             await self._walk(life, journey)
@@ -164,7 +165,8 @@ class Relay:
         """Ask one provider once."""
         candidate = step.candidate
         began = self._now()
-        with self.fleet.place(candidate, began) as ledger:
+        with self.fleet.place(candidate, began) as place:
+            ledger = place.ledger
             dialect = dialects.get(candidate.provider.type)
             nonce = f"{life.request.id}.{len(life.attempts)}"
             ask = Ask(life.request, candidate, life.request.operation, ledger.memory, self._wall(), nonce)
@@ -233,6 +235,7 @@ class Relay:
     ) -> Outcome:
         decoder = dialect.decoder(ask, head)
         held: list[bytes] = []
+        """What the client has not been given: held back, or of the same read."""
         held_bytes = 0
         idle_s = ask.provider.timeouts.idle_s
         delivery = life.delivery
@@ -241,20 +244,24 @@ class Relay:
             pieces = decoder.feed(data) if data else decoder.end()
             for piece in pieces:
                 if piece.error is not None:
+                    if delivery.committed and held:
+                        await delivery.write(b"".join(held))
                     return Refused(piece.error, life.stage)
                 if piece.usage is not None:
                     life.usage = life.usage.merged(piece.usage)
                 if delivery.committed:
-                    await delivery.write(piece.data)
+                    held.append(piece.data)
                     continue
                 if piece.data != wire_words.PING:
                     held.append(piece.data)
                     held_bytes += len(piece.data)
                 if piece.substance:
-                    await self._commit(life, ask, decoder, head, b"".join(held))
-                    held.clear()
+                    await self._commit(life, ask, decoder, head, sum(map(len, held)))
                 elif held_bytes > HELD_MAX_BYTES:
                     return Broken(life.stage, "too_large", "nothing but preliminaries")
+            if delivery.committed and held:
+                await delivery.write(held[0] if len(held) == 1 else b"".join(held))
+                held.clear()
             if not data and not decoder.complete:
                 return Broken(life.stage, "truncated")
         await delivery.finish()
@@ -268,7 +275,7 @@ class Relay:
             raise TransportError("silent", sent=True)
         return min(left_s, idle_s)
 
-    async def _commit(self, life: Life, ask: Ask, decoder: Decoder, head: Reply, data: bytes) -> None:
+    async def _commit(self, life: Life, ask: Ask, decoder: Decoder, head: Reply, length: int) -> None:
         """The answer has begun: from here on it is this provider's, for better or worse."""
         now = self._now()
         life.delivery.committed = True
@@ -277,8 +284,7 @@ class Relay:
         life.request.drop_body()  # nobody else can be asked any more
         if life.route is not None and life.request.operation is Operation.MESSAGES:
             self.fleet.substance(ask.candidate, life.request, life.route, life.first_substance_s, now)
-        await life.delivery.start(200, self._head(life, decoder, head, len(data)))
-        await life.delivery.write(data)
+        await life.delivery.start(200, self._head(life, decoder, head, length))
 
     def _head(self, life: Life, decoder: Decoder, head: Reply, length: int) -> Headers:
         kept = wire_words.reply_headers(head.headers)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from stand_ins import provider, request
 
+from balancer.convert.foreign import OWN_PREFIX
 from balancer.dialect import Ask
 from balancer.dialects.anthropic import DIALECT
 from balancer.model import Candidate, Headers, Operation, Provider, WireRequest
@@ -105,7 +106,7 @@ def test_targets(operation: Operation) -> None:
 
 
 def test_our_own_thinking_never_reaches_anthropic() -> None:
-    thinking = {"type": "thinking", "thinking": "hm", "signature": "ccb1:abc"}
+    thinking = {"type": "thinking", "thinking": "hm", "signature": OWN_PREFIX + "abc"}
     body = json.dumps(
         {"model": "m", "messages": [{"role": "assistant", "content": [thinking, {"type": "text", "text": "x"}]}]}
     )
@@ -113,4 +114,4 @@ def test_our_own_thinking_never_reaches_anthropic() -> None:
 
     (wire,) = list(DIALECT.flow(ask))
 
-    assert b"ccb1:" not in b"".join(wire.body)
+    assert OWN_PREFIX.encode() not in b"".join(wire.body)

@@ -7,6 +7,8 @@ connection, and for credentials, which are the provider's own.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from pydantic import BaseModel, ConfigDict
 
 from balancer import credentials
@@ -64,8 +66,16 @@ class Options(BaseModel):
 def forwarded(headers: Headers) -> list[tuple[bytes, bytes]]:
     """Return the client's headers that may go along to a provider of this type."""
     named = header(headers, b"connection")
-    gone = _DROPPED if named is None else _DROPPED | {word.strip().lower() for word in named.split(b",")}
-    return [pair for pair in headers if pair[0] not in gone and not pair[0].startswith(_DROPPED_PREFIXES)]
+    lines = [pair for pair in headers if _goes_along(pair[0])]
+    if named is None or named.lower() in (b"keep-alive", b"close"):
+        return lines
+    gone = {word.strip().lower() for word in named.split(b",")}
+    return [pair for pair in lines if pair[0] not in gone]
+
+
+@lru_cache(maxsize=1024)
+def _goes_along(name: bytes) -> bool:
+    return name not in _DROPPED and not name.startswith(_DROPPED_PREFIXES)
 
 
 class Anthropic:

@@ -167,4 +167,4 @@ _KEPT = frozenset({b"content-type", b"request-id", b"retry-after", b"retry-after
 
 def reply_headers(headers: Headers) -> Headers:
     """Return the headers of a provider's answer that a client may see."""
-    return tuple((name, value) for name, value in headers if name in _KEPT or name.startswith(b"anthropic-"))
+    return tuple([pair for pair in headers if pair[0] in _KEPT or pair[0][:10] == b"anthropic-"])

@@ -1,0 +1,79 @@
+"""What an OpenAI-compatible server can do: never guessed from its name, always one of a few profiles.
+
+`compat` asks only for what nearly every server takes. Everything can be overridden one by one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+Profile: TypeAlias = Literal[
+    "compat", "openai", "openai_reasoning", "openrouter", "deepseek", "ollama", "vllm", "gemini"
+]
+TokenLimitField: TypeAlias = Literal["max_tokens", "max_completion_tokens"]
+Reasoning: TypeAlias = Literal["none", "effort", "openrouter", "deepseek"]
+SystemRole: TypeAlias = Literal["system", "developer"]
+Schema: TypeAlias = Literal["plain", "narrow"]
+
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+"""From least to most (openai SDK 3.54, `ReasoningEffort`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What may be put into a request to a server, and in which words."""
+
+    token_limit_field: TokenLimitField = "max_tokens"  # noqa: S105 - no secret, a field's name
+    max_output_tokens: int | None = None
+    reasoning: Reasoning = "none"
+    efforts: tuple[str, ...] = ("low", "medium", "high")
+    sampling: bool = True
+    top_k: bool = False
+    stop: int = 4
+    vision: bool = True
+    files: bool = False
+    json_schema: bool = True
+    strict: bool = False
+    parallel_tool_calls: bool = False
+    stream_options: bool = True
+    tool_choice_named: bool = True
+    system_role: SystemRole = "system"
+    mid_system: bool = False
+    max_tools: int | None = None
+    tool_id_max: int = 40
+    name_max: int = 64
+    user_hash: bool = False
+    """`metadata.user_id` goes along, hashed, as `safety_identifier` and `prompt_cache_key`."""
+    schema: Schema = "plain"
+    think_tags: bool = False
+    """The server writes its reasoning as `<think>...</think>` into the text."""
+
+
+_COMPAT = Capabilities()
+_OPENAI = replace(
+    _COMPAT,
+    token_limit_field="max_completion_tokens",  # noqa: S106
+    files=True,
+    strict=True,
+    parallel_tool_calls=True,
+    mid_system=True,
+    max_tools=128,
+    tool_id_max=64,
+    user_hash=True,
+)
+
+PROFILES: dict[Profile, Capabilities] = {
+    "compat": _COMPAT,
+    "openai": _OPENAI,
+    "openai_reasoning": replace(_OPENAI, reasoning="effort", efforts=EFFORTS[1:6], sampling=False, stop=0),
+    "openrouter": replace(
+        _COMPAT, reasoning="openrouter", efforts=EFFORTS, top_k=True, files=True, parallel_tool_calls=True
+    ),
+    "deepseek": replace(
+        _COMPAT, reasoning="deepseek", efforts=("low", "high", "max"), vision=False, json_schema=False, max_tools=128
+    ),
+    "ollama": replace(_COMPAT, top_k=True),
+    "vllm": replace(_COMPAT, top_k=True, parallel_tool_calls=True, tool_id_max=64),
+    "gemini": replace(_COMPAT, reasoning="effort", schema="narrow", tool_id_max=64),
+}
