@@ -10,7 +10,7 @@ ARGS    ?=
 PYTHON  ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do \
              $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 
-.PHONY: help setup run demo test check bench tools docs requirements clean
+.PHONY: help setup run demo test check bench scorecard tools docs requirements clean
 
 help:
 	@echo 'make setup   everything into .venv, from the pinned requirements'
@@ -19,6 +19,7 @@ help:
 	@echo 'make test    the whole check: format, lint, types, import floors, tests'
 	@echo 'make check   providers.yaml: every problem with its line'
 	@echo 'make bench   ratios to nginx, from one run (needs nginx)'
+	@echo 'make scorecard  play every known fault, and write docs/scorecard.md'
 	@echo 'make tools   the real Claude Code client, for the tests with it (needs npm)'
 	@echo 'make docs    write again what is generated in docs/'
 
@@ -56,6 +57,9 @@ test: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python -m bench $(ARGS)
+
+scorecard: $(STAMP)
+	@$(BIN)/python tests/live/scorecard.py
 
 tools: $(TOOLS)/node_modules/.bin/claude
 

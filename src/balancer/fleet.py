@@ -32,6 +32,9 @@ PINS_MAX = 100_000
 SECONDS_TO_ANSWER_MAX = 300.0
 """The deadline over all attempts of a stream: the client waits about 360 s for a head."""
 
+SECONDS_TO_WHOLE_ANSWER = 600.0
+"""The deadline over all attempts of a non-streaming answer: what SDKs wait by default."""
+
 CLIENT_MARGIN_S = 5.0
 """How long before the client's own deadline (`x-stainless-timeout`) ours lies."""
 
@@ -150,7 +153,8 @@ class Fleet:
         return Journey(candidates, now + self._patience_s(request), self.budget, limits.queue_s)
 
     def _patience_s(self, request: Request) -> float:
-        longest_s = SECONDS_TO_ANSWER_MAX if request.stream else self._config.settings.non_streaming_timeout
+        whole_s = max(SECONDS_TO_WHOLE_ANSWER, self._config.settings.non_streaming_timeout)
+        longest_s = SECONDS_TO_ANSWER_MAX if request.stream else whole_s
         if request.client_timeout_s is not None and request.client_timeout_s > 2 * CLIENT_MARGIN_S:
             return min(longest_s, request.client_timeout_s - CLIENT_MARGIN_S)
         return longest_s

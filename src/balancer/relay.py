@@ -473,13 +473,17 @@ def _advance(flow: Flow, reply: Reply) -> WireRequest | None:
 
 
 def _patience_s(request: Request, timeouts: Timeouts, step: Try) -> float:
-    """Return how long an attempt may take to begin: for a whole answer, as long as it may be."""
+    """Return how long an attempt may take to begin: for a whole answer, as long as it may be.
+
+    While others are left to be asked, a whole answer gets the time that `max_tokens` take, and at
+    most half of what is left: a silent provider must not use up what the next one needs.
+    """
     if request.stream:
         return min(timeouts.request_s, step.within_s)
     whole_s = min(timeouts.non_streaming_s, step.within_s)
     if step.last_hope:
         return whole_s
-    return min(whole_s, timeouts.request_s + (request.max_tokens or 0) / TOKENS_PER_S)
+    return min(whole_s, step.within_s / 2, timeouts.request_s + (request.max_tokens or 0) / TOKENS_PER_S)
 
 
 def _who_answered(life: Life, attempts: int) -> list[tuple[bytes, bytes]]:

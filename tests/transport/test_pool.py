@@ -445,3 +445,23 @@ async def test_origins_that_are_gone_are_let_go() -> None:
         transport.retire(())
 
         assert repr(transport) == "<Transport idle=0 active=0>"
+
+
+async def test_a_connection_that_breaks_late_was_not_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("balancer.transport.pool.STALE_S", 0.05)
+
+    async def thinking_and_dying(line: Line) -> None:
+        await line.request()
+        await line.say(OK)
+        await line.request()
+        await asyncio.sleep(0.1)
+        line.reset()
+
+    async with BadServer(thinking_and_dying) as server:
+        transport = Transport()
+        await ask(transport, wire(server.port))
+        with pytest.raises(TransportError):
+            await ask(transport, wire(server.port))
+
+        assert server.connections == 1
+        await transport.close()

@@ -254,8 +254,8 @@ class _Reader:
         routes = []
         for pattern, entries in value.items():
             at: Path = ("model_routes", pattern)
-            if not pattern.strip() or any(ord(c) < 33 for c in pattern):
-                self._tell(at, "a pattern must not be empty or hold white space")
+            if not pattern or pattern != pattern.strip() or any(ord(c) < 32 for c in pattern):
+                self._tell(at, "a pattern must not be empty, nor begin or end with white space")
             if isinstance(entries, dict):
                 entries = [entries]
             if not isinstance(entries, list) or not entries:

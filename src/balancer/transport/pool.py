@@ -19,6 +19,11 @@ JOINED_MAX_BYTES = 16 * 1024
 """A request up to this size is written at once; a larger body is written piece by piece, uncopied."""
 
 
+STALE_S = 0.5
+"""A connection that was closed while it was idle shows it within a round trip. One that breaks later
+was broken by a peer that had the request: sending it again could have it answered twice."""
+
+
 class Transport:
     """Sends requests and keeps connections alive between them."""
 
@@ -119,11 +124,13 @@ class _Exchange:
         idle = self._transport.take(self._origin)
         if idle is not None:
             self._use(idle)
+            sent_at = asyncio.get_running_loop().time()
             try:
                 idle.send(pieces)
                 await idle.head(self._head_s)
             except TransportError as error:
-                if idle.received or error.cause not in ("closed", "reset"):
+                late = asyncio.get_running_loop().time() - sent_at > STALE_S
+                if idle.received or late or error.cause not in ("closed", "reset"):
                     raise
                 self._release()  # it was closed under our feet, and nobody has seen the request
             else:

@@ -1,0 +1,136 @@
+"""Answers of the Chat Completions API, streamed or whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from balancer.convert.composing import Composer
+from balancer.convert.decoding import not_an_answer
+from balancer.model import Fault, Usage
+from balancer.wire import openai as wire
+from balancer.wire.faults import broken
+
+
+class ChatReader:
+    """Reads chunks into a composer."""
+
+    def __init__(self, composer: Composer) -> None:
+        self._composer = composer
+        self._finish: Any = None
+        self._stop: Any = None
+        self._usage: tuple[Usage, int] | None = None
+        self._words = False
+        """Something came that was no JSON at all."""
+
+    def usage(self) -> Usage | None:
+        return self._usage[0] if self._usage else None
+
+    def event(self, data: bytes) -> Fault | None:
+        chunk = wire.chunk(data)
+        if chunk is None:
+            if data.strip() == b"[DONE]":
+                return self._done()
+            self._words = True
+            return None
+        fault = self._take(chunk)
+        if fault is None and self._finish is not None and chunk.usage:
+            self._end()
+        return fault
+
+    def whole(self, body: bytes) -> Fault | None:
+        chunk = wire.chunk(body)
+        if chunk is None:
+            return not_an_answer(body)
+        if fault := self._take(chunk):
+            return fault
+        if not chunk.choices:
+            return broken("an answer without choices")
+        self._end()
+        return None
+
+    def _done(self) -> Fault | None:
+        if not self._composer.started:
+            return broken("nothing but the end of a stream")
+        self._end()
+        return None
+
+    def end(self) -> Fault | None:
+        if self._finish is not None:
+            self._end()
+            return None
+        if self._composer.started:
+            return broken("the stream ended early, before the end of its answer")
+        return broken(f"{'text' if self._words else 'nothing'} where a stream of events was expected")
+
+    def _end(self) -> None:
+        self._composer.end(self._finish, self._stop, self._usage)
+
+    def _take(self, chunk: wire.Chunk) -> Fault | None:
+        if chunk.error or chunk.object == "error" or (chunk.choices is None and chunk.message and chunk.code):
+            return wire.stream_fault(wire.stated(chunk))
+        if chunk.usage and (usage := wire.usage_of(chunk.usage)) is not None:
+            self._usage = usage
+        for choice in chunk.choices or ():
+            if choice.index == 0 or choice.index is None:
+                return self._choose(choice)
+        return None
+
+    def _choose(self, choice: wire.Choice) -> Fault | None:
+        if choice.finish_reason == "error" or choice.error:
+            return wire.stream_fault(choice.error or "the provider ended its answer with an error")
+        if self._finish is not None:
+            return None
+        composer = self._composer
+        composer.begin()
+        said = choice.delta or choice.message
+        if said is not None:
+            self._say(said)
+        if choice.finish_reason is not None:
+            self._finish = choice.finish_reason
+            self._stop = choice.stop_reason
+        return None
+
+    def _say(self, said: wire.Said) -> None:
+        composer = self._composer
+        if said.reasoning_content or said.reasoning or said.reasoning_details:
+            self._reason(said)
+        if isinstance(said.content, str):
+            composer.text(said.content)
+        elif isinstance(said.content, list):
+            self._parts(said.content)
+        if isinstance(said.refusal, str):
+            composer.refusal(said.refusal)
+        for call in said.tool_calls or ():
+            function = call.function or wire.Function()
+            key = call.index if isinstance(call.index, int) else None
+            composer.tool(key, call.id, function.name, function.arguments)
+        if said.function_call is not None:
+            composer.tool("function_call", "", said.function_call.name, said.function_call.arguments)
+
+    def _reason(self, said: wire.Said) -> None:
+        details = said.reasoning_details if isinstance(said.reasoning_details, list) else []
+        texts = (said.reasoning_content, said.reasoning, _detailed(details))
+        text = next((text for text in texts if isinstance(text, str) and text), "")
+        if text:
+            self._composer.thinking(text)
+        kept = [detail for detail in details if isinstance(detail, dict)]
+        if kept:
+            self._composer.signed({"details": kept})
+
+    def _parts(self, parts: list[Any]) -> None:
+        """Mistral's list of parts."""
+        for part in parts:
+            if not isinstance(part, dict):
+                continue
+            if part.get("type") == "thinking":
+                thoughts = part.get("thinking")
+                self._composer.thinking(thoughts if isinstance(thoughts, str) else _detailed(thoughts))
+            elif isinstance(text := part.get("text"), str):
+                self._composer.text(text)
+
+
+def _detailed(details: Any) -> str:
+    if not isinstance(details, list):
+        return ""
+    texts = [detail.get("text") or detail.get("summary") for detail in details if isinstance(detail, dict)]
+    return "".join(text for text in texts if isinstance(text, str))

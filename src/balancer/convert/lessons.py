@@ -1,0 +1,130 @@
+"""What a server has refused, so that the next request does not ask for it again.
+
+A lesson is a word: `rename:<field>:<other>`, `drop:<field>`, `limit:<tokens>`, `auto` (no forced
+tool). It holds for one model of one provider, and for a day: servers are upgraded.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, TypeAlias
+
+from balancer.wire.openai import Complaint, too_long
+
+KEPT_S = 86400.0
+
+Memory: TypeAlias = dict[str, Any]
+
+_KEY = "lessons"
+_OTHER = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+_DROPPABLE = (
+    "stream_options",
+    "parallel_tool_calls",
+    "reasoning_effort",
+    "reasoning",
+    "thinking",
+    "temperature",
+    "top_p",
+    "top_k",
+    "stop",
+    "safety_identifier",
+    "prompt_cache_key",
+    "include",
+    "store",
+)
+"""Without these an answer is still an answer to what was asked."""
+
+_REFUSES = re.compile(
+    r"unsupported|unrecognized|unknown|unexpected|not supported|not permitted|not allowed|does not support|doesn't support"
+    r"|no longer support|extra (?:inputs|fields)|additional propert|invalid (?:parameter|param|argument|field|value)|only the default"
+)
+_CAP = re.compile(
+    r"supports at most (\d+) (?:completion|output)|max(?:_completion|_output)?_tokens\D{0,60}"
+    r"(?:less than or equal to|<=|at most|\[\d+, ?|maximum(?: value)?(?: of| is)?|up to) ?(\d+)"
+)
+
+
+def learnt(memory: Memory, model: str, wall: float) -> list[str]:
+    """Return the lessons that hold for a model now; those that are too old are forgotten."""
+    known: dict[str, float] = memory.get(_KEY, {}).get(model, {})
+    for lesson in [lesson for lesson, at in known.items() if not 0 <= wall - at < KEPT_S]:
+        del known[lesson]
+    return sorted(known)
+
+
+def keep(memory: Memory, model: str, lesson: str, wall: float) -> None:
+    """Keep a lesson from now on."""
+    memory.setdefault(_KEY, {}).setdefault(model, {})[lesson] = wall
+
+
+def described(memory: Memory) -> dict[str, Any] | None:
+    """Return what was learnt, model by model, for people; None: nothing."""
+    lessons = {model: sorted(known) for model, known in memory.get(_KEY, {}).items() if known}
+    return {"lessons": lessons} if lessons else None
+
+
+def find(status: int, said: Complaint, raw: str, body: dict[str, Any]) -> str | None:
+    """Return what a refusal teaches about the body that was refused, if anything."""
+    if status not in (400, 422) or too_long(said) is not None:
+        return None
+    text = f"{said.words} {raw.lower()}"
+    for field in _OTHER:
+        if field in body and (cap := _CAP.search(text)) and (limit := _least(cap)) < body[field]:
+            return f"limit:{limit}"
+    if not _REFUSES.search(text):
+        return None
+    named = [said.param] if said.param else []
+    for field in (*named, *_OTHER, *_DROPPABLE):
+        if field in body and field in _OTHER and _names(text, field) and _first(text, field):
+            return f"rename:{field}:{_OTHER[field]}"
+        if field in body and field in _DROPPABLE and _names(text, field):
+            return f"drop:{field}"
+    if "tool_choice" in body and body["tool_choice"] != "auto" and _names(text, "tool_choice"):
+        return "auto"
+    if _names(text, "strict") and any("strict" in tool.get("function", tool) for tool in body.get("tools", ())):
+        return "drop:strict"
+    return None
+
+
+def _least(cap: re.Match[str]) -> int:
+    return min(int(group) for group in cap.groups() if group)
+
+
+def _names(text: str, field: str) -> bool:
+    return re.search(rf"(?<![a-z_]){field}(?![a-z_])", text) is not None
+
+
+def _first(text: str, field: str) -> bool:
+    """Of both names of the limit the one that is refused is named first."""
+    other = text.find(_OTHER[field])
+    at = re.search(rf"(?<![a-z_]){field}(?![a-z_])", text)
+    return at is not None and (other < 0 or at.start() < other or field in _OTHER[field])
+
+
+def apply(body: dict[str, Any], lessons: list[str]) -> dict[str, Any]:
+    """Return the body as the lessons want it."""
+    for lesson in lessons:
+        what, _, rest = lesson.partition(":")
+        match what:
+            case "rename":
+                old, _, new = rest.partition(":")
+                if old in body:
+                    body = {new if key == old else key: value for key, value in body.items()}
+            case "limit":
+                for field in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
+                    if field in body:
+                        body = {**body, field: min(body[field], int(rest))}
+            case "drop" if rest == "strict":
+                body = {**body, "tools": [_loose(tool) for tool in body.get("tools", ())]}
+            case "drop":
+                body = {key: value for key, value in body.items() if key != rest}
+            case "auto" if "tool_choice" in body:
+                body = {**body, "tool_choice": "auto"}
+    return body
+
+
+def _loose(tool: dict[str, Any]) -> dict[str, Any]:
+    function = tool.get("function")
+    if not isinstance(function, dict):
+        return {key: value for key, value in tool.items() if key != "strict"}
+    return {**tool, "function": {key: value for key, value in function.items() if key != "strict"}}

@@ -1,0 +1,115 @@
+"""Every known way to fail, played; and what an outage, a flapping and a resting provider get to see."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import httpx2
+import pytest
+from live import scorecard
+from live.harness import Peer, Seen, Upstream, balancer, configuration, good
+
+pytestmark = pytest.mark.live
+
+ASK = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+
+
+async def test_nothing_is_wrong_and_the_page_says_so() -> None:
+    rows = await scorecard.run()
+
+    assert [row for row in rows if row.mark == "wrong"] == []
+    assert len({row.fault for row in rows}) >= 40
+    assert scorecard.PAGE.read_text() == scorecard.page(rows), "run: make scorecard"
+
+
+async def overloaded(seen: Seen, peer: Peer) -> None:
+    await peer.whole(529, b'{"type":"error","error":{"type":"overloaded_error","message":"x"}}')
+
+
+async def test_a_resting_provider_sees_its_probe_and_no_more() -> None:
+    async with Upstream(overloaded) as ill, Upstream() as well, balancer(configuration(ill, well)) as running:
+        async with httpx2.AsyncClient(base_url=running.url, timeout=30) as http:
+            for _ in range(30):
+                assert (await http.post("/v1/messages", json=ASK)).status_code == 200
+            assert len(ill.asked) == 1
+
+            async def one() -> int:
+                return (await http.post("/v1/messages", json=ASK)).status_code
+
+            await asyncio.sleep(6.1)  # the first rest is 5 s, and a fifth
+            assert set(await asyncio.gather(*(one() for _ in range(20)))) == {200}
+        assert len(ill.asked) == 2
+
+
+async def test_a_total_outage_is_not_amplified_and_is_told_as_one_that_passes() -> None:
+    async with Upstream(overloaded) as a, Upstream(overloaded) as b, balancer(configuration(a, b)) as running:
+        async with httpx2.AsyncClient(base_url=running.url, timeout=60) as http:
+            answers = await asyncio.gather(*(http.post("/v1/messages", json=ASK) for _ in range(60)))
+
+        assert {answer.status_code for answer in answers} == {503}
+        assert all(1 <= int(answer.headers["retry-after"]) <= 60 for answer in answers)
+        assert {json.loads(answer.text)["error"]["type"] for answer in answers} == {"api_error"}
+        assert len(a.asked) + len(b.asked) <= 1.2 * 60 + 10
+
+
+async def test_a_flapping_provider_costs_nobody_an_answer() -> None:
+    loop = asyncio.get_running_loop()
+
+    async def flapping(seen: Seen, peer: Peer) -> None:
+        if loop.time() % 1.0 < 0.5:
+            await good(seen, peer)
+        else:
+            await overloaded(seen, peer)
+
+    async with (
+        Upstream(flapping) as ill,
+        Upstream() as well,
+        balancer(configuration(ill, well, settings="failure_cooldown: 1")) as running,
+    ):
+        async with httpx2.AsyncClient(base_url=running.url, timeout=30) as http:
+
+            async def later(delay_s: float) -> int:
+                await asyncio.sleep(delay_s)
+                return (await http.post("/v1/messages", json=ASK)).status_code
+
+            statuses = await asyncio.gather(*(later(number / 20) for number in range(160)))
+
+        assert set(statuses) == {200}
+        assert len(ill.asked) < 120
+
+
+async def test_a_single_provider_that_stumbles_is_asked_again() -> None:
+    async def stumbling(seen: Seen, peer: Peer) -> None:
+        await (overloaded(seen, peer) if len(up.asked) == 1 else good(seen, peer))
+
+    async with Upstream(stumbling) as up, balancer(configuration(up)) as running:
+        async with httpx2.AsyncClient(base_url=running.url, timeout=30) as http:
+            answer = await http.post("/v1/messages", json=ASK)
+
+        assert answer.status_code == 200
+        assert len(up.asked) == 2
+
+
+async def test_when_one_is_full_the_next_is_asked_and_when_all_are_the_queue_is_bounded() -> None:
+    release = asyncio.Event()
+
+    async def holding(seen: Seen, peer: Peer) -> None:
+        await release.wait()
+        await good(seen, peer)
+
+    settings = "limits: {queue_s: 0.5}"
+    async with (
+        Upstream(holding) as a,
+        Upstream(holding) as b,
+        balancer(configuration(a, b, settings=settings, provider=", max_in_flight: 1")) as running,
+        httpx2.AsyncClient(base_url=running.url, timeout=30) as http,
+    ):
+        asking = [asyncio.ensure_future(http.post("/v1/messages", json=ASK)) for _ in range(3)]
+        done, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+        release.set()
+        answers = await asyncio.gather(*asking)
+
+        assert [task.result().status_code for task in done] == [503]
+        assert sorted(answer.status_code for answer in answers) == [200, 200, 503]
+        assert (len(a.asked), len(b.asked)) == (1, 1)
