@@ -115,8 +115,8 @@ class Frames:
     def add(self, delta: str, key: str, value: str) -> None:
         self._substance = True
         self._out.append(
-            b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":{"type":"%b","%b":%b}}\n\n'
-            % (self._index, delta.encode(), key.encode(), _encode(value))
+            b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,'
+            b'"delta":{"type":"%b","%b":%b}}\n\n' % (self._index, delta.encode(), key.encode(), _encode(value))
         )
 
     def close(self) -> None:

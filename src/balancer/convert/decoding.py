@@ -117,7 +117,7 @@ class Decoder:
         else:
             if rest := self._splitter.rest:  # an event at the end needs no blank line
                 pieces = self._events(rest + b"\n\n")
-                if self.complete or self._failed:
+                if self._composer.ended or any(piece.error for piece in pieces):
                     return pieces
             fault = self._reader.end()
         if fault is not None:

@@ -35,8 +35,9 @@ _DROPPABLE = (
 """Without these an answer is still an answer to what was asked."""
 
 _REFUSES = re.compile(
-    r"unsupported|unrecognized|unknown|unexpected|not supported|not permitted|not allowed|does not support|doesn't support"
-    r"|no longer support|extra (?:inputs|fields)|additional propert|invalid (?:parameter|param|argument|field|value)|only the default"
+    r"unsupported|unrecognized|unknown|unexpected|not supported|not permitted|not allowed"
+    r"|does not support|doesn't support|no longer support|extra (?:inputs|fields)|additional propert"
+    r"|invalid (?:parameter|param|argument|field|value)|only the default"
 )
 _CAP = re.compile(
     r"supports at most (\d+) (?:completion|output)|max(?:_completion|_output)?_tokens\D{0,60}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -65,4 +65,4 @@ def _encoded(models: list[_Model]) -> bytes:
 
 def _date(created: Any) -> str:
     seconds = created if isinstance(created, int | float) and 0 <= created < 4e9 else 0
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -85,8 +85,11 @@ def _mended(value: Any) -> Any:
     return value
 
 
-def chat(body: bytes, model: str, can: Capabilities, provider: str) -> Converted:
-    """Convert a request for a server that is called `provider`. Raises `Incapable`."""
+def chat(body: bytes, model: str, can: Capabilities, provider: str, *, items: bool = False) -> Converted:
+    """Convert a request for a server that is called `provider`. Raises `Incapable`.
+
+    With `items` the messages also carry what only `responses.from_chat` knows what to do with.
+    """
     request = decoded(body)
     if "safeguards" in request:
         raise Incapable(
@@ -97,7 +100,7 @@ def chat(body: bytes, model: str, can: Capabilities, provider: str) -> Converted
     offered = tools.converted(request, can, names, dropped, provider)
     shape, hint = _format(request, can)
     system = "\n\n".join(filter(None, [*system_texts(request.get("system")), hint]))
-    messages = Turns(can, provider, names, dropped).convert(request.get("messages") or [])
+    messages = Turns(can, provider, names, dropped, items=items).convert(request.get("messages") or [])
     out["messages"] = [{"role": can.system_role, "content": system}, *messages] if system else messages
     out |= offered
     out |= shape

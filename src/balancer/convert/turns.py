@@ -28,10 +28,11 @@ INTERRUPTED = "[no result: the call was interrupted]"
 class Turns:
     """Builds the list of Chat messages, turn by turn."""
 
-    def __init__(self, can: Capabilities, provider: str, names: Names, dropped: Counter[str]) -> None:
+    def __init__(self, can: Capabilities, provider: str, names: Names, dropped: Counter[str], *, items: bool) -> None:
         self.messages: list[Message] = []
         self._can = can
         self._provider = provider
+        self._items = items
         self._names = names
         self._dropped = dropped
         self._blocks = Blocks(can, provider, dropped)
@@ -97,7 +98,7 @@ class Turns:
                 message["reasoning_details"] = details
             elif text := "\n".join(str(block["thinking"]) for block in thoughts if block.get("thinking")):
                 message["reasoning"] = text
-        elif thoughts:
+        elif self._items:
             items = [payload["item"] for payload in own if isinstance(payload.get("item"), dict)]
             if items:
                 message[REASONING_ITEMS] = items

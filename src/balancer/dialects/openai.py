@@ -159,7 +159,7 @@ def _path(ask: Ask) -> str:
 
 def _converted(ask: Ask) -> dict[str, Any]:
     can = capabilities(_options(ask))
-    converted = request.chat(ask.request.body, ask.model, can, ask.provider.name)
+    converted = request.chat(ask.request.body, ask.model, can, ask.provider.name, items=_is_responses(ask))
     ask.scratch["names"], ask.scratch["notes"] = converted.names, converted.notes
     body = responses.from_chat(converted.body) if _is_responses(ask) else converted.body
     return lessons.apply(body, lessons.learnt(ask.memory, ask.model, ask.wall))
@@ -179,7 +179,9 @@ def _is_probe(body: dict[str, Any], status: int, said: wire.Complaint) -> bool:
 def _nothing() -> Iterator[Step]:
     """Play the answer that has no token."""
     yield Head(200, ((b"content-type", b"application/json"),))
-    yield Data(msgspec.json.encode({"choices": [{"index": 0, "message": {}, "finish_reason": "length"}]}))
+    chat = {"choices": [{"index": 0, "message": {}, "finish_reason": "length"}]}
+    responses_ = {"output": [], "incomplete_details": {"reason": "max_output_tokens"}}
+    yield Data(msgspec.json.encode({**chat, **responses_}))
 
 
 def _wire(ask: Ask, method: bytes, path: str, body: tuple[bytes, ...], script: Any = None) -> WireRequest:

@@ -256,7 +256,8 @@ def _worded(said: Complaint, status: int) -> str:
 
 _OVERFLOW = re.compile(
     r"prompt is too long|context_length_exceeded|maximum context length|exceed_context_size"
-    r"|exceeds? (?:the |this )?(?:model'?s? )?(?:available )?(?:maximum )?context|context (?:window|length|size) (?:is )?exceeded"
+    r"|exceeds? (?:the |this )?(?:model'?s? )?(?:available )?(?:maximum )?context"
+    r"|context (?:window|length|size) (?:is )?exceeded"
     r"|reduce the length of the (?:messages|prompt|input)|input token count.{0,40}exceeds|string_above_max_length"
     r"|input is too long|too many (?:input )?tokens in",
     re.IGNORECASE,

@@ -1,0 +1,216 @@
+"""The Responses API: the Chat request in its words, and its answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from balancer.convert.composing import Composer
+from balancer.convert.decoding import not_an_answer
+from balancer.convert.turns import REASONING_ITEMS
+from balancer.model import Fault, Usage
+from balancer.wire import openai as wire
+from balancer.wire.faults import broken
+
+MIN_OUTPUT_TOKENS = 16
+"""The API takes no smaller `max_output_tokens`."""
+
+_SAME = ("model", "stream", "temperature", "top_p", "parallel_tool_calls", "safety_identifier", "prompt_cache_key")
+
+
+def from_chat(chat: dict[str, Any]) -> dict[str, Any]:
+    """Return a Chat request (of `request.chat`) as a Responses request."""
+    body = {key: chat[key] for key in _SAME if key in chat}
+    messages = list(chat["messages"])
+    if messages and messages[0]["role"] in ("system", "developer"):
+        body["instructions"] = messages.pop(0)["content"]
+    body["input"] = [item for message in messages for item in _items(message)]
+    if "tools" in chat:
+        body["tools"] = [_tool(tool["function"]) for tool in chat["tools"]]
+    choice = chat.get("tool_choice")
+    if choice is not None:
+        named = isinstance(choice, dict)
+        body["tool_choice"] = {"type": "function", "name": choice["function"]["name"]} if named else choice
+    limit = chat.get("max_tokens", chat.get("max_completion_tokens"))
+    if limit is not None:
+        body["max_output_tokens"] = max(MIN_OUTPUT_TOKENS, limit) if limit else limit
+    if effort := chat.get("reasoning_effort"):
+        body["reasoning"] = {"effort": effort, "summary": "auto"}
+    if shape := chat.get("response_format"):
+        body["text"] = {"format": {"type": shape["type"], **shape.get("json_schema", {})}}
+    return {**body, "store": False, "include": ["reasoning.encrypted_content"]}
+
+
+def _items(message: dict[str, Any]) -> list[dict[str, Any]]:
+    role = message["role"]
+    if role == "tool":
+        return [{"type": "function_call_output", "call_id": message["tool_call_id"], "output": message["content"]}]
+    items: list[dict[str, Any]] = list(message.get(REASONING_ITEMS, ()))
+    content = message["content"]
+    if role != "assistant":
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        items.append({"type": "message", "role": role, "content": [_part(part) for part in parts]})
+    elif content:
+        items.append({"role": "assistant", "content": content})
+    calls = message.get("tool_calls", ())
+    return items + [{"type": "function_call", "call_id": call["id"], **call["function"]} for call in calls]
+
+
+def _part(part: dict[str, Any]) -> dict[str, Any]:
+    match part["type"]:
+        case "image_url":
+            return {"type": "input_image", "detail": "auto", "image_url": part["image_url"]["url"]}
+        case "file":
+            return {"type": "input_file", **part["file"]}
+        case _:
+            return {"type": "input_text", "text": part["text"]}
+
+
+def _tool(function: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "function", "strict": False, **function}
+
+
+class Event(msgspec.Struct):
+    """What we read of an event, or of an item."""
+
+    type: Any = ""
+    delta: Any = None
+    arguments: Any = None
+    output_index: Any = None
+    item: Any = None
+    response: Any = None
+    error: Any = None
+    message: Any = None
+    code: Any = None
+
+
+_EVENT = msgspec.json.Decoder(Event)
+
+
+class ResponsesReader:
+    """Reads the events of a response, or a whole one, into a composer."""
+
+    def __init__(self, composer: Composer) -> None:
+        self._composer = composer
+        self._usage: tuple[Usage, int] | None = None
+        self._written: set[object] = set()
+        """Calls whose arguments came as deltas."""
+        self._thought = False
+        self._words = False
+
+    def usage(self) -> Usage | None:
+        return self._usage[0] if self._usage else None
+
+    def event(self, data: bytes) -> Fault | None:
+        try:
+            event = _EVENT.decode(data)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            self._words = True
+            return None
+        return self._take(event)
+
+    def end(self) -> Fault | None:
+        if self._composer.started:
+            return broken("the stream ended early, before the end of its answer")
+        return broken(f"{'text' if self._words else 'nothing'} where a stream of events was expected")
+
+    def _take(self, event: Event) -> Fault | None:
+        composer = self._composer
+        match event.type:
+            case "response.output_text.delta":
+                composer.text(_text(event.delta))
+            case "response.reasoning_summary_text.delta" | "response.reasoning_text.delta":
+                self._thought = True
+                composer.thinking(_text(event.delta))
+            case "response.reasoning_summary_part.added" if self._thought:
+                composer.thinking("\n\n")
+            case "response.refusal.delta":
+                composer.refusal(_text(event.delta))
+            case "response.function_call_arguments.delta":
+                self._written.add(event.output_index)
+                composer.tool(event.output_index, "", "", _text(event.delta))
+            case "response.function_call_arguments.done":
+                self._arguments(event.output_index, event.arguments)
+            case "response.output_item.added" | "response.output_item.done" if isinstance(event.item, dict):
+                self._item(event.output_index, event.item, done=event.type.endswith("done"))
+            case "response.created" | "response.in_progress":
+                composer.begin()
+            case "response.completed" | "response.incomplete" | "response.failed":
+                return self._close(event.response if isinstance(event.response, dict) else {})
+            case "error":
+                return wire.stream_fault(event.error or {"message": event.message, "code": event.code})
+            case _ if event.error:
+                return wire.stream_fault(event.error)
+        return None
+
+    def _arguments(self, index: object, written: Any) -> None:
+        if index not in self._written and isinstance(written, str) and written:
+            self._written.add(index)
+            self._composer.tool(index, "", "", written)
+
+    def _item(self, index: object, item: dict[str, Any], *, done: bool) -> None:
+        kind = item.get("type")
+        if kind == "function_call":
+            if not done:
+                self._composer.tool(index, item.get("call_id") or item.get("id"), item.get("name"), "")
+            else:
+                self._arguments(index, item.get("arguments"))
+        elif kind == "reasoning" and done:
+            self._reasoned(item)
+
+    def _reasoned(self, item: dict[str, Any]) -> None:
+        """Keep an encrypted item of reasoning: the next request is to give it back."""
+        thought, self._thought = self._thought, False
+        if not item.get("encrypted_content"):
+            return
+        kept = {key: item[key] for key in ("id", "summary", "encrypted_content") if key in item}
+        payload: dict[str, Any] = {"item": {"type": "reasoning", "summary": [], **kept}}
+        if thought:
+            self._composer.signed(payload)
+        else:
+            self._composer.redacted(payload)
+
+    def _close(self, response: dict[str, Any]) -> Fault | None:
+        if response.get("error") or response.get("status") == "failed":
+            return wire.stream_fault(response.get("error") or "the response failed")
+        self._usage = wire.usage_of(response.get("usage"))
+        details = response.get("incomplete_details")
+        reason = details.get("reason") if isinstance(details, dict) else None
+        finish = {"max_output_tokens": "length", "content_filter": "content_filter"}.get(str(reason), "stop")
+        self._composer.end(finish, None, self._usage)
+        return None
+
+    def whole(self, body: bytes) -> Fault | None:
+        try:
+            response = msgspec.json.decode(body)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            return not_an_answer(body)
+        if not isinstance(response, dict):
+            return not_an_answer(body)
+        if response.get("error"):
+            return wire.stream_fault(response["error"])
+        if not isinstance(response.get("output"), list):
+            return broken("an answer without output")
+        for index, item in enumerate(response["output"]):
+            if isinstance(item, dict):
+                self._whole_item(index, item)
+        return self._close(response)
+
+    def _whole_item(self, index: int, item: dict[str, Any]) -> None:
+        match item.get("type"):
+            case "reasoning":
+                texts = [_text(part.get("text")) for part in item.get("summary") or item.get("content") or ()]
+                self._thought = any(texts)
+                self._composer.thinking("\n\n".join(texts))
+                self._reasoned(item)
+            case "message":
+                for part in item.get("content") or ():
+                    self._composer.text(_text(part.get("text")))
+                    self._composer.refusal(_text(part.get("refusal")))
+            case "function_call":
+                self._composer.tool(index, item.get("call_id"), item.get("name"), item.get("arguments"))
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,226 @@
+"""Claude's clients through an OpenAI-type upstream, and failover between the two types of provider."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from live.harness import Behaviour, Peer, Seen, Upstream, balancer, good
+from live.test_claude_code import ask as ask_claude
+from live.test_sdk import client
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
+
+ASK: dict[str, Any] = {"model": "claude-opus-5-5", "max_tokens": 100, "messages": [{"role": "user", "content": "hi"}]}
+TOOL = {"name": "Bash", "description": "runs", "input_schema": {"type": "object", "properties": {}}}
+USAGE = {
+    "prompt_tokens": 20,
+    "completion_tokens": 5,
+    "total_tokens": 25,
+    "prompt_tokens_details": {"cached_tokens": 8},
+}
+
+
+def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
+    return _framed({"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+
+
+def _framed(more: dict[str, Any]) -> bytes:
+    data = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "gpt-x", **more}
+    ChatCompletionChunk.model_validate(data)
+    return f"data: {json.dumps(data)}\n\n".encode()
+
+
+END = _framed({"choices": [], "usage": USAGE}) + b"data: [DONE]\n\n"
+
+
+def completion(message: dict[str, Any], finish: str = "stop") -> bytes:
+    choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": finish, "logprobs": None}
+    data = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "gpt-x", "choices": [choice]}
+    ChatCompletion.model_validate({**data, "usage": USAGE})
+    return json.dumps({**data, "usage": USAGE}).encode()
+
+
+def call(name: str, arguments: str) -> dict[str, Any]:
+    return {"index": 0, "id": "call_1", "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+async def chat(seen: Seen, peer: Peer, text: str = "Hello from OpenAI.") -> None:
+    """Answer as an OpenAI-compatible server does."""
+    if seen.method == "GET":
+        await peer.whole(200, b'{"object":"list","data":[{"id":"gpt-x","object":"model","created":1,"owned_by":"o"}]}')
+    elif not seen.stream:
+        await peer.whole(200, completion({"content": text}))
+    else:
+        await peer.sse()
+        await peer.chunk(chunk({"role": "assistant", "content": ""}))
+        for word in text.split(" "):
+            await peer.chunk(chunk({"content": word + " "}))
+        await peer.chunk(chunk({}, "stop") + END)
+        await peer.end()
+
+
+async def chat_with_tool(seen: Seen, peer: Peer) -> None:
+    """Call Bash first; when its output is there, say so."""
+    if any(message["role"] == "tool" for message in seen.json["messages"]) or "tools" not in seen.json:
+        await chat(seen, peer, "The tool has run.")
+        return
+    written = '{"command": "echo balancer-$((40+2))", "description": "x"}'
+    if not seen.stream:
+        await peer.whole(200, completion({"content": None, "tool_calls": [call("Bash", written)]}, "tool_calls"))
+        return
+    await peer.sse()
+    await peer.chunk(chunk({"role": "assistant", "content": None, "tool_calls": [call("Bash", "")]}))
+    for start in range(0, len(written), 7):
+        part = {"index": 0, "function": {"arguments": written[start : start + 7]}}
+        await peer.chunk(chunk({"tool_calls": [part]}))
+    await peer.chunk(chunk({}, "tool_calls") + END)
+    await peer.end()
+
+
+def configuration(*providers: tuple[str, Upstream], options: str = "") -> str:
+    """Return a providers.yaml with one provider of the given type an upstream, by priority."""
+    lines = ["providers:"]
+    for name, (kind, upstream) in zip("abcd", providers, strict=False):
+        more = f", openai_config: {{{options}}}" if kind == "openai" and options else ""
+        where = f'base_url: "http://127.0.0.1:{upstream.port}", auth_value: sk-canary-{name}'
+        lines.append(f"  - {{name: {name}, type: {kind}, {where}{more}}}")
+    targets = [f"{{provider: {'abcd'[at]}, model: passthrough, priority: {at + 1}}}" for at in range(len(providers))]
+    return "\n".join([*lines, "model_routes:", f'  "*": [{", ".join(targets)}]']) + "\n"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_message(stream: bool) -> None:
+    async with (
+        Upstream(chat) as up,
+        balancer(configuration(("openai", up))) as running,
+        client(running.url) as sdk,
+    ):
+        if stream:
+            async with sdk.messages.stream(**ASK) as streaming:
+                answer = await streaming.get_final_message()
+        else:
+            answer = await sdk.messages.create(**ASK)
+
+        assert answer.content[0].text.strip() == "Hello from OpenAI."  # type: ignore[union-attr]
+        assert (answer.model, answer.stop_reason) == ("claude-opus-5-5", "end_turn")
+        assert (answer.usage.input_tokens, answer.usage.cache_read_input_tokens) == (12, 8)
+        assert answer.usage.output_tokens == 5
+        (seen,) = up.asked
+        assert seen.target == "/v1/chat/completions"
+        assert seen.header("authorization") == "Bearer sk-canary-a"
+        names = {name.lower() for name, _ in seen.headers}
+        assert not [name for name in names if name.startswith(("anthropic", "x-stainless", "x-api-key", "user-agent"))]
+        assert "sk-ant-client" not in str(seen.headers)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_tool_turn_of_the_sdk(stream: bool) -> None:
+    async with (
+        Upstream(chat_with_tool) as up,
+        balancer(configuration(("openai", up))) as running,
+        client(running.url) as sdk,
+    ):
+        asked: dict[str, Any] = {**ASK, "tools": [TOOL]}
+        if stream:
+            async with sdk.messages.stream(**asked) as streaming:
+                answer = await streaming.get_final_message()
+        else:
+            answer = await sdk.messages.create(**asked)
+
+        (use,) = answer.content
+        assert use.type == "tool_use"
+        assert (answer.stop_reason, use.name, use.id) == ("tool_use", "Bash", "call_1")
+        assert use.input == {"command": "echo balancer-$((40+2))", "description": "x"}
+
+
+async def test_a_tool_turn_of_claude_code(claude_code: Path) -> None:
+    async with Upstream(chat_with_tool) as up, balancer(configuration(("openai", up))) as running:
+        result = await ask_claude(claude_code, running, "run it", "--allowedTools", "Bash Read")
+
+        assert "The tool has run." in result["result"]
+        assert result["is_error"] is False
+        assert len(up.asked) == 2
+        results = [message for message in up.asked[1].json["messages"] if message["role"] == "tool"]
+        assert "balancer-42" in results[0]["content"]
+        assert "x-anthropic-billing-header" not in json.dumps(up.asked[0].json)
+
+
+async def test_models_are_listed() -> None:
+    async with (
+        Upstream(chat) as up,
+        balancer(configuration(("openai", up))) as running,
+        client(running.url) as sdk,
+    ):
+        assert "gpt-x" in [model.id async for model in sdk.models.list()]
+
+
+async def anthropic_down(seen: Seen, peer: Peer) -> None:
+    await peer.whole(529, b'{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}')
+
+
+async def openai_down(seen: Seen, peer: Peer) -> None:
+    if seen.stream:
+        await peer.sse()
+        await peer.chunk(chunk({"role": "assistant", "content": ""}))
+        await peer.chunk(b'data: {"error": {"message": "at capacity", "code": "overloaded"}}\n\n')
+        await peer.end()
+    else:
+        await peer.whole(503, b'{"error": {"message": "at capacity", "type": "server_error", "code": null}}')
+
+
+FAILOVERS: dict[str, tuple[str, Behaviour, str, Behaviour, str]] = {
+    "from anthropic to openai": ("anthropic", anthropic_down, "openai", chat, "Hello from OpenAI."),
+    "from openai to anthropic": ("openai", openai_down, "anthropic", good, "Hello from the upstream."),
+}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("case", FAILOVERS.values(), ids=FAILOVERS)
+async def test_failover(case: tuple[str, Behaviour, str, Behaviour, str], stream: bool) -> None:
+    ill_type, ill_behaviour, well_type, well_behaviour, text = case
+    async with (
+        Upstream(ill_behaviour) as ill,
+        Upstream(well_behaviour) as well,
+        balancer(configuration((ill_type, ill), (well_type, well))) as running,
+        client(running.url) as sdk,
+    ):
+        if stream:
+            async with sdk.messages.stream(**ASK) as streaming:
+                answer = await streaming.get_final_message()
+        else:
+            answer = await sdk.messages.create(**ASK)
+
+        assert answer.content[0].text.strip() == text  # type: ignore[union-attr]
+        assert (len(ill.asked), len(well.asked)) == (1, 1)
+
+
+async def test_a_lesson_is_learnt_once() -> None:
+    async def picky(seen: Seen, peer: Peer) -> None:
+        if "max_tokens" in seen.json:
+            message = "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead."
+            error = {"message": message, "code": "unsupported_parameter", "param": "max_tokens"}
+            await peer.whole(400, json.dumps({"error": error}).encode())
+        else:
+            await chat(seen, peer)
+
+    async with (
+        Upstream(picky) as up,
+        balancer(configuration(("openai", up))) as running,
+        client(running.url) as sdk,
+    ):
+        for _ in range(2):
+            await sdk.messages.create(**ASK)
+        shown = await shown_at(running.url + "/providers")
+
+        assert ["max_tokens" in seen.json for seen in up.asked] == [True, False, False]
+        assert "rename:max_tokens:max_completion_tokens" in json.dumps(shown)
+
+
+async def shown_at(url: str) -> Any:
+    return await asyncio.to_thread(lambda: json.loads(urllib.request.urlopen(url).read()))
