@@ -29,6 +29,7 @@ from balancer.edge import Denied, Gate
 from balancer.fleet import Fleet
 from balancer.messages import OPERATIONS, ClientSink, Messages, Receive, Rejected, Scope, Send, reject
 from balancer.relay import Relay
+from balancer.sharing import Registry
 from balancer.telemetry.logs import Logs
 from balancer.telemetry.metrics import Metrics
 from balancer.transport import Transport
@@ -102,7 +103,8 @@ class App:
         self._resources.push_async_callback(transport.close)
         self.transport = transport
         self.relay = Relay(self.fleet, transport, now=time.monotonic, wall=time.time)
-        self._messages = Messages(self.relay)
+        registry = Registry(config.settings.deduplication.max_bytes, time.monotonic)
+        self._messages = Messages(self.relay, registry, int.from_bytes(self._seed[:8], "big"))
         self._catalogue = Catalogue(self.relay, time.monotonic)
         self._gate = self._make_gate(config)
         self._control = api.build(self)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any, Self, TypeAlias
 
-from balancer import affinity
+from balancer import affinity, dedup
 from balancer.edge import Admitted
 from balancer.model import Headers, Operation, Request, header
 from balancer.relay import Relay
+from balancer.sharing import LeaderSink, Registry, Shared, follow
 from balancer.wire import anthropic as wire
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -22,6 +23,9 @@ Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 OPERATIONS = {"/v1/messages": Operation.MESSAGES, "/v1/messages/count_tokens": Operation.COUNT_TOKENS}
+
+COUNT_REPLAY_S = 5.0
+"""Claude Code asks to count about 25 bodies in a burst, some of them the same: each is counted once."""
 
 BODY_IDLE_S = 30.0
 """A client that stops in the middle of its body for this long is sent away."""
@@ -87,8 +91,10 @@ class ClientSink:
 class Messages:
     """Serves the hot paths."""
 
-    def __init__(self, relay: Relay) -> None:
+    def __init__(self, relay: Relay, registry: Registry, seed: int) -> None:
         self._relay = relay
+        self._registry = registry
+        self._seed = seed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, admitted: Admitted) -> None:
         request_id = f"req_{os.urandom(12).hex()}"
@@ -100,7 +106,17 @@ class Messages:
         except Rejected as error:
             await reject(sink, error, request_id)
             return
-        await self._answer(request, receive, sink)
+        settings = self._relay.fleet.config.settings.deduplication
+        if not settings.enabled:
+            await self._answer(request, receive, sink)
+            return
+        key = dedup.key(request, self._seed)
+        self._registry.max_bytes = settings.max_bytes
+        if (shared := self._registry.find(key)) is not None:
+            await self._follow(request, receive, sink, shared)
+        else:
+            replay_s = max(settings.replay_s, COUNT_REPLAY_S if request.operation is Operation.COUNT_TOKENS else 0.0)
+            await self._lead(request, receive, sink, key, replay_s)
 
     async def _request(self, scope: Scope, receive: Receive, admitted: Admitted, request_id: str) -> Request:
         headers = admitted.headers
@@ -132,26 +148,67 @@ class Messages:
 
     async def _answer(self, request: Request, receive: Receive, sink: ClientSink) -> None:
         """Run the relay; cancel it when the client leaves before its answer is whole."""
+        await _watched(self._relay.answer(request, sink), receive, sink)
+
+    async def _lead(
+        self, request: Request, receive: Receive, sink: ClientSink, key: dedup.Key, replay_s: float
+    ) -> None:
+        """The same, for an answer that others may join: it goes on while anybody takes it."""
+        shared = self._registry.lead(key)
         task = asyncio.current_task()
-        left = False
+        if task is not None:
+            shared.cancel = task.cancel
+        leading = LeaderSink(sink, self._registry, key, shared, replay_s)
 
-        def on_message(watcher: asyncio.Task[Any]) -> None:
-            nonlocal left
-            if not watcher.cancelled() and not sink.finished:
-                left = True
-                if task is not None:
-                    task.cancel()
+        def left() -> bool:
+            """The leader's client has left: end it, unless others follow."""
+            shared.leader_left = True
+            if not shared.followers:
+                self._registry.forget(key, shared)
+            shared.changed()
+            return not shared.followers
 
-        watcher = asyncio.ensure_future(receive())
-        watcher.add_done_callback(on_message)
         try:
-            await self._relay.answer(request, sink)
+            await _watched(self._relay.answer(request, leading), receive, sink, left)
         except asyncio.CancelledError:
-            if not left or task is None:
+            if not shared.leader_left or task is None:
                 raise
-            task.uncancel()
+            task.uncancel()  # it was the last follower who left
         finally:
-            watcher.cancel()
+            leading.close()
+
+    async def _follow(self, request: Request, receive: Receive, sink: ClientSink, shared: Shared) -> None:
+        """Take the answer that a twin is getting."""
+        shared.followers += 1
+        request.drop_body()
+        own = ((b"x-balancer-request-id", request.id.encode()),)
+        with self._relay.following(request, shared):
+            await _watched(follow(shared, self._registry, sink, own), receive, sink)
+
+
+async def _watched(
+    work: Coroutine[Any, Any, None], receive: Receive, sink: ClientSink, left: Callable[[], bool] = lambda: True
+) -> None:
+    """Run `work`; when the client leaves before its answer is whole, and `left()` agrees, cancel it."""
+    task = asyncio.current_task()
+    cancelled = False
+
+    def on_message(watcher: asyncio.Task[Any]) -> None:
+        nonlocal cancelled
+        if not watcher.cancelled() and not sink.finished and left() and task is not None:
+            cancelled = True
+            task.cancel()
+
+    watcher = asyncio.ensure_future(receive())
+    watcher.add_done_callback(on_message)
+    try:
+        await work
+    except asyncio.CancelledError:
+        if not cancelled or task is None:
+            raise
+        task.uncancel()
+    finally:
+        watcher.cancel()
 
 
 def _check_kind(method: str, headers: Headers) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 
 from balancer import dialects, drills, events, exhausted
@@ -40,6 +40,7 @@ from balancer.model import (
     WireRequest,
 )
 from balancer.redact import scrub
+from balancer.sharing import Shared
 from balancer.sink import Sink
 from balancer.transport import Answer, Transport, TransportError
 from balancer.wire import anthropic as wire_words
@@ -121,6 +122,35 @@ class Relay:
             raise
         finally:
             self._emit_ended(life)
+
+    @contextmanager
+    def following(self, request: Request, shared: Shared) -> Iterator[None]:
+        """Tell of a request that takes the answer of a twin."""
+        began = self._now()
+        bus = self.fleet.bus
+        operation = request.operation.value
+        bus.emit(
+            events.RequestBegan(request.id, self._wall(), operation, request.model, request.stream, 0, request.client)
+        )
+        try:
+            yield
+        finally:
+            outcome = {"whole": "ok" if shared.status < 400 else "failed", "aborted": "broken_stream"}.get(
+                shared.end, "abandoned"
+            )
+            bus.emit(
+                events.RequestEnded(
+                    request.id,
+                    self._wall(),
+                    operation,
+                    request.model,
+                    request.stream,
+                    shared.status,
+                    outcome,
+                    self._now() - began,
+                    dedup="follower",
+                )
+            )
 
     async def _travel(self, life: Life) -> None:
         route = life.route = self.fleet.route(life.request.model)

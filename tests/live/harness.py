@@ -28,7 +28,7 @@ def event(data: dict[str, Any]) -> bytes:
 
 
 def start(tokens: int = 7) -> bytes:
-    message = {
+    message: dict[str, Any] = {
         "id": "msg_up", "type": "message", "role": "assistant", "model": "up", "content": [], "stop_reason": None,
         "stop_sequence": None, "usage": {"input_tokens": tokens, "output_tokens": 1},
     }  # fmt: skip
@@ -325,7 +325,8 @@ async def balancer(config: str, *flags: str, env: dict[str, str] | None = None) 
         try:
             await _listening(running)
             yield running
-            process.send_signal(signal.SIGTERM)
+            if process.returncode is None:
+                process.send_signal(signal.SIGTERM)
             async with asyncio.timeout(20):
                 code = await process.wait()
             assert code == 0, running.output.decode()

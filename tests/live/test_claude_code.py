@@ -45,7 +45,7 @@ class Session:
         """Wait for its end, and return its last word."""
         out, err = await self.process.communicate()
         lines = [json.loads(line) for line in out.decode().splitlines() if line.startswith("{")]
-        results = [line for line in lines if line.get("type") == "result"]
+        results: list[dict[str, Any]] = [line for line in lines if line.get("type") == "result"]
         assert results, out.decode()[-2000:] + err.decode()[-2000:]
         return results[-1]
 

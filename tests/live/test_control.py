@@ -11,8 +11,6 @@ import anthropic
 import httpx2
 import pytest
 from live.harness import (
-    PYTHON,
-    ROOT,
     Peer,
     Seen,
     Upstream,
@@ -21,7 +19,6 @@ from live.harness import (
     configuration,
     delta,
     eventually,
-    free_port,
     start,
     stop,
 )
@@ -174,40 +171,3 @@ async def test_sigterm_lets_running_answers_end() -> None:
             message = await stream.get_final_message()
         assert message.content[0].text == "before after"  # type: ignore[union-attr]
         assert await running.process.wait() == 0
-        running.process.send_signal = lambda _: None  # type: ignore[method-assign]
-
-
-COMMANDS = {
-    "python src/main.py": (ROOT, ["src/main.py", "--port"]),
-    "cd src && python main.py": (ROOT / "src", ["main.py", "--port"]),
-    "uvicorn src.main:app": (ROOT, ["-m", "uvicorn", "src.main:app", "--log-level", "error", "--port"]),
-    "uvicorn src.main:app --workers 2": (
-        ROOT,
-        ["-m", "uvicorn", "src.main:app", "--workers", "2", "--log-level", "error", "--port"],
-    ),
-}
-
-
-@pytest.mark.parametrize(("folder", "command"), COMMANDS.values(), ids=COMMANDS)
-async def test_the_seeds_commands(folder: Any, command: list[str], tmp_path: Any) -> None:
-    import os
-
-    (tmp_path / "p.yaml").write_text(configuration(9, settings=f'log_file: "{tmp_path}/log.jsonl"'))
-    port = free_port()
-    process = await asyncio.create_subprocess_exec(
-        PYTHON, *command, str(port), cwd=folder, env={**os.environ, "BALANCER_CONFIG": str(tmp_path / "p.yaml")},
-        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        async with httpx2.AsyncClient() as http, asyncio.timeout(30):
-            while True:
-                try:
-                    answer = await http.get(f"http://127.0.0.1:{port}/health")
-                    break
-                except httpx2.TransportError:
-                    await asyncio.sleep(0.1)
-        assert answer.json() == {"status": "ok"}
-    finally:
-        process.terminate()
-        async with asyncio.timeout(20):
-            await process.wait()

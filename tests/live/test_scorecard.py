@@ -34,18 +34,20 @@ async def test_a_resting_provider_sees_its_probe_and_no_more() -> None:
                 assert (await http.post("/v1/messages", json=ASK)).status_code == 200
             assert len(ill.asked) == 1
 
-            async def one() -> int:
-                return (await http.post("/v1/messages", json=ASK)).status_code
+            async def one(tokens: int) -> int:
+                return (await http.post("/v1/messages", json={**ASK, "max_tokens": tokens + 1})).status_code
 
             await asyncio.sleep(6.1)  # the first rest is 5 s, and a fifth
-            assert set(await asyncio.gather(*(one() for _ in range(20)))) == {200}
+            assert set(await asyncio.gather(*(one(n) for n in range(20)))) == {200}
         assert len(ill.asked) == 2
 
 
 async def test_a_total_outage_is_not_amplified_and_is_told_as_one_that_passes() -> None:
     async with Upstream(overloaded) as a, Upstream(overloaded) as b, balancer(configuration(a, b)) as running:
         async with httpx2.AsyncClient(base_url=running.url, timeout=60) as http:
-            answers = await asyncio.gather(*(http.post("/v1/messages", json=ASK) for _ in range(60)))
+            answers = await asyncio.gather(
+                *(http.post("/v1/messages", json={**ASK, "max_tokens": n + 1}) for n in range(60))
+            )
 
         assert {answer.status_code for answer in answers} == {503}
         assert all(1 <= int(answer.headers["retry-after"]) <= 60 for answer in answers)
@@ -69,11 +71,11 @@ async def test_a_flapping_provider_costs_nobody_an_answer() -> None:
     ):
         async with httpx2.AsyncClient(base_url=running.url, timeout=30) as http:
 
-            async def later(delay_s: float) -> int:
-                await asyncio.sleep(delay_s)
-                return (await http.post("/v1/messages", json=ASK)).status_code
+            async def later(number: int) -> int:
+                await asyncio.sleep(number / 20)
+                return (await http.post("/v1/messages", json={**ASK, "max_tokens": number + 1})).status_code
 
-            statuses = await asyncio.gather(*(later(number / 20) for number in range(160)))
+            statuses = await asyncio.gather(*(later(number) for number in range(160)))
 
         assert set(statuses) == {200}
         assert len(ill.asked) < 120
@@ -105,7 +107,7 @@ async def test_when_one_is_full_the_next_is_asked_and_when_all_are_the_queue_is_
         balancer(configuration(a, b, settings=settings, provider=", max_in_flight: 1")) as running,
         httpx2.AsyncClient(base_url=running.url, timeout=30) as http,
     ):
-        asking = [asyncio.ensure_future(http.post("/v1/messages", json=ASK)) for _ in range(3)]
+        asking = [asyncio.ensure_future(http.post("/v1/messages", json={**ASK, "max_tokens": n})) for n in (1, 2, 3)]
         done, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
         release.set()
         answers = await asyncio.gather(*asking)

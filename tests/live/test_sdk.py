@@ -39,7 +39,7 @@ async def test_a_message_whole_and_streamed() -> None:
         async with sdk.messages.stream(**ASK) as stream:
             streamed = await stream.get_final_message()
 
-        assert whole.content[0].text == "Hello from the upstream."  # type: ignore[union-attr]
+        assert whole.content[0].text == "Hello from the upstream."
         assert streamed.content[0].text.strip() == "Hello from the upstream."  # type: ignore[union-attr]
         assert streamed.usage.output_tokens == 5
         for seen in up.asked:

@@ -1,0 +1,31 @@
+"""What makes two requests the same.
+
+Claude Code does send a request twice within milliseconds, and its user pays twice. The same is: the
+same client, path, query, body, and those headers that change the answer or say who asks
+(`anthropic-*`, `x-claude-code-*`). A retry is byte-identical too, and parallel agents may be: so
+only requests that are in flight at the same time are joined, and an error is nobody's but theirs
+who waited for it.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import xxhash
+
+from balancer.model import Headers, Request
+
+Key: TypeAlias = tuple[str, str, bytes, Headers, bytes]
+
+
+def key(request: Request, seed: int) -> Key:
+    """Return what `request` has in common with its twins. The body is hashed, never kept.
+
+    `seed` is this process's own: nobody outside can make bodies that collide. 128 bits of XXH3,
+    because a body of 400 KB has to cost microseconds.
+    """
+    headers = tuple(
+        [pair for pair in request.headers if pair[0][:10] == b"anthropic-" or pair[0][:14] == b"x-claude-code-"]
+    )
+    digest = xxhash.xxh3_128_digest(request.body, seed)
+    return request.client, request.operation.value, request.query, headers, digest
