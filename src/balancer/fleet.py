@@ -21,7 +21,7 @@ from balancer.drills import Drill
 from balancer.events import Bus
 from balancer.health import Circuit, Health, Policy, observe
 from balancer.journey import Budget, Journey, Standing
-from balancer.model import Candidate, Mark, Outcome, Provider, Request, Route, Scope, Usage, Verdict
+from balancer.model import Candidate, Mark, Operation, Outcome, Provider, Request, Route, Scope, Usage, Verdict
 from balancer.selection import STRATEGIES, Load, View, peak_ewma
 
 PROVEN_S = 60.0
@@ -34,6 +34,9 @@ SECONDS_TO_ANSWER_MAX = 300.0
 
 SECONDS_TO_WHOLE_ANSWER = 600.0
 """The deadline over all attempts of a non-streaming answer: what SDKs wait by default."""
+
+SECONDS_TO_COUNT = 3.0
+"""After this an estimate serves better than an exact count."""
 
 CLIENT_MARGIN_S = 5.0
 """How long before the client's own deadline (`x-stainless-timeout`) ours lies."""
@@ -153,6 +156,8 @@ class Fleet:
         return Journey(candidates, now + self._patience_s(request), self.budget, limits.queue_s)
 
     def _patience_s(self, request: Request) -> float:
+        if request.operation is Operation.COUNT_TOKENS:
+            return SECONDS_TO_COUNT
         whole_s = max(SECONDS_TO_WHOLE_ANSWER, self._config.settings.non_streaming_timeout)
         longest_s = SECONDS_TO_ANSWER_MAX if request.stream else whole_s
         if request.client_timeout_s is not None and request.client_timeout_s > 2 * CLIENT_MARGIN_S:

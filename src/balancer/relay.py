@@ -12,7 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 
+import msgspec
+
 from balancer import dialects, drills, events, exhausted
+from balancer.counting import Counting
 from balancer.delivery import STREAM_HEADERS, Delivery
 from balancer.dialect import Ask, Decoder, Dialect, Flow, FlowFailed, Incapable
 from balancer.fleet import Fleet, Ledger
@@ -75,6 +78,10 @@ class Life:
     usage: Usage = field(default_factory=Usage)
     candidate: Candidate | None = None
     """Whose answer the client got."""
+    first: Candidate | None = None
+    """Who is asked first."""
+    lesson: asyncio.Task[int] | None = None
+    """An estimate that the usage of the answer will correct."""
     first_substance_s: float | None = None
     queued_s: float = 0.0
     pinned: bool = False
@@ -102,6 +109,7 @@ class Relay:
         self._transport = transport
         self._now = now
         self._wall = wall
+        self._counting = Counting(now)
         self._errands: dict[tuple[object, str], asyncio.Task[Reply]] = {}
 
     async def answer(self, request: Request, sink: Sink) -> None:
@@ -164,6 +172,9 @@ class Relay:
                 return await self._say(life, exhausted.no_place(life.request.model))
         with self.fleet:
             candidates, life.pinned = self.fleet.candidates(life.request, route, self._now())
+            life.first = candidates[0] if candidates else None
+            operation = life.request.operation
+            candidates = [c for c in candidates if dialects.get(c.provider.type).supports(operation)]
             journey = life.journey = self.fleet.journey(life.request, candidates, life.arrived)
             await self._walk(life, journey)
             return await self._conclude(life, journey)
@@ -296,6 +307,8 @@ class Relay:
                 return Broken(life.stage, "truncated")
         await delivery.finish()
         life.notes = getattr(decoder, "notes", ())
+        if life.lesson is not None:
+            await self._counting.learn(life.lesson, ask.candidate, life.usage)
         await _drain(answer)
         return Completed(life.usage)
 
@@ -311,6 +324,8 @@ class Relay:
         life.delivery.committed = True
         life.candidate = ask.candidate
         life.first_substance_s = now - life.arrived
+        if life.request.operation is Operation.MESSAGES:
+            life.lesson = self._counting.lesson(life.request.body, ask.candidate)
         life.request.drop_body()  # nobody else can be asked any more
         if life.route is not None and life.request.operation is Operation.MESSAGES:
             self.fleet.substance(ask.candidate, life.request, life.route, life.first_substance_s, now)
@@ -381,17 +396,32 @@ class Relay:
 
     async def _conclude(self, life: Life, journey: Journey) -> None:
         if life.delivery.finished:
-            return
+            return None
         if life.delivery.committed:
             await self._break(life, journey.attempts[-1][1], journey.attempts[-1][2])
-            return
+            return None
         now = self._now()
         asked = {id(candidate) for candidate, _, _ in journey.attempts}
         resting, _ = self.fleet.resting([c for c in journey.candidates if id(c) not in asked], now)
         _, recovery_s = self.fleet.resting(list(journey.candidates), now)
         attempts = journey.attempts
         answer = exhausted.answer(life.request.model, attempts, resting, recovery_s, crowded=journey.crowded)
-        await self._say(life, answer)
+        if life.request.operation is Operation.COUNT_TOKENS and answer.reply is None:
+            return await self._estimate(life)
+        return await self._say(life, answer)
+
+    async def _estimate(self, life: Life) -> None:
+        """No provider could count: say what is likely."""
+        try:
+            count = await self._counting.count(life.request.body, life.request.model, life.first)
+        except msgspec.MsgspecError as error:
+            return await self._say(life, exhausted.Answer(400, "invalid_request_error", str(error)))
+        body = b'{"input_tokens":%d}' % count
+        length = (b"content-length", b"%d" % len(body))
+        source = (b"x-balancer-token-source", b"estimate")
+        await life.delivery.start(200, (wire_words.CONTENT_TYPE_JSON, length, source))
+        await life.delivery.write(body)
+        return await life.delivery.finish()
 
     async def _say(self, life: Life, answer: exhausted.Answer) -> None:
         """Tell the client that there is no answer, in the way that is still open."""
