@@ -57,7 +57,7 @@ class PlayedTransport:
         self.closed: list[int] = []
 
     @asynccontextmanager
-    async def exchange(self, wire: WireRequest, *, connect_s: float, head_s: float | None) -> AsyncIterator[Any]:
+    async def exchange(self, wire: WireRequest, *, connect_s: float, head_s: float) -> AsyncIterator[Any]:
         port = wire.origin.port
         scripts = self._scripts[port]
         steps = scripts.pop(0) if len(scripts) > 1 else scripts[0]

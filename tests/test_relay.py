@@ -64,6 +64,8 @@ settings: {{failure_cooldown: 60{settings}}}
         return [event for event in self.told if isinstance(event, events.RequestEnded)][-1]
 
 
+PINGS: list[Step] = [Data(b'event: ping\ndata: {"type": "ping"}\n\n'), Pause(0.2)] * 30
+
 BEFORE_SUBSTANCE: dict[str, list[Step]] = {
     "529": error(529, "overloaded_error"),
     "500": error(500),
@@ -81,7 +83,7 @@ BEFORE_SUBSTANCE: dict[str, list[Step]] = {
     "a reset after the head": [SSE, Fail("reset")],
     "silence": [Pause(60)],
     "silence after the head": [SSE, Data(START), Pause(60)],
-    "pings and nothing else": [SSE, *([Data(b'event: ping\ndata: {"type": "ping"}\n\n'), Pause(0.2)] * 30)],
+    "pings and nothing else": [SSE, *PINGS],
     "an error event first": [SSE, Data(OVERLOADED)],
     "an error event after the start": [SSE, Data(START + TEXT), Data(OVERLOADED)],
     "an empty 200": [SSE],

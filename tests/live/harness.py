@@ -344,15 +344,19 @@ async def _collect(process: asyncio.subprocess.Process, into: bytearray) -> None
 
 
 async def _listening(running: Running) -> None:
+    """Wait for an answer: a port is taken before the configuration is in force, so connecting says nothing."""
     async with asyncio.timeout(20):
         while True:
             assert running.process.returncode is None, running.output.decode()
             try:
-                _, writer = await asyncio.open_connection("127.0.0.1", running.port)
+                reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
             except OSError:
                 await asyncio.sleep(0.05)
                 continue
+            writer.write(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+            answer = await reader.read()
             writer.close()
+            assert b" 200 " in answer.partition(b"\r\n")[0], answer
             return
 
 

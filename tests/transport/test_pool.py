@@ -14,7 +14,7 @@ from badserver import BadServer, Line
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from balancer.model import Data, Fail, Head, Headers, Origin, Pause, WireRequest
+from balancer.model import Data, Fail, Head, Headers, Origin, Pause, Step, WireRequest
 from balancer.transport import Transport, TransportError
 
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -419,7 +419,7 @@ async def test_a_body_beyond_its_limit() -> None:
 
 
 async def test_scripts_are_played_without_a_socket() -> None:
-    steps = [Pause(0.01), Head(200, ((b"a", b"b"),)), Data(b"x"), Data(b"y")]
+    steps: list[Step] = [Pause(0.01), Head(200, ((b"a", b"b"),)), Data(b"x"), Data(b"y")]
     played = WireRequest(Origin(tls=False, host="nowhere", port=1), b"POST", b"/", (), script=lambda: iter(steps))
 
     assert await ask(Transport(), played) == (200, ((b"a", b"b"),), b"xy")
