@@ -1,0 +1,180 @@
+"""The Responses API, both ways."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import grammar
+import pytest
+from anthropic.types import Message
+from conversion import assistant, decoder, messages_request, played, result, text, use, user, written
+from openai.types.responses import Response
+from openai_schema import check_responses
+
+from balancer.convert import request, responses
+from balancer.convert.foreign import signed, unsigned
+from balancer.convert.profiles import PROFILES
+
+ITEM = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "zzz"}
+PNG = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}}
+PDF = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "aGk="}}
+TOOL = {"name": "t", "input_schema": {"type": "object"}}
+
+
+def asked(*messages: Any, **more: Any) -> dict[str, Any]:
+    body = json.dumps(messages_request(*messages, **more)).encode()
+    chat = request.chat(body, "gpt", PROFILES["openai_reasoning"], "up", items=True).body
+    out = json.loads(request.encoded(responses.from_chat(chat)))
+    check_responses(out)
+    return out  # type: ignore[no-any-return]
+
+
+def test_a_conversation() -> None:
+    thinking = {"type": "thinking", "thinking": "hm", "signature": signed({"provider": "up", "item": ITEM})}
+    body = asked(
+        user(text("look"), PNG, PDF), assistant(thinking, text("so"), use("t1", "t", a=1)), user(result("t1")),
+        system="Be good.", tools=[TOOL], tool_choice={"type": "tool", "name": "t"}, output_config={"effort": "low"},
+        stream=True,
+    )  # fmt: skip
+
+    assert body["instructions"] == "Be good."
+    assert [item.get("type", "answer") for item in body["input"]] == [
+        "message", "reasoning", "answer", "function_call", "function_call_output",
+    ]  # fmt: skip
+    assert [part["type"] for part in body["input"][0]["content"]] == ["input_text", "input_image", "input_file"]
+    assert body["tools"][0]["strict"] is False
+    assert body["tool_choice"] == {"type": "function", "name": "t"}
+    assert (body["max_output_tokens"], body["store"], body["stream"]) == (100, False, True)
+    assert body["reasoning"] == {"effort": "low", "summary": "auto"}
+    assert "stream_options" not in body
+
+
+def test_reasoning_of_others_is_not_given_back() -> None:
+    thinking = {"type": "thinking", "thinking": "hm", "signature": signed({"provider": "else", "item": ITEM})}
+
+    assert "zzz" not in json.dumps(asked("a", assistant(thinking, text("b")), "c"))
+
+
+def test_the_least_limit_and_structured_outputs() -> None:
+    schema = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
+    body = asked("a", max_tokens=1, output_config={"format": {"type": "json_schema", "schema": schema}})
+
+    assert body["max_output_tokens"] == 16
+    assert body["text"]["format"] == {"type": "json_schema", "name": "response", "schema": schema, "strict": True}
+
+
+def sse(*events: dict[str, Any]) -> bytes:
+    return b"".join(f"event: {one['type']}\ndata: {json.dumps(one)}\n\n".encode() for one in events)
+
+
+def of(kind: str, **more: Any) -> dict[str, Any]:
+    return {"type": f"response.{kind}", **more}
+
+
+USAGE = {"input_tokens": 10, "output_tokens": 5, "input_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 0}, "total_tokens": 15}
+CREATED, COMPLETED = of("created", response={}), of("completed", response={"status": "completed", "usage": USAGE})
+CALL = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "Read", "arguments": ""}
+
+
+def read(*events: dict[str, Any]) -> grammar.Read:
+    return grammar.read(written(played(decoder(responses=True), sse(*events))))
+
+
+def test_thinking_and_text_streamed() -> None:
+    seen = read(
+        CREATED,
+        of("reasoning_summary_part.added", output_index=0),
+        of("reasoning_summary_text.delta", output_index=0, delta="one"),
+        of("reasoning_summary_part.added", output_index=0),
+        of("reasoning_summary_text.delta", output_index=0, delta="two"),
+        of("output_item.done", output_index=0, item=ITEM),
+        of("output_text.delta", output_index=1, delta="so"),
+        COMPLETED,
+    )
+
+    assert (seen.text("thinking"), seen.text(), seen.stop_reason) == ("one\n\ntwo", "so", "end_turn")
+    assert unsigned(seen.blocks[0]["signature"]) == {"provider": "up", "item": ITEM}
+    assert (seen.usage["input_tokens"], seen.usage["cache_read_input_tokens"]) == (6, 4)
+
+
+def test_reasoning_that_nobody_may_read_is_redacted() -> None:
+    seen = read(
+        CREATED, of("output_item.done", output_index=0, item=ITEM), of("output_text.delta", delta="a"), COMPLETED
+    )
+
+    assert seen.kinds == ["redacted_thinking", "text"]
+
+
+ARGUMENTS = '{"a": 1}'
+ADDED = of("output_item.added", output_index=0, item=CALL)
+ENDED = of("output_item.done", output_index=0, item={**CALL, "arguments": ARGUMENTS})
+CALLS: dict[str, list[dict[str, Any]]] = {
+    "as deltas": [
+        ADDED,
+        of("function_call_arguments.delta", output_index=0, delta=ARGUMENTS[:4]),
+        of("function_call_arguments.delta", output_index=0, delta=ARGUMENTS[4:]),
+        of("function_call_arguments.done", output_index=0, arguments=ARGUMENTS),
+        ENDED,
+    ],
+    "at the end only": [ADDED, of("function_call_arguments.done", output_index=0, arguments=ARGUMENTS), ENDED],
+    "with the item only": [ADDED, ENDED],
+}
+
+
+@pytest.mark.parametrize("events", CALLS.values(), ids=CALLS)
+def test_a_tool_call_streamed(events: list[dict[str, Any]]) -> None:
+    seen = read(CREATED, *events, COMPLETED)
+
+    assert seen.calls == [("Read", ARGUMENTS)]
+    assert (seen.blocks[0]["id"], seen.stop_reason) == ("call_1", "tool_use")
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"), [("max_output_tokens", "max_tokens"), ("content_filter", "refusal")]
+)  # fmt: skip
+def test_incomplete(reason: str, expected: str) -> None:
+    response = {"status": "incomplete", "incomplete_details": {"reason": reason}}
+
+    assert read(CREATED, of("incomplete", response=response)).stop_reason == expected
+
+
+FAILURES: dict[str, tuple[list[dict[str, Any]], int]] = {
+    "failed": ([of("failed", response={"error": {"code": "rate_limit_exceeded", "message": "slow"}})], 429),
+    "too long": ([of("failed", response={"error": {"code": "context_length_exceeded", "message": "x"}})], 400),
+    "error": ([{"type": "error", "code": "server_error", "message": "x"}], 500),
+    "cut short": ([of("output_text.delta", delta="half")], 502),
+    "nothing": ([], 502),
+}
+
+
+@pytest.mark.parametrize(("events", "status"), FAILURES.values(), ids=FAILURES)
+def test_failures(events: list[dict[str, Any]], status: int) -> None:
+    pieces = played(decoder(responses=True), sse(*events))
+
+    assert [piece.error.status for piece in pieces if piece.error] == [status]
+
+
+def test_a_whole_response() -> None:
+    part = {"type": "output_text", "text": "so", "annotations": []}
+    body = {
+        "id": "resp_1", "object": "response", "created_at": 1, "model": "m", "status": "completed", "tools": [],
+        "parallel_tool_calls": True, "tool_choice": "auto", "usage": {**USAGE, "output_tokens_details": {"reasoning_tokens": 0}},
+        "output": [
+            {**ITEM, "summary": [{"type": "summary_text", "text": "hm"}]},
+            {"type": "message", "id": "m1", "role": "assistant", "status": "completed", "content": [part]},
+            {**CALL, "arguments": ARGUMENTS, "status": "completed"},
+        ],
+    }  # fmt: skip
+    Response.model_validate(body)
+    seen = Message.model_validate_json(
+        written(played(decoder(stream=False, responses=True), json.dumps(body).encode()))
+    )
+
+    assert [block.type for block in seen.content] == ["thinking", "text", "tool_use"]
+    assert seen.stop_reason == "tool_use"
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{}", b'{"error": {"message": "no"}}', b"{"])
+def test_a_whole_body_that_is_no_response(body: bytes) -> None:
+    assert any(piece.error for piece in played(decoder(stream=False, responses=True), body))
