@@ -47,6 +47,9 @@ IMAGE_MAX = {"claude": 1568, "claude-new": 4784, "o200k": 1445}
 PDF_PAGE = 2200
 PDF_PAGE_BYTES = 50_000
 
+BLOCK, TOOL, WHOLE = range(3)
+"""What a hash stands for; it is the hash's seed, so that they are never mixed up."""
+
 _WORDS = re.compile(r"[A-Za-z]+")
 _BOUNDARIES = re.compile(r"[a-z][A-Z]")
 _PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]+")
@@ -64,7 +67,7 @@ def family(model: str) -> str:
     if match is None:
         return "claude-new"
     version = int(match[1]), int(match[2] or 0)
-    return "claude-new" if version >= (4, 8) else "claude"
+    return "claude-new" if version >= (4, 7) else "claude"
 
 
 def of_text(text: str, weights: tuple[float, ...]) -> float:
@@ -118,8 +121,8 @@ class Estimator:
         request = _BODY.decode(body)
         kind = family(model)
         count = BASE + PER_MESSAGE * len(request.messages)
-        for block in _blocks(request):
-            count += self._block(block, kind)
+        for content in (request.system, *[message.content for message in request.messages]):
+            count += self._content(content, kind)
         if request.tools:
             choice = (request.tool_choice or {}).get("type", "auto")
             count += TOOL_PROMPT.get(choice, TOOL_PROMPT["auto"]) + sum(
@@ -136,40 +139,50 @@ class Estimator:
         except msgspec.MsgspecError:
             return False
         new = 0
-        for block in (*_blocks(request), *(request.tools or ())):
-            raw = memoryview(block)
-            digests = (xxhash.xxh3_64_intdigest(raw), xxhash.xxh3_64_intdigest(raw, 1))
-            if not any((kind, digest) in self._known for kind in WEIGHTS for digest in digests):
-                new += len(raw)
-                if new > LIGHT_BYTES:
-                    return True
-        return False
+        for seed, raws in (
+            (WHOLE, (request.system, *[message.content for message in request.messages])),
+            (TOOL, request.tools or ()),
+        ):
+            for raw in raws:
+                view = memoryview(raw)
+                digest = xxhash.xxh3_64_intdigest(view, seed)
+                if not any((kind, digest) in self._known for kind in WEIGHTS):
+                    new += len(view)
+        return new > LIGHT_BYTES
 
-    def _block(self, raw: msgspec.Raw, kind: str) -> int:
-        return self._remembered(raw, kind, 0, of_block)
+    def _content(self, raw: msgspec.Raw, kind: str) -> int:
+        """Count a message's content: known as a whole, or block by block."""
+        key = (kind, xxhash.xxh3_64_intdigest(memoryview(raw), WHOLE))
+        known = self._known.get(key)
+        if known is None:
+            known = sum(self._remembered(block, kind, BLOCK, of_block) for block in _blocks(raw))
+            self._remember(key, known)
+        else:
+            self._known.move_to_end(key)
+        return known
 
     def _tool(self, raw: msgspec.Raw, kind: str) -> int:
-        return self._remembered(raw, kind, 1, of_tool)
+        return self._remembered(raw, kind, TOOL, of_tool)
 
     def _remembered(self, raw: msgspec.Raw, kind: str, seed: int, count: Callable[[Any, str], float]) -> int:
         key = (kind, xxhash.xxh3_64_intdigest(memoryview(raw), seed))
         known = self._known.get(key)
         if known is None:
-            known = self._known[key] = math.ceil(count(msgspec.json.decode(raw), kind))
-            if len(self._known) > self._limit:
-                self._known.popitem(last=False)
+            known = math.ceil(count(msgspec.json.decode(raw), kind))
+            self._remember(key, known)
         else:
             self._known.move_to_end(key)
         return known
 
+    def _remember(self, key: tuple[str, int], count: int) -> None:
+        self._known[key] = count
+        if len(self._known) > self._limit:
+            self._known.popitem(last=False)
 
-def _blocks(request: _Body) -> Iterator[msgspec.Raw]:
-    """Yield every block of a request; a string is one."""
-    for raw in (request.system, *(message.content for message in request.messages)):
-        if bytes(memoryview(raw)[:1]) == b"[":
-            yield from _RAWS.decode(raw)
-        else:
-            yield raw
+
+def _blocks(raw: msgspec.Raw) -> list[msgspec.Raw]:
+    """Return the blocks of some content; a string is one."""
+    return _RAWS.decode(raw) if bytes(memoryview(raw)[:1]) == b"[" else [raw]
 
 
 def of_block(block: Any, kind: str) -> float:
