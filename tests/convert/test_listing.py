@@ -15,7 +15,7 @@ def test_a_list() -> None:
     decoder.feed(b'{"object":"list","data":[{"id":"a","created":0},{"id":"b","name":"Bee"}]}')
     (piece,) = decoder.end()
     listing = json.loads(piece.data)
-    models = [ModelInfo.construct(**model) for model in listing["data"]]
+    models = [ModelInfo.model_validate(model) for model in listing["data"]]
 
     assert decoder.complete
     assert [(model.id, model.display_name) for model in models] == [("a", "a"), ("b", "Bee")]

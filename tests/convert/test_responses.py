@@ -72,7 +72,12 @@ def of(kind: str, **more: Any) -> dict[str, Any]:
     return {"type": f"response.{kind}", **more}
 
 
-USAGE = {"input_tokens": 10, "output_tokens": 5, "input_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 0}, "total_tokens": 15}
+USAGE = {
+    "input_tokens": 10,
+    "output_tokens": 5,
+    "input_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 0},
+    "total_tokens": 15,
+}
 CREATED, COMPLETED = of("created", response={}), of("completed", response={"status": "completed", "usage": USAGE})
 CALL = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "Read", "arguments": ""}
 

@@ -56,6 +56,7 @@ def _encoded(models: list[_Model]) -> bytes:
             "id": model.id,
             "display_name": model.name if isinstance(model.name, str) else model.id,
             "created_at": _date(model.created),
+            "lifecycle": "active",
         }
         for model in models
     ]

@@ -46,8 +46,6 @@ class Capabilities:
     user_hash: bool = False
     """`metadata.user_id` goes along, hashed, as `safety_identifier` and `prompt_cache_key`."""
     schema: Schema = "plain"
-    think_tags: bool = False
-    """The server writes its reasoning as `<think>...</think>` into the text."""
 
 
 _COMPAT = Capabilities()
