@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,46 @@ def test_every_command_is_documented() -> None:
     assert commands <= set(listed)
 
     assert [command for command in sorted(commands | set(listed)) if f"`balancer {command}" not in ALL] == []
+
+
+def _commands() -> dict[str, argparse.ArgumentParser]:
+    actions = cli.build()._actions
+    (commands,) = (action for action in actions if isinstance(action, argparse._SubParsersAction))
+    return dict(commands.choices)
+
+
+@pytest.mark.parametrize("command", _commands())
+def test_every_flag_is_documented(command: str) -> None:
+    flags = [flag for action in _commands()[command]._actions for flag in action.option_strings if flag != "--help"]
+
+    assert [flag for flag in flags if flag.startswith("--") and not re.search(rf"{flag}\b", ALL)] == []
+
+
+def test_every_example_of_a_command_is_one() -> None:
+    """What stands in a block of shell is taken by the command line as it stands there."""
+    shell = "\n".join(re.findall(r"```bash\n(.*?)```", ALL, re.DOTALL))
+    examples = re.findall(r"^balancer (.*?)(?:  +#.*)?$", shell, re.MULTILINE)
+
+    assert examples
+    for example in examples:
+        cli.build().parse_args(shlex.split(example))
+
+
+def test_the_commands_of_the_readme_exist() -> None:
+    readme = (ROOT / "README.md").read_text()
+
+    assert readme.index("make run") < readme.index("make test") < 1500, "both on the first screen"
+    assert [path for path in re.findall(r"(?:python|cp) ([\w./]+\.\w+)", readme) if not (ROOT / path).exists()] == []
+
+
+def test_the_picture_of_the_house_is_true() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    (tree,) = re.findall(r"```\n(src/main.py.*?)```", text, re.DOTALL)
+    drawn = set(re.findall(r"^  ([\w.]+/?) ", tree, re.MULTILINE))
+    source = [path for path in (ROOT / "src" / "balancer").iterdir() if not path.name.startswith("__")]
+    built = {f"{path.name}/" if path.is_dir() else path.name for path in source}
+
+    assert drawn == built
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
