@@ -146,9 +146,16 @@ def test_a_suffix_is_no_part_of_the_models_name() -> None:
 
 
 def test_what_was_dropped_is_said() -> None:
-    asked = messages_request(top_k=3, context_management={}, stop_sequences=list("abcdef"))
+    asked = messages_request(
+        top_k=3, context_management={}, stop_sequences=list("abcdef"), output_config={"effort": "low"}
+    )
 
-    assert converted(asked).notes == ("dropped context_management", "dropped stop_sequence x2", "dropped top_k")
+    assert converted(asked).notes == (
+        "dropped context_management",
+        "dropped effort",
+        "dropped stop_sequence x2",
+        "dropped top_k",
+    )
 
 
 def test_safeguards_are_refused_by_name() -> None:

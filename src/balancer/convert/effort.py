@@ -28,6 +28,12 @@ def fields(request: dict[str, Any], can: Capabilities) -> dict[str, Any]:
     return {"reasoning": {"effort": effort}} if can.reasoning == "openrouter" else {"reasoning_effort": effort}
 
 
+def is_asked(request: dict[str, Any]) -> bool:
+    """Say whether the request asks for more than the model's default."""
+    thinking = request.get("thinking")
+    return _stated(request) is not None or (isinstance(thinking, dict) and thinking.get("type") == "enabled")
+
+
 def wanted(request: dict[str, Any], can: Capabilities) -> str | None:
     """Return the effort to ask for, among those that the model knows; None: say nothing."""
     thinking = request.get("thinking")

@@ -45,7 +45,7 @@ class Capabilities:
     name_max: int = 64
     user_hash: bool = False
     """`metadata.user_id` goes along, hashed, as `safety_identifier` and `prompt_cache_key`."""
-    schema: Schema = "plain"
+    tool_schema: Schema = "plain"
 
 
 _COMPAT = Capabilities()
@@ -73,5 +73,5 @@ PROFILES: dict[Profile, Capabilities] = {
     ),
     "ollama": replace(_COMPAT, top_k=True),
     "vllm": replace(_COMPAT, top_k=True, parallel_tool_calls=True, tool_id_max=64),
-    "gemini": replace(_COMPAT, reasoning="effort", schema="narrow", tool_id_max=64),
+    "gemini": replace(_COMPAT, reasoning="effort", tool_schema="narrow", tool_id_max=64),
 }

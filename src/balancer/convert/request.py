@@ -126,6 +126,8 @@ def _limits(request: dict[str, Any], can: Capabilities, dropped: Counter[str]) -
     """Return the limit of tokens, sampling, stop sequences and effort."""
     fields = effort.fields(request, can)
     reasons = bool(fields)
+    if not reasons and effort.is_asked(request):
+        dropped["effort"] += 1
     limit = request.get("max_tokens")
     if isinstance(limit, int):
         fields[can.token_limit_field] = min(limit, can.max_output_tokens or limit)
@@ -167,7 +169,7 @@ def _format(request: dict[str, Any], can: Capabilities) -> tuple[dict[str, Any],
     wanted = wanted or request.get("output_format")
     if not isinstance(wanted, dict) or not isinstance(wanted.get("schema"), dict):
         return {}, ""
-    schema = cleaned(wanted["schema"], narrow=can.schema == "narrow")
+    schema = cleaned(wanted["schema"], narrow=can.tool_schema == "narrow")
     if not can.json_schema:
         hint = f"Answer with one JSON object that satisfies this schema:\n{msgspec.json.encode(schema).decode()}"
         return {"response_format": {"type": "json_object"}}, hint

@@ -93,7 +93,7 @@ def _function(tool: dict[str, Any], schema: Any, can: Capabilities, names: Names
     function: dict[str, Any] = {"name": names.out(str(tool.get("name") or tool.get("type") or "tool"))}
     if isinstance(description := tool.get("description"), str) and description.strip():
         function["description"] = description
-    function["parameters"] = cleaned(schema, narrow=can.schema == "narrow")
+    function["parameters"] = cleaned(schema, narrow=can.tool_schema == "narrow")
     if tool.get("strict") is True and can.strict and is_strict(function["parameters"]):
         function["strict"] = True
     return {"type": "function", "function": function}

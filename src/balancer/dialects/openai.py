@@ -66,15 +66,13 @@ class Options(BaseModel):
     tool_id_max: int | None = Field(default=None, ge=24, description="The longest id of a tool call.")
     name_max: int | None = Field(default=None, ge=16, description="The longest name of a tool.")
     user_hash: bool | None = Field(default=None, description="Whether the user's id goes along, as a hash.")
-    schema_: Schema | None = Field(
-        default=None, alias="schema", description="`narrow`: only a part of JSON Schema is known."
-    )
+    tool_schema: Schema | None = Field(default=None, description="`narrow`: only a part of JSON Schema is known.")
 
 
 @lru_cache(maxsize=256)
 def capabilities(options: Options) -> Capabilities:
     """Return the profile's capabilities with what the file says over them."""
-    said = options.model_dump(exclude={"profile", "api"}, exclude_none=True, by_alias=True)
+    said = options.model_dump(exclude={"profile", "api"}, exclude_none=True)
     can = PROFILES[options.profile]
     return Capabilities(**{**{name: getattr(can, name) for name in Capabilities.__slots__}, **said})
 
