@@ -25,6 +25,7 @@ TESTED_ELSEWHERE = {
     "config/sources.py": "config/test_reading.py",
     "wire/faults.py": "wire/test_anthropic.py",
     "delivery.py": "test_relay.py",
+    "life.py": "test_relay.py",
     "sink.py": "test_relay.py",
     "app.py": "live/test_control.py",
     "messages.py": "live/test_bad_input.py",

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import msgspec
 
@@ -21,6 +21,7 @@ from balancer.dialect import Ask, Decoder, Dialect, Flow, FlowFailed, Incapable
 from balancer.fleet import Fleet, Ledger
 from balancer.journey import Done, Journey, Try, Wait
 from balancer.judge import judge
+from balancer.life import Life, patience_s, told
 from balancer.model import (
     Abandoned,
     Broken,
@@ -34,7 +35,6 @@ from balancer.model import (
     Refused,
     Reply,
     Request,
-    Route,
     Stage,
     Timeouts,
     Unfit,
@@ -59,39 +59,6 @@ HELD_MAX_BYTES = 32 * 1024 * 1024
 
 AFTER_END_S = 1.0
 """How long a provider may take to end its body after the end of its answer."""
-
-TOKENS_PER_S = 20.0
-"""A non-streaming answer that comes slower than this has stopped: somebody else may be asked."""
-
-
-@dataclass(slots=True)
-class Life:
-    """One request on its way."""
-
-    request: Request
-    delivery: Delivery
-    arrived: float
-    body_bytes: int
-    journey: Journey | None = None
-    route: Route | None = None
-    attempts: list[events.Attempt] = field(default_factory=list)
-    usage: Usage = field(default_factory=Usage)
-    candidate: Candidate | None = None
-    """Whose answer the client got."""
-    first: Candidate | None = None
-    """Who is asked first."""
-    lesson: asyncio.Task[int] | None = None
-    """An estimate that the usage of the answer will correct."""
-    first_substance_s: float | None = None
-    queued_s: float = 0.0
-    pinned: bool = False
-    outcome: str = "ok"
-    reason: str = ""
-    notes: tuple[str, ...] = ()
-
-    @property
-    def stage(self) -> Stage:
-        return Stage.STREAM if self.delivery.committed else Stage.WAIT
 
 
 class Relay:
@@ -121,7 +88,7 @@ class Relay:
         own = ((b"x-balancer-request-id", request.id.encode()),)
         delivery = Delivery(sink, stream=request.stream, headers=own, now=self._now)
         life = Life(request, delivery, self._now(), len(request.body))
-        self._emit_began(life)
+        self.fleet.bus.emit(life.began(self._wall()))
         try:
             with delivery:
                 await self._travel(life)
@@ -129,7 +96,14 @@ class Relay:
             await self._cut_off(life)
             raise
         finally:
-            self._emit_ended(life)
+            self._tell(life)
+
+    def _tell(self, life: Life) -> None:
+        """It is over: count what it used, and tell of it."""
+        if life.candidate is not None:
+            self.fleet.ledger(life.candidate.provider.name).count(life.usage)
+        reason = self._clean(life.reason) if life.reason else ""
+        self.fleet.bus.emit(life.ended(self._wall(), self._now(), reason))
 
     @contextmanager
     def following(self, request: Request, shared: Shared) -> Iterator[None]:
@@ -199,7 +173,7 @@ class Relay:
 
     def _learn(self, life: Life, candidate: Candidate, outcome: Outcome, verdict: Verdict, began: float) -> None:
         now = self._now()
-        life.attempts.append(_told(candidate, outcome, verdict, now - began))
+        life.attempts.append(told(candidate, outcome, verdict, now - began))
         self.fleet.observe(candidate, outcome, verdict, began=began, now=now, wall=self._wall())
 
     async def _attempt(self, life: Life, step: Try) -> Outcome:
@@ -222,7 +196,7 @@ class Relay:
                 return Broken(stage, error.cause, scrub(error.detail, (candidate.provider.secret,)))
             except asyncio.CancelledError:
                 outcome = Abandoned(life.stage)
-                life.attempts.append(_told(candidate, outcome, judge(outcome), self._now() - began))
+                life.attempts.append(told(candidate, outcome, judge(outcome), self._now() - began))
                 raise
             except Exception as error:
                 _log.exception("asking %s failed in a way that it should not", candidate.provider.name)
@@ -231,7 +205,7 @@ class Relay:
     async def _exchange(self, life: Life, dialect: Dialect, ask: Ask, step: Try, ledger: Ledger) -> Outcome:
         """Run the dialect's flow: errands first, then the request proper, repaired if need be."""
         timeouts = ask.provider.timeouts
-        deadline = self._now() + _patience_s(life.request, timeouts, step)
+        deadline = self._now() + patience_s(life.request, timeouts, step)
         life.usage = Usage()
         flow: Flow = dialect.flow(ask)
         wire: WireRequest | None = next(flow)
@@ -335,7 +309,7 @@ class Relay:
         kept = wire_words.reply_headers(head.headers)
         lines: list[tuple[bytes, bytes]] = [pair for pair in kept if pair[0] != b"content-type"]
         lines += getattr(decoder, "headers", ())
-        lines += _who_answered(life, len(life.attempts) + 1)
+        lines += life.who_answered(len(life.attempts) + 1)
         if life.request.operation is Operation.COUNT_TOKENS:
             lines.append((b"x-balancer-token-source", b"provider"))
         if life.request.stream:
@@ -439,7 +413,7 @@ class Relay:
             headers = (wire_words.CONTENT_TYPE_JSON,)
         if answer.retry_after_s is not None:
             headers = (*headers, (b"retry-after", b"%d" % answer.retry_after_s))
-        headers = (*headers, *_who_answered(life, len(life.attempts)), (b"content-length", b"%d" % len(body)))
+        headers = (*headers, *life.who_answered(len(life.attempts)), (b"content-length", b"%d" % len(body)))
         await life.delivery.start(answer.status, headers)
         await life.delivery.write(body)
         await life.delivery.finish()
@@ -480,49 +454,6 @@ class Relay:
                 body = body.replace(secret.encode(), b"[redacted]")
         return body
 
-    # Telling
-
-    def _emit_began(self, life: Life) -> None:
-        request = life.request
-        self.fleet.bus.emit(
-            events.RequestBegan(
-                request.id,
-                self._wall(),
-                request.operation.value,
-                request.model,
-                request.stream,
-                life.body_bytes,
-                request.client,
-            )
-        )
-
-    def _emit_ended(self, life: Life) -> None:
-        request, candidate = life.request, life.candidate
-        if candidate is not None:
-            self.fleet.ledger(candidate.provider.name).count(life.usage)
-        self.fleet.bus.emit(
-            events.RequestEnded(
-                request.id,
-                self._wall(),
-                request.operation.value,
-                request.model,
-                request.stream,
-                life.delivery.status,
-                life.outcome,
-                self._now() - life.arrived,
-                candidate.provider.name if candidate else "",
-                candidate.model if candidate else "",
-                tuple(life.attempts),
-                life.usage,
-                life.first_substance_s,
-                life.queued_s,
-                "",
-                life.pinned,
-                self._clean(life.reason) if life.reason else "",
-                life.notes,
-            )
-        )
-
 
 def _advance(flow: Flow, reply: Reply) -> WireRequest | None:
     """Tell the flow what came back; return what to send next, or None when it has ended."""
@@ -532,27 +463,6 @@ def _advance(flow: Flow, reply: Reply) -> WireRequest | None:
         return None
 
 
-def _patience_s(request: Request, timeouts: Timeouts, step: Try) -> float:
-    """Return how long an attempt may take to begin: for a whole answer, as long as it may be.
-
-    While others are left to be asked, a whole answer gets the time that `max_tokens` take, and at
-    most half of what is left: a silent provider must not use up what the next one needs.
-    """
-    if request.stream:
-        return min(timeouts.request_s, step.within_s)
-    whole_s = min(timeouts.non_streaming_s, step.within_s)
-    if step.last_hope:
-        return whole_s
-    return min(whole_s, step.within_s / 2, timeouts.request_s + (request.max_tokens or 0) / TOKENS_PER_S)
-
-
-def _who_answered(life: Life, attempts: int) -> list[tuple[bytes, bytes]]:
-    lines = [(b"x-balancer-attempts", b"%d" % attempts)] if attempts else []
-    if life.candidate is not None:
-        lines.append((b"x-balancer-provider", life.candidate.provider.name.encode("ascii", "replace")))
-    return lines
-
-
 async def _drain(answer: Answer) -> None:
     """Read what follows the end of an answer, so that the connection can be used again."""
     try:
@@ -560,26 +470,3 @@ async def _drain(answer: Answer) -> None:
             pass
     except TransportError:
         return
-
-
-_OUTCOMES = {
-    Completed: "completed",
-    Refused: "refused",
-    Broken: "broken",
-    Unfit: "unfit",
-    Abandoned: "abandoned",
-}
-
-
-def _told(candidate: Candidate, outcome: Outcome, verdict: Verdict, duration_s: float) -> events.Attempt:
-    stage = getattr(outcome, "stage", Stage.STREAM if isinstance(outcome, Completed) else Stage.CONNECT)
-    status = outcome.fault.status if isinstance(outcome, Refused) else None
-    return events.Attempt(
-        candidate.provider.name,
-        candidate.model,
-        _OUTCOMES[type(outcome)],
-        stage.value,
-        duration_s,
-        status,
-        verdict.reason,
-    )

@@ -81,6 +81,7 @@ def _table(model: type[BaseModel], path: str = "") -> str:
     schema = model.model_json_schema()
     rows = ["| key | values | default | meaning |", "|---|---|---|---|"]
     for key, info in model.model_fields.items():
+        key = info.alias or key
         spec = schema["properties"][key]
         default = "required" if info.is_required() else f"`{_default(info)}`"
         words = " ".join((info.description or "").split())
