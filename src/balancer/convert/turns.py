@@ -64,6 +64,8 @@ class Turns:
         thoughts: list[Block] = []
         for block in blocks:
             match block.get("type"):
+                case "tool_use" if self._id(block, "id") in self._pending:
+                    self._dropped["duplicate tool_use"] += 1
                 case "tool_use":
                     calls.append(self._call(block))
                 case "thinking" | "redacted_thinking":
@@ -80,12 +82,15 @@ class Turns:
         self.messages.append(message)
 
     def _call(self, block: Block) -> dict[str, Any]:
-        identifier = tool_id(str(block.get("id", "")), self._can.tool_id_max)
+        identifier = self._id(block, "id")
         self._pending[identifier] = None
         given = block.get("input")
         arguments = msgspec.json.encode(given if isinstance(given, dict) else {}).decode()
         name = self._names.out(str(block.get("name", "")))
         return {"id": identifier, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+    def _id(self, block: Block, key: str) -> str:
+        return tool_id(str(block.get(key, "")), self._can.tool_id_max)
 
     def _think(self, message: Message, thoughts: list[Block]) -> None:
         """Give back earlier reasoning where this very server wants it, and nowhere else."""
@@ -124,7 +129,7 @@ class Turns:
             self.messages.append({"role": "user", "content": "."})
 
     def _result(self, block: Block, media: list[Part], rest: list[Part]) -> None:
-        identifier = tool_id(str(block.get("tool_use_id", "")), self._can.tool_id_max)
+        identifier = self._id(block, "tool_use_id")
         text, seen = self._blocks.result(block)
         if identifier in self._pending:
             del self._pending[identifier]
