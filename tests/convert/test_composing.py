@@ -303,3 +303,11 @@ def test_any_chunks_obey_the_grammar_or_are_an_error(chunks: list[tuple[dict[str
         grammar.read(data, whole=not failed)
     else:
         assert failed or all(isinstance(b.get("input", {}), dict) for b in json.loads(data)["content"])
+
+
+def test_the_next_call_is_streamed_as_soon_as_the_one_before_is_whole() -> None:
+    to = decoder()
+    pieces = to.feed(sse(fragment(0, A, id="c1", name="Read"), fragment(1, B[:4], id="c2", name="Bash")))
+    seen = grammar.read(b"".join(piece.data for piece in pieces), whole=False)
+
+    assert (seen.open, seen.calls) == (1, [("Read", A), ("Bash", B[:4])])

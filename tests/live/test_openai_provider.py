@@ -8,6 +8,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import pytest
 from live.harness import Behaviour, Peer, Seen, Upstream, balancer, good
 from live.test_claude_code import ask as ask_claude
@@ -224,3 +225,63 @@ async def test_a_lesson_is_learnt_once() -> None:
 
 async def shown_at(url: str) -> Any:
     return await asyncio.to_thread(lambda: json.loads(urllib.request.urlopen(url).read()))
+
+
+PDF = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "aGk="}}
+
+
+async def test_what_one_cannot_take_goes_to_the_next_or_is_refused_by_name() -> None:
+    asked: dict[str, Any] = {**ASK, "messages": [{"role": "user", "content": [PDF]}]}
+    async with (
+        Upstream(chat) as texts,
+        Upstream() as all_,
+        balancer(configuration(("openai", texts), ("anthropic", all_))) as both,
+        balancer(configuration(("openai", texts))) as one,
+        client(both.url) as sdk,
+        client(one.url) as alone,
+    ):
+        answer = await sdk.messages.create(**asked)
+        with pytest.raises(anthropic.BadRequestError, match=r"PDF.*'a' takes text only"):
+            await alone.messages.create(**asked)
+
+        assert answer.content[0].text == "Hello from the upstream."  # type: ignore[union-attr]
+        assert texts.asked == []
+
+
+async def test_thinking_of_one_type_does_not_reach_the_other() -> None:
+    async def thinking(seen: Seen, peer: Peer) -> None:
+        await peer.sse()
+        await peer.chunk(chunk({"reasoning_content": "hm"}) + chunk({"content": "so"}) + chunk({}, "stop") + END)
+        await peer.end()
+
+    async with (
+        Upstream(thinking) as up,
+        Upstream() as claude,
+        balancer(configuration(("openai", up))) as first,
+        balancer(configuration(("anthropic", claude))) as second,
+        client(first.url) as sdk,
+        client(second.url) as other,
+    ):
+        async with sdk.messages.stream(**ASK) as stream:
+            said = await stream.get_final_message()
+        history = [*ASK["messages"], {"role": "assistant", "content": said.content}, {"role": "user", "content": "go"}]
+        await other.messages.create(**{**ASK, "messages": history})
+
+        assert [block.type for block in said.content] == ["thinking", "text"]
+        assert [block["type"] for block in claude.asked[0].json["messages"][1]["content"]] == ["text"]
+
+
+async def test_a_stream_that_breaks_off_is_an_error_not_an_end() -> None:
+    async def breaking(seen: Seen, peer: Peer) -> None:
+        await peer.sse()
+        await peer.chunk(chunk({"content": "half an ans"}))
+        await peer.end()
+
+    async with (
+        Upstream(breaking) as up,
+        balancer(configuration(("openai", up))) as running,
+        client(running.url) as sdk,
+    ):
+        with pytest.raises(anthropic.APIStatusError, match="ended early"):
+            async with sdk.messages.stream(**ASK) as stream:
+                await stream.get_final_message()
