@@ -51,7 +51,7 @@ check: $(STAMP)
 test: $(STAMP)
 	@$(BIN)/ruff format --check src tests bench
 	@$(BIN)/ruff check src tests bench
-	@$(BIN)/mypy src
+	@$(BIN)/mypy src bench tests
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -r s tests $(ARGS)
 

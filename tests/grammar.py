@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -138,7 +139,7 @@ def _stop(seen: Read, data: dict[str, Any]) -> None:
     seen.ended = True
 
 
-_STEPS = {
+_STEPS: dict[str, Callable[[Read, dict[str, Any]], None]] = {
     "message_start": _start,
     "content_block_start": _open,
     "content_block_delta": _delta,

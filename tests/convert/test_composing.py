@@ -100,7 +100,7 @@ def test_usage_that_is_missing_is_estimated() -> None:
 
 
 A, B = '{"a": 1}', '{"b": [2, 3]}'
-ID = {"id": "call_1", "name": "Read"}
+ID: dict[str, Any] = {"id": "call_1", "name": "Read"}
 CALLS: dict[str, tuple[list[Any], list[tuple[str, str]]]] = {
     "in fragments": (
         [fragment(**ID, arguments=""), fragment(arguments=A[:3]), fragment(arguments=A[3:])],

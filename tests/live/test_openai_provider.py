@@ -244,7 +244,7 @@ async def test_what_one_cannot_take_goes_to_the_next_or_is_refused_by_name() -> 
         with pytest.raises(anthropic.BadRequestError, match=r"PDF.*'a' takes text only"):
             await alone.messages.create(**asked)
 
-        assert answer.content[0].text == "Hello from the upstream."  # type: ignore[union-attr]
+        assert answer.content[0].text == "Hello from the upstream."
         assert texts.asked == []
 
 
