@@ -1,0 +1,85 @@
+"""Whether a request asks for Zed's larger window (`burn`), and why."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from balancer.convert.zed_threads import prompt_start, tool_calls, user_text
+
+EDITORS = frozenset({"Edit", "MultiEdit", "Write", "NotebookEdit", "apply_patch"})
+PLANNERS = frozenset({"TodoWrite", "update_plan"})
+SUBAGENTS = frozenset({"Task", "Agent"})
+_STEP = re.compile(r"^\s*\d+[.)]\s", re.MULTILINE)
+
+
+def complex_coding_task(body: dict[str, Any], estimate: int) -> bool:
+    """An editing tool is offered, and the request is large, edits widely, thinks hard or has called much."""
+    if not EDITORS & {tool.get("name") for tool in body.get("tools") or ()}:
+        return False
+    calls = tool_calls(body["messages"])
+    inputs = [call["input"] for call in calls if call.get("name") in EDITORS and isinstance(call.get("input"), dict)]
+    paths = {str(given.get("file_path") or given.get("notebook_path") or given.get("path")) for given in inputs}
+    budget = (body.get("thinking") or {}).get("budget_tokens") or 0
+    effort = (body.get("output_config") or {}).get("effort")
+    return (
+        estimate >= 40_000
+        or len(paths) >= 3
+        or budget >= 16_000
+        or effort in ("high", "xhigh", "max")
+        or len(calls) >= 15
+    )
+
+
+def multi_step_analysis(body: dict[str, Any], estimate: int) -> bool:
+    """Many calls, a long plan, a subagent, or numbered steps in what the user wrote."""
+    messages = body["messages"]
+    calls = tool_calls(messages)
+    if len(calls) >= 20 or any(call.get("name") in SUBAGENTS or _open_items(call) >= 5 for call in calls):
+        return True
+    at = prompt_start(messages)
+    return at >= 0 and len(_STEP.findall(user_text(messages[at]))) >= 3
+
+
+def agent_panel_usage(body: dict[str, Any], estimate: int) -> bool:
+    """Any tool is offered."""
+    return bool(body.get("tools"))
+
+
+def _open_items(call: dict[str, Any]) -> int:
+    given = call.get("input")
+    if call.get("name") not in PLANNERS or not isinstance(given, dict):
+        return 0
+    items = given.get("todos") or given.get("plan") or ()
+    return sum(isinstance(item, dict) and item.get("status") != "completed" for item in items)
+
+
+TRIGGERS: dict[str, Callable[[dict[str, Any], int], bool]] = {
+    "complex_coding_task": complex_coding_task,
+    "multi_step_analysis": multi_step_analysis,
+    "agent_panel_usage": agent_panel_usage,
+}
+
+
+def chosen(
+    body: dict[str, Any],
+    estimate: int,
+    *,
+    route: str | None,
+    default: str,
+    triggers: tuple[str, ...],
+    windows: tuple[int, int],
+    burn_exists: bool = True,
+) -> tuple[str, str]:
+    """Return the mode and the reason: the route's word, a trigger, an overflow, or the default."""
+    if not burn_exists:
+        return "normal", "the model has no burn mode"
+    if route in ("normal", "burn"):
+        return route, "route"
+    for name in triggers:
+        if TRIGGERS[name](body, estimate):
+            return "burn", name
+    if windows[0] < estimate <= windows[1]:
+        return "burn", "context_overflow"
+    return default, "default_mode"

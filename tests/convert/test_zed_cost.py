@@ -1,0 +1,51 @@
+"""What requests cost, and when a budget is spent."""
+
+from __future__ import annotations
+
+import pytest
+
+from balancer.convert import zed_cost as cost
+from balancer.convert.zed_options import CostControl, Price
+from balancer.model import Usage
+
+WALL = 1.8e9
+
+
+def test_tokens_are_priced_by_kind() -> None:
+    usage = Usage(1_000_000, 1_000_000, 1_000_000, 1_000_000)
+
+    assert cost.by_tokens(usage, Price()) == pytest.approx(3.3 + 16.5 + 0.33 + 4.125)
+    assert cost.by_tokens(Usage(), Price()) == 0
+
+
+def test_a_prompt_pays_for_a_block_of_calls_and_burn_for_each_request() -> None:
+    assert [cost.by_prompt(calls, 25, "normal", Price()) for calls in (0, 1, 24, 25)] == [0.04, 0, 0, 0.04]
+    assert cost.by_prompt(7, 25, "burn", Price()) == 0.05
+
+
+def test_the_longest_beginning_of_a_name_has_the_price() -> None:
+    control = CostControl(pricing={"claude": Price(input=1), "claude-opus": Price(input=2)})
+
+    assert cost.price_of("claude-opus-4", control).input == 2
+    assert cost.price_of("claude-opus-4-1-x", CostControl()).input == 16.5
+
+
+def test_budgets() -> None:
+    ledger = cost.Ledger()
+    ledger.spend(1.0, "p", WALL)
+
+    assert cost.exceeded(ledger, CostControl(), "p", 9, WALL) == ""
+    assert cost.exceeded(ledger, CostControl(daily_usd=1.5), "p", 0.6, WALL).startswith("daily_usd")
+    assert cost.exceeded(ledger, CostControl(daily_usd=1.5), "p", 0.6, WALL + 86400) == ""
+    assert cost.exceeded(ledger, CostControl(monthly_usd=1), "q", 0.1, WALL).startswith("monthly_usd")
+    assert cost.exceeded(ledger, CostControl(per_prompt_usd=1), "p", 0.1, WALL).startswith("per_prompt_usd")
+    assert cost.exceeded(ledger, CostControl(per_prompt_usd=1), "q", 0.1, WALL) == ""
+
+
+def test_a_ledger_is_bounded() -> None:
+    ledger = cost.Ledger()
+    for n in range(cost.MAX_PROMPTS + 100):
+        ledger.spend(0.001, str(n), WALL + n * 86400)
+
+    assert len(ledger.prompts) == cost.MAX_PROMPTS
+    assert len(ledger.days) <= 63
