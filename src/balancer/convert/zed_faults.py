@@ -69,16 +69,14 @@ def of_failed(failed: Any) -> Fault:
 
 
 def fault_of(status: int, message: str, retry_after_s: float | None, code: str = "") -> Fault:
-    """Return the fault in the Messages API's words, with the answer for a client."""
+    """Return the fault in the Messages API's words."""
     if _TOO_LONG.search(f"{code} {message}"):
         status = 400
         if "prompt is too long" not in message:
             message = f"prompt is too long: {message}"
     status = _AS.get(status, status)
     kind = wire.kind_of(status)
-    message = message[:_MESSAGE_LIMIT]
-    reply = Reply(status, (wire.CONTENT_TYPE_JSON,), wire.error_body(kind, message, ""))
-    return Fault(status, kind, message, retry_after_s, None, reply)
+    return Fault(status, kind, message[:_MESSAGE_LIMIT], retry_after_s)
 
 
 def _upstream(code: str, upstream: Any, status: int) -> int:

@@ -184,7 +184,7 @@ def _unminted(reply: Reply, wall: float) -> Fault:
     if not reply.status or 200 <= reply.status < 300:
         return Fault(502, "api_error", "no LLM token could be had from Zed")
     fault = faults.of_reply(replace(reply, body=b""), wall)
-    return replace(fault, message=f"Zed gave no LLM token: status {reply.status}", reply=None)
+    return replace(fault, message=f"Zed gave no LLM token: status {reply.status}")
 
 
 def _proper(ask: Ask, bearer: Headers, method: bytes, path: bytes, body: Any) -> Flow:
