@@ -27,6 +27,9 @@ OPERATIONS = {"/v1/messages": Operation.MESSAGES, "/v1/messages/count_tokens": O
 COUNT_REPLAY_S = 5.0
 """Claude Code asks to count about 25 bodies in a burst, some of them the same: each is counted once."""
 
+WATCH_AFTER_S = 0.03
+"""Watching for a client that leaves takes a task of its own: answers that come sooner do without."""
+
 BODY_IDLE_S = 30.0
 """A client that stops in the middle of its body for this long is sent away."""
 
@@ -199,8 +202,14 @@ async def _watched(
             cancelled = True
             task.cancel()
 
-    watcher = asyncio.ensure_future(receive())
-    watcher.add_done_callback(on_message)
+    watcher: asyncio.Task[Any] | None = None
+
+    def watch() -> None:
+        nonlocal watcher
+        watcher = asyncio.ensure_future(receive())
+        watcher.add_done_callback(on_message)
+
+    timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, watch)
     try:
         await work
     except asyncio.CancelledError:
@@ -208,7 +217,9 @@ async def _watched(
             raise
         task.uncancel()
     finally:
-        watcher.cancel()
+        timer.cancel()
+        if watcher is not None:
+            watcher.cancel()
 
 
 def _check_kind(method: str, headers: Headers) -> None:

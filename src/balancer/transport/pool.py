@@ -178,20 +178,18 @@ def _pieces(wire: WireRequest) -> list[bytes | memoryview]:
     """Return the request as it goes over the wire. Raises `ValueError` for a header that would break out of it."""
     size = sum(map(len, wire.body))
     start, fixed = _prelude(wire.origin)
-    lines = [wire.method, b" ", start, wire.target, b" HTTP/1.1\r\n", fixed]
-    bare = True
-    for name, value in wire.headers:
-        lines += (name, b": ", value, b"\r\n")
-        bare = bare and name != b"accept-encoding"
-    if bare:
+    lines = [b"%b %b%b HTTP/1.1\r\n%b" % (wire.method, start, wire.target, fixed)]
+    lines += [b"%b: %b\r\n" % pair for pair in wire.headers]
+    if not any(name == b"accept-encoding" for name, _ in wire.headers):
         lines.append(b"accept-encoding: identity\r\n")
     if size or wire.method != b"GET":
         lines.append(b"content-length: %d\r\n" % size)
+    breaks = len(lines) + fixed.count(b"\n") + 1
     lines.append(b"\r\n")
     head = b"".join(lines)
-    if head.count(b"\n") != len(wire.headers) + bare + (size > 0 or wire.method != b"GET") + fixed.count(b"\n") + 2:
+    if head.count(b"\n") != breaks or head.count(b"\r") != breaks:
         raise ValueError("a line break inside a header")
-    if head.count(b"\r") != head.count(b"\n") or b"\0" in head or b" " in wire.target:
+    if b"\0" in head or b" " in wire.target:
         raise ValueError("a control character inside a header")
     if size <= JOINED_MAX_BYTES:
         return [b"".join((head, *wire.body))]
