@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from balancer.model import Candidate, Headers, Operation, Origin, Provider, Request, Step, WireRequest
 from balancer.transport import Answer, Transport
@@ -101,20 +102,24 @@ class Taker:
         self.body = b""
         self.end = ""
         self.begun = asyncio.Event()
+        self.gone = True
+        """Whoever cancels the relay in these tests is the client that leaves."""
 
-    async def start(self, status: int, headers: Headers) -> None:
+    def start(self, status: int, headers: Headers) -> None:
         assert not self.status
         self.status, self.headers = status, dict(headers)
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes, *, last: bool = False) -> None:
         assert self.status
         assert not self.end
         self.body += data
         self.begun.set()
+        if last:
+            self.end = "whole"
 
     async def finish(self) -> None:
-        assert not self.end
-        self.end = "whole"
+        if not self.end:
+            await self.write(b"", last=True)
 
     async def abort(self) -> None:
         self.end = "aborted"

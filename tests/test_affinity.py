@@ -14,7 +14,7 @@ AGENT: Headers = (*SESSION, (b"x-claude-code-agent-id", b"agent-1"))
 
 
 def name(headers: Headers = (), by: str = "session", client: str = "c", **body: Any) -> str | None:
-    return of_request(headers, head(json.dumps({"model": "m", "messages": [], **body}).encode()), client, by)
+    return of_request(dict(headers), head(json.dumps({"model": "m", "messages": [], **body}).encode()), client, by)
 
 
 def test_by_session_and_agent() -> None:

@@ -31,6 +31,7 @@ TESTED_ELSEWHERE = {
     "life.py": "test_relay.py",
     "sink.py": "test_relay.py",
     "app.py": "live/test_control.py",
+    "inbound.py": "live/test_bad_input.py",
     "messages.py": "live/test_bad_input.py",
     "control/api.py": "live/test_control.py",
     "control/status.py": "live/test_control.py",

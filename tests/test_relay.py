@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from stand_ins import PlayedTransport, Taker, request
 from wire.test_anthropic import ANSWER, DELTA, OVERLOADED, START, TEXT
 

@@ -22,9 +22,9 @@ class Slow(Taker):
         super().__init__()
         self.go = asyncio.Event()
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes, *, last: bool = False) -> None:
         await self.go.wait()
-        await super().write(data)
+        await super().write(data, last=last)
 
 
 class World:
@@ -46,7 +46,7 @@ class World:
 async def test_followers_get_the_whole_answer_from_its_beginning() -> None:
     world = World()
     early, first = world.join()
-    await world.sink.start(200, HEADERS)
+    world.sink.start(200, HEADERS)
     await world.sink.write(b"one ")
     late, second = world.join()
     await world.sink.write(b"two")
@@ -65,7 +65,7 @@ async def test_a_slow_follower_slows_nobody() -> None:
     world, slow = World(), Slow()
     _, slowly = world.join(slow)
     quick, quickly = world.join()
-    await world.sink.start(200, HEADERS)
+    world.sink.start(200, HEADERS)
     for _ in range(100):
         await world.sink.write(b"x" * 100)
     await world.sink.finish()
@@ -83,7 +83,7 @@ async def test_a_slow_leader_slows_no_follower() -> None:
     slow = Slow()
     world = World(leader=slow)
     quick, quickly = world.join()
-    await world.sink.start(200, HEADERS)
+    world.sink.start(200, HEADERS)
     await world.sink.write(b"x")
     finishing = asyncio.create_task(world.sink.finish())
     await quickly
@@ -96,7 +96,7 @@ async def test_a_slow_leader_slows_no_follower() -> None:
 
 async def test_alone_only_the_beginning_is_kept_and_then_nobody_can_join() -> None:
     world = World()
-    await world.sink.start(200, HEADERS)
+    world.sink.start(200, HEADERS)
     await world.sink.write(b"x" * KEPT_BYTES)
     assert world.registry.find(KEY) is world.shared
     await world.sink.write(b"y")
@@ -111,7 +111,7 @@ async def test_alone_only_the_beginning_is_kept_and_then_nobody_can_join() -> No
 async def test_memory_is_bounded() -> None:
     world = World(max_bytes=1000)
     follower, following = world.join()
-    await world.sink.start(200, HEADERS)
+    world.sink.start(200, HEADERS)
     await world.sink.write(b"x" * 1001)
 
     assert world.registry.find(KEY) is None  # whoever comes now is served by a request of its own
@@ -125,7 +125,7 @@ async def test_memory_is_bounded() -> None:
 async def test_what_breaks_breaks_for_all() -> None:
     world = World()
     follower, following = world.join()
-    await world.sink.start(200, HEADERS)
+    world.sink.start(200, HEADERS)
     await world.sink.write(b"half")
     await world.sink.abort()
     await following
@@ -162,7 +162,7 @@ async def test_the_last_one_who_leaves_ends_it() -> None:
 )
 async def test_only_successes_are_replayed_and_only_for_a_while(status: int, end: str, again: bool) -> None:
     world = World(replay_s=5.0)
-    await world.sink.start(status, HEADERS)
+    world.sink.start(status, HEADERS)
     await world.sink.write(b"x")
     await getattr(world.sink, end)()
 

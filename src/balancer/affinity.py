@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import OrderedDict
+from collections.abc import Mapping
 
 import msgspec
 
-from balancer.model import Headers, header
 from balancer.wire.anthropic import Head
 
 _SESSION_SUFFIX = re.compile(r"_session_([0-9a-fA-F-]{8,})$")
@@ -23,23 +23,25 @@ class _UserId(msgspec.Struct):
     session_id: str | None = None
 
 
-def of_request(headers: Headers, head: Head, client: str, by: str) -> str | None:
+def of_request(first: Mapping[bytes, bytes], head: Head, client: str, by: str) -> str | None:
     """Return the name of the conversation, a hash; None: this request is not pinned.
+
+    `first` has the first value of each header.
 
     `by: session` goes by Claude Code's session and agent; `by: prefix` also knows requests that
     carry `cache_control`, by their system prompt and first message.
     """
-    session = header(headers, b"x-claude-code-session-id")
+    session = first.get(b"x-claude-code-session-id")
     if session is None and (user_id := head.user_id):
         session = _session_in(user_id)
     if session is not None:
-        agent = header(headers, b"x-claude-code-agent-id") or b""
+        agent = first.get(b"x-claude-code-agent-id", b"")
         return _name(client.encode(), session, agent)
     if by == "prefix":
-        first = bytes(head.messages[0]) if head.messages else b""
+        opening = bytes(head.messages[0]) if head.messages else b""
         system = bytes(head.system)
         if b'"cache_control"' in system or any(b'"cache_control"' in bytes(m) for m in head.messages):
-            return _name(client.encode(), system, _without_cache_control(first))
+            return _name(client.encode(), system, _without_cache_control(opening))
     return None
 
 

@@ -25,9 +25,10 @@ from balancer.config import Config, ConfigError, Problem
 from balancer.config.watch import watch
 from balancer.control import api
 from balancer.control.catalogue import Catalogue
-from balancer.edge import Denied, Gate
+from balancer.edge import Admitted, Denied, Gate
 from balancer.fleet import Fleet
-from balancer.messages import OPERATIONS, ClientSink, Messages, Receive, Rejected, Scope, Send, reject
+from balancer.messages import OPERATIONS, AsgiClient, Messages, Receive, Rejected, Scope, Send, new_id, reject
+from balancer.model import Headers
 from balancer.relay import Relay
 from balancer.sharing import Registry
 from balancer.telemetry.logs import Logs
@@ -40,6 +41,7 @@ class App:
 
     fleet: Fleet
     metrics: Metrics
+    messages: Messages
     _control: FastAPI
 
     def __init__(self, config_path: str | None, overrides: Mapping[str, object]) -> None:
@@ -64,14 +66,25 @@ class App:
         admitted = self._gate.check(scope, tuple(scope["headers"]))
         if isinstance(admitted, Denied):
             rejected = Rejected(admitted.status, admitted.kind, admitted.message)
-            await reject(ClientSink(send, scope["http_version"]), rejected, _request_id())
+            await reject(AsgiClient(receive, send, scope["http_version"]), rejected, new_id())
         elif scope["path"] in OPERATIONS:
-            await self._messages(scope, receive, send, admitted)
+            await self.messages(scope, receive, send, admitted)
         elif scope["path"].startswith("/v1/") and scope["path"] != "/v1/models":
             missing = Rejected(404, "not_found_error", f"there is no {scope['path'][:200]} here")
-            await reject(ClientSink(send, scope["http_version"]), missing, _request_id())
+            await reject(AsgiClient(receive, send, scope["http_version"]), missing, new_id())
         else:
             await self._control(scope, receive, send)
+
+    # The short way in (`inbound`)
+
+    @property
+    def max_body_bytes(self) -> int:
+        return self.fleet.config.settings.limits.max_body_bytes
+
+    def admit(self, path: str, method: str, client: tuple[str, int] | None, headers: Headers) -> Admitted | None:
+        """Return a request that may come in; None: uvicorn's way has the words for why not."""
+        admitted = self._gate.check({"path": path, "method": method, "client": client}, headers)
+        return admitted if isinstance(admitted, Admitted) else None
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -104,7 +117,7 @@ class App:
         self.transport = transport
         self.relay = Relay(self.fleet, transport, now=time.monotonic, wall=time.time)
         registry = Registry(config.settings.deduplication.max_bytes, time.monotonic)
-        self._messages = Messages(self.relay, registry, int.from_bytes(self._seed[:8], "big"))
+        self.messages = Messages(self.relay, registry, int.from_bytes(self._seed[:8], "big"))
         self._catalogue = Catalogue(self.relay, time.monotonic)
         self._gate = self._make_gate(config)
         self._control = api.build(self)
@@ -165,10 +178,6 @@ async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
-
-
-def _request_id() -> str:
-    return f"req_{os.urandom(12).hex()}"
 
 
 def create_app(config_path: str | None = None, overrides: Mapping[str, object] | None = None) -> App:

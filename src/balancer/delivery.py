@@ -9,7 +9,7 @@ nobody else can take over.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Self
 
 from balancer.model import Headers
@@ -35,6 +35,23 @@ STREAM_HEADERS: Headers = (
 
 class Delivery:
     """One answer on its way to its client. Used with `with`, in the task that writes it."""
+
+    __slots__ = (
+        "_headers",
+        "_last",
+        "_now",
+        "_owner",
+        "_ping",
+        "_stream",
+        "_timer",
+        "_writing_since",
+        "committed",
+        "finished",
+        "opened",
+        "sink",
+        "status",
+        "stuck",
+    )
 
     def __init__(self, sink: Sink, *, stream: bool, headers: Headers, now: Callable[[], float]) -> None:
         self.sink = sink
@@ -63,31 +80,28 @@ class Delivery:
         if self._ping:
             self._ping.cancel()
 
-    async def start(self, status: int, headers: Headers) -> None:
-        """Send the head, unless the pings have done so already."""
-        if self.opened:
-            return
-        self.opened = True
-        self.status = status
-        await self._waiting(self.sink.start(status, self._headers + headers))
+    def start(self, status: int, headers: Headers) -> None:
+        """Begin with this head, unless the pings have begun already."""
+        if not self.opened:
+            self.opened = True
+            self.status = status
+            self.sink.start(status, self._headers + headers)
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes, *, last: bool = False) -> None:
+        """Give some of the body; `last`: with this it is whole."""
+        if last:
+            self.finished = True
         self._writing_since = self._last = self._now()
-        await self.sink.write(data)
+        await self.sink.write(data, last=last)
         self._writing_since = None
 
     async def finish(self) -> None:
-        self.finished = True
-        await self._waiting(self.sink.finish())
+        if not self.finished:
+            await self.write(b"", last=True)
 
     async def abort(self) -> None:
         self.finished = True
         await self.sink.abort()
-
-    async def _waiting(self, sending: Awaitable[None]) -> None:
-        self._writing_since = self._last = self._now()
-        await sending
-        self._writing_since = None
 
     def _tick(self) -> None:
         """Look after the connection. One lazy timer a request, not one a write."""
@@ -109,5 +123,5 @@ class Delivery:
         self._timer = loop.call_later(PING_S, self._tick)
 
     async def _keep_alive(self) -> None:
-        await self.start(200, STREAM_HEADERS)
+        self.start(200, STREAM_HEADERS)
         await self.write(PING)

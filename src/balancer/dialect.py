@@ -8,28 +8,31 @@ fulfilling `Dialect`. It is pure: it never awaits, reads no clock, opens nothing
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
+
+import msgspec
 
 from balancer.model import Candidate, Fault, Headers, Operation, Piece, Provider, Reply, Request, Usage, WireRequest
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True):
     """Everything that a dialect may know when it is to ask a provider something."""
 
     request: Request
     candidate: Candidate
     operation: Operation
-    memory: dict[str, Any] = field(repr=False)
+    memory: dict[str, Any]
     """What this type has learnt about this provider (lessons, tokens, threads). The fleet keeps
     it by the provider's name across requests and reloads; the dialect alone gives it meaning."""
     wall: float = 0.0
     """Seconds since the epoch, for what has a date (token expiry, a lesson's age)."""
     nonce: str = ""
     """Fresh per attempt, for ids that must not repeat."""
-    scratch: dict[str, Any] = field(default_factory=dict, repr=False)
+    scratch: dict[str, Any] = msgspec.field(default_factory=dict)
     """What a flow leaves for the decoder of this attempt; nobody else reads it."""
+
+    def __repr__(self) -> str:  # memory and scratch hold minted tokens
+        return f"Ask({self.request.id!r}, {self.candidate.provider.name!r}, {self.model!r})"
 
     @property
     def provider(self) -> Provider:

@@ -10,12 +10,13 @@ import hashlib
 import hmac
 import ipaddress
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
-from balancer.model import Headers, header
+import msgspec
+
+from balancer.model import Headers
 
 OPEN_PATHS = frozenset({"/", "/health", "/ready", "/api/hello"})
 """Probes: they tell nothing that a key should guard."""
@@ -23,9 +24,13 @@ OPEN_PATHS = frozenset({"/", "/health", "/ready", "/api/hello"})
 GATE_HEADER = b"x-balancer-key"
 """Carries a gate key beside a credential of the client's own (`passthrough`)."""
 
+_CREDENTIALS = frozenset({b"x-api-key", b"authorization", GATE_HEADER})
 
-@dataclass(frozen=True, slots=True)
-class Denied:
+HOSTS_MAX = 64
+"""How many spellings of our own names are remembered; clients choose them, so there must be a bound."""
+
+
+class Denied(msgspec.Struct, frozen=True, gc=False):
     """Why a request may not come in."""
 
     status: int
@@ -33,14 +38,15 @@ class Denied:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(msgspec.Struct, frozen=True, gc=False):
     """A request that may come in."""
 
     client: str
     """Short keyed hash of whatever credential was presented; empty: none was."""
     headers: Headers
     """Without the headers that carried a gate key."""
+    first: dict[bytes, bytes]
+    """The first value of each of them."""
 
 
 class Gate:
@@ -53,15 +59,18 @@ class Gate:
         self._admin_keys = [_digest(key.encode()) for key in admin_keys]
         self._allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
         self._seed = seed
+        self._hosts: set[bytes] = set()
+        """Host headers that were found to be ours, as they were sent."""
 
     def check(self, scope: Mapping[str, Any], headers: Headers) -> Admitted | Denied:
         """Say whether this request may come in, and as whom."""
-        if denied := self._strange(scope, headers):
+        first = dict(headers[::-1])
+        if denied := self._strange(first):
             return denied
         path, method = scope["path"], scope["method"]
         if path in OPEN_PATHS and method in ("GET", "HEAD"):
-            return Admitted("", headers)
-        presented = _presented(headers)
+            return Admitted("", headers, first)
+        presented = _presented(headers) if not _CREDENTIALS.isdisjoint(first) else []
         keyed = self._keys or self._admin_keys  # without keys there is nothing to compare with
         good = [(name, value) for name, value, raw in presented if self._fits(raw, path, method)] if keyed else []
         if not self._locked(path):
@@ -83,8 +92,9 @@ class Gate:
         kept = headers
         if good or any(name == GATE_HEADER for name, _, _ in presented):
             kept = tuple(pair for pair in headers if pair not in good and pair[0] != GATE_HEADER)
-        who = b"\x00".join(raw for _, _, raw in presented)
-        return Admitted(self._name(who) if who else "", kept)
+            first = dict(kept[::-1])
+        who = b"\x00".join([raw for _, _, raw in presented])
+        return Admitted(self._name(who) if who else "", kept, first)
 
     def _locked(self, path: str) -> bool:
         if path.startswith("/v1/"):
@@ -108,20 +118,29 @@ class Gate:
     def _name(self, who: bytes) -> str:
         return hashlib.blake2b(who, digest_size=8, key=self._seed).hexdigest()
 
-    def _strange(self, scope: Mapping[str, Any], headers: Headers) -> Denied | None:
+    def _strange(self, first: Mapping[bytes, bytes]) -> Denied | None:
         """Refuse names that only a rebound DNS record or a foreign page would use."""
-        host = header(headers, b"host")
-        if host is not None and not self._is_ours(_host_name(host.decode("latin-1"))):
+        host = first.get(b"host")
+        if host is not None and not self._answers_for(host):
             return Denied(
                 421,
                 "invalid_request_error",
                 "the Host header names a host that this balancer does not answer for; "
                 "add it to settings.allowed_hosts if it should",
             )
-        origin = header(headers, b"origin")
+        origin = first.get(b"origin")
         if origin is not None and not self._is_ours(_origin_name(origin.decode("latin-1"))):
             return Denied(403, "permission_error", "requests from web pages of other origins are refused")
         return None
+
+    def _answers_for(self, host: bytes) -> bool:
+        if host in self._hosts:
+            return True
+        if not self._is_ours(_host_name(host.decode("latin-1"))):
+            return False
+        if len(self._hosts) < HOSTS_MAX:
+            self._hosts.add(host)
+        return True
 
     def _is_ours(self, name: str) -> bool:
         if name in ("localhost", "") or name in self._allowed_hosts:

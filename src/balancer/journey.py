@@ -21,6 +21,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+import msgspec
+
 from balancer.judge import judge
 from balancer.model import Candidate, Mark, Outcome, Unfit, Verdict
 
@@ -58,8 +60,7 @@ class Budget:
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True, gc=False):
     """How a candidate stands right now."""
 
     usable: bool
@@ -75,8 +76,7 @@ class Standing:
 Standings: TypeAlias = Callable[[Candidate, float], Standing]
 
 
-@dataclass(frozen=True, slots=True)
-class Try:
+class Try(msgspec.Struct, frozen=True, gc=False):
     """Ask this candidate; its answer has to begin within `within_s`."""
 
     candidate: Candidate
@@ -85,16 +85,14 @@ class Try:
     """No other candidate is left untried."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(msgspec.Struct, frozen=True, gc=False):
     """Do nothing for this long, or until a place is free."""
 
     seconds: float
     for_place: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(msgspec.Struct, frozen=True, gc=False):
     """It is over: the last outcome stands."""
 
 

@@ -7,8 +7,8 @@ that the client left. That has to be watched for: the server's `send` does not r
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from typing import Any, Self, TypeAlias
 
 from balancer import affinity, dedup
@@ -16,6 +16,7 @@ from balancer.edge import Admitted
 from balancer.model import Headers, Operation, Request, header
 from balancer.relay import Relay
 from balancer.sharing import LeaderSink, Registry, Shared, follow
+from balancer.sink import Client, Sink
 from balancer.wire import anthropic as wire
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -48,33 +49,39 @@ class ClientLeft(Exception):
     """The client left before its request was whole."""
 
 
-class ClientSink:
-    """Gives an answer to the client through ASGI."""
+class AsgiClient:
+    """A client behind an ASGI server."""
 
-    def __init__(self, send: Send, http_version: str) -> None:
+    def __init__(self, receive: Receive, send: Send, http_version: str) -> None:
+        self._receive = receive
         self._send = send
         self._chunked = http_version != "1.0"
         self._left: int | None = None
+        self._head: MutableMapping[str, Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._watcher: asyncio.Task[Any] | None = None
         self.finished = False
+        self.gone = False
 
-    async def start(self, status: int, headers: Headers) -> None:
+    def start(self, status: int, headers: Headers) -> None:
         length = header(headers, b"content-length")
         self._left = None if length is None else int(length)
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        self._head = {"type": "http.response.start", "status": status, "headers": headers}
 
-    async def write(self, data: bytes) -> None:
-        if self._left is None:
-            await self._send({"type": "http.response.body", "body": data, "more_body": True})
-            return
-        self._left -= len(data)
-        if self._left <= 0:
+    async def write(self, data: bytes, *, last: bool = False) -> None:
+        if self._left is not None:
+            self._left -= len(data)
+            last = self._left <= 0
+        if last:
             self.finished = True
-        await self._send({"type": "http.response.body", "body": data, "more_body": self._left > 0})
+        if self._head is not None:
+            head, self._head = self._head, None
+            await self._send(head)
+        await self._send({"type": "http.response.body", "body": data, "more_body": not last})
 
     async def finish(self) -> None:
         if not self.finished:
-            self.finished = True
-            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+            await self.write(b"", last=True)
 
     async def abort(self) -> None:
         """Close without the end of the body: a client that counts sees that it is not whole.
@@ -82,6 +89,8 @@ class ClientSink:
         HTTP/1.0 has no chunks, so there a plain close would look like the end: it gets a reset.
         """
         self.finished = True
+        if self._head is not None:
+            await self._send(self._head)
         transport = getattr(getattr(self._send, "__self__", None), "transport", None)
         if transport is None:
             return  # returning without an end makes the server close the connection
@@ -89,6 +98,25 @@ class ClientSink:
             transport.close()
         else:
             transport.abort()
+
+    def on_left(self, tell: Callable[[], None] | None) -> None:
+        """Watch for the client's leaving, which takes a task of its own: answers that come soon do without."""
+        if tell is not None:
+            self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._watch, tell)
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+    def _watch(self, tell: Callable[[], None]) -> None:
+        async def watch() -> None:
+            await self._receive()
+            if not self.finished:
+                self.gone = True
+                tell()
+
+        self._watcher = asyncio.ensure_future(watch())
 
 
 class Messages:
@@ -100,79 +128,79 @@ class Messages:
         self._seed = seed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, admitted: Admitted) -> None:
-        request_id = f"req_{os.urandom(12).hex()}"
-        sink = ClientSink(send, scope["http_version"])
+        """Answer through ASGI."""
+        client = AsgiClient(receive, send, scope["http_version"])
         try:
-            request = await self._request(scope, receive, admitted, request_id)
+            self._check(scope["method"], admitted)
+            body = await _body(receive, admitted, self._relay.fleet.config.settings.limits.max_body_bytes)
         except ClientLeft:
             return
         except Rejected as error:
-            await reject(sink, error, request_id)
+            await reject(client, error, new_id())
             return
+        await self.answer(admitted, scope["path"], scope["query_string"], body, client)
+
+    async def answer(self, admitted: Admitted, path: str, query: bytes, body: bytes, client: Client) -> None:
+        """Answer a request that is whole."""
+        request_id = new_id()
+        try:
+            self._check("POST", admitted)
+            request = self._request(admitted, OPERATIONS[path], query, body, request_id)
+        except Rejected as error:
+            await reject(client, error, request_id)
+            return
+        del body  # it lives in the request alone, which lets go of it when it is not needed any more
         settings = self._relay.fleet.config.settings.deduplication
         if not settings.enabled:
-            await self._answer(request, receive, sink)
+            await self._watched(self._relay.answer(request, client), client, _always)
             return
         key = dedup.key(request, self._seed)
         self._registry.max_bytes = settings.max_bytes
         if (shared := self._registry.find(key)) is not None:
-            await self._follow(request, receive, sink, shared)
+            await self._follow(request, client, shared)
         else:
-            replay_s = max(settings.replay_s, COUNT_REPLAY_S if request.operation is Operation.COUNT_TOKENS else 0.0)
-            await self._lead(request, receive, sink, key, replay_s)
+            replay_s = settings.replay_s
+            if request.operation is Operation.COUNT_TOKENS:
+                replay_s = max(replay_s, COUNT_REPLAY_S)
+            await self._lead(request, client, key, replay_s)
 
-    async def _request(self, scope: Scope, receive: Receive, admitted: Admitted, request_id: str) -> Request:
-        headers = admitted.headers
-        limit = self._relay.fleet.config.settings.limits.max_body_bytes
+    def _check(self, method: str, admitted: Admitted) -> None:
+        """Refuse what needs no look into the body. Raises `Rejected`."""
         if self._relay.fleet.draining:
             raise Rejected(503, "api_error", "this balancer is shutting down; try again")
-        _check_kind(scope["method"], headers)
-        body = await _body(receive, headers, limit)
+        _check_kind(method, admitted.first)
+
+    def _request(self, admitted: Admitted, operation: Operation, query: bytes, body: bytes, request_id: str) -> Request:
         try:
             head = wire.head(body)
         except wire.BadRequest as error:
             raise Rejected(400, "invalid_request_error", str(error)) from None
-        settings = self._relay.fleet.config.settings
-        agent = header(headers, b"user-agent") or b""
+        first = admitted.first
+        by = self._relay.fleet.config.settings.sticky.by
         return Request(
-            id=request_id,
-            operation=OPERATIONS[scope["path"]],
-            query=scope["query_string"],
-            headers=headers,
-            body=body,
-            model=head.model,
-            stream=bool(head.stream) and scope["path"] == "/v1/messages",
-            max_tokens=head.token_limit,
-            conversation=affinity.of_request(headers, head, admitted.client, settings.sticky.by),
-            client_timeout_s=_seconds(header(headers, b"x-stainless-timeout")),
-            client=admitted.client,
-            claude_code=agent.startswith(b"claude-cli/"),
+            request_id,
+            operation,
+            query,
+            admitted.headers,
+            body,
+            head.model,
+            bool(head.stream) and operation is Operation.MESSAGES,
+            head.token_limit,
+            affinity.of_request(first, head, admitted.client, by),
+            _seconds(first.get(b"x-stainless-timeout")),
+            admitted.client,
+            first.get(b"user-agent", b"").startswith(b"claude-cli/"),
         )
 
-    async def _answer(self, request: Request, receive: Receive, sink: ClientSink) -> None:
-        """Run the relay; cancel it when the client leaves before its answer is whole."""
-        await _watched(self._relay.answer(request, sink), receive, sink)
-
-    async def _lead(
-        self, request: Request, receive: Receive, sink: ClientSink, key: dedup.Key, replay_s: float
-    ) -> None:
-        """The same, for an answer that others may join: it goes on while anybody takes it."""
+    async def _lead(self, request: Request, client: Client, key: dedup.Key, replay_s: float) -> None:
+        """Answer a request whose answer others may join: it goes on while anybody takes it."""
         shared = self._registry.lead(key)
         task = asyncio.current_task()
         if task is not None:
             shared.cancel = task.cancel
-        leading = LeaderSink(sink, self._registry, key, shared, replay_s)
-
-        def left() -> bool:
-            """The leader's client has left: end it, unless others follow."""
-            shared.leader_left = True
-            if not shared.followers:
-                self._registry.forget(key, shared)
-            shared.changed()
-            return not shared.followers
-
+        leading = LeaderSink(client, self._registry, key, shared, replay_s)
         try:
-            await _watched(self._relay.answer(request, leading), receive, sink, left)
+            await self._watched(self._relay.answer(request, leading), client, leading.left)
         except asyncio.CancelledError:
             if not shared.leader_left or task is None:
                 raise
@@ -180,60 +208,60 @@ class Messages:
         finally:
             leading.close()
 
-    async def _follow(self, request: Request, receive: Receive, sink: ClientSink, shared: Shared) -> None:
+    async def _follow(self, request: Request, client: Client, shared: Shared) -> None:
         """Take the answer that a twin is getting."""
         shared.followers += 1
         request.drop_body()
         own = ((b"x-balancer-request-id", request.id.encode()),)
         with self._relay.following(request, shared):
-            await _watched(follow(shared, self._registry, sink, own), receive, sink)
+            await self._watched(follow(shared, self._registry, client, own), client, _always)
+
+    async def _watched(self, work: Coroutine[Any, Any, None], client: Client, left: Callable[[], bool]) -> None:
+        """Run `work`; when the client leaves before its answer is whole, and `left()` agrees, cancel it."""
+        task = asyncio.current_task()
+        cancelled = False
+
+        def tell() -> None:
+            nonlocal cancelled
+            if left() and task is not None:
+                cancelled = True
+                task.cancel()
+
+        client.on_left(tell)
+        try:
+            await work
+        except asyncio.CancelledError:
+            if not cancelled or task is None:
+                raise
+            task.uncancel()
+        finally:
+            client.on_left(None)
 
 
-async def _watched(
-    work: Coroutine[Any, Any, None], receive: Receive, sink: ClientSink, left: Callable[[], bool] = lambda: True
-) -> None:
-    """Run `work`; when the client leaves before its answer is whole, and `left()` agrees, cancel it."""
-    task = asyncio.current_task()
-    cancelled = False
-
-    def on_message(watcher: asyncio.Task[Any]) -> None:
-        nonlocal cancelled
-        if not watcher.cancelled() and not sink.finished and left() and task is not None:
-            cancelled = True
-            task.cancel()
-
-    watcher: asyncio.Task[Any] | None = None
-
-    def watch() -> None:
-        nonlocal watcher
-        watcher = asyncio.ensure_future(receive())
-        watcher.add_done_callback(on_message)
-
-    timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, watch)
-    try:
-        await work
-    except asyncio.CancelledError:
-        if not cancelled or task is None:
-            raise
-        task.uncancel()
-    finally:
-        timer.cancel()
-        if watcher is not None:
-            watcher.cancel()
+def _always() -> bool:
+    return True
 
 
-def _check_kind(method: str, headers: Headers) -> None:
+_ids = random.Random()
+
+
+def new_id() -> str:
+    """Return an id for a request."""
+    return f"req_{_ids.getrandbits(96):024x}"
+
+
+def _check_kind(method: str, first: Mapping[bytes, bytes]) -> None:
     if method != "POST":
         raise Rejected(405, "invalid_request_error", f"{method} is not allowed here; use POST")
-    encoding = header(headers, b"content-encoding")
+    encoding = first.get(b"content-encoding")
     if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
         raise Rejected(
             415,
             "invalid_request_error",
             f"content-encoding '{_plain(encoding)}' is not supported; send the body as it is",
         )
-    kind = header(headers, b"content-type")
-    if kind is None:
+    kind = first.get(b"content-type")
+    if kind is None or kind == b"application/json":
         return
     media = kind.partition(b";")[0].strip().lower()
     if media != b"application/json" and not media.endswith(b"+json"):
@@ -257,9 +285,9 @@ def _too_large(limit: int) -> Rejected:
     return Rejected(413, "request_too_large", f"the request body is larger than {limit} bytes")
 
 
-async def _body(receive: Receive, headers: Headers, limit: int) -> bytes:
+async def _body(receive: Receive, admitted: Admitted, limit: int) -> bytes:
     """Collect the request's body. Raises `Rejected` when it is too large or stops, `ClientLeft`."""
-    length = header(headers, b"content-length")
+    length = admitted.first.get(b"content-length")
     if length is not None and length.isdigit() and int(length) > limit:
         raise _too_large(limit)
     parts: list[bytes] = []
@@ -316,7 +344,7 @@ class _Patience:
             self.task.cancel()
 
 
-async def reject(sink: ClientSink, error: Rejected, request_id: str) -> None:
+async def reject(sink: Sink, error: Rejected, request_id: str) -> None:
     """Answer with an error in the Messages API's shape."""
     body = wire.error_body(error.kind, error.message, request_id)
     headers: list[tuple[bytes, bytes]] = [
@@ -330,6 +358,5 @@ async def reject(sink: ClientSink, error: Rejected, request_id: str) -> None:
         headers.append((b"retry-after", b"1"))
     if error.status in (408, 413):
         headers.append((b"connection", b"close"))
-    await sink.start(error.status, tuple(headers))
-    await sink.write(body)
-    await sink.finish()
+    sink.start(error.status, tuple(headers))
+    await sink.write(body, last=True)

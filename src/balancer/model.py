@@ -3,6 +3,9 @@
 Rules of this file: values only. No await, clock, socket, log, chance. Durations are seconds
 (`_s`), sizes are bytes (`_bytes`); a `now` is always the driver's monotonic clock unless its
 name says `wall`.
+
+What is made for every request is a `msgspec.Struct`: made in C, it costs a fifth of a frozen
+dataclass.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ import enum
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
+
+import msgspec
 
 Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 """Header lines in wire order. Names are lower case; values are as they came."""
@@ -43,8 +48,7 @@ class Stage(enum.Enum):
     """The client already has part of the answer: too late for another provider."""
 
 
-@dataclass(slots=True)
-class Request:
+class Request(msgspec.Struct):
     """One request of a client, decoded no further than the work needs.
 
     Mutable in one respect only: `drop_body` lets go of the body once nobody can need it again,
@@ -161,8 +165,7 @@ class Candidate:
     mode: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens as the provider reported them; None: not reported (yet)."""
 
     input_tokens: int | None = None
@@ -183,8 +186,7 @@ class Usage:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True, gc=False):
     """What came back to a request: head, and the body where it was read whole."""
 
     status: int
@@ -192,8 +194,7 @@ class Reply:
     body: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(msgspec.Struct, frozen=True, gc=False):
     """A provider said no, in the Messages API's words whatever its own were."""
 
     status: int
@@ -210,23 +211,20 @@ class Fault:
     """The answer for the client where this fault is the client's own and goes to it as it is."""
 
 
-@dataclass(frozen=True, slots=True)
-class Completed:
+class Completed(msgspec.Struct, frozen=True, gc=False):
     """The whole answer was received, and it was one."""
 
     usage: Usage = Usage()
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True, gc=False):
     """The provider answered with an error, as a status or inside a stream."""
 
     fault: Fault
     stage: Stage
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
+class Broken(msgspec.Struct, frozen=True, gc=False):
     """The exchange ended without an answer: refused connection, timeout, reset, garbage."""
 
     stage: Stage
@@ -235,8 +233,7 @@ class Broken:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Unfit:
+class Unfit(msgspec.Struct, frozen=True, gc=False):
     """This provider can't take this request as it is (say, a PDF for a text-only server).
 
     Nothing was sent. Another provider may be able to; it is no fault of this one's.
@@ -246,8 +243,7 @@ class Unfit:
     """Names the block or field, the provider and the remedy: the client may read it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Abandoned:
+class Abandoned(msgspec.Struct, frozen=True, gc=False):
     """The client left before the end."""
 
     stage: Stage
@@ -273,8 +269,7 @@ class Scope(enum.Enum):
     """The provider for that model name only."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """What follows from an outcome."""
 
     mark: Mark
@@ -289,8 +284,7 @@ class Verdict:
     """In plain words and without secrets: `529 overloaded_error`, `connection refused`."""
 
 
-@dataclass(slots=True)
-class Piece:
+class Piece(msgspec.Struct, gc=False):
     """Some of an answer, as the client is to get it."""
 
     data: bytes
@@ -335,21 +329,23 @@ Step: TypeAlias = Pause | Head | Data | Fail
 """What a scripted upstream does; the end of the script is the clean end of the body."""
 
 
-@dataclass(frozen=True, slots=True)
-class WireRequest:
+class WireRequest(msgspec.Struct, frozen=True):
     """A request as it goes out. The transport adds `host`, `content-length`, `connection`."""
 
     origin: Origin
     method: bytes
     target: bytes
     """Path and query, as on the request line."""
-    headers: Headers = field(repr=False)
-    body: tuple[bytes | memoryview, ...] = field(default=(), repr=False)
+    headers: Headers
+    body: tuple[bytes | memoryview, ...] = ()
     """The pieces of the body, sent one after the other without being joined."""
     errand: bool = False
     """A side errand (minting a token, a catalogue): its answer is read whole and handed back."""
-    single_flight: str = field(default="", repr=False)
+    single_flight: str = ""
     """For errands: those with the same key that are under way at once are sent once, and all of
     them are told the same reply. Empty: never shared."""
-    script: Callable[[], Iterator[Step]] | None = field(default=None, repr=False)
+    script: Callable[[], Iterator[Step]] | None = None
     """Set: nothing is sent; the steps are played inside the process as if they came back."""
+
+    def __repr__(self) -> str:  # headers carry keys, the body a conversation
+        return f"WireRequest({self.origin!r}, {self.method!r}, {self.target!r}, errand={self.errand})"

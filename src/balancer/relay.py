@@ -10,9 +10,9 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
-from dataclasses import replace
 
 import msgspec
+from msgspec.structs import replace
 
 from balancer import dialects, drills, events, exhausted
 from balancer.counting import Counting
@@ -56,6 +56,8 @@ ERRAND_MAX_BYTES = 16 * 1024 * 1024
 
 HELD_MAX_BYTES = 32 * 1024 * 1024
 """The most that is held back for want of substance."""
+
+STOPPED = "this balancer was stopped before the answer was whole; ask again"
 
 AFTER_END_S = 1.0
 """How long a provider may take to end its body after the end of its answer."""
@@ -252,12 +254,12 @@ class Relay:
         held: list[bytes] = []
         """What the client has not been given: held back, or of the same read."""
         held_bytes = 0
-        idle_s = ask.provider.timeouts.idle_s
+        idle_s = ask.candidate.provider.timeouts.idle_s
         delivery = life.delivery
+        data = b""
         while not decoder.complete:
             data = await answer.read(idle_s if delivery.committed else self._left_s(deadline, idle_s))
-            pieces = decoder.feed(data) if data else decoder.end()
-            for piece in pieces:
+            for piece in decoder.feed(data) if data else decoder.end():
                 if piece.error is not None:
                     if delivery.committed and held:
                         await delivery.write(b"".join(held))
@@ -271,11 +273,11 @@ class Relay:
                     held.append(piece.data)
                     held_bytes += len(piece.data)
                 if piece.substance:
-                    await self._commit(life, ask, decoder, head, sum(map(len, held)))
+                    self._commit(life, ask, decoder, head, held_bytes)
                 elif held_bytes > HELD_MAX_BYTES:
                     return Broken(life.stage, "too_large", "nothing but preliminaries")
             if delivery.committed and held:
-                await delivery.write(held[0] if len(held) == 1 else b"".join(held))
+                await delivery.write(held[0] if len(held) == 1 else b"".join(held), last=decoder.complete)
                 held.clear()
             if not data and not decoder.complete:
                 return Broken(life.stage, "truncated")
@@ -283,7 +285,8 @@ class Relay:
         life.notes = getattr(decoder, "notes", ())
         if life.lesson is not None:
             await self._counting.learn(life.lesson, ask.candidate, life.usage)
-        await _drain(answer)
+        if data:
+            await _drain(answer)
         return Completed(life.usage)
 
     def _left_s(self, deadline: float, idle_s: float) -> float:
@@ -292,22 +295,22 @@ class Relay:
             raise TransportError("silent", sent=True)
         return min(left_s, idle_s)
 
-    async def _commit(self, life: Life, ask: Ask, decoder: Decoder, head: Reply, length: int) -> None:
+    def _commit(self, life: Life, ask: Ask, decoder: Decoder, head: Reply, length: int) -> None:
         """The answer has begun: from here on it is this provider's, for better or worse."""
         now = self._now()
+        request = life.request
         life.delivery.committed = True
         life.candidate = ask.candidate
         life.first_substance_s = now - life.arrived
-        if life.request.operation is Operation.MESSAGES:
-            life.lesson = self._counting.lesson(life.request.body, ask.candidate)
-        life.request.drop_body()  # nobody else can be asked any more
-        if life.route is not None and life.request.operation is Operation.MESSAGES:
-            self.fleet.substance(ask.candidate, life.request, life.route, life.first_substance_s, now)
-        await life.delivery.start(200, self._head(life, decoder, head, length))
+        if request.operation is Operation.MESSAGES:
+            life.lesson = self._counting.lesson(request.body, ask.candidate)
+            if life.route is not None:
+                self.fleet.substance(ask.candidate, request, life.route, life.first_substance_s, now)
+        request.drop_body()  # nobody else can be asked any more
+        life.delivery.start(200, self._head(life, decoder, head, length))
 
     def _head(self, life: Life, decoder: Decoder, head: Reply, length: int) -> Headers:
-        kept = wire_words.reply_headers(head.headers)
-        lines: list[tuple[bytes, bytes]] = [pair for pair in kept if pair[0] != b"content-type"]
+        lines = wire_words.kept_headers(head.headers)
         lines += getattr(decoder, "headers", ())
         lines += life.who_answered(len(life.attempts) + 1)
         if life.request.operation is Operation.COUNT_TOKENS:
@@ -389,13 +392,13 @@ class Relay:
         try:
             count = await self._counting.count(life.request.body, life.request.model, life.first)
         except msgspec.MsgspecError as error:
-            return await self._say(life, exhausted.Answer(400, "invalid_request_error", str(error)))
+            await self._say(life, exhausted.Answer(400, "invalid_request_error", str(error)))
+            return
         body = b'{"input_tokens":%d}' % count
         length = (b"content-length", b"%d" % len(body))
         source = (b"x-balancer-token-source", b"estimate")
-        await life.delivery.start(200, (wire_words.CONTENT_TYPE_JSON, length, source))
-        await life.delivery.write(body)
-        return await life.delivery.finish()
+        life.delivery.start(200, (wire_words.CONTENT_TYPE_JSON, length, source))
+        await life.delivery.write(body, last=True)
 
     async def _say(self, life: Life, answer: exhausted.Answer) -> None:
         """Tell the client that there is no answer, in the way that is still open."""
@@ -403,8 +406,7 @@ class Relay:
         life.reason = answer.message
         if life.delivery.opened:  # a 200 and pings were sent: this type alone makes Claude Code stream again
             frame = wire_words.error_frame("overloaded_error", self._clean(answer.message), life.request.id)
-            await life.delivery.write(frame)
-            await life.delivery.finish()
+            await life.delivery.write(frame, last=True)
             return
         if answer.reply is not None:
             body, headers = self._unkeyed(answer.reply.body), answer.reply.headers
@@ -414,9 +416,8 @@ class Relay:
         if answer.retry_after_s is not None:
             headers = (*headers, (b"retry-after", b"%d" % answer.retry_after_s))
         headers = (*headers, *life.who_answered(len(life.attempts)), (b"content-length", b"%d" % len(body)))
-        await life.delivery.start(answer.status, headers)
-        await life.delivery.write(body)
-        await life.delivery.finish()
+        life.delivery.start(answer.status, headers)
+        await life.delivery.write(body, last=True)
 
     async def _break(self, life: Life, outcome: Outcome, verdict: Verdict) -> None:
         """The answer broke off after it had begun: say so, and never end it as if it were whole."""
@@ -431,18 +432,28 @@ class Relay:
             return
         fault = outcome.fault if isinstance(outcome, Refused) else Fault(502, "api_error", "")
         name = life.candidate.provider.name if life.candidate else "the provider"
-        message = f"{name} broke off its answer: {fault.message or verdict.reason}"
-        await life.delivery.write(wire_words.error_frame(fault.kind, self._clean(message), life.request.id))
-        await life.delivery.finish()
+        await self._tell_broken(life, fault.kind, f"{name} broke off its answer: {fault.message or verdict.reason}")
+
+    async def _tell_broken(self, life: Life, kind: str, message: str) -> None:
+        await life.delivery.write(wire_words.error_frame(kind, self._clean(message), life.request.id), last=True)
 
     async def _cut_off(self, life: Life) -> None:
         """The task was cancelled: the client left, took nothing for too long, or time to drain is up."""
         if life.delivery.finished:
             return
-        life.outcome = "abandoned"
-        life.reason = "the client took nothing for too long" if life.delivery.stuck else "the client left"
         if life.delivery.stuck:
+            life.outcome, life.reason = "abandoned", "the client took nothing for too long"
             await life.delivery.abort()
+        elif life.delivery.sink.gone:
+            life.outcome, life.reason = "abandoned", "the client left"
+        elif not life.delivery.committed:
+            await self._say(life, exhausted.Answer(503, "api_error", STOPPED, 1))
+        else:
+            life.outcome, life.reason = "broken_stream", STOPPED
+            if life.request.stream:
+                await self._tell_broken(life, "api_error", STOPPED)
+            else:
+                await life.delivery.abort()
 
     def _clean(self, message: str) -> str:
         return scrub(message, self.fleet.secrets)

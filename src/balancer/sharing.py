@@ -25,9 +25,10 @@ KEPT_BYTES = 32 * 1024
 """How much of an answer without followers is kept for a twin that may still come."""
 
 NAME = b"x-balancer-dedup"
+_LEADER = (NAME, b"leader")
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Shared:
     """An answer as it comes, for all who take it."""
 
@@ -47,6 +48,8 @@ class Shared:
 
     def changed(self) -> None:
         """Wake everybody who waits for more."""
+        if not self._waiting:
+            return
         waiting, self._waiting = self._waiting, []
         for future in waiting:
             if not future.done():
@@ -145,30 +148,49 @@ class LeaderSink:
         self._pump: asyncio.Task[None] | None = None
         self._over = False
 
-    async def start(self, status: int, headers: Headers) -> None:
+    @property
+    def gone(self) -> bool:
+        """Nobody takes the answer any more."""
+        return self._shared.leader_left and not self._shared.followers
+
+    def left(self) -> bool:
+        """The leader's client has left. Say whether to end it: not while others follow."""
+        shared = self._shared
+        shared.leader_left = True
+        if not shared.followers:
+            self._registry.forget(self._key, shared)
+        shared.changed()
+        return not shared.followers
+
+    def start(self, status: int, headers: Headers) -> None:
         shared = self._shared
         shared.status, shared.headers = status, headers
         shared.changed()
         if not shared.leader_left:
-            await self._client.start(status, (*headers, (NAME, b"leader")))
+            self._client.start(status, (*headers, _LEADER))
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes, *, last: bool = False) -> None:
         shared = self._shared
-        self._registry.grow(self._key, shared, data)
+        if data:
+            self._registry.grow(self._key, shared, data)
+        if last:
+            self._registry.done(self._key, shared, "whole", self._replay_s)
         if shared.leader_left:
             return
         if self._pump is None and not shared.followers:
-            await self._client.write(data)
+            await self._client.write(data, last=last)
             return
         self._queue.append(data)
         if self._pump is None:
             self._pump = asyncio.get_running_loop().create_task(self._feed())
+        if last:
+            await self._drained()
+            if not shared.leader_left:
+                await self._client.finish()
 
     async def finish(self) -> None:
-        self._registry.done(self._key, self._shared, "whole", self._replay_s)
-        await self._drained()
-        if not self._shared.leader_left:
-            await self._client.finish()
+        if not self._shared.end:
+            await self.write(b"", last=True)
 
     async def abort(self) -> None:
         self._registry.done(self._key, self._shared, "aborted", 0.0)
@@ -212,7 +234,7 @@ async def follow(shared: Shared, registry: Registry, sink: Sink, own: Headers) -
             return
         names = {name for name, _ in own}
         kept = tuple(pair for pair in shared.headers if pair[0] not in names)
-        await sink.start(shared.status, (*own, *kept, (NAME, b"follower")))
+        sink.start(shared.status, (*own, *kept, (NAME, b"follower")))
         taken = 0
         while True:
             while taken < len(shared.chunks):

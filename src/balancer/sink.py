@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from balancer.model import Headers
 
 
 class Sink(Protocol):
-    """Takes one answer. Every method waits as long as the taker is slow: that is the flow control."""
+    """Takes one answer. What is awaited waits as long as the taker is slow: that is the flow control."""
 
-    async def start(self, status: int, headers: Headers) -> None:
-        """Give the head. Once."""
+    @property
+    def gone(self) -> bool:
+        """Nobody is there to take it any more."""
         ...
 
-    async def write(self, data: bytes) -> None:
-        """Give some of the body."""
+    def start(self, status: int, headers: Headers) -> None:
+        """Give the head, once. It goes out with the first of the body."""
+        ...
+
+    async def write(self, data: bytes, *, last: bool = False) -> None:
+        """Give some of the body; `last`: with this it is whole."""
         ...
 
     async def finish(self) -> None:
-        """The body is whole."""
+        """The body is whole, if it was not already."""
         ...
 
     async def abort(self) -> None:
         """Break off, so that nobody can take what came for the whole."""
+        ...
+
+
+class Client(Sink, Protocol):
+    """A client that waits for its answer."""
+
+    finished: bool
+    """It has the whole answer, or was cut off."""
+
+    def on_left(self, tell: Callable[[], None] | None) -> None:
+        """Call `tell` when the client leaves before it has its answer; None: nobody wants to know any more."""
         ...

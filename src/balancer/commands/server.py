@@ -12,6 +12,8 @@ from typing import Any
 
 import uvicorn
 
+from balancer.inbound import Connection
+
 BACKLOG = 2048
 KEEP_ALIVE_S = 75
 
@@ -58,7 +60,7 @@ def configured(app: Any, workers: int = 1, drain_s: float = 120.0) -> uvicorn.Co
         workers=workers,
         interface="asgi3",
         loop="uvloop" if importlib.util.find_spec("uvloop") else "asyncio",
-        http="httptools",
+        http=Connection,
         ws="none",
         lifespan="on",
         access_log=False,

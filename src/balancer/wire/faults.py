@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 
 import msgspec
 
@@ -162,9 +163,19 @@ def _rfc3339(value: bytes) -> float | None:
         return None
 
 
-_KEPT = frozenset({b"content-type", b"request-id", b"retry-after", b"retry-after-ms", b"x-should-retry"})
+_KEPT = frozenset({b"request-id", b"retry-after", b"retry-after-ms", b"x-should-retry"})
+
+
+@lru_cache(maxsize=1024)
+def _is_kept(name: bytes) -> bool:
+    return name in _KEPT or name.startswith(b"anthropic-")
+
+
+def kept_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """Return the headers of a provider's answer that a client may see, but for those that describe its body."""
+    return [pair for pair in headers if _is_kept(pair[0])]
 
 
 def reply_headers(headers: Headers) -> Headers:
-    """Return the headers of a provider's answer that a client may see."""
-    return tuple([pair for pair in headers if pair[0] in _KEPT or pair[0][:10] == b"anthropic-"])
+    """The same, with the content type."""
+    return tuple([pair for pair in headers if _is_kept(pair[0]) or pair[0] == b"content-type"])
