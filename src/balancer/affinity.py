@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 import msgspec
 
@@ -73,12 +73,12 @@ class Pins:
         self.ttl_s = ttl_s
         """How long a pin lives without being used."""
         self._limit = limit
-        self._pins: OrderedDict[str, tuple[str, float]] = OrderedDict()
+        self._pins: OrderedDict[Hashable, tuple[str, float]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._pins)
 
-    def get(self, conversation: str, now: float) -> str | None:
+    def get(self, conversation: Hashable, now: float) -> str | None:
         """Return the provider of a conversation, and let the pin live on."""
         found = self._pins.get(conversation)
         if found is None:
@@ -87,10 +87,11 @@ class Pins:
         if now - used > self.ttl_s:
             del self._pins[conversation]
             return None
-        self.put(conversation, provider, now)
+        self._pins[conversation] = (provider, now)
+        self._pins.move_to_end(conversation)
         return provider
 
-    def put(self, conversation: str, provider: str, now: float) -> None:
+    def put(self, conversation: Hashable, provider: str, now: float) -> None:
         """Pin a conversation."""
         self._pins[conversation] = (provider, now)
         self._pins.move_to_end(conversation)

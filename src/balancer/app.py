@@ -20,7 +20,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from balancer import config as configuration
-from balancer import events
+from balancer import events, heap
 from balancer.config import Config, ConfigError, Problem
 from balancer.config.watch import watch
 from balancer.control import api
@@ -105,12 +105,13 @@ class App:
     async def start(self) -> None:
         """Read the configuration and open what is shared. Raises `ConfigError`."""
         config = self.read()
+        heap.keep()
         bus = events.Bus()
         self.fleet = Fleet(config, bus, random.Random())
         self.metrics = Metrics()
         self._logs = Logs(config.settings)
         bus.add(self._logs)
-        bus.add(self.metrics)
+        bus.add(self.metrics, Metrics.KINDS)
         self._resources.callback(self._logs.close)
         transport = Transport()
         self._resources.push_async_callback(transport.close)

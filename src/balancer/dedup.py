@@ -9,6 +9,7 @@ who waited for it.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TypeAlias
 
 import xxhash
@@ -24,8 +25,11 @@ def key(request: Request, seed: int) -> Key:
     `seed` is this process's own: nobody outside can make bodies that collide. 128 bits of XXH3,
     because a body of 400 KB has to cost microseconds.
     """
-    headers = tuple(
-        [pair for pair in request.headers if pair[0][:10] == b"anthropic-" or pair[0][:14] == b"x-claude-code-"]
-    )
+    headers = tuple([pair for pair in request.headers if _tells(pair[0])])
     digest = xxhash.xxh3_128_digest(request.body, seed)
     return request.client, request.operation.value, request.query, headers, digest
+
+
+@lru_cache(maxsize=1024)
+def _tells(name: bytes) -> bool:
+    return name.startswith((b"anthropic-", b"x-claude-code-"))

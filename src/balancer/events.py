@@ -7,7 +7,7 @@ answers, headers and credentials are never part of one. `wall` is seconds since 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 import msgspec
 
@@ -126,14 +126,20 @@ Listener: TypeAlias = Callable[[Event], None]
 
 
 class Bus:
-    """Hands every event to every listener, in the order they were added."""
+    """Hands every event to those who listen to its kind, in the order they were added."""
 
     def __init__(self) -> None:
-        self._listeners: list[Listener] = []
+        self._listeners: list[tuple[Listener, tuple[type[Event], ...]]] = []
+        self._of: dict[type[Event], tuple[Listener, ...]] = {}
 
-    def add(self, listener: Listener) -> None:
-        self._listeners.append(listener)
+    def add(self, listener: Listener, kinds: tuple[type[Event], ...] = ()) -> None:
+        """Have `listener` told of these kinds of events; of all, where none are named."""
+        self._listeners.append((listener, kinds))
+        self._of = {
+            kind: tuple(taker for taker, wanted in self._listeners if not wanted or kind in wanted)
+            for kind in get_args(Event)
+        }
 
     def emit(self, event: Event) -> None:
-        for listener in self._listeners:
+        for listener in self._of.get(type(event), ()):
             listener(event)

@@ -22,7 +22,7 @@ from balancer.events import Bus
 from balancer.health import Circuit, Health, Policy, observe
 from balancer.journey import Budget, Journey, Standing
 from balancer.model import Candidate, Mark, Operation, Outcome, Provider, Request, Route, Scope, Usage, Verdict
-from balancer.selection import STRATEGIES, Load, View, peak_ewma
+from balancer.selection import STRATEGIES, Load, View, peak_ewma, priority
 
 PROVEN_S = 60.0
 """A provider that gave substance within this time, and has not failed since, is known to work."""
@@ -119,6 +119,7 @@ class Fleet:
         self._pins = getattr(self, "_pins", None) or Pins(PINS_MAX, settings.sticky.ttl)
         self._pins.ttl_s = settings.sticky.ttl
         self._places.set()
+        self._candidates: dict[tuple[str, str], tuple[Candidate, ...]] = {}
 
     def _forgive(self, name: str) -> None:
         """A new key or address: what was said about the old one no longer counts."""
@@ -136,19 +137,33 @@ class Fleet:
         Usable ones first, by strategy; then those that rest, by priority, for when nobody else is
         left.
         """
-        everybody = routing.candidates(route, request.model, self._config.providers)
+        everybody = self._everybody(route, request.model)
         pinned = self._pinned(request, route, now)
-        usable = [c for c in everybody if self.standing(c, now).usable]
-        if pinned is None and len(usable) > 1:
-            self._turns[route.pattern] = self._turns.get(route.pattern, -1) + 1
-        if len(usable) > 1:
+        usable = [c for c in everybody if self.standing(c, now).usable] if self._health else list(everybody)
+        if len(usable) > 1 and self._strategy is not priority:  # that is the order they are in already
+            if pinned is None:
+                self._turns[route.pattern] = self._turns.get(route.pattern, -1) + 1
             usable = self._strategy(usable, View(self._turns.get(route.pattern, 0), self.rng, _Loads(self)))
-        resting = sorted((c for c in everybody if not any(c is u for u in usable)), key=lambda c: c.priority)
-        ordered = usable + resting
+        ordered = usable
+        if len(usable) < len(everybody):
+            ordered = usable + [c for c in everybody if not any(c is u for u in usable)]
+        if pinned is None:
+            return ordered, False
         held = next((c for c in usable if c.provider.name == pinned), None)
-        if held is not None:
+        if held is not None and held is not ordered[0]:
             ordered = [held] + [c for c in ordered if c is not held]
         return ordered, held is not None
+
+    def _everybody(self, route: Route, model: str) -> tuple[Candidate, ...]:
+        """Return who may be asked by this route, by priority, then in the order of the file."""
+        key = (route.pattern, model)
+        found = self._candidates.get(key)
+        if found is None:
+            found = tuple(priority(routing.candidates(route, model, self._config.providers), _NOBODY))
+            if len(self._candidates) >= routing.REMEMBERED:
+                self._candidates.clear()
+            self._candidates[key] = found
+        return found
 
     def journey(self, request: Request, candidates: list[Candidate], now: float) -> Journey:
         """Return the way of a request that arrived at `now`."""
@@ -304,12 +319,12 @@ class Fleet:
     def pin(self, candidate: Candidate, request: Request, route: Route, now: float) -> None:
         """The conversation's prompt cache is warm at this provider now."""
         if request.conversation is not None and self._config.settings.sticky.enabled:
-            self._pins.put(f"{request.conversation}|{route.pattern}", candidate.provider.name, now)
+            self._pins.put((request.conversation, route.pattern), candidate.provider.name, now)
 
     def _pinned(self, request: Request, route: Route, now: float) -> str | None:
         if request.conversation is None or not self._config.settings.sticky.enabled:
             return None
-        return self._pins.get(f"{request.conversation}|{route.pattern}", now)
+        return self._pins.get((request.conversation, route.pattern), now)
 
     # Drills
 
@@ -389,6 +404,7 @@ class _Loads(Mapping[str, Load]):
 
 
 _NEW = Health()
+_NOBODY = View(0, random.Random())
 
 
 def _secrets(config: Config) -> tuple[str, ...]:

@@ -98,6 +98,8 @@ class Done(msgspec.Struct, frozen=True, gc=False):
 
 Next: TypeAlias = Try | Wait | Done
 
+_DONE = Done()
+
 
 @dataclass(slots=True)
 class Journey:
@@ -122,14 +124,16 @@ class Journey:
     def next(self, now: float, standing: Standings, chance: float) -> Next:
         """Return the next step. `chance` (0 to 1) places the jitter of waits."""
         if self._over or now >= self.deadline or not self.candidates:
-            return Done()
-        untried = [c for c in self.candidates if not self._tried(c)]
+            return _DONE
+        untried = [c for c in self.candidates if not self._tried(c)] if self.attempts else self.candidates
         if not untried:
             return self._come_back(now, standing, chance)
-        standings = [(c, standing(c, now)) for c in untried]
-        for candidate, state in standings:
+        standings: list[tuple[Candidate, Standing]] = []
+        for candidate in untried:
+            state = standing(candidate, now)
             if state.usable and not state.full:
                 return self._go(candidate, state, now, last_hope=len(untried) == 1)
+            standings.append((candidate, state))
         if any(state.full and state.rested_until <= now for _, state in standings):
             return self._queue(now)
         return self._nobody(now, standings)
@@ -148,7 +152,7 @@ class Journey:
         return Try(candidate, self.deadline - now, last_hope)
 
     def _go(self, candidate: Candidate, state: Standing, now: float, *, last_hope: bool) -> Next:
-        free = not self._failed_before() or state.proven or state.in_flight == 0
+        free = not self.attempts or state.proven or state.in_flight == 0 or not self._failed_before()
         if free or self.budget.spend():
             return self._try(candidate, now, last_hope=last_hope)
         return self._wait(LOOK_AGAIN_S, now)
@@ -160,19 +164,19 @@ class Journey:
         left_s = min(self.queue_s - self.queued_s, self.deadline - now)
         if left_s <= 0:
             self.crowded = True
-            return Done()
+            return _DONE
         return Wait(left_s, for_place=True)
 
     def _nobody(self, now: float, standings: list[tuple[Candidate, Standing]]) -> Next:
         """All the untried rest, or are being probed by somebody else."""
         if self._panicked:
-            return Done()
+            return _DONE
         recovery_s = min(state.rested_until for _, state in standings) - now
         if 0 < recovery_s <= NEAR_S and not self._rested and now + recovery_s < self.deadline:
             self._rested = True
             return self._wait(recovery_s, now)
         if self._failed_before() and not self.budget.spend():
-            return Done()
+            return _DONE
         self._panicked = True
         oldest, _ = min(standings, key=lambda pair: pair[1].last_failure)
         return self._try(oldest, now, last_hope=True)
@@ -184,12 +188,12 @@ class Journey:
             return self._try(candidate, now, last_hope=True)
         hopeful = [c for c in self.candidates if not self._hopeless(c)]
         if not hopeful or self._retries == RETRIES:
-            return Done()
+            return _DONE
         candidate = min(hopeful, key=lambda c: standing(c, now).last_failure)
         backoff_s = min(FIRST_WAIT_S * 2.0**self._retries, WAIT_MAX_S) * chance
         wait_s = max(backoff_s, self._named_rest_s(candidate))
         if now + wait_s >= self.deadline or not self.budget.spend():
-            return Done()
+            return _DONE
         self._retries += 1
         self._next_up = candidate
         return Wait(wait_s)

@@ -40,11 +40,14 @@ _KEY = frozenset({401, 402, 403, 451})
 _MODEL_GONE = frozenset({404, 410})
 
 
+_GOOD = Verdict(Mark.GOOD)
+
+
 def judge(outcome: Outcome) -> Verdict:
     """Say what follows from `outcome`. Total: a new kind of outcome fails type checking here."""
     match outcome:
         case Completed():
-            return Verdict(Mark.GOOD)
+            return _GOOD
         case Abandoned():
             return Verdict(Mark.NONE, reason="the client left")
         case Unfit(message=message):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+
+import msgspec
 
 from balancer import events
 from balancer.delivery import Delivery
@@ -28,8 +29,7 @@ TOKENS_PER_S = 20.0
 """A non-streaming answer that comes slower than this has stopped: somebody else may be asked."""
 
 
-@dataclass(slots=True)
-class Life:
+class Life(msgspec.Struct):
     """One request on its way."""
 
     request: Request
@@ -38,8 +38,8 @@ class Life:
     body_bytes: int
     journey: Journey | None = None
     route: Route | None = None
-    attempts: list[events.Attempt] = field(default_factory=list)
-    usage: Usage = field(default_factory=Usage)
+    attempts: list[events.Attempt] = []
+    usage: Usage = Usage()
     candidate: Candidate | None = None
     """Whose answer the client got."""
     first: Candidate | None = None
@@ -117,7 +117,6 @@ def patience_s(request: Request, timeouts: Timeouts, step: Try) -> float:
 
 
 _OUTCOMES = {
-    Completed: "completed",
     Refused: "refused",
     Broken: "broken",
     Unfit: "unfit",
@@ -126,7 +125,10 @@ _OUTCOMES = {
 
 
 def told(candidate: Candidate, outcome: Outcome, verdict: Verdict, duration_s: float) -> events.Attempt:
-    stage = getattr(outcome, "stage", Stage.STREAM if isinstance(outcome, Completed) else Stage.CONNECT)
+    """Return an attempt as events tell of it."""
+    if isinstance(outcome, Completed):
+        return events.Attempt(candidate.provider.name, candidate.model, "completed", "stream", duration_s)
+    stage = getattr(outcome, "stage", Stage.CONNECT)
     status = outcome.fault.status if isinstance(outcome, Refused) else None
     return events.Attempt(
         candidate.provider.name,

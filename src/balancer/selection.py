@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TypeAlias
+
+import msgspec
 
 from balancer.model import Candidate
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(msgspec.Struct, frozen=True, gc=False):
     """What strategies may know of a provider."""
 
     in_flight: int = 0
@@ -23,15 +23,14 @@ class Load:
     """Peak EWMA of the time to first substance; 0: never asked."""
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(msgspec.Struct, frozen=True):
     """What a strategy looks at besides the candidates."""
 
     turn: int
     """Counts the conversations (or plain requests) of this route."""
     rng: random.Random
     """Chance, as an argument."""
-    loads: Mapping[str, Load] = field(default_factory=dict)
+    loads: Mapping[str, Load] = msgspec.field(default_factory=dict)
     """By provider name."""
 
     def load(self, candidate: Candidate) -> Load:

@@ -171,10 +171,14 @@ class LeaderSink:
 
     async def write(self, data: bytes, *, last: bool = False) -> None:
         shared = self._shared
-        if data:
-            self._registry.grow(self._key, shared, data)
-        if last:
-            self._registry.done(self._key, shared, "whole", self._replay_s)
+        if last and not shared.followers and not self._replay_s:
+            shared.end = "whole"
+            self._registry.forget(self._key, shared)  # nobody came, and nobody can any more
+        else:
+            if data:
+                self._registry.grow(self._key, shared, data)
+            if last:
+                self._registry.done(self._key, shared, "whole", self._replay_s)
         if shared.leader_left:
             return
         if self._pump is None and not shared.followers:

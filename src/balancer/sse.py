@@ -92,6 +92,11 @@ def frames(block: bytes) -> list[bytes]:
 
 def fields(frame: bytes) -> tuple[bytes, bytes]:
     """Return a frame's event name and its data; both empty for a comment."""
+    first = frame.find(b"\n")
+    if frame[:7] == b"event: " and frame[first : first + 7] == b"\ndata: " and b"\r" not in frame:
+        start = first + 7
+        if frame.find(b"\n", start) == len(frame) - 2:  # as nearly everybody writes it
+            return frame[7:first], frame[start:-2]
     event = b""
     data: list[bytes] = []
     for line in _LINE.split(frame):

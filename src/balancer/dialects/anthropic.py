@@ -8,6 +8,7 @@ connection, and for credentials, which are the provider's own.
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import compress
 
 from pydantic import BaseModel, ConfigDict
 
@@ -65,17 +66,27 @@ class Options(BaseModel):
 
 def forwarded(headers: Headers) -> list[tuple[bytes, bytes]]:
     """Return the client's headers that may go along to a provider of this type."""
-    named = header(headers, b"connection")
-    lines = [pair for pair in headers if _goes_along(pair[0])]
-    if named is None or named.lower() in (b"keep-alive", b"close"):
-        return lines
-    gone = {word.strip().lower() for word in named.split(b",")}
-    return [pair for pair in lines if pair[0] not in gone]
+    mask, named, versioned = _sorted_out(tuple([name for name, _ in headers]))
+    lines = list(compress(headers, mask))
+    if named:
+        words = (header(headers, b"connection") or b"").lower()
+        if words not in (b"keep-alive", b"close"):
+            gone = {word.strip() for word in words.split(b",")}
+            lines = [pair for pair in lines if pair[0] not in gone]
+            versioned = versioned and b"anthropic-version" not in gone
+    if not versioned:
+        lines.append(DEFAULT_VERSION)
+    return lines
 
 
-@lru_cache(maxsize=1024)
-def _goes_along(name: bytes) -> bool:
-    return name not in _DROPPED and not name.startswith(_DROPPED_PREFIXES)
+@lru_cache(maxsize=256)
+def _sorted_out(names: tuple[bytes, ...]) -> tuple[tuple[bool, ...], bool, bool]:
+    """Say which headers go along, whether `connection` is among them, and whether `anthropic-version` is.
+
+    A client sends the same names again and again: this is remembered by all of them at once.
+    """
+    mask = tuple(name not in _DROPPED and not name.startswith(_DROPPED_PREFIXES) for name in names)
+    return mask, b"connection" in names, DEFAULT_VERSION[0] in names
 
 
 class Anthropic:
@@ -100,12 +111,10 @@ class Anthropic:
 def request(ask: Ask) -> WireRequest:
     """Return what goes out for `ask`."""
     provider = ask.provider
-    target = provider.base_path.encode() + _PATHS[ask.operation]
+    target = _target(provider.base_path, ask.operation)
     if ask.request.query:
         target += b"?" + ask.request.query
     lines = forwarded(ask.request.headers)
-    if header(ask.request.headers, b"anthropic-version") is None:
-        lines.append(DEFAULT_VERSION)
     lines += credentials.headers_for(provider, ask.request)
     if provider.headers:
         over = {name for name, _ in provider.headers}
@@ -113,6 +122,11 @@ def request(ask: Ask) -> WireRequest:
     if ask.operation is Operation.MODELS:
         return WireRequest(provider.origin, b"GET", target, tuple(lines))
     return WireRequest(provider.origin, b"POST", target, tuple(lines), body(ask))
+
+
+@lru_cache(maxsize=256)
+def _target(base_path: str, operation: Operation) -> bytes:
+    return base_path.encode() + _PATHS[operation]
 
 
 def body(ask: Ask) -> tuple[bytes | memoryview, ...]:

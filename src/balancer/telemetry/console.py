@@ -64,9 +64,12 @@ class Console:
         self._scribe: Scribe[Entry] = Scribe("console", self._write, lambda error: None)
 
     def __call__(self, event: Entry) -> None:
+        self.take(event, level_of(event))
+
+    def take(self, event: Entry, level: Level) -> None:
+        """Show an event that matters this much, if that is enough."""
         # That a request began is told by its end; whoever wants every step asks for DEBUG.
-        level = Level.DEBUG if isinstance(event, RequestBegan) else level_of(event)
-        if level >= self.level:
+        if level >= self.level and (self.level <= Level.DEBUG or not isinstance(event, RequestBegan)):
             self._scribe.put(event)
 
     def close(self) -> None:

@@ -45,7 +45,11 @@ class JsonLines:
         return self._scribe.dropped
 
     def __call__(self, event: Entry) -> None:
-        if level_of(event) >= self.level:
+        self.take(event, level_of(event))
+
+    def take(self, event: Entry, level: Level) -> None:
+        """Write an event that matters this much, if that is enough."""
+        if level >= self.level:
             self._scribe.put(event)
 
     def close(self) -> None:

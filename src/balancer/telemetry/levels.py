@@ -56,12 +56,12 @@ _ENDS = {"failed": Level.ERROR, "broken_stream": Level.ERROR, "client_error": Le
 
 def level_of(entry: Entry) -> Level:
     """Say how much `entry` matters."""
+    if isinstance(entry, RequestEnded):  # nearly all of them are
+        return _ENDS.get(entry.outcome, Level.INFO)
     level = _ALWAYS.get(type(entry))
     if level is not None:
         return level
     match entry:
-        case RequestEnded(outcome=outcome):
-            return _ENDS.get(outcome, Level.INFO)
         case ProviderRested(long=long):
             return Level.ERROR if long else Level.WARNING
         case Said(level=level):

@@ -12,7 +12,7 @@ from typing import Protocol
 from balancer.redact import scrub
 from balancer.telemetry.console import Console, wants_color
 from balancer.telemetry.jsonlines import JsonLines
-from balancer.telemetry.levels import Entry, Level, Said, level_named
+from balancer.telemetry.levels import Entry, Level, Said, level_named, level_of
 
 _LEFT_ON_PURPOSE = "ASGI callable returned without completing response"
 """uvicorn says so whenever we break a stream that its provider broke: that is how a client learns of it."""
@@ -42,9 +42,10 @@ class Logs:
         logging.getLogger().addHandler(self._records)
 
     def __call__(self, event: Entry) -> None:
+        level = level_of(event)
         if self.file is not None:
-            self.file(event)
-        self.console(event)
+            self.file.take(event, level)
+        self.console.take(event, level)
 
     def apply(self, settings: LogSettings) -> None:
         """Take a reloaded configuration's level and colour; the file stays the one it is."""

@@ -69,6 +69,9 @@ class _Histogram:
 class Metrics:
     """A listener that counts."""
 
+    KINDS = (RequestEnded, ProviderRested, ProviderRecovered, Reloaded, ReloadRefused)
+    """What it listens to."""
+
     def __init__(self) -> None:
         self._counters: dict[str, Counter[Labels]] = {name: Counter() for name in _COUNTERS}
         self._histograms: dict[str, dict[Labels, _Histogram]] = {name: {} for name in _HISTOGRAMS}
@@ -97,7 +100,8 @@ class Metrics:
         counters = self._counters
         status_class = _CLASSES.get(event.status // 100, "none")
         counters["requests_total"][event.operation, self._model(event), status_class, event.outcome] += 1
-        self._observe("request_duration_seconds", (event.operation, str(event.stream).lower()), event.duration_s)
+        stream = "true" if event.stream else "false"
+        self._observe("request_duration_seconds", (event.operation, stream), event.duration_s)
         if event.first_substance_s is not None:
             self._observe("time_to_first_token_seconds", (event.provider,), event.first_substance_s)
         if event.queued_s > 0:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Protocol
 
 from balancer.model import Headers, header
@@ -30,26 +32,16 @@ class Answer:
     def __init__(self, source: Source) -> None:
         self.status = source.status
         self.headers = source.headers
-        self._source = source
-        self._decompressor: Decompressor | None = None
-        encoding = header(source.headers, b"content-encoding")
-        if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
-            self._decompressor = Decompressor(encoding)
-            self.headers = tuple(pair for pair in source.headers if pair[0] not in _ENCODED)
-
-    async def read(self, within_s: float) -> bytes:
-        """Return what has arrived, `b""` only at the clean end.
+        self.read: Callable[[float], Awaitable[bytes]] = source.read
+        """`read(within_s)` returns what has arrived, `b""` only at the clean end.
 
         Raises `TransportError`: `idle_timeout` after `within_s` seconds without a byte, others
         when the body broke off.
         """
-        if self._decompressor is None:
-            return await self._source.read(within_s)
-        while data := await self._source.read(within_s):
-            if plain := self._decompressor.feed(data):
-                return plain
-        self._decompressor.end()
-        return b""
+        encoding = header(source.headers, b"content-encoding")
+        if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
+            self.headers = tuple(pair for pair in source.headers if pair[0] not in _ENCODED)
+            self.read = partial(_decompressed, source, Decompressor(encoding))
 
     async def read_whole(self, limit_bytes: int, within_s: float) -> bytes:
         """Return the whole body. Raises `TransportError`, `too_large` beyond `limit_bytes`."""
@@ -61,3 +53,11 @@ class Answer:
                 raise TransportError("too_large", f"a body of more than {limit_bytes} bytes", sent=True, headed=True)
             parts.append(data)
         return b"".join(parts)
+
+
+async def _decompressed(source: Source, decompressor: Decompressor, within_s: float) -> bytes:
+    while data := await source.read(within_s):
+        if plain := decompressor.feed(data):
+            return plain
+    decompressor.end()
+    return b""

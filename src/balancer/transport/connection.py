@@ -55,6 +55,10 @@ class Connection(asyncio.Protocol):
         self._keep = False
         self._error: TransportError | None = None
         self._chunks: list[bytes] = []
+        self.on_body = self._chunks.append
+        """What the parser calls with each piece of the body: in C, as a stream has hundreds."""
+        self._foreign_from: int | None = None
+        """Where the pieces of a second answer to one request begin."""
         self._unread = 0
         self._paused = False
         self.received = False
@@ -78,7 +82,11 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._keep = False
             self._fail("protocol", type(error).__name__)
-        if not self._headed and self._head_bytes > HEAD_MAX_BYTES:
+        if self._foreign_from is not None:
+            del self._chunks[self._foreign_from :]
+        if self._headed:
+            self._unread += len(data)
+        elif self._head_bytes > HEAD_MAX_BYTES:
             self._fail("too_large", f"a head of more than {HEAD_MAX_BYTES} bytes")
         if self._unread > BUFFER_BYTES and not self._paused and self._transport is not None and not self.lost:
             self._paused = True
@@ -116,6 +124,7 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         if self._complete:  # a second answer to one request: no part of the first, and no good sign
             self._keep = False
+            self._foreign_from = len(self._chunks)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._complete:
@@ -150,12 +159,6 @@ class Connection(asyncio.Protocol):
         elif len(codings) > 1 or (codings and codings[0].strip() != b"chunked"):
             self._fail("protocol", "a transfer-encoding that is not just chunked")
         self._to_close = not lengths and not codings and self.status not in _BODILESS
-
-    def on_body(self, body: bytes) -> None:
-        if self._complete:
-            return
-        self._chunks.append(body)
-        self._unread += len(body)
 
     def on_message_complete(self) -> None:
         parser = self._parser
@@ -201,7 +204,7 @@ class Connection(asyncio.Protocol):
                 return b""
             await self._wait(within_s, "idle_timeout")
         data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-        self._chunks = []
+        self._chunks.clear()
         self._unread = 0
         if self._paused:
             self._paused = False

@@ -221,7 +221,7 @@ class _Frame(msgspec.Struct):
 
 _FRAME = msgspec.json.Decoder(_Frame)
 _MESSAGE = msgspec.json.Decoder(_Message)
-_CONTENT = re.compile(rb'(?:event: content_block_delta\ndata: \{"type": ?"content_block_delta",[^\n]*\}\n\n)++')
+_CONTENT = re.compile(rb'(?:event: content_block_delta\ndata: \{"type": ?"content_block_delta",.*\}\n\n)++')
 """A run of whole frames that are content and nothing else, as Anthropic writes them: one pass, in C, says so."""
 _PLAIN_BLOCKS = frozenset({"text", "tool_use"})
 """Relays send the start of such a block before they know anything: it says nothing yet."""
