@@ -27,7 +27,6 @@ TESTED_ELSEWHERE = {
     "convert/zed_answers.py": "dialects/test_zed.py",
     "convert/zed_options.py": "dialects/test_zed.py",
     "convert/zed_tokens.py": "dialects/test_zed.py",
-    "delivery.py": "test_relay.py",
     "life.py": "test_relay.py",
     "sink.py": "test_relay.py",
     "app.py": "live/test_control.py",

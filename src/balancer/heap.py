@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from contextlib import suppress
 
-KEPT_BYTES = 64 * 1024 * 1024
+KEPT_BYTES = 8 * 1024 * 1024
 """Free memory up to this much is kept instead of being given back at once."""
 
 FROM_HEAP_BYTES = 32 * 1024 * 1024

@@ -293,10 +293,10 @@ class Connection(HttpToolsProtocol):
     async def _answer(self, exchange: Exchange) -> None:
         parts, exchange.parts = exchange.parts, []
         body = parts[0] if len(parts) == 1 else b"".join(parts)
-        del parts
-        admitted = exchange.admitted
+        answering = self._host.messages.answer(exchange.admitted, exchange.path, exchange.query, body, exchange)
+        del parts, body  # an open stream must not hold what nobody needs any more
         try:
-            await self._host.messages.answer(admitted, exchange.path, exchange.query, body, exchange)
+            await answering
         except Exception:
             _log.exception("a request failed in a way that it should not")
             if not exchange.finished:

@@ -138,7 +138,9 @@ class Messages:
         except Rejected as error:
             await reject(client, error, new_id())
             return
-        await self.answer(admitted, scope["path"], scope["query_string"], body, client)
+        answering = self.answer(admitted, scope["path"], scope["query_string"], body, client)
+        del body  # an open stream must not hold what nobody needs any more
+        await answering
 
     async def answer(self, admitted: Admitted, path: str, query: bytes, body: bytes, client: Client) -> None:
         """Answer a request that is whole."""

@@ -62,4 +62,5 @@ def _entries(body: bytes | None) -> list[dict[str, Any]]:
 
 
 def _model(name: str) -> dict[str, Any]:
-    return {"type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:00Z"}
+    made = "1970-01-01T00:00:00Z"  # nobody knows, and SDKs want a date
+    return {"type": "model", "id": name, "display_name": name, "created_at": made, "lifecycle": "active"}
