@@ -21,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from balancer.edge import Admitted
 from balancer.messages import BODY_IDLE_S, Messages, Rejected, new_id, reject
 from balancer.model import Headers
+from balancer.wire import anthropic as wire
 
 if TYPE_CHECKING:
     from uvicorn.config import Config
@@ -303,6 +304,23 @@ class Connection(HttpToolsProtocol):
                 await exchange.abort()
         if not exchange.finished and not exchange.gone:
             self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP, in the shape of every other error."""
+        if self.cycle is not None and not self.cycle.response_complete and not self._coming:
+            self.transport.close()  # an answer is on its way: nothing else may come between
+            return
+        request_id = new_id()
+        body = wire.error_body("invalid_request_error", "this is not a valid HTTP request", request_id)
+        lines = [
+            STATUS_LINE[400],
+            *[b"%b: %b\r\n" % pair for pair in (*self.server_state.default_headers, wire.CONTENT_TYPE_JSON)],
+            b"x-balancer-request-id: %b\r\n" % request_id.encode(),
+            b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body),
+            body,
+        ]
+        self.transport.write(b"".join(lines))
+        self.transport.close()
 
     # A body that does not come
 

@@ -105,9 +105,12 @@ STRANGE = {
 async def test_strange_framing_is_refused_and_the_connection_closed(pair: Pair, data: bytes) -> None:
     before = len(pair.upstream.seen)
 
-    status, _, _ = await raw(pair.running.port, data)
+    status, headers, body = await raw(pair.running.port, data)
 
-    assert status in (0, 400)
+    told = json.loads(body)
+    assert (status, told["type"], told["error"]["type"]) == (400, "error", "invalid_request_error")
+    assert told["request_id"] == headers["x-balancer-request-id"]
+    assert headers["connection"] == "close"
     assert len(pair.upstream.seen) == before
 
 
