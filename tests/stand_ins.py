@@ -121,5 +121,8 @@ class Taker:
         if not self.end:
             await self.write(b"", last=True)
 
+    def spoil(self) -> None:
+        return
+
     async def abort(self) -> None:
         self.end = "aborted"

@@ -99,6 +99,11 @@ class Delivery:
         if not self.finished:
             await self.write(b"", last=True)
 
+    async def fail(self, data: bytes) -> None:
+        """End with words that say that the answer failed."""
+        self.sink.spoil()
+        await self.write(data, last=True)
+
     async def abort(self) -> None:
         self.finished = True
         await self.sink.abort()

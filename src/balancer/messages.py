@@ -83,6 +83,9 @@ class AsgiClient:
         if not self.finished:
             await self.write(b"", last=True)
 
+    def spoil(self) -> None:
+        """Nobody but this client gets what is given here."""
+
     async def abort(self) -> None:
         """Close without the end of the body: a client that counts sees that it is not whole.
 

@@ -406,7 +406,7 @@ class Relay:
         life.reason = answer.message
         if life.delivery.opened:  # a 200 and pings were sent: this type alone makes Claude Code stream again
             frame = wire_words.error_frame("overloaded_error", self._clean(answer.message), life.request.id)
-            await life.delivery.write(frame, last=True)
+            await life.delivery.fail(frame)
             return
         if answer.reply is not None:
             body, headers = self._unkeyed(answer.reply.body), answer.reply.headers
@@ -435,7 +435,7 @@ class Relay:
         await self._tell_broken(life, fault.kind, f"{name} broke off its answer: {fault.message or verdict.reason}")
 
     async def _tell_broken(self, life: Life, kind: str, message: str) -> None:
-        await life.delivery.write(wire_words.error_frame(kind, self._clean(message), life.request.id), last=True)
+        await life.delivery.fail(wire_words.error_frame(kind, self._clean(message), life.request.id))
 
     async def _cut_off(self, life: Life) -> None:
         """The task was cancelled: the client left, took nothing for too long, or time to drain is up."""

@@ -196,6 +196,9 @@ class LeaderSink:
         if not self._shared.end:
             await self.write(b"", last=True)
 
+    def spoil(self) -> None:
+        self._replay_s = 0.0
+
     async def abort(self) -> None:
         self._registry.done(self._key, self._shared, "aborted", 0.0)
         await self._drained()

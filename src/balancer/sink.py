@@ -28,6 +28,10 @@ class Sink(Protocol):
         """The body is whole, if it was not already."""
         ...
 
+    def spoil(self) -> None:
+        """What was given is no good answer, though it may end well: nobody who asks later may get it."""
+        ...
+
     async def abort(self) -> None:
         """Break off, so that nobody can take what came for the whole."""
         ...

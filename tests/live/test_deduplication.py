@@ -159,3 +159,28 @@ async def test_a_burst_of_counting_costs_one() -> None:
             assert {answer.json()["input_tokens"] for answer in answers} == {42}
 
         assert len(up.seen) == 1
+
+
+async def test_a_good_answer_is_replayed_and_one_that_broke_off_is_not() -> None:
+    breaks = True
+
+    async def behaviour(seen: Seen, peer: Peer) -> None:
+        if not breaks:
+            await good(seen, peer)
+            return
+        await peer.sse()
+        await peer.chunk(start() + block() + delta("one "))
+        peer.reset()
+
+    settings = "on_broken_stream: error_event, failure_cooldown: 0, deduplication: {replay_s: 30}"
+    async with Upstream(behaviour) as up, balancer(configuration(up, settings=settings)) as running:
+        _, role, broken = await get(running)
+        assert b"event: error" in broken
+        breaks = False
+        _, again, whole = await get(running)
+        _, replayed, same = await get(running)
+
+        assert (role, again, replayed) == ("leader", "leader", "follower")
+        assert b"message_stop" in whole
+        assert same == whole
+        assert len(up.asked) == 2

@@ -1,0 +1,96 @@
+"""What a request without a twin pays for deduplication.
+
+python -m bench.dedup
+
+The key (a hash of the body, and what else must be the same), looking for a twin, leading an answer
+that nobody joins, and letting go of it. The sinks below it do nothing, and what handing the
+same head and body to them directly costs is taken off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+from balancer import dedup
+from balancer.messages import OPERATIONS
+from balancer.model import Headers, Request
+from balancer.sharing import LeaderSink, Registry
+from bench.traffic import ask, whole
+
+ROUNDS = 2000
+
+
+class Nobody:
+    """A client that takes everything at once."""
+
+    finished = False
+    gone = False
+
+    def start(self, status: int, headers: Headers) -> None:
+        return
+
+    async def write(self, data: bytes, *, last: bool = False) -> None:
+        return
+
+    async def finish(self) -> None:
+        return
+
+    def spoil(self) -> None:
+        return
+
+    async def abort(self) -> None:
+        return
+
+
+def request(size: str) -> Request:
+    """Return the bench's own request, as the relay gets it."""
+    head, _, body = b"".join(ask(size, "bench-whole").pieces(1)).partition(b"\r\n\r\n")
+    lines = (line.split(b": ", 1) for line in head.split(b"\r\n")[1:])
+    headers = tuple((name.lower(), value) for name, value in lines)
+    return Request("req_1", OPERATIONS["/v1/messages"], b"beta=true", headers, body, "bench-whole", False, client="c")
+
+
+async def cost_us(size: str) -> float:
+    """Return the CPU of one request, in microseconds: the median of nine runs."""
+    asked, client, registry = request(size), Nobody(), Registry(64 * 1024 * 1024, time.monotonic)
+    _, _, body = whole().partition(b"\r\n\r\n")
+    lines = ((b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)))
+
+    async def led() -> None:
+        key = dedup.key(asked, 1)
+        assert registry.find(key) is None
+        leading = LeaderSink(client, registry, key, registry.lead(key), 0.0)
+        leading.start(200, lines)
+        await leading.write(body, last=True)
+        leading.close()
+
+    async def direct() -> None:
+        client.start(200, lines)
+        await client.write(body, last=True)
+
+    spent = []
+    for _ in range(9):
+        times = []
+        for work in (led, direct):
+            start = time.process_time()
+            for _ in range(ROUNDS):
+                await work()
+            times.append((time.process_time() - start) / ROUNDS * 1e6)
+        spent.append(times[0] - times[1])
+    return sorted(spent)[4]
+
+
+def main() -> int:
+    for size in ("small", "large"):
+        length = len(request(size).body)
+        print(f"{length / 1000:.1f} KB without a twin: {asyncio.run(cost_us(size)):.1f} us of CPU")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
