@@ -125,6 +125,7 @@ class App:
         if config.path is not None:
             watcher = asyncio.get_running_loop().create_task(watch(config.path, self._on_change))
             self._resources.push_async_callback(_end, watcher)
+        heap.settle()
 
     async def stop(self) -> None:
         """Close what was opened."""

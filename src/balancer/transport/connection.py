@@ -25,6 +25,7 @@ BUFFER_BYTES = 64 * 1024
 """More than this unread pauses the upstream."""
 
 _BODILESS = frozenset({204, 304})
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
 
 class Connection(asyncio.Protocol):
@@ -33,14 +34,19 @@ class Connection(asyncio.Protocol):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._transport: asyncio.Transport | None = None
-        self._parser: httptools.HttpResponseParser | None = None
         self.on_idle_end: Callable[[Connection], None] | None = None
         """Called when the peer closes the connection, or says anything, while nobody uses it."""
         self.lost = False
+        self._used = False
+        """An exchange is under way."""
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = 0.0
         self._waiter: asyncio.Future[None] | None = None
+        self._chunks: list[bytes] = []
+        self.on_body = self._chunks.append
+        """What the parser calls with each piece of the body: in C, as a stream has hundreds."""
         self._begin()
+        self._parser = httptools.HttpResponseParser(self)
 
     def _begin(self) -> None:
         """Forget the last exchange."""
@@ -54,9 +60,7 @@ class Connection(asyncio.Protocol):
         self._to_close = False
         self._keep = False
         self._error: TransportError | None = None
-        self._chunks: list[bytes] = []
-        self.on_body = self._chunks.append
-        """What the parser calls with each piece of the body: in C, as a stream has hundreds."""
+        self._chunks.clear()
         self._foreign_from: int | None = None
         """Where the pieces of a second answer to one request begin."""
         self._unread = 0
@@ -69,8 +73,8 @@ class Connection(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
-        if self._parser is None or self._complete:
-            self._strangers(data)
+        if self._complete or not self._used:
+            self._strangers()
             return
         self.received = True
         if not self._headed:
@@ -86,11 +90,11 @@ class Connection(asyncio.Protocol):
             del self._chunks[self._foreign_from :]
         if self._headed:
             self._unread += len(data)
+            if self._unread > BUFFER_BYTES and not self._paused and self._transport is not None and not self.lost:
+                self._paused = True
+                self._transport.pause_reading()
         elif self._head_bytes > HEAD_MAX_BYTES:
             self._fail("too_large", f"a head of more than {HEAD_MAX_BYTES} bytes")
-        if self._unread > BUFFER_BYTES and not self._paused and self._transport is not None and not self.lost:
-            self._paused = True
-            self._transport.pause_reading()
         self._wake()
 
     def eof_received(self) -> bool:
@@ -98,7 +102,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
-        if self._parser is None:
+        if not self._used:
             if self.on_idle_end:
                 self.on_idle_end(self)
             return
@@ -112,10 +116,10 @@ class Connection(asyncio.Protocol):
             self._fail("closed" if exc is None else "reset")
         self._wake()
 
-    def _strangers(self, data: bytes) -> None:
+    def _strangers(self) -> None:
         """Bytes that belong to no exchange: whatever they are, this connection can't be trusted."""
         self._keep = False
-        if self._parser is None and self.on_idle_end:
+        if not self._used and self.on_idle_end:
             self.on_idle_end(self)
         self.close()
 
@@ -127,17 +131,15 @@ class Connection(asyncio.Protocol):
             self._foreign_from = len(self._chunks)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._complete:
-            return
-        self._fields.append((name.lower(), value))
-        if len(self._fields) > FIELDS_MAX:
+        fields = self._fields
+        fields.append((name.lower(), value))
+        if len(fields) > FIELDS_MAX:
             self._fail("too_large", f"more than {FIELDS_MAX} header fields")
 
     def on_headers_complete(self) -> None:
-        parser = self._parser
-        if parser is None or self._error or self._complete:
+        if self._error or self._complete:
             return
-        status = parser.get_status_code()
+        status = self._parser.get_status_code()
         if status < 200:
             self._interims += 1
             if status == 101 or self._interims > INTERIM_MAX:
@@ -145,13 +147,15 @@ class Connection(asyncio.Protocol):
             return
         self.status = status
         self.headers = tuple(self._fields)
+        self._fields = []
         self._frame()
         self._headed = not self._error
 
     def _frame(self) -> None:
         """Find out where the body ends; what says two things is believed in neither."""
-        lengths = {value for name, value in self.headers if name == b"content-length"}
-        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
+        framing = [pair for pair in self.headers if pair[0] in _FRAMING]
+        lengths = {value for name, value in framing if name == b"content-length"}
+        codings = [value.lower() for name, value in framing if name == b"transfer-encoding"]
         if lengths and codings:
             self._fail("protocol", "both content-length and transfer-encoding")
         elif len(lengths) > 1:
@@ -161,13 +165,12 @@ class Connection(asyncio.Protocol):
         self._to_close = not lengths and not codings and self.status not in _BODILESS
 
     def on_message_complete(self) -> None:
-        parser = self._parser
-        if parser is None or self._error or self._complete:
+        if self._error or self._complete:
             return
         if not self.status:  # an interim answer: the real one follows
             self._fields = []
             return
-        self._keep = parser.should_keep_alive() and not self._to_close
+        self._keep = self._parser.should_keep_alive() and not self._to_close
         self._complete = True
 
     def _fail(self, cause: str, detail: str = "") -> None:
@@ -181,7 +184,7 @@ class Connection(asyncio.Protocol):
     def send(self, pieces: list[bytes | memoryview]) -> None:
         """Write a request. Nothing is joined or kept here but what the socket did not take yet."""
         self._begin()
-        self._parser = httptools.HttpResponseParser(self)
+        self._used = True
         transport = self._transport
         if transport is None or self.lost or transport.is_closing():
             raise TransportError("closed", sent=False)
@@ -224,7 +227,7 @@ class Connection(asyncio.Protocol):
             and not transport.is_closing()
             and not transport.get_write_buffer_size()  # the answer came before the request was out
         )
-        self._parser = None
+        self._used = False
         self._cancel_timer()
         if not clean:
             self.close()
