@@ -20,7 +20,7 @@ from balancer.delivery import STREAM_HEADERS, Delivery
 from balancer.dialect import Ask, Decoder, Dialect, Flow, FlowFailed, Incapable
 from balancer.fleet import Fleet, Ledger
 from balancer.journey import Done, Journey, Try, Wait
-from balancer.judge import judge
+from balancer.judge import judge_of
 from balancer.life import Life, patience_s, told
 from balancer.model import (
     Abandoned,
@@ -198,7 +198,7 @@ class Relay:
                 return Broken(stage, error.cause, scrub(error.detail, (candidate.provider.secret,)))
             except asyncio.CancelledError:
                 outcome = Abandoned(life.stage)
-                life.attempts.append(told(candidate, outcome, judge(outcome), self._now() - began))
+                life.attempts.append(told(candidate, outcome, judge_of(candidate, outcome), self._now() - began))
                 raise
             except Exception as error:
                 _log.exception("asking %s failed in a way that it should not", candidate.provider.name)

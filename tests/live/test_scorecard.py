@@ -81,6 +81,27 @@ async def test_a_flapping_provider_costs_nobody_an_answer() -> None:
         assert len(ill.asked) < 120
 
 
+async def test_who_cannot_count_is_not_taken_for_ill() -> None:
+    async def uncounting(seen: Seen, peer: Peer) -> None:
+        if "count_tokens" in seen.target:
+            await peer.whole(404, b"not found", "text/plain")
+        else:
+            await good(seen, peer)
+
+    async with (
+        Upstream(uncounting) as a,
+        Upstream() as b,
+        balancer(configuration(a, b)) as running,
+        httpx2.AsyncClient(base_url=running.url, timeout=30) as http,
+    ):
+        count = await http.post("/v1/messages/count_tokens", json=ASK)
+        answer = await http.post("/v1/messages", json=ASK)
+
+    assert count.json() == {"input_tokens": 42}
+    assert answer.headers["x-balancer-provider"] == "a"
+    assert (len(a.asked), len(b.asked)) == (1, 0)
+
+
 async def test_a_single_provider_that_stumbles_is_asked_again() -> None:
     async def stumbling(seen: Seen, peer: Peer) -> None:
         await (overloaded(seen, peer) if len(up.asked) == 1 else good(seen, peer))
@@ -115,3 +136,19 @@ async def test_when_one_is_full_the_next_is_asked_and_when_all_are_the_queue_is_
         assert [task.result().status_code for task in done] == [503]
         assert sorted(answer.status_code for answer in answers) == [200, 200, 503]
         assert (len(a.asked), len(b.asked)) == (1, 1)
+
+
+async def test_without_any_rest_an_outage_is_not_amplified_either() -> None:
+    settings = "failure_cooldown: 0"
+    async with (
+        Upstream(overloaded) as a,
+        Upstream(overloaded) as b,
+        balancer(configuration(a, b, settings=settings)) as running,
+        httpx2.AsyncClient(base_url=running.url, timeout=60) as http,
+    ):
+        asking = [http.post("/v1/messages", json={**ASK, "max_tokens": n + 1}) for n in range(60)]
+        answers = await asyncio.gather(*asking)
+
+        assert {answer.status_code for answer in answers} == {503}
+        assert all("b: " in answer.json()["error"]["message"] for answer in answers)
+        assert len(a.asked) + len(b.asked) <= 1.2 * 60 + 10
