@@ -273,13 +273,12 @@ class Fleet:
             ledger = self._ledgers[name] = Ledger()
         return ledger
 
-    def substance(self, candidate: Candidate, request: Request, route: Route, took_s: float, now: float) -> None:
+    def substance(self, candidate: Candidate, took_s: float, now: float) -> None:
         """The candidate's answer has begun."""
         ledger = self.ledger(candidate.provider.name)
         ledger.substance_s = peak_ewma(ledger.substance_s, took_s, now - ledger.substance_at)
         ledger.substance_at = now
         ledger.last_substance_s = took_s
-        self.pin(candidate, request, route, now)
 
     def observe(
         self, candidate: Candidate, outcome: Outcome, verdict: Verdict, *, began: float, now: float, wall: float
