@@ -83,5 +83,11 @@ def test_the_message_names_who_was_tried_and_who_rests_and_why() -> None:
     assert message == "no provider could answer for 'm': a: connection refused; b: resting after 529 overloaded_error"
 
 
+def test_what_all_have_said_counts_for_those_that_rest_after_it_too() -> None:
+    assert told(GONE, resting=(("b", "404 not_found_error"),)).status == 404
+    assert told(GONE, resting=(("b", "529 overloaded_error"),)).status == 503
+    assert told(LIMITED, resting=(("b", "429 rate_limit_error"),)).status == 429
+
+
 def test_no_place() -> None:
     assert (no_place("m").status, no_place("m").retry_after_s) == (503, 1)

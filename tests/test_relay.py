@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import random
 from typing import Any
@@ -36,7 +37,7 @@ class World:
     def __init__(self, a: list[list[Step]], b: list[list[Step]], settings: str = "", clock: Any = None) -> None:
         text = f"""
 providers:
-  - {{name: a, type: anthropic, base_url: "http://127.0.0.1:1001", auth_value: sk-secret-of-a, request_timeout: 1}}
+  - {{name: a, type: anthropic, base_url: "http://127.0.0.1:1001", auth_value: sk-secret-of-a, request_timeout: 1, max_in_flight: 8}}
   - {{name: b, type: anthropic, base_url: "http://127.0.0.1:1002", auth_value: sk-secret-of-b, request_timeout: 1}}
 model_routes:
   "m": [{{provider: a, model: passthrough, priority: 1}}, {{provider: b, model: other, priority: 2}}]
@@ -319,6 +320,20 @@ async def test_when_everybody_failed_behind_pings_the_error_makes_claude_code_st
     assert b"overloaded_error" in taker.body
 
 
+async def test_what_only_the_client_can_mend_is_told_behind_pings_as_what_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("balancer.delivery.HOLD_MAX_S", 0.05)
+    late = [Pause(0.3), *error(400, "invalid_request_error", "prompt is too long: 2 tokens > 1 maximum")]
+    world = World([late], [GOOD])
+
+    taker = await world.ask()
+
+    assert b'"type":"invalid_request_error","message":"prompt is too long' in taker.body
+    assert b"overloaded_error" not in taker.body
+    assert world.asked == "a"
+
+
 async def test_tokens_are_counted_by_the_provider() -> None:
     world = World([error(500)], [[JSON, Data(b'{"input_tokens": 42}')]])
 
@@ -335,3 +350,16 @@ async def test_places_are_counted_and_given_back() -> None:
 
     assert world.fleet.in_flight == 0
     assert world.fleet.ledger("a").in_flight == 0
+
+
+async def test_a_conversation_comes_back_to_the_provider_that_was_only_full() -> None:
+    world = World([GOOD], [GOOD])
+    mine = functools.partial(world.ask, conversation="mine")
+    await mine()
+
+    world.fleet.ledger("a").in_flight = 8
+    await mine()
+    world.fleet.ledger("a").in_flight = 0
+    await mine()
+
+    assert world.asked == "aba"

@@ -33,6 +33,16 @@ class Answer:
     reply: Reply | None = None
     """Set: this goes to the client as it is, instead of the words above."""
 
+    @property
+    def kind_in_stream(self) -> str:
+        """The error type for a client that has a 200 already.
+
+        What passes is `overloaded_error`, which alone makes Claude Code stream again. On any other
+        type it asks at once without streaming: so it gets to see the status and words that it mends
+        its request by.
+        """
+        return self.kind if self.status < 500 and self.status != 429 else "overloaded_error"
+
 
 def no_place(model: str) -> Answer:
     """Return what to tell a client for whom there was no place."""
@@ -54,13 +64,13 @@ def answer(
     if outcomes and not resting and all(isinstance(outcome, Unfit) for outcome in outcomes):
         words = " ".join(outcome.message for outcome in outcomes if isinstance(outcome, Unfit))
         return Answer(400, "invalid_request_error", words)
-    if outcomes and not resting and all(_status(outcome) == 404 for outcome in outcomes):
+    if _all(404, attempts, resting):
         return Answer(404, "not_found_error", f"no provider knows the model '{model}': {_who(attempts, resting)}")
     retry_after_s = max(RETRY_AFTER_MIN_S, min(RETRY_AFTER_MAX_S, math.ceil(recovery_s or 0.0)))
     if crowded:
         return no_place(model)
     message = f"no provider could answer for '{model}': {_who(attempts, resting)}"
-    if _all_limited(attempts, resting):
+    if _all(429, attempts, resting):
         return Answer(429, "rate_limit_error", message, retry_after_s)
     return Answer(503, "api_error", message, retry_after_s)
 
@@ -81,9 +91,10 @@ def _status(outcome: Outcome) -> int | None:
     return outcome.fault.status if isinstance(outcome, Refused) else None
 
 
-def _all_limited(attempts: Attempts, resting: Sequence[tuple[str, str]]) -> bool:
-    asked = [_status(outcome) == 429 for _, outcome, _ in attempts if not isinstance(outcome, Unfit)]
-    rested = [reason.startswith("429") for _, reason in resting]
+def _all(status: int, attempts: Attempts, resting: Sequence[tuple[str, str]]) -> bool:
+    """Say whether all who could take the request said this, now or before their rest."""
+    asked = [_status(outcome) == status for _, outcome, _ in attempts if not isinstance(outcome, Unfit)]
+    rested = [reason.startswith(str(status)) for _, reason in resting]
     return bool(asked or rested) and all(asked) and all(rested)
 
 

@@ -163,6 +163,7 @@ class Candidate:
     weight: float = 1.0
     pattern: str = ""
     mode: str | None = None
+    operation: Operation = Operation.MESSAGES
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
@@ -267,6 +268,8 @@ class Scope(enum.Enum):
     PROVIDER = "provider"
     MODEL = "model"
     """The provider for that model name only."""
+    COUNTING = "counting"
+    """The provider's counting of tokens only: many answer well and can't count."""
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):

@@ -20,7 +20,7 @@ from balancer.delivery import STREAM_HEADERS, Delivery
 from balancer.dialect import Ask, Decoder, Dialect, Flow, FlowFailed, Incapable
 from balancer.fleet import Fleet, Ledger
 from balancer.journey import Done, Journey, Try, Wait
-from balancer.judge import judge
+from balancer.judge import judge_of
 from balancer.life import Life, patience_s, told
 from balancer.model import (
     Abandoned,
@@ -198,7 +198,7 @@ class Relay:
                 return Broken(stage, error.cause, scrub(error.detail, (candidate.provider.secret,)))
             except asyncio.CancelledError:
                 outcome = Abandoned(life.stage)
-                life.attempts.append(told(candidate, outcome, judge(outcome), self._now() - began))
+                life.attempts.append(told(candidate, outcome, judge_of(candidate, outcome), self._now() - began))
                 raise
             except Exception as error:
                 _log.exception("asking %s failed in a way that it should not", candidate.provider.name)
@@ -305,7 +305,9 @@ class Relay:
         if request.operation is Operation.MESSAGES:
             life.lesson = self._counting.lesson(request.body, ask.candidate)
             if life.route is not None:
-                self.fleet.substance(ask.candidate, request, life.route, life.first_substance_s, now)
+                self.fleet.substance(ask.candidate, life.first_substance_s, now)
+                if not life.detour:
+                    self.fleet.pin(ask.candidate, request, life.route, now)
         request.drop_body()  # nobody else can be asked any more
         life.delivery.start(200, self._head(life, decoder, head, length))
 
@@ -404,8 +406,8 @@ class Relay:
         """Tell the client that there is no answer, in the way that is still open."""
         life.outcome = "client_error" if answer.status < 500 and answer.status != 429 else "failed"
         life.reason = answer.message
-        if life.delivery.opened:  # a 200 and pings were sent: this type alone makes Claude Code stream again
-            frame = wire_words.error_frame("overloaded_error", self._clean(answer.message), life.request.id)
+        if life.delivery.opened:  # a 200 and pings were sent: now only an event can tell
+            frame = wire_words.error_frame(answer.kind_in_stream, self._clean(answer.message), life.request.id)
             await life.delivery.fail(frame)
             return
         if answer.reply is not None:

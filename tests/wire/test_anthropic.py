@@ -236,6 +236,28 @@ RETRY_AFTERS = {
 }
 
 
+RESETS = {
+    "a date": ([(b"anthropic-ratelimit-requests-reset", b"2027-01-15T08:01:00Z")], 60.0),
+    "seconds since the epoch": ([(b"anthropic-ratelimit-unified-reset", b"1800000090")], 90.0),
+    "a limit that was not met": (
+        [
+            (b"anthropic-ratelimit-unified-status", b"rejected"),
+            (b"anthropic-ratelimit-unified-reset", b"1800000090"),
+            (b"anthropic-ratelimit-unified-7d-status", b"allowed"),
+            (b"anthropic-ratelimit-unified-7d-reset", b"1800400000"),
+        ],
+        90.0,
+    ),
+}
+
+
+@pytest.mark.parametrize(("headers", "seconds"), RESETS.values(), ids=RESETS)
+def test_a_429_rests_until_the_limit_is_reset_even_where_it_does_not_say_what_remains(
+    headers: list[tuple[bytes, bytes]], seconds: float
+) -> None:
+    assert wire.fault_of(Reply(429, tuple(headers)), WALL).retry_after_s == seconds
+
+
 @pytest.mark.parametrize(("headers", "seconds"), RETRY_AFTERS.values(), ids=RETRY_AFTERS)
 def test_retry_after(headers: list[tuple[bytes, bytes]], seconds: float | None) -> None:
     assert wire.retry_after(tuple(headers), WALL) == seconds

@@ -98,17 +98,18 @@ def fault_of(reply: Reply, wall: float) -> Fault:
         reply.status,
         kind,
         message,
-        retry_after_s=retry_after(reply.headers, wall),
+        retry_after_s=retry_after(reply.headers, wall, limited=reply.status == 429),
         should_retry=None if should_retry is None else should_retry.strip().lower() == b"true",
         reply=Reply(reply.status, reply_headers(reply.headers), reply.body),
     )
 
 
-def retry_after(headers: Headers, wall: float) -> float | None:
+def retry_after(headers: Headers, wall: float, *, limited: bool = False) -> float | None:
     """Return how long the provider asks to be left alone, in seconds.
 
     `retry-after-ms`, then `retry-after` as seconds or a date, then the latest reset among the
-    limits of `anthropic-ratelimit-*` that have nothing remaining.
+    limits of `anthropic-ratelimit-*` that have nothing remaining; where it was said that a limit
+    was met (`limited`), a limit that does not say what remains counts too.
     """
     for name, unit_s in ((b"retry-after-ms", 0.001), (b"retry-after", 1.0)):
         value = header(headers, name)
@@ -120,10 +121,10 @@ def retry_after(headers: Headers, wall: float) -> float | None:
         date = _http_date(value)
         if date is not None:
             return max(0.0, date - wall)
-    return _ratelimit_reset(headers, wall)
+    return _ratelimit_reset(headers, wall, limited)
 
 
-def _ratelimit_reset(headers: Headers, wall: float) -> float | None:
+def _ratelimit_reset(headers: Headers, wall: float, limited: bool) -> float | None:
     limits = {name: value for name, value in headers if name.startswith(b"anthropic-ratelimit-")}
     latest: float | None = None
     for name, value in limits.items():
@@ -131,7 +132,8 @@ def _ratelimit_reset(headers: Headers, wall: float) -> float | None:
             continue
         remaining = limits.get(name[: -len(b"reset")] + b"remaining")
         status = limits.get(name[: -len(b"reset")] + b"status")
-        if remaining != b"0" and status != b"rejected":
+        untold = limited and remaining is None and status is None
+        if remaining != b"0" and status != b"rejected" and not untold:
             continue
         reset = _number(value)
         if reset is None:
