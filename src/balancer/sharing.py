@@ -209,6 +209,8 @@ class Registry:
 
     def _trim(self, shared: Shared) -> None:
         """Let go of what everybody has taken."""
+        if not shared.chunks:
+            return
         takers = [*shared.followers, shared.leader] if shared.leader else shared.followers
         taken = min((taker.at for taker in takers), default=shared.count) - shared.dropped
         if taken <= 0:
