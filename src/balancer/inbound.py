@@ -85,6 +85,10 @@ class Exchange:
     def disconnected(self, gone: bool) -> None:
         self.gone = gone
 
+    @property
+    def busy(self) -> bool:
+        return self._flow.write_paused and not self.gone
+
     def __init__(
         self,
         admitted: Admitted,

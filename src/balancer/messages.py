@@ -63,6 +63,11 @@ class AsgiClient:
         self.finished = False
         self.gone = False
 
+    @property
+    def busy(self) -> bool:
+        flow = getattr(getattr(self._send, "__self__", None), "flow", None)
+        return flow is not None and flow.write_paused and not self.gone
+
     def start(self, status: int, headers: Headers) -> None:
         length = header(headers, b"content-length")
         self._left = None if length is None else int(length)
@@ -159,7 +164,7 @@ class Messages:
         if not settings.enabled:
             await self._watched(self._relay.answer(request, client), client, _always)
             return
-        key = dedup.key(request, self._seed)
+        key = dedup.key(request, self._seed, self._relay.fleet.generation)
         self._registry.max_bytes = settings.max_bytes
         if (shared := self._registry.find(key)) is not None:
             await self._follow(request, client, shared)
@@ -203,9 +208,9 @@ class Messages:
         task = asyncio.current_task()
         if task is not None:
             shared.cancel = task.cancel
-        leading = LeaderSink(client, self._registry, key, shared, replay_s)
+        leading = LeaderSink(client, self._registry, shared, replay_s)
         try:
-            await self._watched(self._relay.answer(request, leading), client, leading.left)
+            await self._watched(self._led(request, leading), client, leading.left)
         except asyncio.CancelledError:
             if not shared.leader_left or task is None:
                 raise
@@ -213,13 +218,19 @@ class Messages:
         finally:
             leading.close()
 
+    async def _led(self, request: Request, leading: LeaderSink) -> None:
+        try:
+            await self._relay.answer(request, leading)
+        finally:
+            await leading.drained()
+
     async def _follow(self, request: Request, client: Client, shared: Shared) -> None:
         """Take the answer that a twin is getting."""
-        shared.followers += 1
-        request.drop_body()
+        taker = shared.join()
         own = ((b"x-balancer-request-id", request.id.encode()),)
-        with self._relay.following(request, shared):
-            await self._watched(follow(shared, self._registry, client, own), client, _always)
+        with self._relay.following(request, shared, taker):
+            request.drop_body()
+            await self._watched(follow(shared, taker, self._registry, client, own), client, _always)
 
     async def _watched(self, work: Coroutine[Any, Any, None], client: Client, left: Callable[[], bool]) -> None:
         """Run `work`; when the client leaves before its answer is whole, and `left()` agrees, cancel it."""

@@ -43,7 +43,7 @@ from balancer.model import (
     WireRequest,
 )
 from balancer.redact import scrub
-from balancer.sharing import Shared
+from balancer.sharing import Shared, Taker
 from balancer.sink import Sink
 from balancer.transport import Answer, Transport, TransportError
 from balancer.wire import anthropic as wire_words
@@ -108,30 +108,24 @@ class Relay:
         self.fleet.bus.emit(life.ended(self._wall(), self._now(), reason))
 
     @contextmanager
-    def following(self, request: Request, shared: Shared) -> Iterator[None]:
+    def following(self, request: Request, shared: Shared, taker: Taker) -> Iterator[None]:
         """Tell of a request that takes the answer of a twin."""
         began = self._now()
         bus = self.fleet.bus
-        operation = request.operation.value
-        bus.emit(
-            events.RequestBegan(request.id, self._wall(), operation, request.model, request.stream, 0, request.client)
-        )
+        about = request.operation.value, request.model, request.stream
+        bus.emit(events.RequestBegan(request.id, self._wall(), *about, len(request.body), request.client))
         try:
             yield
         finally:
-            outcome = {"whole": "ok" if shared.status < 400 else "failed", "aborted": "broken_stream"}.get(
-                shared.end, "abandoned"
-            )
             bus.emit(
                 events.RequestEnded(
                     request.id,
                     self._wall(),
-                    operation,
-                    request.model,
-                    request.stream,
+                    *about,
                     shared.status,
-                    outcome,
+                    shared.outcome(taker),
                     self._now() - began,
+                    shared.provider,
                     dedup="follower",
                 )
             )
