@@ -266,13 +266,18 @@ def _check_kind(method: str, first: Mapping[bytes, bytes]) -> None:
             f"content-encoding '{_plain(encoding)}' is not supported; send the body as it is",
         )
     kind = first.get(b"content-type")
-    if kind is None or kind == b"application/json":
-        return
-    media = kind.partition(b";")[0].strip().lower()
-    if media != b"application/json" and not media.endswith(b"+json"):
+    if kind is not None and not is_json(kind):
         raise Rejected(
             415, "invalid_request_error", f"content-type '{_plain(kind)}' is not JSON; send application/json"
         )
+
+
+def is_json(kind: bytes) -> bool:
+    """Say whether a content-type is JSON's."""
+    if kind == b"application/json":
+        return True
+    media = kind.partition(b";")[0].strip().lower()
+    return media == b"application/json" or media.endswith(b"+json")
 
 
 def _plain(value: bytes) -> str:
