@@ -136,3 +136,10 @@ def test_changes_need_an_admin_key_where_there_is_one() -> None:
     assert status(check(both, "/providers/reload", headers=((b"x-api-key", ADMIN.encode()),))) == 200
     assert status(check(both, "/providers", "GET", headers=((b"x-api-key", KEY.encode()),))) == 200
     assert status(check(gate((KEY,)), "/providers/reload", headers=((b"x-api-key", KEY.encode()),))) == 200
+
+
+def test_two_hosts_are_one_too_many() -> None:
+    headers = ((b"host", b"localhost"), (b"x-a", b"1"), (b"host", b"evil.example"))
+
+    assert status(check(gate(), headers=headers)) == 400
+    assert status(check(gate(), headers=((b"accept", b"a"), (b"accept", b"b"), (b"host", b"localhost")))) == 200

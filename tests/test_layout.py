@@ -30,7 +30,6 @@ TESTED_ELSEWHERE = {
     "life.py": "test_relay.py",
     "sink.py": "test_relay.py",
     "app.py": "live/test_control.py",
-    "inbound.py": "live/test_ways_in.py",
     "messages.py": "live/test_ways_in.py",
     "control/api.py": "live/test_control.py",
     "control/status.py": "live/test_control.py",

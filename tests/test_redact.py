@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stand_ins import provider
 
-from balancer.redact import LONGEST, scrub
+from balancer.model import Origin
+from balancer.redact import LONGEST, scrub, secrets_of
 
 SHOWN = {
     "Overloaded": "Overloaded",
@@ -42,3 +44,28 @@ def test_no_control_characters_and_no_novels(text: str) -> None:
     assert all(c.isprintable() or c.isspace() or not c.isascii() for c in shown)
     assert "\x1b" not in shown
     assert "\n" not in shown
+
+
+def test_every_credential_of_a_provider_is_a_secret() -> None:
+    asked = provider(
+        secret="user-17 zed-access-token",
+        headers=(
+            (b"x-team", b"blue-and-green"),
+            (b"authorization", b"Bearer hidden-bearer"),
+            (b"x-api-token", b"t0ken!"),
+        ),
+        origin=Origin(tls=False, host="h", port=1, proxy="http://me:p%40ssword@proxy:8080"),
+    )
+
+    found = secrets_of(asked)
+
+    assert {"user-17 zed-access-token", "zed-access-token", "hidden-bearer", "t0ken!", "p%40ssword", "p@ssword"} <= set(
+        found
+    )
+    assert not {"blue-and-green", "Bearer", "me"} & set(found)
+    assert not any(secret in repr(asked) for secret in found)
+    assert "hidden" not in scrub("said Bearer hidden-bearer", found)
+
+
+def test_a_provider_without_credentials_has_no_secrets() -> None:
+    assert secrets_of(provider(secret="")) == ()

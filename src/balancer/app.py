@@ -69,9 +69,6 @@ class App:
             await reject(AsgiClient(receive, send, scope["http_version"]), rejected, new_id())
         elif scope["path"] in OPERATIONS:
             await self.messages(scope, receive, send, admitted)
-        elif scope["path"].startswith("/v1/") and scope["path"] != "/v1/models":
-            missing = Rejected(404, "not_found_error", f"there is no {scope['path'][:200]} here")
-            await reject(AsgiClient(receive, send, scope["http_version"]), missing, new_id())
         else:
             await self._control(scope, receive, send)
 

@@ -65,6 +65,8 @@ class Gate:
     def check(self, scope: Mapping[str, Any], headers: Headers) -> Admitted | Denied:
         """Say whether this request may come in, and as whom."""
         first = dict(headers[::-1])
+        if len(first) != len(headers) and sum(name == b"host" for name, _ in headers) > 1:
+            return Denied(400, "invalid_request_error", "a request has one Host header")
         if denied := self._strange(first):
             return denied
         path, method = scope["path"], scope["method"]

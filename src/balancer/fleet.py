@@ -22,6 +22,7 @@ from balancer.events import Bus
 from balancer.health import Circuit, Health, Policy, observe
 from balancer.journey import Budget, Journey, Standing
 from balancer.model import Candidate, Mark, Operation, Outcome, Provider, Request, Route, Scope, Usage, Verdict
+from balancer.redact import secrets_of
 from balancer.selection import STRATEGIES, Load, View, peak_ewma, priority
 
 PROVEN_S = 60.0
@@ -434,8 +435,9 @@ _NOBODY = View(0, random.Random())
 
 def _secrets(config: Config) -> tuple[str, ...]:
     """Return every secret of the file: none of them may be in anything that leaves us."""
-    keys = [*config.settings.auth.keys, *config.settings.auth.admin_keys]
-    return tuple(s for s in (*(p.secret for p in config.providers.values()), *keys) if s)
+    ours = (*config.settings.auth.keys, *config.settings.auth.admin_keys)
+    theirs = (secret for provider in config.providers.values() for secret in secrets_of(provider))
+    return tuple(sorted({*ours, *theirs}, key=len, reverse=True))
 
 
 def _last_error(outcome: Outcome, verdict: Verdict, wall: float) -> dict[str, Any]:

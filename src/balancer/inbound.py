@@ -19,7 +19,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from balancer.edge import Admitted
-from balancer.messages import BODY_IDLE_S, Messages, Rejected, new_id, reject
+from balancer.messages import BODY_IDLE_S, BODY_MIN_BYTES_PER_S, Messages, Rejected, new_id, reject
 from balancer.model import Headers
 from balancer.wire import anthropic as wire
 
@@ -28,6 +28,14 @@ if TYPE_CHECKING:
     from uvicorn.server import ServerState
 
 _log = logging.getLogger(__name__)
+
+HEAD_MAX_BYTES = 64 * 1024
+"""A request's line and headers beyond this are refused: Claude Code's are 2 KB."""
+
+HEAD_WITHIN_S = 30.0
+"""How long a head may take to come whole, and how long a new connection may say nothing."""
+
+TOO_LONG = f"the request's line and headers are longer than {HEAD_MAX_BYTES} bytes"
 
 _PATHS = {b"/v1/messages": "/v1/messages", b"/v1/messages/count_tokens": "/v1/messages/count_tokens"}
 
@@ -210,23 +218,44 @@ class Connection(HttpToolsProtocol):
         """Its body is not here yet."""
         self._patience: asyncio.TimerHandle | None = None
         self._heard_at = 0.0
+        self._awaited: Exchange | None = None
+        """Whose body did not come in one piece, and since when it is waited for."""
+        self._awaited_since = 0.0
+        self._in_head = False
+        self._head_bytes = 0
+        """What has come of a head that did not come in one piece."""
+        self._head_timer: asyncio.TimerHandle | None = None
+        """Runs while a head is waited for."""
+        self._read_bytes = 0
+        self._wrong = ""
+        """Why a head that could be parsed is refused."""
         self._idle_since: float | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
 
     # What asyncio calls
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._head_timer = self.loop.call_later(HEAD_WITHIN_S, self._head_is_late)
+
     def data_received(self, data: bytes) -> None:
+        self._read_bytes = len(data)
+        if self._in_head:
+            self._head_bytes += len(data)
         super().data_received(data)
         if self._coming:
             self._wait_for_more()
+        elif self._in_head:
+            self._wait_for_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         exchange = self._exchange
         super().connection_lost(exc)
         if self._patience is not None:
             self._patience.cancel()
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
+        for timer in (self._idle_timer, self._head_timer):
+            if timer is not None:
+                timer.cancel()
         if exchange is not None:
             exchange.left()
 
@@ -236,8 +265,12 @@ class Connection(HttpToolsProtocol):
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
+        self._in_head = True
 
     def on_headers_complete(self) -> None:
+        self._in_head = False
+        if self._head_timer is not None or self._read_bytes > HEAD_MAX_BYTES:
+            self._end_head()
         if not self._takes():
             self._go_the_long_way()
 
@@ -272,7 +305,23 @@ class Connection(HttpToolsProtocol):
         self._coming = True
         return True
 
+    def _end_head(self) -> None:
+        """Stop waiting for a head. Raises `ValueError`, which refuses it, if it is too long."""
+        self._head_bytes = 0
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > HEAD_MAX_BYTES:
+            self._refuse_head(TOO_LONG)
+
+    def _refuse_head(self, why: str) -> None:
+        self._wrong = why
+        raise ValueError(why)  # the parser stops at it, and uvicorn sends its 400
+
     def _go_the_long_way(self) -> None:
+        for name, value in self.headers:  # the parser takes any coding, as long as the last is `chunked`
+            if name == b"transfer-encoding" and value.strip().lower() != b"chunked":
+                self._refuse_head("a transfer-encoding other than chunked is not supported")
         url, headers, expects = self.url, self.headers, self.expect_100_continue
         self._exchange = None
         super().on_message_begin()
@@ -313,14 +362,22 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP, in the shape of every other error."""
-        if self.cycle is not None and not self.cycle.response_complete and not self._coming:
-            self.transport.close()  # an answer is on its way: nothing else may come between
-            return
+        """As uvicorn calls it: what came is not HTTP."""
+        self._refuse(400, self._wrong or "this is not a valid HTTP request")
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Answer a request that never became one, in the shape of every other error, and close."""
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete and not self._coming:
+            if type(cycle) is Exchange or cycle.response_started or not cycle.more_body:
+                self.transport.close()  # an answer is on its way: nothing else may come between
+                return
+            cycle.disconnected = True  # its body went wrong: nobody waits for the rest
+            cycle.message_event.set()
         request_id = new_id()
-        body = wire.error_body("invalid_request_error", "this is not a valid HTTP request", request_id)
+        body = wire.error_body("invalid_request_error", message, request_id)
         lines = [
-            STATUS_LINE[400],
+            STATUS_LINE[status],
             *[b"%b: %b\r\n" % pair for pair in (*self.server_state.default_headers, wire.CONTENT_TYPE_JSON)],
             b"x-balancer-request-id: %b\r\n" % request_id.encode(),
             b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body),
@@ -329,10 +386,29 @@ class Connection(HttpToolsProtocol):
         self.transport.write(b"".join(lines))
         self.transport.close()
 
-    # A body that does not come
+    # A head or a body that does not come
+
+    def _wait_for_head(self) -> None:
+        if self.transport.is_closing():
+            return
+        if self._head_bytes > HEAD_MAX_BYTES:
+            self._refuse(400, TOO_LONG)
+        elif self._head_timer is None:
+            self._head_timer = self.loop.call_later(HEAD_WITHIN_S, self._head_is_late)
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._wait_for_head()  # it came while another answer is under way
+        elif self._in_head:
+            self._refuse(408, "the request's headers did not come to their end")
+        else:
+            self.transport.close()
 
     def _wait_for_more(self) -> None:
         self._heard_at = self.loop.time()
+        if self._awaited is not self._exchange:
+            self._awaited, self._awaited_since = self._exchange, self._heard_at
         if self._patience is None:
             self._patience = self.loop.call_later(BODY_IDLE_S, self._tick)
 
@@ -341,8 +417,11 @@ class Connection(HttpToolsProtocol):
         exchange = self._exchange
         if not self._coming or exchange is None:
             return
-        left_s = self._heard_at + BODY_IDLE_S - self.loop.time()
-        if left_s > 0.001:
+        now = self.loop.time()
+        left_s = self._heard_at + BODY_IDLE_S - now
+        waited_s = now - self._awaited_since
+        drips = waited_s >= BODY_IDLE_S and sum(map(len, exchange.parts)) < waited_s * BODY_MIN_BYTES_PER_S
+        if left_s > 0.001 and not drips:
             self._patience = self.loop.call_later(left_s, self._tick)
             return
         self._coming = False

@@ -34,6 +34,9 @@ WATCH_AFTER_S = 0.03
 BODY_IDLE_S = 30.0
 """A client that stops in the middle of its body for this long is sent away."""
 
+BODY_MIN_BYTES_PER_S = 256
+"""So is one that keeps a connection busy with a drip, after the same time."""
+
 
 class Rejected(Exception):
     """A request that no provider is to see."""
@@ -277,13 +280,18 @@ def _check_kind(method: str, first: Mapping[bytes, bytes]) -> None:
             f"content-encoding '{_plain(encoding)}' is not supported; send the body as it is",
         )
     kind = first.get(b"content-type")
-    if kind is None or kind == b"application/json":
-        return
-    media = kind.partition(b";")[0].strip().lower()
-    if media != b"application/json" and not media.endswith(b"+json"):
+    if kind is not None and not is_json(kind):
         raise Rejected(
             415, "invalid_request_error", f"content-type '{_plain(kind)}' is not JSON; send application/json"
         )
+
+
+def is_json(kind: bytes) -> bool:
+    """Say whether a content-type is JSON's."""
+    if kind == b"application/json":
+        return True
+    media = kind.partition(b";")[0].strip().lower()
+    return media == b"application/json" or media.endswith(b"+json")
 
 
 def _plain(value: bytes) -> str:
@@ -318,11 +326,11 @@ async def _body(receive: Receive, admitted: Admitted, limit: int) -> bytes:
                 if patience.task is not None:
                     patience.task.uncancel()
                 raise Rejected(408, "invalid_request_error", "the request body stopped before its end") from None
-            patience.renew()
             if message["type"] != "http.request":
                 raise ClientLeft
             part = message.get("body", b"")
             size += len(part)
+            patience.renew(size)
             if size > limit:
                 raise _too_large(limit)
             parts.append(part)
@@ -331,7 +339,10 @@ async def _body(receive: Receive, admitted: Admitted, limit: int) -> bytes:
 
 
 class _Patience:
-    """Cancels the task when nothing came for a while. One lazy timer, where `asyncio.timeout` costs ten times that."""
+    """Cancels the task when nothing, or next to nothing, came for a while.
+
+    One lazy timer, where `asyncio.timeout` costs ten times that.
+    """
 
     def __init__(self, idle_s: float) -> None:
         self._idle_s = idle_s
@@ -340,19 +351,23 @@ class _Patience:
         self.over = False
 
     def __enter__(self) -> Self:
-        self._last = self._loop.time()
+        self._began = self._last = self._loop.time()
+        self._size = 0
         self._timer = self._loop.call_later(self._idle_s, self._tick)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._timer.cancel()
 
-    def renew(self) -> None:
+    def renew(self, size: int) -> None:
+        """`size` bytes have come so far."""
         self._last = self._loop.time()
+        self._size = size
 
     def _tick(self) -> None:
-        left_s = self._last + self._idle_s - self._loop.time()
-        if left_s > 0.001:
+        now = self._loop.time()
+        left_s = self._last + self._idle_s - now
+        if left_s > 0.001 and self._size >= (now - self._began) * BODY_MIN_BYTES_PER_S:
             self._timer = self._loop.call_later(left_s, self._tick)
             return
         self.over = True

@@ -123,8 +123,8 @@ class Provider:
     passthrough: bool = False
     """The client's own credential is sent instead of `secret`."""
     enabled: bool = True
-    headers: Headers = ()
-    """Added to every request to this provider, over the client's own."""
+    headers: Headers = field(default=(), repr=False)
+    """Added to every request to this provider, over the client's own. Some carry credentials."""
     timeouts: Timeouts = Timeouts()
     max_in_flight: int | None = None
     options: Any = None

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from urllib.parse import unquote, urlsplit
+
+from balancer.model import Provider
 
 LONGEST = 2048
 """Longer messages are cut: nobody reads them, and they may be anything."""
+
+SHORTEST = 6
+"""A part of a secret that is shorter stands in too many plain words to be blotted out everywhere."""
+
+_TELLING = re.compile(r"auth|key|token|secret|cookie|password|credential", re.IGNORECASE)
+"""Names of headers whose values are credentials."""
 
 _PAGE = re.compile(r"<!doctype html|<html[\s>]", re.IGNORECASE)
 _URL = re.compile(r"\b([a-z][a-z0-9+.-]{1,15})://[^\s\"'<>)\]]+", re.IGNORECASE)
@@ -39,3 +48,22 @@ def scrub(text: str, secrets: Collection[str] = ()) -> str:
     text = _KEYS.sub("[redacted]", text)
     text = _NAMED.sub(r"\g<name>[redacted]", text)
     return text if len(text) <= LONGEST else text[:LONGEST] + " ..."
+
+
+def secrets_of(provider: Provider) -> tuple[str, ...]:
+    """Return what of a provider's configuration must never be shown, the longest first.
+
+    Its key, the password of its proxy, and the headers that carry a credential; each also in its
+    parts (`Bearer x`, `user token`) and as it stands in a URL.
+    """
+    found = {provider.secret, *_parts(provider.secret)}
+    for name, value in provider.headers:
+        if _TELLING.search(name.decode()):
+            found |= {value.decode(), *_parts(value.decode())}
+    password = urlsplit(provider.origin.proxy or "").password or ""
+    found |= {text for text in (password, unquote(password)) if len(text) >= SHORTEST}
+    return tuple(sorted(found - {""}, key=len, reverse=True))
+
+
+def _parts(secret: str) -> Iterator[str]:
+    return (part for part in secret.split() if len(part) >= SHORTEST and part.lower() not in ("bearer", "basic"))

@@ -51,6 +51,44 @@ async def test_probes_and_lists() -> None:
         assert statuses == [200, 200, 200, 200, 404]
 
 
+REFUSED = {
+    "an unknown path": ("GET", "/nope", {}, 404),
+    "no path of the API": ("GET", "/v1", {}, 404),
+    "two slashes": ("POST", "//v1/messages", {}, 404),
+    "a slash at the end": ("GET", "/providers/", {}, 404),
+    "nothing to post to": ("POST", "/", {}, 405),
+    "nothing to delete": ("DELETE", "/providers", {}, 405),
+    "reloading by GET": ("GET", "/providers/reload", {}, 405),
+    "posting models": ("POST", "/v1/models", {}, 405),
+    "a reload that a form could send": ("POST", "/providers/reload", {"content-type": "text/plain"}, 415),
+    "a drill that a form could send": ("POST", "/admin/drill", {"content-type": "text/plain"}, 415),
+    "a reload by a foreign page": ("POST", "/providers/reload", {"origin": "http://evil.example"}, 403),
+}
+
+
+async def test_every_refusal_has_the_shape_of_the_api() -> None:
+    async with Upstream() as up, balancer(configuration(up)) as running:
+        async with httpx2.AsyncClient(base_url=running.url) as http:
+            for name, (method, path, headers, status) in REFUSED.items():
+                answer = await http.request(method, path, headers=headers)
+                told = answer.json()
+
+                assert (answer.status_code, told["type"]) == (status, "error"), name
+                assert told["error"]["message"], name
+                assert told["request_id"] == answer.headers["x-balancer-request-id"], name
+        assert up.seen == []
+
+
+async def test_the_list_of_models_says_which_answer_it_is() -> None:
+    async with Upstream() as up, balancer(configuration(up)) as running:
+        async with httpx2.AsyncClient(base_url=running.url) as http:
+            listed, probed = await http.get("/v1/models"), await http.head("/v1/models")
+
+        assert (listed.status_code, probed.status_code) == (200, 200)
+        assert listed.headers["x-balancer-request-id"].startswith("req_")
+        assert listed.headers["x-balancer-request-id"] != probed.headers["x-balancer-request-id"]
+
+
 async def test_what_is_told_of_providers_and_no_secret_anywhere() -> None:
     async def quoting(seen: Seen, peer: Peer) -> None:
         told = {"type": "error", "error": {"type": "authentication_error", "message": "invalid x-api-key sk-canary-a"}}
@@ -78,6 +116,26 @@ async def test_what_is_told_of_providers_and_no_secret_anywhere() -> None:
         assert "sk-canary" not in everything
         assert "sk-client" not in everything
         assert "canary-prompt" not in everything
+
+
+async def test_a_refusal_that_quotes_a_header_or_a_proxy_s_password_is_redacted() -> None:
+    async def quoting(seen: Seen, peer: Peer) -> None:
+        words = f"no: {seen.header('x-team-token')} {seen.header('x-api-key')} proxy-canary"
+        await peer.whole(400, json.dumps({"type": "error", "error": {"type": "x", "message": words}}).encode())
+
+    async with Upstream(quoting) as up:
+        credentials = ", headers: {x-team-token: header-canary}"
+        idle = ", enabled: false, proxy: 'http://u:proxy-canary@h:1'"
+        config = configuration(up, provider=credentials).replace(
+            "model_routes:", f"  - {{name: p, type: anthropic, auth_value: x{idle}}}\nmodel_routes:"
+        )
+        async with balancer(config) as running:
+            async with httpx2.AsyncClient(base_url=running.url) as http:
+                answer = await http.post("/v1/messages", json=ASK)
+
+            assert answer.status_code == 400
+            assert answer.json()["error"]["message"] == "no: [redacted] [redacted] [redacted]"
+            assert up.seen[-1].header("x-team-token") == "header-canary"
 
 
 async def test_reload_is_whole_or_not_at_all_and_streams_go_on() -> None:

@@ -13,7 +13,7 @@ from balancer.config import Config
 from balancer.dialect import Ask, FlowFailed, Incapable
 from balancer.judge import in_words
 from balancer.model import Candidate, Fault, Operation, Provider, Reply, Request
-from balancer.redact import scrub
+from balancer.redact import scrub, secrets_of
 from balancer.transport import Transport, TransportError
 
 WITHIN_S = 15.0
@@ -64,7 +64,7 @@ async def _ask(transport: Transport, provider: Provider, model: str) -> Answer:
         except TimeoutError:
             return Answer(provider.name, False, f"no answer within {WITHIN_S:.0f} s")
         except TransportError as error:
-            return Answer(provider.name, False, in_words(error.cause, scrub(error.detail, (provider.secret,))))
+            return Answer(provider.name, False, in_words(error.cause, scrub(error.detail, secrets_of(provider))))
         except FlowFailed as error:
             fault = error.fault
         except Incapable as error:
@@ -72,7 +72,7 @@ async def _ask(transport: Transport, provider: Provider, model: str) -> Answer:
             continue
         if fault is None:
             return Answer(provider.name, True, f"answers ({(time.monotonic() - began) * 1000:.0f} ms)")
-        words = f"{fault.status} {fault.kind}: {scrub(fault.message, (provider.secret,))[:300]}".rstrip(": ")
+        words = f"{fault.status} {fault.kind}: {scrub(fault.message, secrets_of(provider))[:300]}".rstrip(": ")
         if provider.passthrough and fault.status in (401, 403):
             return Answer(provider.name, True, "reachable; whether it answers is up to the client's own credential")
         if fault.status not in (404, 405, 501):  # it may only not have this endpoint: ask the other one

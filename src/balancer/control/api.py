@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.exceptions import HTTPException as Refusal
 
 from balancer import __version__, drills, events
 from balancer.config import Problem
 from balancer.control import status
 from balancer.fleet import Fleet
+from balancer.messages import is_json, new_id
 from balancer.telemetry.metrics import Metrics
 from balancer.wire import anthropic as wire
 
 NAME = "claude-code-provider-balancer"
+REQUEST_ID = "x-balancer-request-id"
 
 
 class Board(Protocol):
@@ -53,7 +57,10 @@ class DrillOrder(BaseModel):
 
 def build(board: Board) -> FastAPI:
     """Return the application that serves everything but the hot paths."""
-    app = FastAPI(title=NAME, version=__version__, docs_url=None, redoc_url=None)
+    # No redirects: where they lead would be read from the client's Host header.
+    app = FastAPI(title=NAME, version=__version__, openapi_url=None, redirect_slashes=False)
+    app.add_exception_handler(Refusal, _refused)
+    app.add_exception_handler(Exception, _failed)
     _add_probes(app, board)
     _add_fleet(app, board)
     _add_orders(app, board)
@@ -103,16 +110,17 @@ def _add_fleet(app: FastAPI, board: Board) -> None:
         text = board.metrics.render(status.describe(board.fleet, board.now()))
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
-    @app.get("/v1/models")
+    @app.api_route("/v1/models", methods=["GET", "HEAD"])
     async def models(request: Request) -> JSONResponse:
         limit = request.query_params.get("limit", "")
-        return JSONResponse(await board.models(int(limit) if limit.isdigit() else None))
+        listed = await board.models(int(limit) if limit.isdecimal() else None)
+        return JSONResponse(listed, headers={REQUEST_ID: new_id()})
 
 
 def _add_orders(app: FastAPI, board: Board) -> None:
     """What changes something."""
 
-    @app.post("/providers/reload")
+    @app.post("/providers/reload", dependencies=[Depends(_no_form)])
     async def reload() -> JSONResponse:
         changes, problems = await board.reload()
         if problems:
@@ -123,8 +131,8 @@ def _add_orders(app: FastAPI, board: Board) -> None:
             {"status": "ok", "generation": board.fleet.generation, "providers": count, "changes": list(changes)}
         )
 
-    @app.post("/admin/drill")
-    async def drill(request: Request) -> JSONResponse:
+    @app.post("/admin/drill", dependencies=[Depends(_no_form)])
+    async def drill(request: Request) -> Response:
         if not board.fleet.config.settings.drills:
             return _problem(403, "drills are off; set settings.drills: true in providers.yaml to allow them")
         try:
@@ -135,11 +143,33 @@ def _add_orders(app: FastAPI, board: Board) -> None:
         return _drill(board, order)
 
 
-def _problem(code: int, message: str) -> JSONResponse:
-    return JSONResponse({"type": "error", "error": {"type": wire.kind_of(code), "message": message}}, code)
+async def _no_form(request: Request) -> None:
+    """Refuse what a web page could send without asking: a form, or plain text."""
+    kind = request.headers.get("content-type", "")
+    if kind and not is_json(kind.encode("latin-1")):
+        raise HTTPException(415, "send content-type: application/json, or no body at all")
 
 
-def _drill(board: Board, order: DrillOrder) -> JSONResponse:
+async def _refused(request: Request, error: Exception) -> Response:
+    """Answer what the router or an endpoint refuses, in the shape of every other error."""
+    if not isinstance(error, Refusal):
+        raise error
+    said = {404: f"there is no {request.scope['path'][:200]} here", 405: f"{request.method} is not allowed here"}
+    return _problem(error.status_code, said.get(error.status_code, str(error.detail)), error.headers)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """Answer where an endpoint of ours has a fault; the server logs it."""
+    return _problem(500, "this endpoint failed; the log says where")
+
+
+def _problem(code: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    request_id = new_id()
+    body = wire.error_body(wire.kind_of(code), message, request_id)
+    return Response(body, code, {**(headers or {}), REQUEST_ID: request_id}, "application/json")
+
+
+def _drill(board: Board, order: DrillOrder) -> Response:
     if order.provider not in board.fleet.config.providers:
         names = ", ".join(board.fleet.config.providers)
         return _problem(404, f"there is no provider '{order.provider}'; there are: {names}")

@@ -1,0 +1,141 @@
+"""The server's connections, with clients that are slow, long-winded or not speaking HTTP. Clocks run fast here."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from uvicorn.server import ServerState
+
+from balancer import inbound, messages
+from balancer.app import create_app
+from balancer.commands import server
+
+CONFIG = """\
+providers:
+  - {name: a, type: simulated, simulated_config: {latency: 0, speed: 0}}
+model_routes:
+  "*": [{provider: a}]
+settings: {log_file: null, log_level: CRITICAL}
+"""
+BODY = b'{"model":"m","max_tokens":5,"messages":[]}'
+HOST = b"host: localhost\r\n"
+POST = b"POST /v1/messages HTTP/1.1\r\n" + HOST
+GOOD = POST + b"content-length: %d\r\n\r\n" % len(BODY) + BODY
+
+
+@pytest_asyncio.fixture
+async def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
+    """Serve simulated answers inside this process."""
+    monkeypatch.setattr(inbound, "HEAD_WITHIN_S", 0.3)
+    monkeypatch.setattr(inbound, "BODY_IDLE_S", 0.3)
+    monkeypatch.setattr(messages, "BODY_IDLE_S", 0.3)
+    path = tmp_path / "providers.yaml"
+    path.write_text(CONFIG)
+    app = create_app(str(path))
+    await app.start()
+    config = server.configured(app)
+    config.load()
+    state = ServerState()
+    listening = await asyncio.get_running_loop().create_server(
+        lambda: inbound.Connection(config, state, {}), "127.0.0.1", 0
+    )
+    yield listening.sockets[0].getsockname()[1]
+    listening.close()
+    for connection in list(state.connections):
+        connection.transport.abort()
+    await app.stop()
+
+
+async def talk(port: int, *parts: bytes, every_s: float = 0.0) -> bytes:
+    """Send the parts, with a pause after each, and return all that comes until the server closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    answer = asyncio.ensure_future(reader.read())
+    try:
+        for part in parts:
+            writer.write(part)
+            await asyncio.wait({answer}, timeout=every_s)
+        async with asyncio.timeout(10):
+            return await answer
+    except ConnectionResetError:
+        return b"reset"
+    finally:
+        answer.cancel()
+        writer.close()
+
+
+def told(answer: bytes) -> tuple[int, str]:
+    """Return the status and the words of the only answer there is, which has the API's shape."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    error = json.loads(body)
+    assert error["type"] == "error"
+    assert f"x-balancer-request-id: {error['request_id']}".encode() in head
+    assert b"connection: close" in head
+    return int(head.split()[1]), error["error"]["message"]
+
+
+LONG = b"x-long: " + b"x" * 70_000 + b"\r\n"
+REFUSED = {
+    "a long header": ([POST + LONG + b"\r\n"], 400, "longer than 65536 bytes"),
+    "a long header in two parts": ([POST + LONG[:9], LONG[9:] + b"\r\n"], 400, "longer than 65536 bytes"),
+    "many headers": ([POST + b"x-a: b\r\n" * 9000 + b"\r\n"], 400, "longer than 65536 bytes"),
+    "a long address": ([b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n"], 400, "longer than 65536 bytes"),
+    "headers without end": ([POST, *[b"x-a: b\r\n" * 2000] * 20], 400, "longer than 65536 bytes"),
+    "another coding": ([POST + b"transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n"], 400, "transfer-encoding"),
+    "a coding that is none": ([POST + b"transfer-encoding: xchunked\r\n\r\n0\r\n\r\n"], 400, "transfer-encoding"),
+    "a chunk without size": ([POST + b"transfer-encoding: chunked\r\n\r\n", b"zz\r\nabc"], 400, "not a valid HTTP request"),
+    "a head that stops": ([POST], 408, "headers did not come"),
+    "a body that stops": ([GOOD[:-9]], 408, "body stopped"),
+    "chunks that stop": ([POST + b"transfer-encoding: chunked\r\n\r\n5\r\nab"], 408, "body stopped"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("parts", "status", "words"), REFUSED.values(), ids=REFUSED)
+async def test_what_is_refused_is_told_and_the_connection_closed(
+    port: int, parts: list[bytes], status: int, words: str
+) -> None:
+    got, message = told(await talk(port, *parts, every_s=0.02))
+
+    assert got == status
+    assert words in message
+
+
+DRIPS = {
+    "a head": (POST + b"x-a: ", b"a"),
+    "a body": (POST + b"content-length: 5000\r\n\r\n", b"a"),
+    "chunks": (POST + b"transfer-encoding: chunked\r\n\r\n", b"1\r\na\r\n"),
+}
+
+
+@pytest.mark.parametrize(("begin", "drop"), DRIPS.values(), ids=DRIPS)
+async def test_a_drip_keeps_no_connection_busy(port: int, begin: bytes, drop: bytes) -> None:
+    assert told(await talk(port, begin, *[drop] * 200, every_s=0.05))[0] == 408
+
+
+async def test_whoever_says_nothing_is_sent_away(port: int) -> None:
+    assert await talk(port) == b""
+
+
+async def test_a_head_that_stops_on_a_used_connection_is_told(port: int) -> None:
+    answer = await talk(port, GOOD, POST, every_s=0.1)
+
+    assert answer.count(b"HTTP/1.1 200") == 1
+    assert answer.count(b"HTTP/1.1 408") == 1
+
+
+async def test_a_long_body_at_a_modest_pace_is_taken(port: int) -> None:
+    body = BODY[:-1] + b',"metadata":"' + b"x" * 2000 + b'"}'
+    parts = [body[at : at + 200] for at in range(0, len(body), 200)]
+    head = POST + b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
+
+    assert (await talk(port, head, *parts, every_s=0.05)).startswith(b"HTTP/1.1 200")
+
+
+async def test_a_head_just_within_the_limit_is_taken(port: int) -> None:
+    head = POST + b"connection: close\r\nx-long: " + b"x" * 65_000 + b"\r\ncontent-length: %d\r\n\r\n" % len(BODY)
+
+    assert (await talk(port, head[:30_000], head[30_000:] + BODY, every_s=0.02)).startswith(b"HTTP/1.1 200")
