@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.redact import LONGEST, scrub
+from balancer.redact import LONGEST, anonymous, scrub
 
 SHOWN = {
     "Overloaded": "Overloaded",
@@ -27,6 +27,7 @@ SHOWN = {
 @pytest.mark.parametrize(("text", "expected"), SHOWN.items())
 def test_scrub(text: str, expected: str) -> None:
     assert scrub(text) == expected
+    assert scrub(expected) == expected
 
 
 @given(st.text(), st.text(min_size=6, alphabet=st.characters(categories=["Lu", "Ll", "Nd"])), st.text())
@@ -42,3 +43,24 @@ def test_no_control_characters_and_no_novels(text: str) -> None:
     assert all(c.isprintable() or c.isspace() or not c.isascii() for c in shown)
     assert "\x1b" not in shown
     assert "\n" not in shown
+
+
+ANONYMOUS = {
+    "messages.0.content.1.text: gpt-4.1 v1.2.3 user_message": "messages.0.content.1.text: gpt-4.1 v1.2.3 user_message",
+    "Unexpected token at position:12": "Unexpected token at position:12",
+    "slow down, org-AbCdEf123456 (proj_abc123DEF)": "slow down, [redacted] ([redacted])",
+    "key sk-proj-abcdef123": "key sk-proj-abcdef123",
+    "organization org-AbCdEfGhIjKlMnOp": "organization [redacted]",
+    "node-7.prod.internal:8000 and 10.0.3.4:99 failed": "[redacted] and [redacted] failed",
+    "see platform.openai.com.": "see [redacted].",
+    "http://up.internal/x?k=1": "http://[redacted]",
+    "quote req_0123456789abcdef": "quote [redacted]",
+    'no\nTraceback (most recent call last):\n  File "/app/a.py", line 1': "no",
+    "no\n    at Foo.bar (/app/a.js:12:3)\n    at b (/c.js:1:1)": "no",
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), ANONYMOUS.items())
+def test_anonymous(text: str, expected: str) -> None:
+    assert anonymous(text) == expected
+    assert scrub(anonymous(text)) == scrub(expected)
