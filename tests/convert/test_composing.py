@@ -50,6 +50,10 @@ TEXTS: dict[str, tuple[list[Any], list[str], str, str]] = {
         ["text"], "a", "end_turn",
     ),
     "parts": ([chunk(content=[{"type": "text", "text": "a"}]), chunk("stop"), DONE], ["text"], "a", "end_turn"),
+    "no finish is an empty string": (
+        [chunk("", content="a"), chunk("null", content="b"), chunk("stop"), DONE], ["text"], "ab", "end_turn",
+    ),
+    "an unknown finish": ([chunk("eos", content="a"), DONE], ["text"], "a", "end_turn"),
     "usage in every chunk": (
         [chunk(usage=USAGE, content="a"), chunk(usage=USAGE, content="b"), chunk("stop", USAGE), DONE],
         ["text"], "ab", "end_turn",
@@ -93,6 +97,50 @@ def test_usage_is_without_what_was_cached() -> None:
         "output_tokens_details": {"thinking_tokens": 3},
     }
     assert seen.message["usage"]["input_tokens"] == 9
+
+
+def test_the_usage_that_comes_last_counts() -> None:
+    early = {"prompt_tokens": 1, "completion_tokens": 1}
+    seen = read(chunk(usage=early, content="a"), chunk("stop", early), TAIL, DONE)
+
+    assert (seen.usage["input_tokens"], seen.usage["output_tokens"]) == (30, 7)
+
+
+def test_usage_of_a_server_that_does_not_count_is_estimated() -> None:
+    seen = read(chunk("stop", content="a" * 40), {"choices": [], "usage": {"prompt_tokens": 0, "completion_tokens": 0}})
+
+    assert (seen.usage["input_tokens"], seen.usage["output_tokens"]) == (9, 10)
+
+
+def test_a_ping_follows_the_start_as_from_anthropic() -> None:
+    data = written(played(decoder(), sse(chunk("stop", content="a"), DONE)))
+
+    assert [event for event, _ in grammar.frames(data)][:2] == ["message_start", "ping"]
+
+
+ENCRYPTED = {"type": "reasoning.encrypted", "data": "zzz"}
+ENCRYPTED_FIRST: dict[str, tuple[list[Any], list[str]]] = {
+    "before text": ([chunk(reasoning_details=[ENCRYPTED]), chunk(content="a")], ["redacted_thinking", "text"]),
+    "with a call": (
+        [chunk(reasoning_details=[ENCRYPTED], tool_calls=[{"index": 0, "id": "c", "function": {"name": "R"}}])],
+        ["redacted_thinking", "tool_use"],
+    ),
+    "at the end": ([chunk(content="a"), chunk(reasoning_details=[ENCRYPTED])], ["text", "redacted_thinking"]),
+    "with thinking": ([chunk(reasoning_details=[ENCRYPTED]), chunk(reasoning="hm")], ["thinking"]),
+    "nothing in it": (
+        [chunk(reasoning_details=[{"type": "reasoning.text", "text": ""}]), chunk(content="a")],
+        ["text"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("events", "kinds"), ENCRYPTED_FIRST.values(), ids=ENCRYPTED_FIRST)
+def test_reasoning_without_a_text_is_kept_for_its_provider(events: list[Any], kinds: list[str]) -> None:
+    seen = read(*events, chunk("stop"), DONE)
+
+    assert seen.kinds == kinds
+    marks = [block.get("data") or block.get("signature") for block in seen.blocks if "thinking" in block["type"]]
+    assert [unsigned(mark) for mark in marks] == [{"provider": "up", "details": [ENCRYPTED]} for _ in marks]
 
 
 def test_usage_that_is_missing_is_estimated() -> None:
@@ -164,6 +212,10 @@ CALLS: dict[str, tuple[list[Any], list[tuple[str, str]]]] = {
     ),
     "invalid JSON goes as it is": ([fragment(**ID, arguments='{"a": ')], [("Read", '{"a": ')]),
     "function_call of old": ([chunk(function_call={"name": "Read", "arguments": A})], [("Read", A)]),
+    "another id without a name is the same call": (
+        [fragment(**ID, arguments=A[:3]), fragment(id="call_2", arguments=A[3:])],
+        [("Read", A)],
+    ),
     "the name comes late": ([fragment(id="c"), fragment(name="Read", arguments=A)], [("Read", A)]),
 }
 

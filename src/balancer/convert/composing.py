@@ -80,9 +80,6 @@ class Composer:
             self._refused = True
             self._put("text", text)
 
-    def refuse(self) -> None:
-        self._refused = True
-
     def thinking(self, text: str) -> None:
         self._put("thinking", text)
 
@@ -92,13 +89,13 @@ class Composer:
             kept = self._payload.get(key)
             self._payload[key] = kept + value if isinstance(kept, list) and isinstance(value, list) else value
 
-    def redacted(self, payload: dict[str, Any]) -> None:
-        """Reasoning that nobody may read, but that the provider wants to see again."""
-        self.begin()
-        self._close()
-        data = foreign.signed({"provider": self._provider, **payload})
-        self._writer.open({"type": "redacted_thinking", "data": data})
-        self._writer.close()
+    def sealed(self, payload: dict[str, Any]) -> None:
+        """An item of reasoning has ended: so does the thinking that is open, signed with `payload`."""
+        if self._open == "thinking":
+            self._payload.update(payload)
+            self._close()
+        elif payload:
+            self._put("redacted_thinking", self._signature(payload))
 
     def _put(self, kind: str, text: str) -> None:
         if not text:
@@ -114,6 +111,11 @@ class Composer:
     def _write(self, kind: str, text: str) -> None:
         if self._open != kind:
             self._close()
+            if kind != "thinking":
+                self._settle()
+            if kind == "redacted_thinking":
+                self._redact(text)
+                return
             self._open = kind
             if kind == "thinking":
                 self._writer.open({"type": "thinking", "thinking": "", "signature": ""})
@@ -124,12 +126,24 @@ class Composer:
 
     def _close(self) -> None:
         if self._open == "thinking":
-            payload = {"provider": self._provider, **self._payload}
-            self._payload = {}
-            self._writer.add("signature_delta", "signature", foreign.signed(payload))
+            payload, self._payload = self._payload, {}
+            self._writer.add("signature_delta", "signature", self._signature(payload))
         if self._open:
             self._writer.close()
         self._open = ""
+
+    def _settle(self) -> None:
+        """Keep reasoning that came without a text: nobody may read it, but the provider wants to see it again."""
+        if self._payload:
+            payload, self._payload = self._payload, {}
+            self._redact(self._signature(payload))
+
+    def _redact(self, data: str) -> None:
+        self._writer.open({"type": "redacted_thinking", "data": data})
+        self._writer.close()
+
+    def _signature(self, payload: dict[str, Any]) -> str:
+        return foreign.signed({"provider": self._provider, **payload})
 
     # Tool calls
 
@@ -180,6 +194,8 @@ class Composer:
             return
         call.begun = True
         self._close()
+        self._settle()
+        self._chars += len(call.name)
         self._open = "tool_use"
         self._made += 1
         name = self._names.get(call.name, call.name)
@@ -200,8 +216,8 @@ class Composer:
         call.sent = len(call.parts)
         self._writer.add("input_json_delta", "partial_json", fresh)
 
-    def _flush(self, *, cut: bool = False) -> None:
-        """Send all calls; with `cut` the last one stays open if its arguments are not whole."""
+    def _flush(self, *, cut: bool = False) -> bool:
+        """Send all calls; with `cut` the last one stays open if its arguments are not whole. Say whether it does."""
         while self._calls:
             call = self._calls.pop(0)
             if not call.name:  # nothing that a client could run
@@ -212,22 +228,25 @@ class Composer:
                 self._writer.add("input_json_delta", "partial_json", msgspec.json.encode(value).decode())
             if cut and not self._calls and not self._queued and not call.whole:
                 self._open = ""
-                return
+                return True
             self._close()
         for kind, text in self._queued:
             self._write(kind, text)
         self._queued.clear()
+        return False
 
     # The end
 
     def end(self, finish: Any, stop_sequence: Any, usage: tuple[Usage, int] | None) -> None:
         """End the answer. `finish` is the provider's finish reason, in Chat's words."""
         self.begin()
-        self._flush(cut=finish == "length")
-        self._close()
+        if not self._flush(cut=finish == "length"):
+            self._close()
+            self._settle()
         sequence = stop_sequence if isinstance(stop_sequence, str) else None
         reason = self._reason(finish, sequence)
-        counted, thinking_tokens = usage or (self._estimated(), 0)
+        reported, thinking_tokens = usage or (None, 0)
+        counted = self._estimated().merged(reported)
         self._writer.finish(Ending(reason, sequence if reason == "stop_sequence" else None, counted, thinking_tokens))
         self.ended = True
 
@@ -241,7 +260,7 @@ class Composer:
         return "stop_sequence" if stop_sequence else "end_turn"
 
     def _estimated(self) -> Usage:
-        return Usage(self._shell.input_tokens, max(1, self._chars // CHARS_PER_TOKEN))
+        return Usage(self._shell.input_tokens, -(-self._chars // CHARS_PER_TOKEN))
 
 
 def _another(call: _Call, identifier: str, name: str, args: str) -> bool:
