@@ -285,3 +285,57 @@ async def test_a_stream_that_breaks_off_is_an_error_not_an_end() -> None:
         with pytest.raises(anthropic.APIStatusError, match="ended early"):
             async with sdk.messages.stream(**ASK) as stream:
                 await stream.get_final_message()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_an_answer_whose_server_does_not_end_it_ends_soon(stream: bool) -> None:
+    async def hanging(seen: Seen, peer: Peer) -> None:
+        await peer.sse()
+        await peer.chunk(chunk({"content": "whole"}) + chunk({}, "stop"))
+        await peer.left.wait()
+
+    async with (
+        Upstream(hanging) as up,
+        balancer(configuration(("openai", up))) as running,
+        client(running.url) as sdk,
+        asyncio.timeout(10),
+    ):
+        if stream:
+            async with sdk.messages.stream(**ASK) as streaming:
+                answer = await streaming.get_final_message()
+        else:
+            answer = await sdk.messages.create(**ASK)
+
+        assert answer.content[0].text == "whole"  # type: ignore[union-attr]
+        assert answer.stop_reason == "end_turn"
+
+
+INSIDES = {"set_cookie": "a=b", "openai_organization": "org-AbCdEf123456", "cf_ray": "x", "via": "1.1 up.internal"}
+
+
+async def test_nothing_of_the_providers_insides_reaches_the_client() -> None:
+    async def leaky(seen: Seen, peer: Peer) -> None:
+        if seen.stream:
+            await peer.sse()
+            error = {"message": "key of org-AbCdEf123456 on up.internal", "code": "invalid_api_key"}
+            await peer.chunk(chunk({"content": "half"}) + f"data: {json.dumps({'error': error})}\n\n".encode())
+            await peer.end()
+        else:
+            body = b'{"error": {"message": "org-AbCdEf123456: bad request on up.internal:80"}}'
+            await peer.whole(400, body, **INSIDES)
+
+    async with (
+        Upstream(leaky) as up,
+        balancer(configuration(("openai", up))) as running,
+        client(running.url) as sdk,
+    ):
+        with pytest.raises(anthropic.BadRequestError) as refused:
+            await sdk.messages.create(**ASK)
+        with pytest.raises(anthropic.APIStatusError) as broken:
+            async with sdk.messages.stream(**ASK) as stream:
+                await stream.get_final_message()
+        seen = [str(refused.value), str(broken.value), str(refused.value.response.headers)]
+
+        assert refused.value.request_id == refused.value.body["request_id"]  # type: ignore[index]
+        assert "'type': 'api_error'" in str(broken.value)
+        assert not [what for what in ("org-", "up.internal", "a=b", "cf-ray") if what in "".join(seen)]

@@ -67,6 +67,7 @@ class Options(BaseModel):
     name_max: int | None = Field(default=None, ge=16, description="The longest name of a tool.")
     user_hash: bool | None = Field(default=None, description="Whether the user's id goes along, as a hash.")
     tool_schema: Schema | None = Field(default=None, description="`narrow`: only a part of JSON Schema is known.")
+    think_tags: bool | None = Field(default=None, description="Whether thinking comes as `<think>` within the text.")
 
 
 @lru_cache(maxsize=256)
@@ -128,7 +129,10 @@ class OpenAI:
         shell = Shell(asked.model, ask.nonce, request.estimate_tokens(asked.body))
         writer = decoding.writer_for(shell, stream=asked.stream)
         composer = Composer(shell, writer, ask.provider.name, ask.scratch.get("names", {}))
-        reader: decoding.Reader = responses.ResponsesReader(composer) if _is_responses(ask) else ChatReader(composer)
+        tags = capabilities(_options(ask)).think_tags
+        reader: decoding.Reader = (
+            responses.ResponsesReader(composer) if _is_responses(ask) else ChatReader(composer, think_tags=tags)
+        )
         return decoding.Decoder(composer, writer, reader, ask.scratch.get("notes", ()))
 
     def fault(self, ask: Ask, reply: Reply) -> Fault:
@@ -171,7 +175,8 @@ def _limit(body: dict[str, Any]) -> Any:
 
 def _is_probe(body: dict[str, Any], status: int, said: wire.Complaint) -> bool:
     """Claude Code probes with `max_tokens: 1`; reasoning models refuse to answer that at all."""
-    return status == 400 and _limit(body) == 1 and "output limit was reached" in said.message
+    least = _limit(body) in (1, responses.MIN_OUTPUT_TOKENS)
+    return status == 400 and least and "output limit was reached" in said.message
 
 
 def _nothing() -> Iterator[Step]:
