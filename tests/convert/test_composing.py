@@ -198,6 +198,10 @@ CALLS: dict[str, tuple[list[Any], list[tuple[str, str]]]] = {
         [fragment(0, A, name="Read"), fragment(0, B, name="Bash")],
         [("Read", A), ("Bash", B)],
     ),
+    "two with the index 0, no ids, no arguments": (
+        [fragment(0, "", name="Read"), fragment(0, "", name="Bash")],
+        [("Read", ""), ("Bash", "")],
+    ),
     "two without an index": (
         [fragment(None, A, id="c1", name="Read"), fragment(None, B, id="c2", name="Bash")],
         [("Read", A), ("Bash", B)],

@@ -272,4 +272,4 @@ def _another(call: _Call, identifier: str, name: str, args: str) -> bool:
         return False
     if identifier and call.id:
         return identifier != call.id
-    return bool(args) and call.whole
+    return name != call.name or (bool(args) and call.whole)

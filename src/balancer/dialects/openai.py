@@ -36,6 +36,9 @@ from balancer.wire import openai as wire
 MAX_REPAIRS = 3
 """How often one request is repaired and sent once more: each time for another lesson."""
 
+_REFUSALS = frozenset({400, 422})
+"""What a server says when it does not take a request as it is."""
+
 
 class Options(BaseModel):
     """`openai_config`: what the server can do. What is not said comes from the profile."""
@@ -107,20 +110,24 @@ class OpenAI:
         if _limit(body) == 0:  # warms a cache that this server has not: never sent
             yield _wire(ask, b"POST", _path(ask), (), _nothing)
             return
+        learnt: list[str] = []
         for _ in range(MAX_REPAIRS + 1):
             reply = yield _wire(ask, b"POST", _path(ask), (request.encoded(body),))
+            if reply.status not in _REFUSALS:  # the repairs were right
+                for lesson in learnt:
+                    lessons.keep(ask.memory, ask.model, lesson, ask.wall)
             if 200 <= reply.status < 300:
                 return
             said = wire.body_complaint(reply.body)
             if _is_probe(body, reply.status, said):
                 yield _wire(ask, b"POST", _path(ask), (), _nothing)
                 return
-            lesson = lessons.find(reply.status, said, reply.body.decode("utf-8", "replace"), body)
-            if lesson is None:
+            found = lessons.find(reply.status, said, reply.body.decode("utf-8", "replace"), body)
+            if found is None or lessons.opposite(found) in learnt:
                 return
-            lessons.keep(ask.memory, ask.model, lesson, ask.wall)
-            ask.scratch["notes"] = (*ask.scratch.get("notes", ()), f"learnt {lesson}")
-            body = lessons.apply(body, [lesson])
+            learnt.append(found)
+            ask.scratch["notes"] = (*ask.scratch.get("notes", ()), f"learnt {found}")
+            body = lessons.apply(body, [found])
 
     def decoder(self, ask: Ask, head: Reply) -> Decoder:
         if ask.operation is not Operation.MESSAGES:
