@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import grammar
 import pytest
@@ -278,51 +278,89 @@ words = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=12)
 arguments = st.dictionaries(words, st.one_of(st.integers(), words, st.booleans()), max_size=3).map(json.dumps)
 
 
+Answer: TypeAlias = tuple[list[Any], str, str, list[tuple[str, str]]]
+"""Chunks, and the thinking, the text and the calls that are in them."""
+
+
+def streamed(draw: st.DrawFn, index: int, name: str, said: str, manner: str) -> list[Any]:
+    """Cut a call into fragments, in one of the manners of servers."""
+    cuts = sorted(draw(st.lists(st.integers(0, len(said)), max_size=3)))
+    parts = [said[start:end] for start, end in pairwise([0, *cuts, len(said)])]
+    head: dict[str, Any] = {"id": f"c{index}", "name": name}
+    key = None if manner == "no index" else 0 if manner == "index 0" else index
+    later: dict[str, Any] = {"id": head["id"]} if manner == "index 0" else head if manner == "all repeated" else {}
+    return [fragment(key, parts[0], **head), *(fragment(key, part, **later) for part in parts[1:])]
+
+
 @st.composite
-def answers(draw: st.DrawFn) -> tuple[list[Any], str, str, list[tuple[str, str]], str]:
-    """Return chunks, and the thinking, text and calls that are in them."""
+def answers(draw: st.DrawFn) -> Answer:
     thoughts, texts = draw(st.lists(words, max_size=3)), draw(st.lists(words, max_size=5))
     calls = [(f"tool_{n}", written) for n, written in enumerate(draw(st.lists(arguments, max_size=3)))]
-    events: list[Any] = [chunk(reasoning_content=one) for one in thoughts] + [chunk(content=one) for one in texts]
-    streams = []
-    for index, (name, said) in enumerate(calls):
-        cuts = sorted(draw(st.lists(st.integers(0, len(said)), max_size=3)))
-        edges = [0, *cuts, len(said)]
-        parts = [said[a:b] for a, b in pairwise(edges)]
-        streams.append([fragment(index, parts[0], id=f"c{index}", name=name), *(fragment(index, p) for p in parts[1:])])
-    if draw(st.booleans()):  # interleaved
+    manner = draw(st.sampled_from(["as OpenAI", "all repeated", "interleaved", "no index", "index 0"]))
+    streams = [streamed(draw, index, name, said, manner) for index, (name, said) in enumerate(calls)]
+    events: list[Any] = []
+    if manner == "interleaved":
         while any(streams):
             events += [stream.pop(0) for stream in streams if stream]
     else:
-        events += [event for stream in streams for event in stream]
-    finish = draw(st.sampled_from(["stop", "tool_calls"]))
-    return [*events, chunk(finish), TAIL, DONE], "".join(thoughts), "".join(texts), calls, finish
+        events = [event for stream in streams for event in stream]
+    at = sorted(draw(st.lists(st.integers(0, len(events)), min_size=len(texts), max_size=len(texts))), reverse=True)
+    for place, one in zip(at, reversed(texts), strict=True):
+        events.insert(place, chunk(content=one))
+    events = [chunk(reasoning_content=one) for one in thoughts] + events
+    if draw(st.booleans()):
+        events = [{**event, "usage": {"prompt_tokens": 1, "completion_tokens": 1}} for event in events]
+    end = draw(st.sampled_from([[chunk("stop"), TAIL, DONE], [chunk("tool_calls", USAGE)], [chunk("stop"), TAIL]]))
+    return [*events, *end], "".join(thoughts), "".join(texts), calls
 
 
 @given(answers(), st.lists(st.integers(0, 3000), max_size=6), st.sampled_from(["\n", "\r\n", "\r"]))
-def test_any_answer_cut_anywhere_is_conserved(
-    answer: tuple[list[Any], str, str, list[tuple[str, str]], str], cuts: list[int], newline: str
-) -> None:
-    events, thought, text, calls, _ = answer
+def test_any_answer_cut_anywhere_is_conserved(answer: Answer, cuts: list[int], newline: str) -> None:
+    events, thought, text, calls = answer
     data = sse(*events).replace(b"\n", newline.encode())
     seen = grammar.read(written(played(decoder(), data, cuts)))
 
     assert (seen.text("thinking"), seen.text(), seen.calls) == (thought, text, calls)
     assert seen.stop_reason == ("tool_use" if calls else "end_turn")
     assert seen.usage["output_tokens"] == 7
+    assert [block["id"] for block in seen.blocks if block["type"] == "tool_use"] == [f"c{n}" for n in range(len(calls))]
 
 
 @given(answers())
-def test_the_whole_message_says_the_same_as_the_stream(
-    answer: tuple[list[Any], str, str, list[tuple[str, str]], str],
-) -> None:
-    events, thought, text, calls, _ = answer
+def test_the_whole_message_says_the_same_as_the_stream(answer: Answer) -> None:
+    events, thought, text, calls = answer
     message = json.loads(written(played(decoder(stream=False), sse(*events))))
     found = [(block["name"], block["input"]) for block in message["content"] if block["type"] == "tool_use"]
 
     assert "".join(block["text"] for block in message["content"] if block["type"] == "text") == text
     assert "".join(block["thinking"] for block in message["content"] if block["type"] == "thinking") == thought
     assert found == [(name, json.loads(said)) for name, said in calls]
+    assert message["usage"]["output_tokens"] == 7
+
+
+@given(answers(), st.floats(0, 1))
+def test_a_stream_that_breaks_off_anywhere_is_an_error_unless_its_end_was_there(answer: Answer, share: float) -> None:
+    data = sse(*answer[0])
+    part = data[: int(len(data) * share)]
+    pieces = played(decoder(), part)
+    finished = b'"finish_reason": "' in part and part.rindex(b'"finish_reason": "') < part.rfind(b"}")
+    failed = [piece.error for piece in pieces if piece.error]
+    seen = grammar.read(b"".join(piece.data for piece in pieces), whole=not failed)
+
+    assert not (failed and seen.stop_reason)
+    assert failed or finished
+
+
+@given(answers(), st.floats(0, 1), st.booleans())
+def test_an_error_anywhere_before_the_end_is_told_and_ends_nothing(answer: Answer, share: float, stream: bool) -> None:
+    events = answer[0]
+    at = int(share * next(n for n, one in enumerate(events) if one["choices"][0]["finish_reason"]))
+    data = sse(*events[:at], {"error": {"message": "boom"}}, *events[at:])
+    pieces = played(decoder(stream=stream), data)
+    (fault,) = [piece.error for piece in pieces if piece.error]
+
+    assert fault.message == "boom"
+    assert not grammar.read(b"".join(piece.data for piece in pieces), whole=False).stop_reason
 
 
 wild = st.recursive(
