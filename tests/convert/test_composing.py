@@ -285,11 +285,11 @@ Answer: TypeAlias = tuple[list[Any], str, str, list[tuple[str, str]]]
 def streamed(draw: st.DrawFn, index: int, name: str, said: str, manner: str) -> list[Any]:
     """Cut a call into fragments, in one of the manners of servers."""
     cuts = sorted(draw(st.lists(st.integers(0, len(said)), max_size=3)))
-    parts = [said[start:end] for start, end in pairwise([0, *cuts, len(said)])]
+    first, *others = [said[start:end] for start, end in pairwise([0, *cuts, len(said)])]
     head: dict[str, Any] = {"id": f"c{index}", "name": name}
-    key = None if manner == "no index" else 0 if manner == "index 0" else index
-    later: dict[str, Any] = {"id": head["id"]} if manner == "index 0" else head if manner == "all repeated" else {}
-    return [fragment(key, parts[0], **head), *(fragment(key, part, **later) for part in parts[1:])]
+    key = {"no index": None, "index 0": 0}.get(manner, index)
+    again = {"index 0": {"id": head["id"]}, "all repeated": head}.get(manner, {})
+    return [fragment(key, first, **head)] + [fragment(key, part, **again) for part in others]
 
 
 @st.composite
@@ -310,7 +310,9 @@ def answers(draw: st.DrawFn) -> Answer:
     events = [chunk(reasoning_content=one) for one in thoughts] + events
     if draw(st.booleans()):
         events = [{**event, "usage": {"prompt_tokens": 1, "completion_tokens": 1}} for event in events]
-    end = draw(st.sampled_from([[chunk("stop"), TAIL, DONE], [chunk("tool_calls", USAGE)], [chunk("stop"), TAIL]]))
+    end: list[Any] = draw(
+        st.sampled_from([[chunk("stop"), TAIL, DONE], [chunk("tool_calls", USAGE)], [chunk("stop"), TAIL]])
+    )
     return [*events, *end], "".join(thoughts), "".join(texts), calls
 
 
