@@ -246,6 +246,15 @@ def test_text_between_calls_that_are_whole_keeps_its_place() -> None:
     assert seen.kinds == ["tool_use", "text", "tool_use"]
 
 
+def test_what_has_neither_index_nor_id_belongs_to_the_latest_call() -> None:
+    seen = read(
+        fragment(None, A, id="c1", name="Read"), chunk(content="and"), fragment(None, ""),
+        fragment(None, "", id="c2", name="Bash"), fragment(None, B), chunk("stop"), DONE,
+    )  # fmt: skip
+
+    assert (seen.calls, seen.text()) == ([("Read", A), ("Bash", B)], "and")
+
+
 def test_text_within_a_call_waits_for_its_end() -> None:
     seen = read(fragment(0, A[:3], **ID), chunk(content="and"), fragment(0, A[3:]), chunk("stop"), DONE)
 

@@ -201,6 +201,28 @@ async def test_failover(case: tuple[str, Behaviour, str, Behaviour, str], stream
         assert (len(ill.asked), len(well.asked)) == (1, 1)
 
 
+@pytest.mark.parametrize("case", FAILOVERS.values(), ids=FAILOVERS)
+async def test_a_conversation_stays_with_the_type_that_took_over(
+    case: tuple[str, Behaviour, str, Behaviour, str],
+) -> None:
+    ill_type, ill_behaviour, well_type, well_behaviour, _ = case
+    healed: Behaviour = chat if ill_type == "openai" else good
+
+    async with (
+        Upstream(ill_behaviour) as first,
+        Upstream(well_behaviour) as second,
+        balancer(
+            configuration((ill_type, first), (well_type, second)) + "settings: {failure_cooldown: 0}\n"
+        ) as running,
+        client(running.url) as sdk,
+    ):
+        for session in ("one", "one", "another"):
+            await sdk.messages.create(**ASK, extra_headers={"x-claude-code-session-id": session})
+            first.behaviour = healed
+
+        assert (len(first.asked), len(second.asked)) == (2, 2)
+
+
 async def test_a_lesson_is_learnt_once() -> None:
     async def picky(seen: Seen, peer: Peer) -> None:
         if "max_tokens" in seen.json:

@@ -59,6 +59,7 @@ class Composer:
         self._payload: dict[str, Any] = {}
         self._calls: list[_Call] = []
         self._by_key: dict[object, _Call] = {}
+        self._latest: _Call | None = None
         self._made = 0
         self._queued: list[tuple[str, str]] = []
         self._refused = False
@@ -163,18 +164,15 @@ class Composer:
         self._advance()
 
     def _call(self, key: object, identifier: str, name: str, args: str) -> _Call:
-        call = self._by_key.get(self._key(key, identifier))
-        if call is None and key is None and not identifier and self._calls:
-            call = self._calls[-1]
-        if call is not None and not _another(call, identifier, name, args):
-            return call
-        call = _Call()
-        self._calls.append(call)
-        self._by_key[self._key(key, identifier)] = call
+        key = key if key is not None else identifier or None
+        call = self._latest if key is None else self._by_key.get(key)
+        if call is None or _another(call, identifier, name, args):
+            call = _Call()
+            self._calls.append(call)
+        self._latest = call
+        if key is not None:
+            self._by_key[key] = call
         return call
-
-    def _key(self, key: object, identifier: str) -> object:
-        return key if key is not None else identifier
 
     def _advance(self) -> None:
         """Send what can be sent of the first call; go on to the next one when it is whole."""
