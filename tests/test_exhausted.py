@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from stand_ins import candidate
 
-from balancer.exhausted import Answer, answer, no_place
+from balancer.exhausted import Answer, answer, no_place, shown_kind
 from balancer.judge import judge
 from balancer.model import Broken, Candidate, Fault, Outcome, Refused, Reply, Stage, Unfit, Verdict
 
@@ -91,3 +91,16 @@ def test_what_all_have_said_counts_for_those_that_rest_after_it_too() -> None:
 
 def test_no_place() -> None:
     assert (no_place("m").status, no_place("m").retry_after_s) == (503, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shown"),
+    [
+        ("authentication_error", "api_error"),
+        ("permission_error", "api_error"),
+        ("rate_limit_error", "rate_limit_error"),
+        ("invalid_request_error", "invalid_request_error"),
+    ],
+)
+def test_a_key_of_ours_is_never_taken_for_the_clients(kind: str, shown: str) -> None:
+    assert shown_kind(Fault(500, kind)) == shown

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from balancer.model import Candidate, Mark, Outcome, Refused, Reply, Unfit, Verdict
+from balancer.model import Candidate, Fault, Mark, Outcome, Refused, Reply, Unfit, Verdict
 
 RETRY_AFTER_MIN_S = 1
 RETRY_AFTER_MAX_S = 60
@@ -48,6 +48,11 @@ def no_place(model: str) -> Answer:
     """Return what to tell a client for whom there was no place."""
     message = f"every place for '{model}' is taken by other requests; try again soon"
     return Answer(503, "api_error", message, RETRY_AFTER_MIN_S)
+
+
+def shown_kind(fault: Fault) -> str:
+    """Return the type of an error for a client that has part of the answer: the balancer's key is not the client's."""
+    return "api_error" if fault.kind in ("authentication_error", "permission_error") else fault.kind
 
 
 def answer(

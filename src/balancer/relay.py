@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -61,6 +62,9 @@ STOPPED = "this balancer was stopped before the answer was whole; ask again"
 
 AFTER_END_S = 1.0
 """How long a provider may take to end its body after the end of its answer."""
+
+ENDING_S = 2.0
+"""How long a provider may take to end an answer that is there but for its end."""
 
 
 class Relay:
@@ -251,8 +255,9 @@ class Relay:
         idle_s = ask.candidate.provider.timeouts.idle_s
         delivery = life.delivery
         data = b""
+        read = answer.read if not hasattr(decoder, "ending") else _Ending(answer, decoder, self._now).read
         while not decoder.complete:
-            data = await answer.read(idle_s if delivery.committed else self._left_s(deadline, idle_s))
+            data = await read(idle_s if delivery.committed else self._left_s(deadline, idle_s))
             for piece in decoder.feed(data) if data else decoder.end():
                 if piece.error is not None:
                     if delivery.committed and held:
@@ -408,7 +413,7 @@ class Relay:
             body, headers = self._unkeyed(answer.reply.body), answer.reply.headers
         else:
             body = wire_words.error_body(answer.kind, self._clean(answer.message), life.request.id)
-            headers = (wire_words.CONTENT_TYPE_JSON,)
+            headers = (wire_words.CONTENT_TYPE_JSON, (b"request-id", life.request.id.encode()))
         if answer.retry_after_s is not None:
             headers = (*headers, (b"retry-after", b"%d" % answer.retry_after_s))
         headers = (*headers, *life.who_answered(len(life.attempts)), (b"content-length", b"%d" % len(body)))
@@ -428,7 +433,9 @@ class Relay:
             return
         fault = outcome.fault if isinstance(outcome, Refused) else Fault(502, "api_error", "")
         name = life.candidate.provider.name if life.candidate else "the provider"
-        await self._tell_broken(life, fault.kind, f"{name} broke off its answer: {fault.message or verdict.reason}")
+        await self._tell_broken(
+            life, exhausted.shown_kind(fault), f"{name} broke off its answer: {fault.message or verdict.reason}"
+        )
 
     async def _tell_broken(self, life: Life, kind: str, message: str) -> None:
         await life.delivery.fail(wire_words.error_frame(kind, self._clean(message), life.request.id))
@@ -468,6 +475,30 @@ def _advance(flow: Flow, reply: Reply) -> WireRequest | None:
         return flow.send(reply)
     except StopIteration:
         return None
+
+
+class _Ending:
+    """Reads an answer whose decoder knows when there is nothing left to come but its end (`ending`).
+
+    Some servers neither say how much was used nor end the body: what is there is the answer.
+    """
+
+    def __init__(self, answer: Answer, decoder: Any, now: Callable[[], float]) -> None:
+        self._answer = answer
+        self._decoder = decoder
+        self._now = now
+        self._until: float | None = None
+
+    async def read(self, within_s: float) -> bytes:
+        if not self._decoder.ending:
+            return await self._answer.read(within_s)
+        if self._until is None:
+            self._until = self._now() + ENDING_S
+        left_s = min(within_s, self._until - self._now())
+        try:
+            return await self._answer.read(left_s) if left_s > 0 else b""
+        except TransportError:
+            return b""
 
 
 async def _drain(answer: Answer) -> None:

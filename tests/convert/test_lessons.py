@@ -32,6 +32,12 @@ CASES: dict[str, tuple[dict[str, Any], bytes, str | None]] = {
     "temperature": (BODY, b'{"error":{"message":"Unsupported value: \'temperature\' does not support 0.5. Only the default (1) value","param":"temperature"}}', "drop:temperature"),
     "strict": (BODY, b'{"error":{"message":"tools.0.function.strict: Extra inputs are not permitted"}}', "drop:strict"),
     "a forced tool": (BODY, b'{"error":{"message":"tool_choice \'required\' is not supported"}}', "auto"),
+    "a forced tool, while thinking": ({**BODY, "thinking": {}}, b'{"error":{"message":"Thinking mode does not support this tool_choice"}}', "auto"),
+    "the parameter, not what is said of others": (BODY, b'{"error":{"message":"Unsupported with temperature","param":"top_p"}}', "drop:top_p"),
+    "the message, not what is quoted": (BODY, b'{"detail":[{"loc":["body","top_p"],"msg":"Extra inputs are not permitted","input":{"max_tokens":1}}]}', "drop:top_p"),
+    "stop": ({**BODY, "stop": ["x"]}, b'{"error":{"message":"Unrecognized request argument supplied: stop"}}', "drop:stop"),
+    "stop as a parameter": ({**BODY, "stop": ["x"]}, b'{"error":{"message":"not supported","param":"stop"}}', "drop:stop"),
+    "an everyday word": ({**BODY, "stop": ["x"], "include": []}, b'{"error":{"message":"Images are not supported, stop that; include text only"}}', None),
     "a smaller limit": (BODY, b'{"error":{"message":"max_tokens is too large: 32000. This model supports at most 16384 completion tokens"}}', "limit:16384"),
     "deepseek's limit": (BODY, b'{"error":{"message":"Invalid max_tokens value, the valid range of max_tokens is [1, 8192]"}}', "limit:8192"),
     "the context is too long": (BODY, b'{"error":{"message":"maximum context length is 100 tokens, max_tokens not supported","code":"context_length_exceeded"}}', None),
@@ -67,6 +73,23 @@ def test_apply(lesson: str, expected: dict[str, Any]) -> None:
 
     assert lessons.apply(BODY, [lesson]) == expected
     assert str(BODY) == before
+
+
+def test_a_lesson_takes_the_place_of_its_opposite() -> None:
+    memory: dict[str, Any] = {}
+    lessons.keep(memory, "m", "rename:max_tokens:max_completion_tokens", 1000.0)
+    lessons.keep(memory, "m", "rename:max_completion_tokens:max_tokens", 1001.0)
+
+    assert lessons.learnt(memory, "m", 1002.0) == ["rename:max_completion_tokens:max_tokens"]
+    assert lessons.opposite("drop:stop") == ""
+
+
+def test_what_is_too_old_is_not_shown_any_more_whoever_is_asked() -> None:
+    memory: dict[str, Any] = {}
+    lessons.keep(memory, "m", "drop:stop", 1000.0)
+    lessons.learnt(memory, "other", 1000.0 + lessons.KEPT_S)
+
+    assert lessons.described(memory) is None
 
 
 def test_a_lesson_holds_for_a_model_and_a_day() -> None:

@@ -104,6 +104,23 @@ def test_a_refusal_is_repaired_and_remembered_for_a_day() -> None:
     assert "max_tokens" in body_of(sent(ask(memory, wall=1.8e9 + 86401))[0])
 
 
+def test_a_repair_that_did_not_help_is_no_lesson() -> None:
+    memory: dict[str, Any] = {}
+    both = [
+        refusal(f"Unrecognized request argument supplied: {name}") for name in ("max_tokens", "max_completion_tokens")
+    ]
+
+    assert len(sent(ask(memory), *both, Reply(200, JSON))) == 2
+    assert DIALECT.describe(memory) is None
+
+
+def test_a_repair_is_a_lesson_though_the_server_is_busy_then() -> None:
+    memory: dict[str, Any] = {}
+    sent(ask(memory), refusal("Unrecognized request argument supplied: max_tokens"), Reply(429, JSON, b"{}"))
+
+    assert DIALECT.describe(memory) == {"lessons": {"gpt-x": ["rename:max_tokens:max_completion_tokens"]}}
+
+
 def test_repairs_come_to_an_end() -> None:
     fields = {"temperature": 1, "top_p": 1, "stop_sequences": ["x"]}
     names = ["max_tokens", "temperature", "top_p", "stop"]

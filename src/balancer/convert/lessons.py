@@ -34,6 +34,9 @@ _DROPPABLE = (
 )
 """Without these an answer is still an answer to what was asked."""
 
+_WORDS = frozenset({"stop", "include", "store", "thinking", "reasoning", "strict"})
+_MARK = r"(?:[.'\"`]|\b(?:argument|param|parameter|field|property|key|input)s?(?: supplied)?:? ?)"
+
 _REFUSES = re.compile(
     r"unsupported|unrecognized|unknown|unexpected|not supported|not permitted|not allowed"
     r"|does not support|doesn't support|no longer support|extra (?:inputs|fields)|additional propert"
@@ -46,16 +49,25 @@ _CAP = re.compile(
 
 
 def learnt(memory: Memory, model: str, wall: float) -> list[str]:
-    """Return the lessons that hold for a model now; those that are too old are forgotten."""
-    known: dict[str, float] = memory.get(_KEY, {}).get(model, {})
-    for lesson in [lesson for lesson, at in known.items() if not 0 <= wall - at < KEPT_S]:
-        del known[lesson]
-    return sorted(known)
+    """Return the lessons that hold for a model now; all that are too old are forgotten."""
+    lessons: dict[str, dict[str, float]] = memory.get(_KEY, {})
+    for known in lessons.values():
+        for lesson in [lesson for lesson, at in known.items() if not 0 <= wall - at < KEPT_S]:
+            del known[lesson]
+    return sorted(lessons.get(model, ()))
 
 
 def keep(memory: Memory, model: str, lesson: str, wall: float) -> None:
-    """Keep a lesson from now on."""
-    memory.setdefault(_KEY, {}).setdefault(model, {})[lesson] = wall
+    """Keep a lesson from now on, in the place of its opposite."""
+    known = memory.setdefault(_KEY, {}).setdefault(model, {})
+    known.pop(opposite(lesson), None)
+    known[lesson] = wall
+
+
+def opposite(lesson: str) -> str:
+    """Return the lesson that undoes this one; an empty word where there is none."""
+    what, *fields = lesson.split(":")
+    return ":".join([what, *reversed(fields)]) if what == "rename" else ""
 
 
 def described(memory: Memory) -> dict[str, Any] | None:
@@ -74,14 +86,20 @@ def find(status: int, said: Complaint, raw: str, body: dict[str, Any]) -> str | 
             return f"limit:{limit}"
     if not _REFUSES.search(text):
         return None
-    named = [said.param] if said.param else []
-    for field in (*named, *_OTHER, *_DROPPABLE):
-        if field in body and field in _OTHER and _names(text, field) and _first(text, field):
+    words = (said.param.lower(), said.words, raw.lower())  # the surest first: a body may quote all of the request
+    return next((lesson for text in words if text and (lesson := _refused(text, body))), None)
+
+
+def _refused(text: str, body: dict[str, Any]) -> str | None:
+    """Return what to do without the field that is named in `text` and stands in the body."""
+    for field in _OTHER:
+        if field in body and _names(text, field) and _first(text, field):
             return f"rename:{field}:{_OTHER[field]}"
-        if field in body and field in _DROPPABLE and _names(text, field):
-            return f"drop:{field}"
-    if "tool_choice" in body and body["tool_choice"] != "auto" and _names(text, "tool_choice"):
+    if body.get("tool_choice", "auto") != "auto" and _names(text, "tool_choice"):
         return "auto"
+    for field in _DROPPABLE:
+        if field in body and _names(text, field):
+            return f"drop:{field}"
     if _names(text, "strict") and any("strict" in tool.get("function", tool) for tool in body.get("tools", ())):
         return "drop:strict"
     return None
@@ -92,7 +110,9 @@ def _least(cap: re.Match[str]) -> int:
 
 
 def _names(text: str, field: str) -> bool:
-    return re.search(rf"(?<![a-z_]){field}(?![a-z_])", text) is not None
+    """Say whether a field is named. What is a word of every day as well has to be marked as a name."""
+    before = _MARK if field in _WORDS and text != field else ""
+    return re.search(rf"{before}(?<![a-z_]){field}(?![a-z_])", text) is not None
 
 
 def _first(text: str, field: str) -> bool:

@@ -46,6 +46,8 @@ class Capabilities:
     user_hash: bool = False
     """`metadata.user_id` goes along, hashed, as `safety_identifier` and `prompt_cache_key`."""
     tool_schema: Schema = "plain"
+    think_tags: bool = False
+    """Thinking comes as `<think>...</think>` within the text."""
 
 
 _COMPAT = Capabilities()

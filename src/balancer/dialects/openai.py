@@ -36,6 +36,9 @@ from balancer.wire import openai as wire
 MAX_REPAIRS = 3
 """How often one request is repaired and sent once more: each time for another lesson."""
 
+_REFUSALS = frozenset({400, 422})
+"""What a server says when it does not take a request as it is."""
+
 
 class Options(BaseModel):
     """`openai_config`: what the server can do. What is not said comes from the profile."""
@@ -67,6 +70,7 @@ class Options(BaseModel):
     name_max: int | None = Field(default=None, ge=16, description="The longest name of a tool.")
     user_hash: bool | None = Field(default=None, description="Whether the user's id goes along, as a hash.")
     tool_schema: Schema | None = Field(default=None, description="`narrow`: only a part of JSON Schema is known.")
+    think_tags: bool | None = Field(default=None, description="Whether thinking comes as `<think>` within the text.")
 
 
 @lru_cache(maxsize=256)
@@ -106,20 +110,24 @@ class OpenAI:
         if _limit(body) == 0:  # warms a cache that this server has not: never sent
             yield _wire(ask, b"POST", _path(ask), (), _nothing)
             return
+        learnt: list[str] = []
         for _ in range(MAX_REPAIRS + 1):
             reply = yield _wire(ask, b"POST", _path(ask), (request.encoded(body),))
+            if reply.status not in _REFUSALS:  # the repairs were right
+                for lesson in learnt:
+                    lessons.keep(ask.memory, ask.model, lesson, ask.wall)
             if 200 <= reply.status < 300:
                 return
             said = wire.body_complaint(reply.body)
             if _is_probe(body, reply.status, said):
                 yield _wire(ask, b"POST", _path(ask), (), _nothing)
                 return
-            lesson = lessons.find(reply.status, said, reply.body.decode("utf-8", "replace"), body)
-            if lesson is None:
+            found = lessons.find(reply.status, said, reply.body.decode("utf-8", "replace"), body)
+            if found is None or lessons.opposite(found) in learnt:
                 return
-            lessons.keep(ask.memory, ask.model, lesson, ask.wall)
-            ask.scratch["notes"] = (*ask.scratch.get("notes", ()), f"learnt {lesson}")
-            body = lessons.apply(body, [lesson])
+            learnt.append(found)
+            ask.scratch["notes"] = (*ask.scratch.get("notes", ()), f"learnt {found}")
+            body = lessons.apply(body, [found])
 
     def decoder(self, ask: Ask, head: Reply) -> Decoder:
         if ask.operation is not Operation.MESSAGES:
@@ -128,7 +136,10 @@ class OpenAI:
         shell = Shell(asked.model, ask.nonce, request.estimate_tokens(asked.body))
         writer = decoding.writer_for(shell, stream=asked.stream)
         composer = Composer(shell, writer, ask.provider.name, ask.scratch.get("names", {}))
-        reader: decoding.Reader = responses.ResponsesReader(composer) if _is_responses(ask) else ChatReader(composer)
+        tags = capabilities(_options(ask)).think_tags
+        reader: decoding.Reader = (
+            responses.ResponsesReader(composer) if _is_responses(ask) else ChatReader(composer, think_tags=tags)
+        )
         return decoding.Decoder(composer, writer, reader, ask.scratch.get("notes", ()))
 
     def fault(self, ask: Ask, reply: Reply) -> Fault:
@@ -171,7 +182,8 @@ def _limit(body: dict[str, Any]) -> Any:
 
 def _is_probe(body: dict[str, Any], status: int, said: wire.Complaint) -> bool:
     """Claude Code probes with `max_tokens: 1`; reasoning models refuse to answer that at all."""
-    return status == 400 and _limit(body) == 1 and "output limit was reached" in said.message
+    least = _limit(body) in (1, responses.MIN_OUTPUT_TOKENS)
+    return status == 400 and least and "output limit was reached" in said.message
 
 
 def _nothing() -> Iterator[Step]:
