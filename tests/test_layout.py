@@ -24,7 +24,6 @@ TESTED_ELSEWHERE = {
     "config/problem.py": "config/test_reading.py",
     "config/sources.py": "config/test_reading.py",
     "wire/faults.py": "wire/test_anthropic.py",
-    "convert/zed_answers.py": "dialects/test_zed.py",
     "convert/zed_options.py": "dialects/test_zed.py",
     "convert/zed_summary.py": "dialects/test_zed.py",
     "convert/zed_task.py": "dialects/test_zed.py",

@@ -15,7 +15,7 @@ from balancer.convert import zed_modes as modes
 from balancer.convert import zed_rotation as rotation
 from balancer.convert import zed_summary as summary
 from balancer.convert import zed_threads as threads
-from balancer.convert.zed_account import Part, account_of, options_of
+from balancer.convert.zed_account import Part, options_of
 from balancer.convert.zed_options import CostControl
 from balancer.dialect import Ask, FlowFailed, Incapable
 from balancer.model import Fault, Usage, header
@@ -80,8 +80,7 @@ def begun(ask: Ask, catalogue: list[dict[str, Any]], entry: dict[str, Any], body
     key = "|".join((ask.provider.name, owner, threads.session_of(ask.request, body), isolated))
     state = f"{ask.request.client}|{key}"
     thread = books.of(ask.memory).thread(state, ask.wall, options_of(ask).ttl_s, management.max_threads)
-    fast = account_of(ask).models.get("default_fast_model")
-    purpose = threads.intent(body, small="haiku" in entry["id"] or entry["id"] == fast)
+    purpose = threads.intent(body, small="haiku" in entry["id"])
     task = Task(ask, catalogue, entry, body, key, state, thread, purpose, rotation.fixed_weight(body))
     task.measure()
     return task
