@@ -138,6 +138,21 @@ async def test_many_requests_at_once_mint_one_token_and_ask_for_one_catalogue() 
     assert [seen.target for seen in upstream.seen].count("/client/users/me") == 1
 
 
+@pytest.mark.parametrize("inside", [True, False])
+async def test_a_service_that_quotes_our_tokens_is_not_repeated(inside: bool) -> None:
+    fake = FakeZed()
+    words = f"no: llm-canary-1 and {PAIR.partition(' ')[2]}"
+    fake.lines = line({"status": {"failed": {"code": "invalid_request_error", "message": words}}})
+    if not inside:
+        fake.refusal = (400, json.dumps({"code": "x", "message": words}).encode())
+    async with Upstream(fake) as upstream, balancer(config(upstream)) as running, client(running.url) as claude:
+        with pytest.raises(anthropic.BadRequestError, match="redacted") as refused:
+            await claude.messages.create(**ASK)
+        silent_about_secrets(running)
+
+    assert "canary" not in str(refused.value.body)
+
+
 async def test_a_token_near_its_end_is_renewed_before_it_is_used() -> None:
     fake = FakeZed()
     fake.token_life_s = 59

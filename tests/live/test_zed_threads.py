@@ -259,6 +259,16 @@ async def test_who_decides_on_the_mode(target: Any, header: str | None, zed_conf
     assert any(note.startswith("zed: mode") for note in ended["notes"])
 
 
+async def test_within_a_prompt_burn_is_not_taken_back() -> None:
+    fake = FakeZed()
+    async with Upstream(fake) as up, balancer(config(up, zed_config={"wire_profile": "legacy"})) as running:
+        for n, mode in enumerate(("normal", "burn", "", "normal")):
+            await say(running, turns(0), max_tokens=100 + n, headers={"x-balancer-zed-mode": mode})
+        await say(running, [*turns(0), {"role": "assistant", "content": "so"}, {"role": "user", "content": "next"}])
+
+    assert [body["mode"] for body in fake.completions] == ["normal", "max", "max", "max", "normal"]
+
+
 async def test_after_the_limit_of_tool_calls_the_next_request_is_a_prompt_of_its_own() -> None:
     fake = FakeZed()
     good_lines = fake.lines

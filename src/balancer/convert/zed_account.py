@@ -20,6 +20,7 @@ from balancer.convert import zed_tokens as tokens
 from balancer.convert.zed_options import Options
 from balancer.dialect import Ask, FlowFailed
 from balancer.model import Fault, Headers, Reply, WireRequest
+from balancer.redact import scrub
 
 T = TypeVar("T")
 Part: TypeAlias = Generator[WireRequest, Reply, T]
@@ -50,6 +51,8 @@ class Account:
     """Digest of everything that a token hangs on: credential, address, organization."""
     token: str = field(default="", repr=False)
     token_ends: float = 0.0
+    token_before: str = field(default="", repr=False)
+    """The one that was in use until this one: an answer that is still under way may quote it."""
     organization: str | None = None
     organization_until: float = 0.0
     plan: str = ""
@@ -103,9 +106,16 @@ def _mints(ask: Ask) -> bool:
     return not ask.provider.passthrough and tokens.is_pair(ask.provider.secret)
 
 
+def silent(ask: Ask, message: str) -> str:
+    """Return words of the service without the tokens that they may quote: the balancer itself knows only the pair."""
+    account = account_of(ask)
+    access = ask.provider.secret.partition(" ")[2]
+    return scrub(message, tuple(secret for secret in (account.token, account.token_before, access) if secret))
+
+
 def _forget(account: Account, stale: str) -> None:
     if account.token == stale:
-        account.token = ""
+        account.token, account.token_before = "", stale
 
 
 def _bearer(ask: Ask, stale: str = "") -> Part[Headers]:
@@ -117,7 +127,7 @@ def _bearer(ask: Ask, stale: str = "") -> Part[Headers]:
         _forget(account, stale)
     if account.token and account.token_ends - tokens.EARLY_S > ask.wall:
         return _as_bearer(account.token)
-    account.token = ""
+    _forget(account, account.token)
     pair = ((b"authorization", ask.provider.secret.encode()),)
     organization = yield from _organization(ask, account, pair)
     body = {} if organization is None else {"organization_id": organization}

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from balancer import ndjson, sse
 from balancer.convert.zed_faults import fault_of, object_of, of_failed
@@ -134,6 +135,7 @@ class Decoder:
         notes: tuple[str, ...] = (),
         headers: tuple[tuple[bytes, bytes], ...] = (),
         learn: Callable[[str, Any], None] = lambda word, value: None,
+        silent: Callable[[str], str] = lambda message: message,
     ) -> None:
         """`learn` is told, as it comes: `usage`, `usage_updated`, `tool_use_limit_reached`, `completed`."""
         self.complete = False
@@ -141,7 +143,7 @@ class Decoder:
         self._notes = notes
         self._model, self._nonce = model, nonce
         self._stream, self._wrapped = stream, wrapped
-        self._learn = learn
+        self._learn, self._silent = learn, silent
         self._lines = ndjson.Splitter()
         self._frames = StreamDecoder()
         self._assembly: Assembly | None = None if stream else Assembly()
@@ -187,7 +189,7 @@ class Decoder:
 
     def _fail(self, fault: Fault) -> list[Piece]:
         self._failed = True
-        return [Piece(b"", error=fault)]
+        return [Piece(b"", error=replace(fault, message=self._silent(fault.message)))]
 
     def _line(self, line: bytes) -> list[Piece]:
         line = line.removeprefix(b"data:").strip()

@@ -59,7 +59,8 @@ def _open_items(call: dict[str, Any]) -> int:
     if call.get("name") not in PLANNERS or not isinstance(given, dict):
         return 0
     items = given.get("todos") or given.get("plan") or ()
-    return sum(isinstance(item, dict) and item.get("status") != "completed" for item in items)
+    listed = items if isinstance(items, list) else ()
+    return sum(isinstance(item, dict) and item.get("status") != "completed" for item in listed)
 
 
 TRIGGERS: dict[str, Callable[[dict[str, Any], int, BurnThresholds], bool]] = {

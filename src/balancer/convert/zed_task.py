@@ -107,7 +107,7 @@ def choose(task: Task) -> None:
         thresholds=options.burn_thresholds,
     )
     prompt = task.thread.prompt(task.prompt)
-    if prompt.burn and burn_exists and mode == "normal" and why not in ("route", "header"):
+    if prompt.burn and burn_exists and mode == "normal" and why != "route":
         mode, why = "burn", "sticky"
     task.mode, task.why = mode, why
     if over := _over(task):

@@ -96,6 +96,8 @@ def _block(block: Any) -> dict[str, Any] | None:
         case "image":
             return _image(block)
         case "tool_use":
+            if not isinstance(block.get("name"), str):
+                raise Untakable("a tool call without a name")
             return {"input": {}, **_kept(block, "id", "name", "input")}
         case "tool_result":
             return _result(block)
@@ -130,6 +132,8 @@ def _tool(tool: Any) -> dict[str, Any]:
     if not isinstance(tool, dict) or "input_schema" not in tool:
         kind = tool.get("type", "?") if isinstance(tool, dict) else "?"
         raise Untakable(f"the server tool {kind!r}")
+    if not isinstance(tool.get("name"), str):
+        raise Untakable("a tool without a name")
     return {"description": "", **{key: tool[key] for key in _TOOL if tool.get(key) is not None}}
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec.structs import replace
+
 from balancer.convert import zed_account as account
 from balancer.convert import zed_answers as answers
 from balancer.convert import zed_books as books
@@ -93,11 +95,13 @@ class Zed:
             notes=sent.notes if sent else (),
             headers=((b"x-balancer-zed-rotation", untold[0].encode()),) if untold else (),
             learn=learn,
+            silent=lambda message: account.silent(ask, message),
         )
 
     def fault(self, ask: Ask, reply: Reply) -> Fault:
         books.of(ask.memory).ledger.let_go(ask.nonce)
-        return faults.of_reply(reply, ask.wall)
+        fault = faults.of_reply(reply, ask.wall)
+        return replace(fault, message=account.silent(ask, fault.message))
 
     def supports(self, operation: Operation) -> bool:
         return True
