@@ -82,7 +82,11 @@ def answer(
 
 def _clients_own(attempts: Attempts) -> Answer | None:
     """Return the latest refusal that the client can act on, as the provider said it."""
-    refusals = [(o.fault, v) for _, o, v in attempts if isinstance(o, Refused) and o.fault.status in _CLIENTS]
+    refusals = [
+        (o.fault, v)
+        for _, o, v in attempts
+        if isinstance(o, Refused) and (o.fault.callers_own or o.fault.status in _CLIENTS)
+    ]
     theirs = [fault for fault, verdict in refusals if verdict.mark is Mark.NONE]
     if not theirs and refusals and len(refusals) == len(attempts):
         theirs = [fault for fault, _ in refusals]

@@ -109,13 +109,15 @@ def lasting(outcome: Outcome) -> bool:
 
 def callers_own(fault: Fault) -> bool:
     """Say whether the fault is the request's: no other provider would answer otherwise."""
-    return fault.status in _CALLERS_OWN and _about_the_provider(fault) is None
+    return fault.callers_own or (fault.status in _CALLERS_OWN and _about_the_provider(fault) is None)
 
 
 def _refusal(fault: Fault) -> Verdict:
     reason = f"{fault.status} {fault.kind}"
     if fault.status == 502 and fault.reply is None:  # not the provider's words but ours: they say what was wrong
         reason = fault.message or reason
+    if fault.callers_own or fault.elsewhere:
+        return Verdict(Mark.NONE, again=fault.elsewhere, reason=reason)
     if fault.status in _CALLERS_OWN:
         return _about_the_provider(fault) or Verdict(Mark.NONE, reason=reason)
     rest_s = None if fault.retry_after_s is None else min(fault.retry_after_s, REST_MAX_S)

@@ -210,6 +210,10 @@ class Fault(msgspec.Struct, frozen=True, gc=False):
     """The provider's `x-should-retry`, if it sent one."""
     reply: Reply | None = None
     """The answer for the client where this fault is the client's own and goes to it as it is."""
+    callers_own: bool = False
+    """The request is at fault, whatever the status: no mark, and the client is told as it is."""
+    elsewhere: bool = False
+    """The request is at fault here, but another provider may take it."""
 
 
 class Completed(msgspec.Struct, frozen=True, gc=False):
@@ -347,6 +351,9 @@ class WireRequest(msgspec.Struct, frozen=True):
     single_flight: str = ""
     """For errands: those with the same key that are under way at once are sent once, and all of
     them are told the same reply. Empty: never shared."""
+    within_s: float | None = None
+    """For errands: so long it may take in all, on top of the time that the attempt has. None: it is
+    part of that time."""
     script: Callable[[], Iterator[Step]] | None = None
     """Set: nothing is sent; the steps are played inside the process as if they came back."""
 

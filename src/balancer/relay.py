@@ -211,7 +211,11 @@ class Relay:
         wire: WireRequest | None = next(flow)
         while wire is not None:
             if wire.errand:
-                wire = _advance(flow, await self._errand(wire, timeouts, deadline))
+                began, own_time = self._now(), wire.within_s is not None
+                reply = await self._errand(wire, timeouts, deadline)
+                if own_time:
+                    deadline += self._now() - began
+                wire = _advance(flow, reply)
                 continue
             if (drilled := self._drilled(wire, ledger, life.request.stream)) is not None:
                 wire, dialect = drilled, dialects.get("anthropic")  # drills speak the Messages API
@@ -284,8 +288,8 @@ class Relay:
         life.notes = getattr(decoder, "notes", ())
         if life.lesson is not None:
             await self._counting.learn(life.lesson, ask.candidate, life.usage)
-        if data:
-            await _drain(answer)
+        if data and await _drain(answer, decoder):
+            life.notes = getattr(decoder, "notes", ())
         return Completed(life.usage)
 
     def _left_s(self, deadline: float, idle_s: float) -> float:
@@ -335,12 +339,16 @@ class Relay:
         return await asyncio.shield(task)
 
     async def _fetch(self, wire: WireRequest, timeouts: Timeouts, deadline: float) -> Reply:
+        if wire.within_s is not None:
+            deadline = self._now() + wire.within_s
         try:
-            async with self._open(wire, timeouts, deadline) as answer:
+            async with asyncio.timeout(wire.within_s), self._open(wire, timeouts, deadline) as answer:
                 body = await answer.read_whole(ERRAND_MAX_BYTES, timeouts.idle_s)
                 return Reply(answer.status, answer.headers, body)
         except TransportError as error:
             return Reply(0, (), error.cause.encode())
+        except TimeoutError:
+            return Reply(0, (), b"timeout")
 
     async def list_models(self, provider: Provider, within_s: float) -> bytes | None:
         """Ask one provider for its list of models; None where it can't say, whatever the reason."""
@@ -501,10 +509,16 @@ class _Ending:
             return b""
 
 
-async def _drain(answer: Answer) -> None:
-    """Read what follows the end of an answer, so that the connection can be used again."""
+async def _drain(answer: Answer, decoder: Decoder) -> bool:
+    """Read what follows the end of an answer, so that the connection can be used again.
+
+    The decoder looks at it, for what it notes: the client has its answer. Returns whether there was any.
+    """
+    more = False
     try:
-        while await answer.read(AFTER_END_S):
-            pass
+        while data := await answer.read(AFTER_END_S):
+            more = True
+            decoder.feed(data)
     except TransportError:
-        return
+        pass
+    return more

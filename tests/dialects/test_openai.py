@@ -99,7 +99,9 @@ def test_a_refusal_is_repaired_and_remembered_for_a_day() -> None:
     assert ["max_tokens" in body_of(wire) for wire in wires] == [True, False]
     assert body_of(wires[1])["max_completion_tokens"] == 32000
     assert DIALECT.decoder(first, Reply(200, JSON)).notes == ("learnt rename:max_tokens:max_completion_tokens",)  # type: ignore[attr-defined]
-    assert DIALECT.describe(memory) == {"lessons": {"gpt-x": ["rename:max_tokens:max_completion_tokens"]}}
+    assert DIALECT.describe(memory, Options(), 0.0) == {
+        "lessons": {"gpt-x": ["rename:max_tokens:max_completion_tokens"]}
+    }
     assert "max_tokens" not in body_of(sent(ask(memory))[0])
     assert "max_tokens" in body_of(sent(ask(memory, wall=1.8e9 + 86401))[0])
 

@@ -148,7 +148,7 @@ class OpenAI:
     def supports(self, operation: Operation) -> bool:
         return operation is not Operation.COUNT_TOKENS
 
-    def describe(self, memory: dict[str, Any]) -> dict[str, Any] | None:
+    def describe(self, memory: dict[str, Any], options: Any, wall: float) -> dict[str, Any] | None:
         """Return what was learnt about this provider, for `/providers`."""
         return lessons.described(memory)
 
