@@ -150,6 +150,14 @@ def test_the_file_goes_over_the_profile() -> None:
     assert (can.reasoning, can.vision, can.tool_schema, can.stop) == ("deepseek", True, "narrow", 0)
 
 
+def test_what_the_responses_api_does_not_know_is_counted() -> None:
+    of = ask(options={"api": "responses"}, body={"stop_sequences": ["x"], "top_k": 1})
+    (wire,) = sent(of, Reply(200, JSON))
+
+    assert not {"stop", "top_k"} & set(body_of(wire))
+    assert DIALECT.decoder(of, Reply(200, JSON)).notes == ("dropped stop_sequence", "dropped top_k")  # type: ignore[attr-defined]
+
+
 def test_every_option_is_a_capability_and_is_described() -> None:
     fields = Options.model_fields
 
