@@ -18,7 +18,7 @@ from balancer.convert.profiles import PROFILES, Capabilities, Profile
 from balancer.convert.responses import ResponsesReader
 from balancer.model import Piece
 
-FOREIGN_FIELDS = frozenset({"top_k", "thinking", "reasoning"})
+FOREIGN_FIELDS = frozenset({"top_k", "thinking", "reasoning", "reasoning_content", "reasoning_details"})
 
 
 def messages_request(*messages: Any, **more: Any) -> dict[str, Any]:

@@ -39,8 +39,8 @@ def test_a_conversation() -> None:
     )  # fmt: skip
 
     assert body["instructions"] == "Be good."
-    assert [item.get("type", "answer") for item in body["input"]] == [
-        "message", "reasoning", "answer", "function_call", "function_call_output",
+    assert [item["type"] for item in body["input"]] == [
+        "message", "reasoning", "message", "function_call", "function_call_output",
     ]  # fmt: skip
     assert [part["type"] for part in body["input"][0]["content"]] == ["input_text", "input_image", "input_file"]
     assert body["tools"][0]["strict"] is False

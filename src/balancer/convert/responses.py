@@ -16,7 +16,10 @@ from balancer.wire.faults import broken
 MIN_OUTPUT_TOKENS = 16
 """The API takes no smaller `max_output_tokens`."""
 
-_SAME = ("model", "stream", "temperature", "top_p", "parallel_tool_calls", "safety_identifier", "prompt_cache_key")
+_SAME = (
+    "model", "stream", "temperature", "top_p", "parallel_tool_calls", "service_tier", "safety_identifier",
+    "prompt_cache_key",
+)  # fmt: skip
 
 
 def from_chat(chat: dict[str, Any]) -> dict[str, Any]:
@@ -52,7 +55,7 @@ def _items(message: dict[str, Any]) -> list[dict[str, Any]]:
         parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
         items.append({"type": "message", "role": role, "content": [_part(part) for part in parts]})
     elif content:
-        items.append({"role": "assistant", "content": content})
+        items.append({"type": "message", "role": "assistant", "content": content})
     calls = message.get("tool_calls", ())
     return items + [{"type": "function_call", "call_id": call["id"], **call["function"]} for call in calls]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ from balancer.convert.composing import Composer
 from balancer.convert.profiles import (
     PROFILES,
     Capabilities,
+    Effort,
     Profile,
     Reasoning,
     Schema,
@@ -53,6 +55,7 @@ class Options(BaseModel):
     max_output_tokens: int | None = Field(default=None, ge=1, description="The most output tokens that are asked for.")
     reasoning: Reasoning | None = Field(default=None, description="In whose words effort and thinking are asked for.")
     efforts: tuple[str, ...] | None = Field(default=None, description="The efforts that the models know.")
+    effort: Effort | None = Field(default=None, description="The effort that is asked for, whatever the client says.")
     sampling: bool | None = Field(default=None, description="Whether `temperature` and `top_p` are taken.")
     top_k: bool | None = Field(default=None, description="Whether `top_k` is taken.")
     stop: int | None = Field(default=None, ge=0, description="How many stop sequences are taken; 0: none.")
@@ -68,6 +71,7 @@ class Options(BaseModel):
     max_tools: int | None = Field(default=None, ge=1, description="The most tools that are taken.")
     tool_id_max: int | None = Field(default=None, ge=24, description="The longest id of a tool call.")
     name_max: int | None = Field(default=None, ge=16, description="The longest name of a tool.")
+    service_tier: bool | None = Field(default=None, description="Whether `service_tier` is known, in OpenAI's words.")
     user_hash: bool | None = Field(default=None, description="Whether the user's id goes along, as a hash.")
     tool_schema: Schema | None = Field(default=None, description="`narrow`: only a part of JSON Schema is known.")
     think_tags: bool | None = Field(default=None, description="Whether thinking comes as `<think>` within the text.")
@@ -77,8 +81,8 @@ class Options(BaseModel):
 def capabilities(options: Options) -> Capabilities:
     """Return the profile's capabilities with what the file says over them."""
     said = options.model_dump(exclude={"profile", "api"}, exclude_none=True)
-    can = PROFILES[options.profile]
-    return Capabilities(**{**{name: getattr(can, name) for name in Capabilities.__slots__}, **said})
+    can = replace(PROFILES[options.profile], **said)
+    return replace(can, stop=0, top_k=False) if options.api == "responses" else can
 
 
 _VERSION = re.compile(r"(?:\A|/)v\d+[a-z0-9]*(?:/|\Z)")
