@@ -63,7 +63,7 @@ class App:
             await send({"type": "websocket.close", "code": 1008})
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        admitted = self._gate.check(scope, tuple(scope["headers"]))
+        admitted = self._gate.check(scope["path"], scope["method"], scope.get("client"), tuple(scope["headers"]))
         if isinstance(admitted, Denied):
             rejected = Rejected(admitted.status, admitted.kind, admitted.message)
             await reject(AsgiClient(receive, send, scope["http_version"]), rejected, new_id())
@@ -80,7 +80,7 @@ class App:
 
     def admit(self, path: str, method: str, client: tuple[str, int] | None, headers: Headers) -> Admitted | None:
         """Return a request that may come in; None: uvicorn's way has the words for why not."""
-        admitted = self._gate.check({"path": path, "method": method, "client": client}, headers)
+        admitted = self._gate.check(path, method, client, headers)
         return admitted if isinstance(admitted, Admitted) else None
 
     async def _live(self, receive: Receive, send: Send) -> None:

@@ -128,22 +128,19 @@ class Exchange:
     # What the relay calls
 
     def start(self, status: int, headers: Headers) -> None:
-        lines = [STATUS_LINE[status]]
-        lines += [b"%b: %b\r\n" % pair for pair in self._lines]
-        self._chunked = True
-        for pair in headers:
-            lines.append(b"%b: %b\r\n" % pair)
-            if pair[0] == b"content-length":
-                self._chunked = False
-                self._left = int(pair[1])
+        lines = [STATUS_LINE[status][:-2], *map(b": ".join, self._lines), *map(b": ".join, headers)]
+        length = dict(headers).get(b"content-length")
         if not self.keep_alive:
-            lines.append(b"connection: close\r\n")
-        if self._chunked:
-            lines.append(b"transfer-encoding: chunked\r\n")
-        head = b"".join(lines)
-        if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines):
+            lines.append(b"connection: close")
+        if length is None:
+            lines.append(b"transfer-encoding: chunked")
+            self._chunked = True
+        else:
+            self._left = int(length)
+        head = b"\r\n".join(lines)
+        if head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1:
             raise ValueError("a line break inside a header")
-        self._head = head + b"\r\n"
+        self._head = head + b"\r\n\r\n"
 
     async def write(self, data: bytes, *, last: bool = False) -> None:
         if self._flow.write_paused and not self.gone:
@@ -284,12 +281,11 @@ class Connection(HttpToolsProtocol):
         parser = self.parser
         if parser.get_method() != b"POST" or parser.get_http_version() != "1.1" or parser.should_upgrade():
             return False
-        headers = tuple(self.headers)
-        length = next((value for name, value in headers if name == b"content-length"), None)
-        if length is None or not length.isdigit() or not 0 < int(length) <= self._host.max_body_bytes:
-            return False
-        admitted = self._host.admit(path, "POST", self.client, headers)
+        admitted = self._host.admit(path, "POST", self.client, tuple(self.headers))
         if admitted is None:
+            return False
+        length = admitted.first.get(b"content-length", b"")
+        if not length.isdigit() or not 0 < int(length) <= self._host.max_body_bytes:
             return False
         self._exchange = exchange = Exchange(
             admitted,

@@ -171,11 +171,12 @@ class Messages:
         self._registry.max_bytes = settings.max_bytes
         if (shared := self._registry.find(key)) is not None:
             await self._follow(request, client, shared)
-        else:
-            replay_s = settings.replay_s
-            if request.operation is Operation.COUNT_TOKENS:
-                replay_s = max(replay_s, COUNT_REPLAY_S)
-            await self._lead(request, client, key, replay_s)
+            return
+        replay_s = settings.replay_s
+        if request.operation is Operation.COUNT_TOKENS:
+            replay_s = max(replay_s, COUNT_REPLAY_S)
+        leading = LeaderSink(client, self._registry, self._registry.lead(key), replay_s)
+        await self._watched(self._led(request, leading), client, leading.left, leading.shared)
 
     def _check(self, method: str, admitted: Admitted) -> None:
         """Refuse what needs no look into the body. Raises `Rejected`."""
@@ -205,27 +206,14 @@ class Messages:
             first.get(b"user-agent", b"").startswith(b"claude-cli/"),
         )
 
-    async def _lead(self, request: Request, client: Client, key: dedup.Key, replay_s: float) -> None:
-        """Answer a request whose answer others may join: it goes on while anybody takes it."""
-        shared = self._registry.lead(key)
-        task = asyncio.current_task()
-        if task is not None:
-            shared.cancel = task.cancel
-        leading = LeaderSink(client, self._registry, shared, replay_s)
-        try:
-            await self._watched(self._led(request, leading), client, leading.left)
-        except asyncio.CancelledError:
-            if not shared.leader_left or task is None:
-                raise
-            task.uncancel()  # it was the last follower who left
-        finally:
-            leading.close()
-
     async def _led(self, request: Request, leading: LeaderSink) -> None:
+        """Answer a request whose answer others may join: it goes on while anybody takes it."""
         try:
             await self._relay.answer(request, leading)
         finally:
-            await leading.drained()
+            if leading.pumped:
+                await leading.drained()
+            leading.close()
 
     async def _follow(self, request: Request, client: Client, shared: Shared) -> None:
         """Take the answer that a twin is getting."""
@@ -235,10 +223,21 @@ class Messages:
             request.drop_body()
             await self._watched(follow(shared, taker, self._registry, client, own), client, _always)
 
-    async def _watched(self, work: Coroutine[Any, Any, None], client: Client, left: Callable[[], bool]) -> None:
-        """Run `work`; when the client leaves before its answer is whole, and `left()` agrees, cancel it."""
+    async def _watched(
+        self,
+        work: Coroutine[Any, Any, None],
+        client: Client,
+        left: Callable[[], bool],
+        shared: Shared | None = None,
+    ) -> None:
+        """Run `work`; when the client leaves before its answer is whole, and `left()` agrees, cancel it.
+
+        So does the last follower of a `shared` answer when its leader has left.
+        """
         task = asyncio.current_task()
         cancelled = False
+        if shared is not None and task is not None:
+            shared.cancel = task.cancel
 
         def tell() -> None:
             nonlocal cancelled
@@ -250,7 +249,7 @@ class Messages:
         try:
             await work
         except asyncio.CancelledError:
-            if not cancelled or task is None:
+            if task is None or not (cancelled or (shared is not None and shared.leader_left)):
                 raise
             task.uncancel()
         finally:

@@ -183,10 +183,11 @@ class Registry:
             shared.dropped += 1
             return
         size = len(data) + CHUNK_COST_BYTES
+        if not shared.chunks:
+            self._holding.add(shared)
         shared.chunks.append(data)
         shared.size += size
         self.held_bytes += size
-        self._holding.add(shared)
         if self.held_bytes > self.max_bytes:
             self._shed(shared)
         shared.changed()
@@ -242,21 +243,28 @@ class Registry:
 class LeaderSink:
     """Gives the leader's client its answer, and keeps it for the others."""
 
+    __slots__ = ("_client", "_pump", "_registry", "_replay_s", "shared")
+
     def __init__(self, client: Client, registry: Registry, shared: Shared, replay_s: float) -> None:
         self._client = client
         self._registry = registry
-        self._shared = shared
+        self.shared = shared
         self._replay_s = replay_s
         self._pump: asyncio.Task[None] | None = None
 
     @property
+    def pumped(self) -> bool:
+        """The leader's client is fed at its own pace."""
+        return self._pump is not None
+
+    @property
     def gone(self) -> bool:
         """Nobody takes the answer any more."""
-        return self._shared.leader_left and not self._shared.followers
+        return self.shared.leader_left and not self.shared.followers
 
     def left(self) -> bool:
         """The leader's client has left. Say whether to end it: not while others follow."""
-        shared = self._shared
+        shared = self.shared
         shared.leader_left = True
         shared.leader = None
         if self._pump is not None:
@@ -267,42 +275,48 @@ class LeaderSink:
         return not shared.followers
 
     def start(self, status: int, headers: Headers) -> None:
-        shared = self._shared
+        shared = self.shared
         shared.status, shared.headers = status, headers
         shared.changed()
         if not shared.leader_left:
             self._client.start(status, (*headers, _LEADER))
 
     async def write(self, data: bytes, *, last: bool = False) -> None:
-        shared = self._shared
-        if self._pump is None and not shared.leader_left and (shared.followers or self._client.busy):
+        shared = self.shared
+        alone = self._pump is None and not shared.followers
+        if alone and not shared.leader_left and not self._client.busy:
+            if last and not self._replay_s:
+                shared.end = "whole"
+                self._registry.forget(shared)  # nobody came, and nobody can any more
+            else:
+                self._keep(data, last)
+            await self._client.write(data, last=last)
+            return
+        if self._pump is None and not shared.leader_left:
             shared.leader = Taker(shared.count)
             self._pump = asyncio.get_running_loop().create_task(self._feed(shared.leader))
-        if last and self._pump is None and not shared.followers and not self._replay_s:
-            shared.end = "whole"
-            self._registry.forget(shared)  # nobody came, and nobody can any more
-        else:
-            if data:
-                self._registry.grow(shared, data)
-            if last:
-                self._registry.done(shared, "whole", self._replay_s)
-        if self._pump is not None:
-            while self._behind():
-                await shared.more()
-        elif not shared.leader_left:
-            await self._client.write(data, last=last)
+        self._keep(data, last)
+        while self._behind():
+            await shared.more()
+
+    def _keep(self, data: bytes, last: bool) -> None:
+        """Keep what comes for those who follow, or may still."""
+        if data:
+            self._registry.grow(self.shared, data)
+        if last:
+            self._registry.done(self.shared, "whole", self._replay_s)
 
     async def finish(self) -> None:
-        if not self._shared.end:
+        if not self.shared.end:
             await self.write(b"", last=True)
 
     def spoil(self) -> None:
         self._replay_s = 0.0
-        self._shared.spoiled = True
+        self.shared.spoiled = True
 
     async def abort(self) -> None:
-        self._registry.done(self._shared, "aborted", 0.0)
-        if self._pump is None and not self._shared.leader_left:
+        self._registry.done(self.shared, "aborted", 0.0)
+        if self._pump is None and not self.shared.leader_left:
             await self._client.abort()
 
     async def drained(self) -> None:
@@ -312,19 +326,19 @@ class LeaderSink:
 
     def close(self) -> None:
         """The relay has ended, however: followers must not wait for more."""
-        if not self._shared.end:
-            self._registry.done(self._shared, "aborted", 0.0)
+        if not self.shared.end:
+            self._registry.done(self.shared, "aborted", 0.0)
         if self._pump is not None:
             self._pump.cancel()
 
     def _behind(self) -> bool:
         """A slow leader slows the relay while it is alone: that is the flow control."""
-        shared, taker = self._shared, self._shared.leader
+        shared, taker = self.shared, self.shared.leader
         return taker is not None and taker.at < shared.count and not shared.followers
 
     async def _feed(self, taker: Taker) -> None:
         """Feed the leader's client at its own pace."""
-        shared = self._shared
+        shared = self.shared
         try:
             await _give(shared, taker, self._client)
         except TimeoutError:
