@@ -18,7 +18,7 @@ and tells `record` how it went. The rules, in order:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import msgspec
@@ -104,8 +104,7 @@ Next: TypeAlias = Try | Wait | Done
 _DONE = Done()
 
 
-@dataclass(slots=True)
-class Journey:
+class Journey(msgspec.Struct):
     """One request's way. `deadline` is on the driver's clock, as is every `now`."""
 
     candidates: Sequence[Candidate]
@@ -115,7 +114,7 @@ class Journey:
     """How long to wait in all for a place at a provider."""
     dispensable: bool = False
     """There is an answer without any provider: nothing is worth waiting for, or asking twice."""
-    attempts: list[tuple[Candidate, Outcome, Verdict]] = field(default_factory=list)
+    attempts: list[tuple[Candidate, Outcome, Verdict]] = []
     queued_s: float = 0.0
     crowded: bool = False
     """It ended because there was no place, not because anybody failed."""

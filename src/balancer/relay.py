@@ -20,7 +20,7 @@ from balancer.counting import Counting
 from balancer.delivery import STREAM_HEADERS, Delivery
 from balancer.dialect import Ask, Decoder, Dialect, Flow, FlowFailed, Incapable
 from balancer.fleet import Fleet, Ledger
-from balancer.journey import Done, Journey, Try, Wait
+from balancer.journey import Journey, Try, Wait
 from balancer.judge import judge_of
 from balancer.life import Life, patience_s, told
 from balancer.model import (
@@ -147,39 +147,35 @@ class Relay:
         with self.fleet:
             candidates, life.pinned = self.fleet.candidates(life.request, route, self._now())
             life.first = candidates[0] if candidates else None
-            operation = life.request.operation
-            candidates = [c for c in candidates if dialects.get(c.provider.type).supports(operation)]
+            if life.request.operation is not Operation.MESSAGES:  # those every type can answer
+                candidates = [c for c in candidates if dialects.get(c.provider.type).supports(life.request.operation)]
             journey = life.journey = self.fleet.journey(life.request, candidates, life.arrived)
             await self._walk(life, journey)
             return await self._conclude(life, journey)
 
     async def _walk(self, life: Life, journey: Journey) -> None:
         while True:
-            step = journey.next(self._now(), self.fleet.standing, self.fleet.rng.random())
-            match step:
-                case Done():
-                    return
-                case Wait(seconds=seconds, for_place=for_place):
-                    waited_from = self._now()
-                    await (self.fleet.place_freed(seconds) if for_place else asyncio.sleep(seconds))
-                    if for_place:
-                        journey.queued_s += self._now() - waited_from
-                        life.queued_s = journey.queued_s
-                case Try(candidate=candidate):
-                    began = self._now()
-                    outcome = await self._attempt(life, step)
-                    verdict = journey.record(candidate, outcome)
-                    self._learn(life, candidate, outcome, verdict, began)
+            began = self._now()
+            step = journey.next(began, self.fleet.standing, self.fleet.rng.random())
+            if isinstance(step, Try):
+                outcome = await self._attempt(life, step, began)
+                self._learn(life, step.candidate, outcome, journey.record(step.candidate, outcome), began)
+            elif isinstance(step, Wait):
+                await (self.fleet.place_freed(step.seconds) if step.for_place else asyncio.sleep(step.seconds))
+                if step.for_place:
+                    journey.queued_s += self._now() - began
+                    life.queued_s = journey.queued_s
+            else:
+                return
 
     def _learn(self, life: Life, candidate: Candidate, outcome: Outcome, verdict: Verdict, began: float) -> None:
         now = self._now()
         life.attempts.append(told(candidate, outcome, verdict, now - began))
         self.fleet.observe(candidate, outcome, verdict, began=began, now=now, wall=self._wall())
 
-    async def _attempt(self, life: Life, step: Try) -> Outcome:
+    async def _attempt(self, life: Life, step: Try, began: float) -> Outcome:
         """Ask one provider once."""
         candidate = step.candidate
-        began = self._now()
         with self.fleet.place(candidate, began) as place:
             ledger = place.ledger
             dialect = dialects.get(candidate.provider.type)

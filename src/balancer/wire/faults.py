@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
+from itertools import compress
 
 import msgspec
 
@@ -168,14 +169,19 @@ def _rfc3339(value: bytes) -> float | None:
 _KEPT = frozenset({b"request-id", b"retry-after", b"retry-after-ms", b"x-should-retry"})
 
 
-@lru_cache(maxsize=1024)
 def _is_kept(name: bytes) -> bool:
     return name in _KEPT or name.startswith(b"anthropic-")
 
 
+@lru_cache(maxsize=256)
+def _kept(names: tuple[bytes, ...]) -> tuple[bool, ...]:
+    """Say which of these headers are kept: a provider sends the same ones again and again."""
+    return tuple(map(_is_kept, names))
+
+
 def kept_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
     """Return the headers of a provider's answer that a client may see, but for those that describe its body."""
-    return [pair for pair in headers if _is_kept(pair[0])]
+    return list(compress(headers, _kept(tuple([name for name, _ in headers]))))
 
 
 def reply_headers(headers: Headers) -> Headers:
