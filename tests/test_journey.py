@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 
 from stand_ins import candidate
 
+from balancer import exhausted
 from balancer.journey import RETRIES, Budget, Done, Journey, Next, Standing, Try, Wait
 from balancer.model import Broken, Candidate, Completed, Fault, Outcome, Refused, Stage, Unfit
 
@@ -224,3 +226,22 @@ def test_what_is_dispensable_is_neither_waited_for_nor_asked_twice() -> None:
 
 def test_a_model_that_is_not_there_is_not_asked_for_again() -> None:
     assert travel(journey(A), World(), {"a": Refused(Fault(404, "not_found_error"), Stage.WAIT)}) == ["a"]
+
+
+def test_a_prompt_that_is_too_long_goes_to_a_larger_context_and_to_no_other() -> None:
+    long = Refused(Fault(400, "invalid_request_error", "prompt is too long: 2 tokens > 1 maximum"), Stage.WAIT)
+    small, same = candidate("a"), candidate("b")
+    large = dataclasses.replace(candidate("c"), context_window=1_000_000)
+
+    assert travel(journey(small, same, large), World(), {"a": long}) == ["a", "c"]
+    assert travel(journey(small, large, same), World(), {"a": long, "c": long}) == ["a", "c"]
+    assert travel(journey(large, small), World(), {"c": long}) == ["c"]
+    assert travel(journey(small, same), World(), {"a": long}) == ["a"]
+
+
+def test_the_larger_context_that_fails_is_told_as_a_prompt_that_is_too_long() -> None:
+    long = Refused(Fault(400, "invalid_request_error", "prompt is too long: 2 tokens > 1 maximum"), Stage.WAIT)
+    way = journey(candidate("a"), dataclasses.replace(candidate("c"), context_window=9))
+    travel(way, World(), {"a": long, "c": OVERLOADED})
+
+    assert exhausted.answer("m", way.attempts, [], None, crowded=False).status == 400

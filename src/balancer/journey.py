@@ -12,7 +12,8 @@ and tells `record` how it went. The rules, in order:
 4. Nobody usable because all rest: wait for the earliest recovery if it is near; else, once, try
    the one that failed longest ago (the panic rule).
 5. All tried: again with growing waits, `RETRIES` times at most, each for a token.
-6. Else it is over; `exhausted.py` says what the client is told.
+6. A prompt that was too long goes on only to those that are known to have a larger context.
+7. Else it is over; `exhausted.py` says what the client is told.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from balancer.judge import judge_of, lasting
+from balancer.judge import judge_of, lasting, too_long
 from balancer.model import Candidate, Mark, Outcome, Unfit, Verdict
 
 RETRIES = 2
@@ -146,8 +147,15 @@ class Journey(msgspec.Struct):
         """Note how a try ended, and say what follows from it."""
         verdict = judge_of(candidate, outcome)
         self.attempts.append((candidate, outcome, verdict))
-        self._over = not verdict.again
+        self._over = not verdict.again and not (too_long(outcome) and self._widened(candidate))
         return verdict
+
+    def _widened(self, narrow: Candidate) -> bool:
+        """Keep only those with a larger context, besides those tried; say whether there are any."""
+        taken = narrow.context_window or 0
+        wider = [c for c in self.candidates if (c.context_window or 0) > taken and not self._tried(c)]
+        self.candidates = [c for c in self.candidates if self._tried(c)] + wider
+        return bool(wider)
 
     def _tried(self, candidate: Candidate) -> bool:
         return any(tried is candidate for tried, _, _ in self.attempts)

@@ -102,6 +102,11 @@ def judge_of(candidate: Candidate, outcome: Outcome) -> Verdict:
     return verdict
 
 
+def too_long(outcome: Outcome) -> bool:
+    """Say whether the prompt is longer than the model's context: a larger one may take it."""
+    return isinstance(outcome, Refused) and callers_own(outcome.fault) and bool(_TOO_LONG.search(outcome.fault.message))
+
+
 def lasting(outcome: Outcome) -> bool:
     """Say whether the same provider would say the same again: it was the request, or the model."""
     return isinstance(outcome, Refused) and outcome.fault.status in _CALLERS_OWN | _MODEL_GONE

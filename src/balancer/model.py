@@ -143,6 +143,8 @@ class Target:
     enabled: bool = True
     mode: str | None = None
     """Zed only: `normal`, `burn` or `auto`."""
+    context_window: int | None = None
+    """In tokens; None: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,7 @@ class Candidate:
     pattern: str = ""
     mode: str | None = None
     operation: Operation = Operation.MESSAGES
+    context_window: int | None = None
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):

@@ -275,7 +275,7 @@ class _Reader:
             guess = _did_you_mean(checked.provider, names)
             self._tell((*at, "provider"), f"there is no provider '{checked.provider}'{guess}")
             return None
-        return Target(checked.provider, checked.model, checked.priority, checked.weight, checked.enabled, checked.mode)
+        return Target(**checked.model_dump())
 
     # Models
 
