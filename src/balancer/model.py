@@ -29,6 +29,12 @@ def header(headers: Headers, name: bytes) -> bytes | None:
     return None
 
 
+def names_of(headers: Headers) -> tuple[bytes, ...]:
+    """Return the names of `headers`, in their order: what is the same for all requests of a client."""
+    names = tuple(dict(headers))
+    return names if len(names) == len(headers) else tuple([name for name, _ in headers])
+
+
 class Operation(enum.Enum):
     """What a provider is asked to do."""
 
@@ -81,17 +87,19 @@ class Request(msgspec.Struct):
         self.body = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(msgspec.Struct, frozen=True, cache_hash=True):
     """Where connections go; the key of the connection pool."""
 
     tls: bool
     host: str
     port: int
-    proxy: str | None = field(default=None, repr=False)
+    proxy: str | None = None
     """URL of a proxy (http, https, socks5, socks5h), credentials included: never printed."""
     ca_file: str | None = None
     """PEM file of the authorities to trust instead of the system's."""
+
+    def __repr__(self) -> str:
+        return f"Origin(tls={self.tls}, host={self.host!r}, port={self.port}, ca_file={self.ca_file!r})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,17 +144,17 @@ class Metrics:
             previous = attempt
 
     def _tokens(self, event: RequestEnded) -> None:
-        usage, tokens = event.usage, self._counters["tokens_total"]
-        if not event.provider:
+        usage, tokens, provider = event.usage, self._counters["tokens_total"], event.provider
+        if not provider:
             return
-        for kind, count in (
-            ("input", usage.input_tokens),
-            ("output", usage.output_tokens),
-            ("cache_read", usage.cache_read_tokens),
-            ("cache_creation", usage.cache_creation_tokens),
-        ):
-            if count:
-                tokens[event.provider, kind] += count
+        if usage.input_tokens:
+            tokens[provider, "input"] += usage.input_tokens
+        if usage.output_tokens:
+            tokens[provider, "output"] += usage.output_tokens
+        if usage.cache_read_tokens:
+            tokens[provider, "cache_read"] += usage.cache_read_tokens
+        if usage.cache_creation_tokens:
+            tokens[provider, "cache_creation"] += usage.cache_creation_tokens
 
     def _model(self, event: RequestEnded) -> str:
         if event.model in self._models:

@@ -25,7 +25,6 @@ BUFFER_BYTES = 64 * 1024
 """More than this unread pauses the upstream."""
 
 _BODILESS = frozenset({204, 304})
-_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
 
 class Connection(asyncio.Protocol):
@@ -41,6 +40,7 @@ class Connection(asyncio.Protocol):
         """An exchange is under way."""
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = 0.0
+        self._cause = ""
         self._waiter: asyncio.Future[None] | None = None
         self._chunks: list[bytes] = []
         self.on_body = self._chunks.append
@@ -52,6 +52,7 @@ class Connection(asyncio.Protocol):
         """Forget the last exchange."""
         self.status = 0
         self.headers: Headers = ()
+        self.encoding: bytes | None = None
         self._fields: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
         self._interims = 0
@@ -153,16 +154,23 @@ class Connection(asyncio.Protocol):
 
     def _frame(self) -> None:
         """Find out where the body ends; what says two things is believed in neither."""
-        framing = [pair for pair in self.headers if pair[0] in _FRAMING]
-        lengths = {value for name, value in framing if name == b"content-length"}
-        codings = [value.lower() for name, value in framing if name == b"transfer-encoding"]
-        if lengths and codings:
+        last = dict(self.headers)
+        length, coding = last.get(b"content-length"), last.get(b"transfer-encoding")
+        if length is not None and coding is not None:
             self._fail("protocol", "both content-length and transfer-encoding")
-        elif len(lengths) > 1:
-            self._fail("protocol", "several content-lengths")
-        elif len(codings) > 1 or (codings and codings[0].strip() != b"chunked"):
+        elif coding is not None and coding.strip().lower() != b"chunked":
             self._fail("protocol", "a transfer-encoding that is not just chunked")
-        self._to_close = not lengths and not codings and self.status not in _BODILESS
+        elif len(last) != len(self.headers):
+            self._frame_once()
+        self._to_close = length is None and coding is None and self.status not in _BODILESS
+        self.encoding = last.get(b"content-encoding")
+
+    def _frame_once(self) -> None:
+        """Some header stands there more than once: see that none of those does that say where the body ends."""
+        if len({value for name, value in self.headers if name == b"content-length"}) > 1:
+            self._fail("protocol", "several content-lengths")
+        elif sum(name == b"transfer-encoding" for name, _ in self.headers) > 1:
+            self._fail("protocol", "a transfer-encoding that is not just chunked")
 
     def on_message_complete(self) -> None:
         if self._error or self._complete:
@@ -196,18 +204,19 @@ class Connection(asyncio.Protocol):
         while not self._headed:
             if self._error:
                 raise self._error
-            await self._wait(within_s, "head_timeout")
+            await self._news(within_s, "head_timeout")
 
     async def read(self, within_s: float) -> bytes:
         """Return what has arrived of the body, waiting if that is nothing; `b""` at its clean end."""
-        while not self._chunks:
+        chunks = self._chunks
+        while not chunks:
             if self._error:
                 raise self._error
             if self._complete:
                 return b""
-            await self._wait(within_s, "idle_timeout")
-        data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-        self._chunks.clear()
+            await self._news(within_s, "idle_timeout")
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
         self._unread = 0
         if self._paused:
             self._paused = False
@@ -241,30 +250,32 @@ class Connection(asyncio.Protocol):
 
     # Waiting
 
-    async def _wait(self, within_s: float, cause: str) -> None:
-        """Wait for anything to happen. One lazy timer serves all the waits of an exchange."""
+    def _news(self, within_s: float, cause: str) -> asyncio.Future[None]:
+        """Return what is done when anything happens, and fails with `cause` when nothing does.
+
+        One lazy timer serves all the waits of an exchange.
+        """
         deadline = self._deadline = self._loop.time() + within_s
-        if self._timer is None or self._timer.when() > deadline:
-            self._cancel_timer()
+        if self._timer is None:
             self._timer = self._loop.call_at(deadline, self._tick)
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        except TimeoutError:
-            error = TransportError(cause, sent=True, headed=self._headed)
-            self._error = self._error or error
-            raise error from None
-        finally:
-            self._waiter = None
+        elif self._timer.when() > deadline:
+            self._timer.cancel()
+            self._timer = self._loop.call_at(deadline, self._tick)
+        self._cause = cause
+        waiter = self._waiter = self._loop.create_future()
+        return waiter
 
     def _tick(self) -> None:
         self._timer = None
-        if self._waiter is None or self._waiter.done():
+        waiter = self._waiter
+        if waiter is None or waiter.done():
             return
         if self._loop.time() < self._deadline - 0.001:
             self._timer = self._loop.call_at(self._deadline, self._tick)
-        else:
-            self._waiter.set_exception(TimeoutError())
+            return
+        error = TransportError(self._cause, sent=True, headed=self._headed)
+        self._error = self._error or error
+        waiter.set_exception(error)
 
     def _wake(self) -> None:
         waiter = self._waiter

@@ -109,37 +109,37 @@ class _Exchange:
         if wire is None:
             raise RuntimeError("an exchange is entered once")
         try:
-            return Answer(await self._headed(wire))
+            pieces = _pieces(wire)
+            connection = self._transport.take(self._origin)
+            if connection is None or not await self._tried(connection, pieces):
+                connection = await dial(self._origin, self._connect_s)
+                self._use(connection)
+                connection.send(pieces)
+                await connection.head(self._head_s)
         except BaseException:
             self._release()
             raise
+        return Answer(connection)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._release()
 
-    async def _headed(self, wire: WireRequest) -> Connection:
-        pieces = _pieces(wire)
-        idle = self._transport.take(self._origin)
-        if idle is not None:
-            self._use(idle)
-            sent_at = asyncio.get_running_loop().time()
-            try:
-                idle.send(pieces)
-                await idle.head(self._head_s)
-            except TransportError as error:
-                late = asyncio.get_running_loop().time() - sent_at > STALE_S
-                if idle.received or late or error.cause not in ("closed", "reset"):
-                    raise
-                self._release()  # it was closed under our feet, and nobody has seen the request
-            else:
-                return idle
-        fresh = await dial(self._origin, self._connect_s)
-        self._use(fresh)
-        fresh.send(pieces)
-        await fresh.head(self._head_s)
-        return fresh
+    async def _tried(self, idle: Connection, pieces: list[bytes | memoryview]) -> bool:
+        """Ask over a connection that was idle; say whether it still was one."""
+        self._use(idle)
+        sent_at = asyncio.get_running_loop().time()
+        try:
+            idle.send(pieces)
+            await idle.head(self._head_s)
+        except TransportError as error:
+            late = asyncio.get_running_loop().time() - sent_at > STALE_S
+            if idle.received or late or error.cause not in ("closed", "reset"):
+                raise
+            self._release()  # it was closed under our feet, and nobody has seen the request
+            return False
+        return True
 
     def _use(self, connection: Connection) -> None:
         self._connection = connection

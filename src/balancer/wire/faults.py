@@ -10,7 +10,7 @@ from itertools import compress
 import msgspec
 
 from balancer import sse
-from balancer.model import Fault, Headers, Reply, header
+from balancer.model import Fault, Headers, Reply, header, names_of
 
 STATUS_OF = {
     "invalid_request_error": 400,
@@ -181,7 +181,7 @@ def _kept(names: tuple[bytes, ...]) -> tuple[bool, ...]:
 
 def kept_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
     """Return the headers of a provider's answer that a client may see, but for those that describe its body."""
-    return list(compress(headers, _kept(tuple([name for name, _ in headers]))))
+    return list(compress(headers, _kept(names_of(headers))))
 
 
 def reply_headers(headers: Headers) -> Headers:
