@@ -260,9 +260,11 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self.url = b""
-        self.expect_100_continue = False
         self.headers = []
         self._in_head = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -276,7 +278,7 @@ class Connection(HttpToolsProtocol):
         raw_path, _, query = self.url.partition(b"?")
         path = _PATHS.get(raw_path)
         cycle = self.cycle
-        if path is None or self.expect_100_continue or (cycle is not None and not cycle.response_complete):
+        if path is None or (cycle is not None and not cycle.response_complete):
             return False
         parser = self.parser
         if parser.get_method() != b"POST" or parser.get_http_version() != "1.1" or parser.should_upgrade():
@@ -284,8 +286,9 @@ class Connection(HttpToolsProtocol):
         admitted = self._host.admit(path, "POST", self.client, tuple(self.headers))
         if admitted is None:
             return False
-        length = admitted.first.get(b"content-length", b"")
-        if not length.isdigit() or not 0 < int(length) <= self._host.max_body_bytes:
+        first = admitted.first
+        length = first.get(b"content-length", b"")
+        if b"expect" in first or not length.isdigit() or not 0 < int(length) <= self._host.max_body_bytes:
             return False
         self._exchange = exchange = Exchange(
             admitted,
@@ -318,11 +321,12 @@ class Connection(HttpToolsProtocol):
         for name, value in self.headers:  # the parser takes any coding, as long as the last is `chunked`
             if name == b"transfer-encoding" and value.strip().lower() != b"chunked":
                 self._refuse_head("a transfer-encoding other than chunked is not supported")
-        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        url, headers = self.url, self.headers
         self._exchange = None
         super().on_message_begin()
         self.headers += headers  # in place: the scope has this very list
-        self.url, self.expect_100_continue = url, expects
+        self.url = url
+        self.expect_100_continue = any(n == b"expect" and v.lower() == b"100-continue" for n, v in headers)
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:

@@ -17,7 +17,9 @@ import heapq
 import itertools
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+import msgspec
 
 from balancer.dedup import Key
 from balancer.delivery import STUCK_S
@@ -58,14 +60,13 @@ class Taker:
                 patience.reschedule(asyncio.get_running_loop().time())
 
 
-@dataclass(eq=False, slots=True)
-class Shared:
+class Shared(msgspec.Struct, eq=False):
     """An answer as it comes, for all who take it."""
 
     key: Key
     status: int = 0
     headers: Headers = ()
-    chunks: list[bytes] = field(default_factory=list)
+    chunks: list[bytes] = []
     dropped: int = 0
     """How many chunks before these were let go of."""
     size: int = 0
@@ -75,13 +76,13 @@ class Shared:
     """It ends well, but what it says is that there is no good answer."""
     joinable: bool = True
     """All of it so far is still here."""
-    followers: set[Taker] = field(default_factory=set)
+    followers: set[Taker] = set()
     leader: Taker | None = None
     """The leader's client, where it is fed at its own pace."""
     leader_left: bool = False
-    cancel: Callable[[], object] = lambda: None
+    cancel: Callable[[], object] = bool
     """Stops the relay: there is nobody left."""
-    _waiting: list[asyncio.Future[None]] = field(default_factory=list)
+    _waiting: list[asyncio.Future[None]] = []
 
     @property
     def count(self) -> int:

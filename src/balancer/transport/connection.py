@@ -87,6 +87,8 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._keep = False
             self._fail("protocol", type(error).__name__)
+        if len(self._fields) > FIELDS_MAX:  # in a head or behind a body, where there is no other bound
+            self._fail("too_large", f"more than {FIELDS_MAX} header fields")
         if self._foreign_from is not None:
             del self._chunks[self._foreign_from :]
         if self._headed:
@@ -132,13 +134,13 @@ class Connection(asyncio.Protocol):
             self._foreign_from = len(self._chunks)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        fields = self._fields
-        fields.append((name.lower(), value))
-        if len(fields) > FIELDS_MAX:
-            self._fail("too_large", f"more than {FIELDS_MAX} header fields")
+        self._fields.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         if self._error or self._complete:
+            return
+        if len(self._fields) > FIELDS_MAX:
+            self._fail("too_large", f"more than {FIELDS_MAX} header fields")
             return
         status = self._parser.get_status_code()
         if status < 200:

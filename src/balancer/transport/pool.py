@@ -116,10 +116,10 @@ class _Exchange:
                 self._use(connection)
                 connection.send(pieces)
                 await connection.head(self._head_s)
+            return Answer(connection)
         except BaseException:
             self._release()
             raise
-        return Answer(connection)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
