@@ -30,7 +30,8 @@ _NAMED = re.compile(
     re.IGNORECASE,
 )
 _TRACE = re.compile(
-    r"\s*Traceback \(most recent call last\).*|\s+at (?:[\w.$<>]+ )?\(?[^\s()]*[/\\][^\s()]*:\d+:\d+\)?.*", re.DOTALL
+    r"Traceback \(most recent call last\).*|(?<!\s)\s+at (?:[\w.$<>]+ )?\(?[^\s()]*[/\\][^\s()]*:\d+:\d+\)?.*",
+    re.DOTALL,
 )
 _ACCOUNT = re.compile(
     r"(?<![\w-])(?:org|proj|project|acct|account|user|team|tenant)[-_](?=[A-Za-z0-9]*\d)[A-Za-z0-9]{6,}\b"
@@ -89,7 +90,7 @@ def anonymous(text: str) -> str:
     They reach the client of a request, who is not always whose account it is. Field paths
     (`messages.0.content`) and version numbers stay: clients repair their requests by them.
     """
-    text = _TRACE.sub("", text)
+    text = _TRACE.sub("", text).rstrip()
     text = _URL.sub(r"\1://[redacted]", text)
     text = _ACCOUNT.sub("[redacted]", text)
     return _HOST.sub("[redacted]", text)

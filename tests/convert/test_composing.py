@@ -287,8 +287,8 @@ words = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=12)
 arguments = st.dictionaries(words, st.one_of(st.integers(), words, st.booleans()), max_size=3).map(json.dumps)
 
 
-Answer: TypeAlias = tuple[list[Any], str, str, list[tuple[str, str]]]
-"""Chunks, and the thinking, the text and the calls that are in them."""
+Answer: TypeAlias = tuple[list[Any], str, str, list[tuple[str, str]], bool]
+"""Chunks, and the thinking, the text and the calls that are in them, and whether the limit ended it."""
 
 
 def streamed(draw: st.DrawFn, index: int, name: str, said: str, manner: str) -> list[Any]:
@@ -319,34 +319,44 @@ def answers(draw: st.DrawFn) -> Answer:
     events = [chunk(reasoning_content=one) for one in thoughts] + events
     if draw(st.booleans()):
         events = [{**event, "usage": {"prompt_tokens": 1, "completion_tokens": 1}} for event in events]
-    end: list[Any] = draw(
-        st.sampled_from([[chunk("stop"), TAIL, DONE], [chunk("tool_calls", USAGE)], [chunk("stop"), TAIL]])
-    )
-    return [*events, *end], "".join(thoughts), "".join(texts), calls
+    finish = draw(st.sampled_from(["stop", "tool_calls", "length"]))
+    end: list[Any] = draw(st.sampled_from([[chunk(finish), TAIL, DONE], [chunk(finish, USAGE)], [chunk(finish), TAIL]]))
+    return [*events, *end], "".join(thoughts), "".join(texts), calls, finish == "length"
 
 
 @given(answers(), st.lists(st.integers(0, 3000), max_size=6), st.sampled_from(["\n", "\r\n", "\r"]))
 def test_any_answer_cut_anywhere_is_conserved(answer: Answer, cuts: list[int], newline: str) -> None:
-    events, thought, text, calls = answer
+    events, thought, text, calls, limited = answer
     data = sse(*events).replace(b"\n", newline.encode())
     seen = grammar.read(written(played(decoder(), data, cuts)))
 
     assert (seen.text("thinking"), seen.text(), seen.calls) == (thought, text, calls)
-    assert seen.stop_reason == ("tool_use" if calls else "end_turn")
+    assert seen.stop_reason == ("max_tokens" if limited else "tool_use" if calls else "end_turn")
+    assert seen.open is None
     assert seen.usage["output_tokens"] == 7
     assert [block["id"] for block in seen.blocks if block["type"] == "tool_use"] == [f"c{n}" for n in range(len(calls))]
 
 
 @given(answers())
 def test_the_whole_message_says_the_same_as_the_stream(answer: Answer) -> None:
-    events, thought, text, calls = answer
+    events, thought, text, calls, limited = answer
     message = json.loads(written(played(decoder(stream=False), sse(*events))))
     found = [(block["name"], block["input"]) for block in message["content"] if block["type"] == "tool_use"]
 
     assert "".join(block["text"] for block in message["content"] if block["type"] == "text") == text
     assert "".join(block["thinking"] for block in message["content"] if block["type"] == "thinking") == thought
     assert found == [(name, json.loads(said)) for name, said in calls]
+    assert message["stop_reason"] == ("max_tokens" if limited else "tool_use" if calls else "end_turn")
     assert message["usage"]["output_tokens"] == 7
+
+
+@given(arguments, st.floats(0, 1))
+def test_a_call_that_the_limit_cut_anywhere_stays_open_unless_it_is_whole(said: str, share: float) -> None:
+    part = said[: int(len(said) * share)]
+    seen = read(fragment(**ID, arguments=part), chunk("length"), DONE)
+
+    assert seen.calls == [("Read", part)]
+    assert (seen.open is None) == (part == said)
 
 
 @given(answers(), st.floats(0, 1))

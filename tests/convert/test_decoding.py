@@ -123,4 +123,5 @@ def test_a_broken_stream_has_no_end(events: list[Any], status: int) -> None:
 
     assert [piece.error.status for piece in pieces if piece.error] == [status]
     assert not grammar.read(data, whole=False).stop_reason
+    assert grammar.read(data, whole=False).text() == "half"
     assert b"content_block_stop" not in data

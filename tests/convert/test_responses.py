@@ -9,6 +9,8 @@ import grammar
 import pytest
 from anthropic.types import Message
 from conversion import assistant, decoder, messages_request, played, result, text, use, user, written
+from hypothesis import given
+from hypothesis import strategies as st
 from openai.types.responses import Response
 from openai_schema import check_responses
 
@@ -243,6 +245,50 @@ def test_a_whole_response() -> None:
 
     assert [block.type for block in seen.content] == ["thinking", "text", "tool_use"]
     assert seen.stop_reason == "tool_use"
+
+
+wild = st.recursive(
+    st.none() | st.booleans() | st.integers(-1, 2) | st.sampled_from(["", "x", "{}", "completed", "failed"]),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(["type", "text", "content", "summary", "reason"]), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+wild_items = wild | st.fixed_dictionaries(
+    {"type": st.sampled_from(["message", "reasoning", "function_call", "other"])},
+    optional=dict.fromkeys(("id", "call_id", "name", "arguments", "content", "summary", "encrypted_content"), wild),
+)
+wild_events = st.fixed_dictionaries(
+    {
+        "type": st.sampled_from(
+            [
+                "response." + kind
+                for kind in (
+                    "output_text.delta", "reasoning_text.delta", "reasoning_summary_part.added", "refusal.delta",
+                    "output_item.added", "output_item.done", "function_call_arguments.delta",
+                    "function_call_arguments.done", "other",
+                )
+            ]
+        )
+    },
+    optional={"delta": wild, "arguments": wild, "item": wild_items, "output_index": wild, "summary_index": wild},
+)  # fmt: skip
+
+
+@given(st.lists(wild_events, max_size=8), st.lists(wild_items, max_size=3), wild, st.booleans())
+def test_any_events_obey_the_grammar_or_are_an_error(
+    events: list[dict[str, Any]], output: list[Any], rest: Any, stream: bool
+) -> None:
+    response = {"status": rest, "output": output, "incomplete_details": rest, "usage": rest}
+    pieces = played(decoder(stream=stream, responses=True), sse(*events, of("completed", response=response)))
+    data = b"".join(piece.data for piece in pieces)
+    failed = any(piece.error for piece in pieces)
+
+    if stream:
+        grammar.read(data, whole=not failed)
+    else:
+        assert failed or all(isinstance(b.get("input", {}), dict) for b in json.loads(data)["content"])
 
 
 def test_odd_members_of_a_whole_response() -> None:

@@ -189,6 +189,12 @@ def test_what_a_client_may_not_see() -> None:
     assert not [secret for secret in SECRETS[:4] if secret in wire.stream_fault({"message": LEAKY}).message]
 
 
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize("part", [" ", "a.", "\n at ", "too large: 1 ", "1.", "1,", "bearer "])
+def test_a_complaint_may_be_as_long_as_it_likes(part: str) -> None:
+    assert len(fault(400, said(part * (1_000_000 // len(part)))).message) < 3000
+
+
 def test_words_of_a_provider_that_can_not_answer_are_not_the_clients() -> None:
     assert judge(Refused(fault(502, said("up.internal failed")), Stage.WAIT)).reason == "502 api_error"
 

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from balancer.wire.openai import Complaint, too_long
+from balancer.wire.openai import MAX_READ_CHARS, Complaint, too_long
 
 KEPT_S = 86400.0
 
@@ -85,13 +85,14 @@ def find(status: int, said: Complaint, raw: str, body: dict[str, Any]) -> str | 
     """Return what a refusal teaches about the body that was refused, if anything."""
     if status not in (400, 422) or too_long(said) is not None:
         return None
-    text = f"{said.words} {raw.lower()}"
+    raw = raw[:MAX_READ_CHARS].lower()
+    text = f"{said.words} {raw}"
     for field in _LIMITS:
         if field in body and (cap := _CAP.search(text)) and (limit := _least(cap)) < body[field]:
             return f"limit:{limit}"
     if not _REFUSES.search(text):
         return "auto" if _forces(body) and _names(text, "tool_choice") else None
-    words = (said.param.lower(), said.words, raw.lower())  # the surest first: a body may quote all of the request
+    words = (said.param.lower(), said.words, raw)  # the surest first: a body may quote all of the request
     return next((lesson for text in words if text and (lesson := _refused(text, body))), None)
 
 

@@ -120,6 +120,8 @@ class ResponsesReader:
         if event is None:
             self._words = True
             return None
+        if not isinstance(event.output_index, int | str):
+            event.output_index = None
         return self._take(event)
 
     def end(self) -> Fault | None:

@@ -182,6 +182,9 @@ def usage_of(reported: Any) -> tuple[Usage, int] | None:
 
 # Errors
 
+MAX_READ_CHARS = 8192
+"""No more is read of what a server complains about: it may quote all of the request, or be anything."""
+
 
 class Complaint(msgspec.Struct, frozen=True):
     """An error in whichever shape it came."""
@@ -202,7 +205,7 @@ class Complaint(msgspec.Struct, frozen=True):
 def complaint(value: Any) -> Complaint | None:
     """Read an error object, or a string, or a body that holds one; None if there is none."""
     if isinstance(value, str):
-        return Complaint(value) if value.strip() else None
+        return Complaint(value[:MAX_READ_CHARS]) if value.strip() else None
     if isinstance(value, list):
         return complaint(value[0]) if value else None
     if not isinstance(value, dict):
@@ -210,7 +213,8 @@ def complaint(value: Any) -> Complaint | None:
     for key in ("error", "errors", "detail"):
         if value.get(key):
             found = complaint(value[key])
-            return found if found is None or found.message else Complaint(msgspec.json.encode(value).decode())
+            whole = msgspec.json.encode(value).decode()[:MAX_READ_CHARS]
+            return found if found is None or found.message else Complaint(whole)
     code, status = value.get("code"), value.get("status")
     numbers = [number for number in (code, status) if isinstance(number, int) and 400 <= number < 600]
     kind = value.get("type") if isinstance(value.get("type"), str) else status if isinstance(status, str) else ""
@@ -218,7 +222,7 @@ def complaint(value: Any) -> Complaint | None:
     if isinstance(value.get("loc"), list):
         message = f"{'.'.join(map(str, value['loc']))}: {message}"
     return Complaint(
-        message if isinstance(message, str) else str(message),
+        (message if isinstance(message, str) else str(message))[:MAX_READ_CHARS],
         str(kind or ""),
         code if isinstance(code, str) else "",
         param if isinstance(param := value.get("param"), str) else "",
