@@ -41,6 +41,16 @@ CASES = {
     "a refused key is never shown as the client's": ((KEY, KEY), 503, "api_error"),
     "nobody knows the model": ((GONE, GONE), 404, "not_found_error"),
     "nobody can take it": ((Unfit("no PDF"), Unfit("no PDF")), 400, "invalid_request_error"),
+    "too long for the one, too large for the other": (
+        (refused(Fault(400, "invalid_request_error", "prompt is too long", elsewhere=True)), Unfit("no PDF")),
+        400,
+        "invalid_request_error",
+    ),
+    "a budget of the request's own": (
+        (refused(Fault(402, "billing_error", "daily_usd", callers_own=True)),),
+        402,
+        "billing_error",
+    ),
     "one can't take it, one is ill": ((Unfit("no PDF"), OVERLOADED), 503, "api_error"),
 }
 

@@ -52,6 +52,14 @@ CASES: dict[str, tuple[Outcome, tuple[Mark, bool, bool, Scope]]] = {
         refused(400, message="prompt is too long: 2 tokens > 1 maximum"),
         CALLER,
     ),
+    "a prompt that is too long here may fit elsewhere": (
+        refused(400, message="prompt is too long: 2 tokens > 1 maximum", elsewhere=True),
+        NEXT,
+    ),
+    "a budget of the request's own is nobody's fault, whatever its status": (
+        refused(402, "billing_error", "daily_usd", callers_own=True),
+        CALLER,
+    ),
     "no credit is the provider's": (refused(400, message="Your credit balance is too low to access the API"), BAD_LONG),
     "an unknown model is about provider and model": (
         refused(400, message="model: claude-x is not supported"),

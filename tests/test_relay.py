@@ -9,6 +9,7 @@ import random
 from typing import Any
 
 import pytest
+from fakezed import answer
 from msgspec.structs import replace
 from stand_ins import PlayedTransport, Taker, request
 from wire.test_anthropic import ANSWER, DELTA, OVERLOADED, START, TEXT
@@ -363,3 +364,47 @@ async def test_a_conversation_comes_back_to_the_provider_that_was_only_full() ->
     await mine()
 
     assert world.asked == "aba"
+
+
+ZED = """
+providers:
+  - {name: a, type: zed, base_url: "http://127.0.0.1:1001", auth_value: sk-secret-of-a, request_timeout: 1,
+     zed_config: {max_context_tokens: 1000}}
+model_routes: {"m": [{provider: a, model: passthrough}]}
+"""
+
+
+def turns() -> bytes:
+    said = [{"role": role, "content": "x" * 500} for _ in range(9) for role in ("user", "assistant")]
+    return json.dumps(
+        {"model": "m", "max_tokens": 9, "messages": [*said, {"role": "user", "content": "go on"}]}
+    ).encode()
+
+
+async def test_an_errand_with_time_of_its_own_does_not_use_up_the_answers() -> None:
+    world = World([], [])
+    world.fleet.reload(config.parse(ZED, "providers.yaml", {}), 0.0)
+    lines: list[Step] = [JSON, Data(answer())]
+    world.transport = PlayedTransport({1001: [[Head(404)], [JSON, Pause(1.2), Data(answer())], lines]})
+    world.relay = Relay(world.fleet, world.transport, now=asyncio.get_running_loop().time, wall=lambda: 1.8e9)  # type: ignore[arg-type]
+
+    taker = await world.ask(body=turns(), stream=True)
+
+    assert (taker.status, taker.end) == (200, "whole")
+    assert taker.headers[b"x-balancer-zed-rotation"].startswith(b"ai;")
+    assert [wire.within_s is not None for wire in world.transport.sent] == [False, True, False]
+
+
+async def test_what_follows_the_end_of_an_answer_is_looked_at_for_the_log() -> None:
+    world = World([], [])
+    world.fleet.reload(config.parse(ZED, "providers.yaml", {}), 0.0)
+    head = Head(200, ((b"x-zed-server-supports-status-messages", b"1"),))
+    late = b'{"status":{"failed":{"code":"http_500","message":"m"}}}\n'
+    world.transport = PlayedTransport({1001: [[Head(404)], [head, Data(answer(wrapped=False)), Data(late)]]})
+    world.relay = Relay(world.fleet, world.transport, now=asyncio.get_running_loop().time, wall=lambda: 1.8e9)  # type: ignore[arg-type]
+
+    taker = await world.ask(body=b'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}')
+
+    assert (taker.status, taker.end) == (200, "whole")
+    assert b"http_500" not in taker.body
+    assert any("reported a failure" in note for note in world.ended.notes)

@@ -81,6 +81,9 @@ def test_a_request_is_made_fit_and_the_clients_is_left_alone() -> None:
         {"messages": [{"role": "user", "content": 5}]},
         {"messages": [{"role": "user", "content": ["x"]}]},
         {"messages": [5]},
+        {"tools": 5},
+        {"tools": [{"name": 5, "input_schema": {}}]},
+        {"system": [{"type": "redacted_thinking", "data": "x"}]},
         {"tools": [{"type": "web_search_20250305", "name": "web_search"}]},
     ],
 )

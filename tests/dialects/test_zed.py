@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from fakezed import EVENTS, MODELS, PAIR, answer, line, problem_of
+from hypothesis import given
+from hypothesis import strategies as st
 from stand_ins import provider, request
 
 from balancer.convert.zed_options import Options
@@ -160,3 +164,32 @@ def test_groups_win_over_flat_keys() -> None:
     )
 
     assert (options.window, options.ttl_s) == (6000, 5)
+
+
+JUNK: list[Any] = [
+    None, 5, 2.5, True, "", "x", [], {}, [5], {"type": "text"}, [{"type": "text"}], [{"type": "text", "text": 5}],
+    [{"type": "tool_use", "id": "a", "name": "Edit", "input": 5}], [{"type": "thinking", "signature": 5}],
+    [{"type": "tool_use", "name": "TodoWrite", "input": {"todos": 5}}], [{"type": "tool_use", "name": []}],
+    [{"type": "tool_result", "content": {"a": 1}}], [{"type": "image", "source": {"type": "base64"}}],
+    [{"name": "Edit", "input_schema": {}}], [{"name": [], "input_schema": {}}], {"type": "tool", "name": 5},
+]  # fmt: skip
+KEYS = ("system", "tools", "tool_choice", "thinking", "output_config", "metadata", "max_tokens", "stop_sequences")
+
+
+@given(
+    st.dictionaries(st.sampled_from(KEYS), st.sampled_from(JUNK)),
+    st.lists(st.tuples(st.sampled_from(["user", "assistant", "system", "tool"]), st.sampled_from([*JUNK, "hi"]))),
+    st.sampled_from([Operation.MESSAGES, Operation.COUNT_TOKENS]),
+)
+def test_no_request_is_so_odd_that_it_crashes(more: Any, said: list[tuple[str, Any]], operation: Operation) -> None:
+    body = {"model": "m", "messages": [{"role": role, "content": content} for role, content in said], **more}
+    config = {"max_context_tokens": 1000, "auto_burn_mode_triggers": ["complex_coding_task", "multi_step_analysis"]}
+    asked = ask(config=config)
+    odd = msgspec.structs.replace(asked, request=request(json.dumps(body).encode()), operation=operation)
+
+    with contextlib.suppress(Incapable, FlowFailed):
+        flow = DIALECT.flow(odd)
+        next(flow)
+        with contextlib.suppress(StopIteration):
+            while True:
+                flow.send(Reply(200, (), b'{"token":"t"}'))

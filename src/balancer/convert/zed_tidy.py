@@ -58,13 +58,17 @@ def tidied(body: dict[str, Any]) -> dict[str, Any]:
             messages[-1]["content"] += blocks
         elif blocks:
             messages.append({"role": role, "content": blocks})
+    if any(block["type"] != "text" for block in system):
+        raise Untakable("a system prompt with something other than text")
     out["messages"] = messages
     if system:
         out["system"] = system
     else:
         out.pop("system", None)
     if "tools" in out:
-        out["tools"] = [_tool(tool) for tool in out["tools"] or ()]
+        if not isinstance(out["tools"], list):
+            raise Untakable("tools that are not a list")
+        out["tools"] = [_tool(tool) for tool in out["tools"]]
     if isinstance(choice := out.get("tool_choice"), dict):
         out["tool_choice"] = {key: choice[key] for key in ("type", "name") if key in choice}
     return out
