@@ -35,6 +35,9 @@ from balancer.telemetry.logs import Logs
 from balancer.telemetry.metrics import Metrics
 from balancer.transport import Transport
 
+SWITCH_S = 0.0005
+"""How long a thread that counts tokens may keep the event loop waiting; Python's own is ten times that."""
+
 
 class App:
     """One worker's balancer, as an ASGI application."""
@@ -103,6 +106,7 @@ class App:
         """Read the configuration and open what is shared. Raises `ConfigError`."""
         config = self.read()
         heap.keep()
+        sys.setswitchinterval(SWITCH_S)
         bus = events.Bus()
         self.fleet = Fleet(config, bus, random.Random())
         self.metrics = Metrics()

@@ -283,7 +283,7 @@ class Relay:
         await delivery.finish()
         life.notes = getattr(decoder, "notes", ())
         if life.lesson is not None:
-            await self._counting.learn(life.lesson, ask.candidate, life.usage)
+            self._counting.learn(life.lesson, ask.candidate, life.usage)
         if data and await _drain(answer, decoder):
             life.notes = getattr(decoder, "notes", ())
         return Completed(life.usage)
