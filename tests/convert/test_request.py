@@ -189,7 +189,7 @@ def test_safeguards_are_refused_by_name() -> None:
         converted(messages_request(safeguards={}))
 
 
-@pytest.mark.parametrize("body", [b"[]", b"1"])
+@pytest.mark.parametrize("body", [b"[]", b"1", b"{", b'{"messages":["\xff"]}'])
 def test_a_body_that_is_no_object_is_refused(body: bytes) -> None:
     with pytest.raises(Incapable):
         request.chat(body, "m", PROFILES["compat"], "up")

@@ -52,6 +52,22 @@ def test_a_bad_body_is_told_in_plain_words(body: bytes, message: str) -> None:
         wire.head(body)
 
 
+HALVES = {
+    "the first half": (rb"a\ud83d", rb"a\ufffd"),
+    "the second half": (rb"\uDE00b", rb"\ufffdb"),
+    "before something else": (rb"\ud83d\n\ud83db", rb"\ufffd\n\ufffdb"),
+    "a whole one": (rb"\ud83d\ude00\ude00", rb"\ud83d\ude00\ufffd"),
+    "no escape at all": (rb"\\ud83d \\\ud83d", rb"\\ud83d \\\ufffd"),
+}
+
+
+@pytest.mark.parametrize(("said", "carried"), HALVES.values(), ids=HALVES)
+def test_halves_of_characters_are_replaced_and_nothing_else(said: bytes, carried: bytes) -> None:
+    assert wire.without_lone_surrogates(said) == carried
+    assert wire.head(b'{"model":"m","messages":["%b"]}' % said).model == "m"
+    assert json.loads(b'"%b"' % carried).encode()
+
+
 def test_the_head_is_read_and_the_rest_is_left_alone() -> None:
     head = wire.head(
         b'{"model":"m","stream":true,"max_tokens":12,"messages":[{"role":"system","content":"x"}],'

@@ -6,7 +6,6 @@ Pure and deterministic: the same request gives the same bytes, so that prefix ca
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -22,8 +21,8 @@ from balancer.convert.profiles import Capabilities
 from balancer.convert.schema import cleaned, is_strict
 from balancer.convert.turns import Turns
 from balancer.dialect import Incapable
+from balancer.wire import anthropic as wire
 
-_SURROGATES = re.compile("[\ud800-\udfff]")
 _SESSION = re.compile(r"session_(?:id\W+)?([0-9a-fA-F-]{8,})")
 _SUFFIX = re.compile(r"\[[^\]]*\]\Z")
 """`[1m]` and the like: a client's mark on a model's name, no part of it."""
@@ -68,22 +67,12 @@ class Converted:
 def decoded(body: bytes) -> dict[str, Any]:
     """Return a request's JSON; lone surrogates, which no UTF-8 can carry, become U+FFFD."""
     try:
-        request = msgspec.json.decode(body)
-    except msgspec.DecodeError:
-        request = _mended(json.loads(body))
+        request = wire.decoded(body)
+    except msgspec.DecodeError as error:
+        raise Incapable(f"the request body is not valid JSON: {error}") from None
     if not isinstance(request, dict):
         raise Incapable("the request body must be a JSON object")
     return request
-
-
-def _mended(value: Any) -> Any:
-    if isinstance(value, str):
-        return _SURROGATES.sub("\ufffd", value)
-    if isinstance(value, list):
-        return [_mended(item) for item in value]
-    if isinstance(value, dict):
-        return {_mended(key): _mended(item) for key, item in value.items()}
-    return value
 
 
 def chat(body: bytes, model: str, can: Capabilities, provider: str, *, items: bool = False) -> Converted:

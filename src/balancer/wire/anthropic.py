@@ -115,9 +115,33 @@ def head(body: bytes) -> Head:
     except msgspec.ValidationError as error:
         raise BadRequest(_plainly(str(error))) from None
     except msgspec.DecodeError as error:
+        if (whole := without_lone_surrogates(body)) != body:
+            return head(whole)
         raise BadRequest(f"the request body is not valid JSON: {error}") from None
     except RecursionError:
         raise BadRequest("the request body is nested too deeply") from None
+
+
+_SURROGATES = re.compile(
+    rb"(?<!\\)((?:\\\\)*)\\(?:(u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2})|u[dD][89a-fA-F][\da-fA-F]{2})"
+)
+"""An escape of half a pair (group 2: of a whole one), behind a backslash that is none itself (group 1)."""
+
+
+def without_lone_surrogates(body: bytes) -> bytes:
+    """Return JSON with U+FFFD for what no UTF-8 can carry: JavaScript cuts strings anywhere, and says so in escapes."""
+    return _SURROGATES.sub(lambda half: half[0] if half[2] else half[1] + rb"\ufffd", body)
+
+
+def decoded(body: bytes) -> Any:
+    """Decode a body whole. Raises `msgspec.DecodeError`."""
+    try:
+        try:
+            return msgspec.json.decode(body)
+        except msgspec.DecodeError:
+            return msgspec.json.decode(without_lone_surrogates(body))
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(str(error)) from None
 
 
 def _plainly(error: str) -> str:
