@@ -80,6 +80,8 @@ class App:
 
     def admit(self, path: str, method: str, client: tuple[str, int] | None, headers: Headers) -> Admitted | None:
         """Return a request that may come in; None: uvicorn's way has the words for why not."""
+        if self.fleet.draining:
+            return None
         admitted = self._gate.check({"path": path, "method": method, "client": client}, headers)
         return admitted if isinstance(admitted, Admitted) else None
 
