@@ -383,5 +383,5 @@ def test_a_flag_wins_over_the_environment_over_the_file() -> None:
     both: Any = override(config, {"PORT": "2", "LOG_COLOR": "false"}, port=3).settings
     assert (both.port, both.host, both.log_level, both.log_color) == (3, "127.0.0.3", "DEBUG", False)
     assert override(config, {"PORT": "2"}).settings.port == 2
-    with pytest.raises(ConfigError, match="environment:0: PORT"):
+    with pytest.raises(ConfigError, match="environment:0: PORT: port must be a whole number"):
         override(config, {"PORT": "x"})

@@ -314,14 +314,14 @@ class _Reader:
                 if fault["type"] != "missing":  # `failure_cooldown: x` stands for a mapping that is not in the file
                     while len(where) > 1 and (*at, *where) not in self._document.lines:
                         where = where[:-1]
-                self._tell((*at, *where), _plainly(fault, model, where, list(also)))  # type: ignore[arg-type]
+                self._tell((*at, *where), plainly(fault, model, where, list(also)))
             return None
 
 
 _NOT_IN_THE_FILE = frozenset({"constrained-str", "function-before"})
 
 
-def _plainly(fault: dict[str, Any], model: type[BaseModel], where: Path, also: list[str]) -> str:
+def plainly(fault: Mapping[str, Any], model: type[BaseModel], where: Path, also: Collection[str] = ()) -> str:
     """Say what is wrong without the validator's jargon."""
     key = str(where[-1]) if where else ""
     context = fault.get("ctx", {})
