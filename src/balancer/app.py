@@ -49,6 +49,8 @@ class App:
 
     def __init__(self, config_path: str | None, overrides: Mapping[str, object]) -> None:
         self._config_path = config_path
+        self._file: Path | None = None
+        """The file that is in force: if it goes away, nothing else takes its place."""
         self._overrides = dict(overrides)
         self._seed = os.urandom(16)
         self._started = time.monotonic()
@@ -83,6 +85,8 @@ class App:
 
     def admit(self, path: str, method: str, client: tuple[str, int] | None, headers: Headers) -> Admitted | None:
         """Return a request that may come in; None: uvicorn's way has the words for why not."""
+        if self.fleet.draining:
+            return None
         admitted = self._gate.check(path, method, client, headers)
         return admitted if isinstance(admitted, Admitted) else None
 
@@ -123,9 +127,9 @@ class App:
         self._catalogue = Catalogue(self.relay, time.monotonic)
         self._gate = self._make_gate(config)
         self._control = api.build(self)
-        if config.path is not None:
-            watcher = asyncio.get_running_loop().create_task(watch(config.path, self._on_change))
-            self._resources.push_async_callback(_end, watcher)
+        watched = config.path or Path.cwd() / configuration.FILE  # none yet: it is taken over when it is there
+        watcher = asyncio.get_running_loop().create_task(watch(watched, self._on_change))
+        self._resources.push_async_callback(_end, watcher)
         heap.settle()
 
     async def stop(self) -> None:
@@ -134,9 +138,11 @@ class App:
 
     def read(self) -> Config:
         """Return the configuration as it is in the file now. Raises `ConfigError`."""
-        path = configuration.find(self._config_path, os.environ, Path.cwd())
+        path = self._file or configuration.find(self._config_path, os.environ, Path.cwd())
         config = configuration.embedded(os.environ) if path is None else configuration.load(path, os.environ)
-        return configuration.override(config, os.environ, **self._overrides)
+        config = configuration.override(config, os.environ, **self._overrides)
+        self._file = path
+        return config
 
     def _make_gate(self, config: Config) -> Gate:
         auth = config.settings.auth

@@ -107,24 +107,25 @@ def _drill(parser: argparse.ArgumentParser) -> None:
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise argparse.ArgumentTypeError("a port is 0 to 65535")
-    return port
+    return _number(text, 0, 65535, "a port is 0 to 65535")
 
 
 def _workers(text: str) -> int:
-    workers = int(text)
-    if not 1 <= workers <= 256:
-        raise argparse.ArgumentTypeError("1 to 256 workers")
-    return workers
+    return _number(text, 1, 256, "1 to 256 workers")
 
 
 def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise argparse.ArgumentTypeError("at least 1")
-    return count
+    return _number(text, 1, 1_000_000, "a number, at least 1")
+
+
+def _number(text: str, least: int, most: int, wanted: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if not least <= number <= most:
+        raise argparse.ArgumentTypeError(f"{wanted}, not {text!r}")
+    return number
 
 
 if __name__ == "__main__":

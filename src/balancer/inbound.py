@@ -19,7 +19,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from balancer.edge import Admitted
-from balancer.messages import BODY_IDLE_S, BODY_MIN_BYTES_PER_S, Messages, Rejected, new_id, reject
+from balancer.messages import BODY_IDLE_S, BODY_MIN_BYTES_PER_S, Messages, new_id
 from balancer.model import Headers
 from balancer.wire import anthropic as wire
 
@@ -424,12 +424,8 @@ class Connection(HttpToolsProtocol):
         if left_s > 0.001 and not drips:
             self._patience = self.loop.call_later(left_s, self._tick)
             return
+        self._refuse(408, "the request body stopped before its end")
         self._coming = False
-        stopped = Rejected(408, "invalid_request_error", "the request body stopped before its end")
-        exchange.keep_alive = False
-        task = self.loop.create_task(reject(exchange, stopped, new_id()))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
 
     # Keep-alive: one lazy timer a connection, not one a request
 

@@ -386,7 +386,7 @@ async def reject(sink: Sink, error: Rejected, request_id: str) -> None:
         headers.append((b"allow", b"POST"))
     if error.status == 503:
         headers.append((b"retry-after", b"1"))
-    if error.status in (408, 413):
+    if error.status in (408, 413, 503):
         headers.append((b"connection", b"close"))
     sink.start(error.status, tuple(headers))
     await sink.write(body, last=True)

@@ -18,12 +18,9 @@ from .conftest import ROOT, Running, Start, ask, connected, environment, get, po
 pytestmark = pytest.mark.live
 
 
-def until_refused(port: int) -> None:
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-        except OSError:
-            return
+def until_draining(url: str) -> None:
+    while get(url, "/ready")[0] != 503:
+        pass
 
 
 def stop(running: Running) -> int:
@@ -114,14 +111,42 @@ def test_sigterm_lets_an_answer_end(start: Start, config_file: Path) -> None:
     assert running.err == []
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_whoever_comes_while_it_drains_is_told(start: Start, config_file: Path, workers: str) -> None:
+    running = start("--port", "0", "--workers", workers)
+    url = running.url()
+    answers = []
+    for _ in range(4):  # every worker has some
+        connection = connected(url)
+        answers.append((connection, post(connection, model="claude-slow", stream=True, max_tokens=30)))
+        answers[-1][1].readline()
+
+    running.process.send_signal(signal.SIGTERM)
+    until_draining(url)
+    late = connected(url)
+    answer = post(late, stream=True)
+    told = json.load(answer)
+    late.close()
+
+    assert (answer.status, answer.getheader("retry-after"), told["error"]["type"]) == (503, "1", "api_error")
+    assert told["request_id"] == answer.getheader("x-balancer-request-id")
+    assert answer.getheader("connection") == "close"
+    for connection, stream in answers:
+        assert b"event: message_stop" in stream.read()
+        connection.close()
+    assert running.ended() == 0
+    assert running.err == []
+
+
 def test_a_second_signal_does_not_wait(start: Start, config_file: Path) -> None:
     running = start("--port", "0")
-    connection = connected(running.url())
+    url = running.url()
+    connection = connected(url)
     answer = post(connection, model="claude-slow", stream=True, max_tokens=1000)
     answer.readline()
 
     running.process.send_signal(signal.SIGTERM)
-    until_refused(connection.port)  # it has heard the first signal
+    until_draining(url)  # it has heard the first signal
     running.process.send_signal(signal.SIGTERM)
 
     assert running.ended() == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 
@@ -31,15 +32,42 @@ def test_a_free_port_is_found_and_a_taken_one_refused() -> None:
             server.listening("127.0.0.1", port)
 
 
-def test_the_first_signal_drains_and_the_second_does_not_wait() -> None:
-    drained: list[bool] = []
-    running = server.Server(server.configured(lambda scope, receive, send: None), on_drain=lambda: drained.append(True))
+class Drained:
+    """An application that can be told to drain."""
+
+    draining = False
+
+    @property
+    def fleet(self) -> Drained:
+        return self
+
+
+async def test_the_first_signal_drains_and_the_second_does_not_wait() -> None:
+    config = server.configured(app := Drained())
+    config.load()
+    running = server.Server(config)
+    answering = asyncio.get_running_loop().create_future()
+    running.server_state.tasks.add(answering)  # type: ignore[arg-type]
+
+    assert not await running.on_tick(1)
+    running.handle_exit(signal.SIGTERM, None)
+    assert app.draining
+    assert not await running.on_tick(2), "an answer is under way"
+    running.handle_exit(signal.SIGTERM, None)
+    assert await running.on_tick(3)
+    assert running.force_exit
+
+
+async def test_answers_get_no_more_than_their_time_to_end() -> None:
+    config = server.configured(Drained(), drain_s=0)
+    config.load()
+    running = server.Server(config)
+    running.server_state.tasks.add(asyncio.get_running_loop().create_future())  # type: ignore[arg-type]
 
     running.handle_exit(signal.SIGTERM, None)
-    assert (running.should_exit, running.force_exit, drained) == (True, False, [True])
-    running.handle_exit(signal.SIGTERM, None)
 
-    assert (running.force_exit, drained) == (True, [True])
+    assert await running.on_tick(1)
+    assert config.timeout_graceful_shutdown == 0
 
 
 def test_no_header_may_say_who_a_client_is() -> None:

@@ -49,7 +49,7 @@ def test_a_provider_that_rests_and_its_last_error() -> None:
         "failures": 2,
         "latency": {"first_substance_s": 0.5},
         "tokens": {"input": 1200, "output": 30},
-        "last_error": {"status": 529, "kind": "overloaded_error", "message": "busy\x1b[2J"},
+        "last_error": {"status": 529, "kind": "overloaded_error", "message": "529 overloaded_error busy\x1b[2J"},
     }
     view = {"healthy_providers": 0, "total_providers": 1, "selection_strategy": "priority", "providers": [provider]}
     console = Console(width=160, record=True, file=io.StringIO())
@@ -59,4 +59,20 @@ def test_a_provider_that_rests_and_its_last_error() -> None:
     told = console.export_text()
     for words in ("[red]a", "resting 42 s", "0.50 s", "1,200/30", "529 overloaded_error busy [2J"):
         assert words in told
+    assert told.count("529") == 1
     assert "\x1b" not in told
+
+
+def test_it_can_be_read_in_a_small_terminal() -> None:
+    provider: dict[str, Any] = {
+        "name": "a-provider-s-name", "type": "simulated", "state": "healthy", "in_flight": 1, "requests": 1900, "successes": 7,
+        "failures": 2, "latency": {"first_substance_s": 0.5}, "tokens": {"input": 25, "output": 44}, "last_error": None,
+    }  # fmt: skip
+    view = {"healthy_providers": 1, "total_providers": 1, "selection_strategy": "priority", "providers": [provider]}
+    console = Console(width=80, record=True, file=io.StringIO())
+
+    console.print(table(view))
+
+    told = console.export_text()
+    for words in ("a-provider-s-name", "simulated", "healthy", "1900", "25/44"):
+        assert words in told

@@ -234,6 +234,56 @@ BAD: dict[str, tuple[str | bytes, list[str]]] = {
         GOOD.replace("    auth", '    headers: {x: "a\\r\\nb: c"}\n    auth'),
         ["p.yaml:5: a header's value must not hold control characters"],
     ),
+    **{
+        f"a metadata service as {host}": (
+            GOOD.replace("https://api.example.com/v1/", f"http://{host}/"),
+            ["p.yaml:4: base_url is the address of a cloud's metadata service, which is no provider"],
+        )
+        for host in (
+            "169.254.169.254.",
+            "2852039166",
+            "0xa9fea9fe",
+            "[::ffff:169.254.169.254]",
+            "[fd00:ec2::254]",
+            "169.254.170.2",
+        )
+    },
+    "a URL of an endpoint": (
+        GOOD.replace("/v1/", "/v1/messages"),
+        ["p.yaml:4: base_url is where the API begins; leave out what comes after /v1"],
+    ),
+    "a path that is not ASCII": (
+        GOOD.replace("/v1/", "/\u00fc"),
+        ["p.yaml:4: the path of base_url must be ASCII; write other characters as %C3%BC"],
+    ),
+    "a header that frames": (
+        GOOD.replace("    auth", '    headers: {Content-Length: "5"}\n    auth'),
+        ["p.yaml:5: 'Content-Length' is set by the balancer itself"],
+    ),
+    "a key with a line break": (
+        GOOD.replace("sk-canary", '"sk-\\nx-a: b"'),
+        ["p.yaml:5: auth_value must not hold line breaks or other control characters"],
+    ),
+    "authorities that are not there": (
+        GOOD.replace("    auth", "    ca_file: /no/such.pem\n    auth"),
+        ["p.yaml:5: ca_file can't be read: No such file or directory"],
+    ),
+    "authorities that are none": (
+        GOOD.replace("    auth", f"    ca_file: {__file__}\n    auth"),
+        ["p.yaml:5: ca_file is not a PEM file of certificates"],
+    ),
+    "a cooldown that is no number": (
+        GOOD + "settings:\n  failure_cooldown: soon\n",
+        ["p.yaml:9: failure_cooldown must be a number"],
+    ),
+    "an object": (
+        GOOD + "settings: !!python/object:x.Y {port: 1}\n",
+        ["p.yaml:8: the tag 'tag:yaml.org,2002:python/object:x.Y' is not allowed: a file holds plain values"],
+    ),
+    "a merge of nothing": (
+        GOOD.replace("    type", "    <<: x\n    type"),
+        ["p.yaml:2: '<<' takes over the keys of a mapping: <<: *name"],
+    ),
     "code": (
         "a: !!python/object/apply:os.system [id]\n",
         ["p.yaml:1: unknown key 'a'; there are: providers, model_routes, settings"],
@@ -266,6 +316,32 @@ def test_a_bomb_of_aliases_is_refused() -> None:
     )
 
     assert "more than 50000 values" in problems(text)[0]
+
+
+def test_a_bomb_of_merges_is_refused() -> None:
+    text = "a: &a {}\n" + "".join(
+        f"{b}: &{b} {{<<: [{','.join([f'*{a}'] * 10)}]}}\n" for a, b in zip("abcdef", "bcdefg", strict=True)
+    )
+
+    assert "more than 50000 values" in problems(text)[0]
+
+
+def test_a_provider_may_take_over_the_keys_of_another() -> None:
+    text = GOOD.replace("- name", "- &first\n    name").replace(
+        "model_routes", "  - {<<: *first, name: b, base_url: https://b.example}\nmodel_routes"
+    )
+    a, b = read(text).providers.values()
+
+    assert (a.origin.host, b.origin.host, b.secret) == ("api.example.com", "b.example", "sk-canary")
+
+
+def test_gate_keys_that_can_be_guessed_are_warned_of() -> None:
+    keys = {"changeme-please-now": "from an example", "gate-key-1": "short enough to be guessed"}
+    for key, words in keys.items():
+        (warning,) = read(GOOD + f"settings:\n  auth:\n    keys: [{key}]\n").warnings
+        assert warning.line == 10
+        assert words in warning.message
+    assert read(GOOD + "settings: {auth: {keys: [b7d1e0c2f4a84c6e9d3b5a71]}}").warnings == ()
 
 
 def test_variables_of_a_provider_that_is_not_enabled_may_be_missing() -> None:
@@ -344,5 +420,5 @@ def test_a_flag_wins_over_the_environment_over_the_file() -> None:
     both: Any = override(config, {"PORT": "2", "LOG_COLOR": "false"}, port=3).settings
     assert (both.port, both.host, both.log_level, both.log_color) == (3, "127.0.0.3", "DEBUG", False)
     assert override(config, {"PORT": "2"}).settings.port == 2
-    with pytest.raises(ConfigError, match="environment:0: PORT"):
+    with pytest.raises(ConfigError, match="environment:0: PORT: port must be a whole number"):
         override(config, {"PORT": "x"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import jsonschema
@@ -10,6 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from balancer import drills, sse
+from balancer.convert.foreign import strip_foreign_thinking
 from balancer.dialect import Ask
 from balancer.dialects.simulated import DIALECT, Options
 from balancer.model import Candidate, Data, Head, Operation, Origin, Pause, Piece, Provider, Reply, Request, Step
@@ -238,3 +240,14 @@ def test_its_refusals_are_the_messages_apis() -> None:
     fault = DIALECT.fault(ask, Reply(head.status, head.headers, body))
 
     assert (fault.kind, fault.retry_after_s) == ("rate_limit_error", 5.0)
+
+
+def test_a_conversation_can_go_on_with_a_real_provider() -> None:
+    """Anthropic refuses ids with other characters, and signatures that are not its own."""
+    said = message(asking(Options(thinking=True, tool_use=True), tools=TOOLS, nonce="req_1.0"))
+    thinking, _, call = said["content"]
+    history = json.dumps({"messages": [{"role": "assistant", "content": said["content"]}]}).encode()
+
+    assert re.fullmatch(r"[a-zA-Z0-9_-]+", call["id"])
+    assert thinking["type"] == "thinking"
+    assert b"thinking" not in strip_foreign_thinking(history)

@@ -307,12 +307,13 @@ def configuration(*upstreams: Upstream | int, settings: str = "", routes: str = 
 
 @asynccontextmanager
 async def balancer(
-    config: str, *flags: str, env: dict[str, str] | None = None, by_uvicorn: bool = False
+    config: str | None, *flags: str, env: dict[str, str] | None = None, by_uvicorn: bool = False
 ) -> AsyncIterator[Running]:
-    """Run the balancer as users do; SIGTERM must end it with 0. `by_uvicorn`: with uvicorn's own command."""
+    """Run the balancer as users do, None: without a file; SIGTERM must end it with 0. `by_uvicorn`: with uvicorn's own command."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "providers.yaml").write_text(config)
+        if config is not None:
+            (folder / "providers.yaml").write_text(config)
         port = free_port()
         clean = {
             key: value for key, value in os.environ.items() if not key.startswith(("ANTHROPIC", "BALANCER", "LOG_"))

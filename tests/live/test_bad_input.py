@@ -64,6 +64,11 @@ CASES = {
     "no model": (post(b'{"messages":[]}'), 400, "invalid_request_error", "model: Field required"),
     "model not a string": (post(b'{"model":1,"messages":[]}'), 400, "invalid_request_error", "model: must be a string"),
     "no messages": (post(b'{"model":"m"}'), 400, "invalid_request_error", "messages: Field required"),
+    "an empty model": (post(b'{"model":"","messages":[]}'), 400, "invalid_request_error", "model: must be a name"),
+    "an endless model": (post(b'{"model":"%b","messages":[]}' % (b"m" * 2000)), 400, "invalid_request_error", "model: must be a name"),
+    "a model that is not UTF-8": (post(b'{"model":"m\xff","messages":[]}'), 400, "invalid_request_error", "not UTF-8"),
+    "a byte order mark": (post(b"\xef\xbb\xbf" + GOOD), 400, "invalid_request_error", "not valid JSON"),
+    "two bodies in one": (post(GOOD + GOOD), 400, "invalid_request_error", "not valid JSON"),
     "deep nesting": (post(b'{"model":"m","messages":' + b"[" * 500_000), 400, "invalid_request_error", "nested too deeply"),
     "too large": (post(b"x" * 2_000_001), 413, "request_too_large", "larger than 2000000 bytes"),
     "too large, in chunks": (

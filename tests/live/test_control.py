@@ -177,6 +177,28 @@ async def test_reload_is_whole_or_not_at_all_and_streams_go_on() -> None:
         assert message.content[0].text == "before after"  # type: ignore[union-attr]
 
 
+async def test_a_file_that_goes_away_changes_nothing() -> None:
+    async with Upstream() as up, balancer(configuration(up)) as running:
+        (running.folder / "providers.yaml").unlink()
+        async with httpx2.AsyncClient(base_url=running.url) as http:
+            refused = await http.post("/providers/reload")
+            answer = await http.post("/v1/messages", json=ASK)
+
+        assert (refused.status_code, refused.json()["status"]) == (400, "error")
+        assert refused.json()["problems"][0]["message"] == "there is no such file"
+        assert answer.headers["x-balancer-provider"] == "a"
+
+
+async def test_a_file_is_taken_over_by_a_balancer_that_began_without_one() -> None:
+    async with Upstream() as up, balancer(None) as running:
+        (running.folder / "providers.yaml").write_text(configuration(up))
+        await eventually(lambda: any(line["event"] == "reloaded" for line in running.log()))
+        async with httpx2.AsyncClient(base_url=running.url) as http:
+            answer = await http.post("/v1/messages", json=ASK)
+
+        assert answer.headers["x-balancer-provider"] == "a"
+
+
 async def test_a_changed_file_is_noticed() -> None:
     async with Upstream() as up, balancer(configuration(up)) as running:
         (running.folder / "providers.yaml").write_text(configuration(up, settings="request_timeout: 7"))

@@ -8,8 +8,6 @@ import os
 import socket
 import sys
 
-from uvicorn.supervisors import Multiprocess
-
 from balancer import __version__
 from balancer.app import create_app
 from balancer.commands import reading, server
@@ -54,12 +52,7 @@ def flags(args: argparse.Namespace) -> dict[str, object]:
 
 def _serve(config: str | None, overrides: dict[str, object], sock: socket.socket, told: str, drain_s: float) -> int:
     app = create_app(config, overrides)
-
-    def drain() -> None:
-        if hasattr(app, "fleet"):  # a signal may come before it has started
-            app.fleet.draining = True
-
-    running = server.Server(server.configured(app, drain_s=drain_s), lambda: print(told, flush=True), drain)
+    running = server.Server(server.configured(app, drain_s=drain_s), lambda: print(told, flush=True))
     running.run([sock])
     return 0 if running.started or running.should_exit else STARTUP_FAILED
 
@@ -72,7 +65,7 @@ def _serve_by_many(
         os.environ["BALANCER_CONFIG"] = os.path.abspath(args.config)
     for name, value in overrides.items():
         os.environ[name.upper()] = str(value).lower() if isinstance(value, bool) else str(value)
-    supervisor = Multiprocess(server.configured(WORKER, args.workers, drain_s), sockets=[sock])
+    supervisor = server.supervisor(server.configured(WORKER, args.workers, drain_s), sock)
     print(told, flush=True)
     supervisor.run()
     return 0

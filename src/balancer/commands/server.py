@@ -6,11 +6,13 @@ import contextlib
 import importlib.util
 import math
 import socket
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 import uvicorn
+from uvicorn.supervisors import multiprocess
 
 from balancer.inbound import Connection
 
@@ -21,6 +23,9 @@ KEEP_ALIVE_S = 75
 class Server(uvicorn.Server):
     """Ends cleanly when it is told to: the first signal lets answers end, the second does not wait.
 
+    As long as answers are under way it goes on listening, so that whoever comes meanwhile is told
+    (503, and `/ready` says so) instead of being refused or left waiting.
+
     uvicorn raises the signal again when it is done, so that a process which was ended as it should
     be looks like one that was killed; this one returns.
     """
@@ -29,11 +34,10 @@ class Server(uvicorn.Server):
         self,
         config: uvicorn.Config,
         on_start: Callable[[], None] | None = None,
-        on_drain: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(config)
         self._on_start = on_start
-        self._on_drain = on_drain
+        self._ends_at = math.inf
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -44,9 +48,39 @@ class Server(uvicorn.Server):
         if self.should_exit:
             self.force_exit = True
             return
-        if self._on_drain is not None:
-            self._on_drain()
+        fleet = getattr(self.config.loaded_app, "fleet", None) if self.config.loaded else None
+        if fleet is not None:  # a signal may come before the application has started
+            fleet.draining = True
+        self._ends_at = time.monotonic() + (self.config.timeout_graceful_shutdown or 0)
         self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        return await super().on_tick(counter) and not self._drains()
+
+    def _drains(self) -> bool:
+        """Say whether answers are under way that may still end."""
+        if self.force_exit or not self.server_state.tasks:
+            return False
+        if time.monotonic() < self._ends_at:
+            return True
+        self.config.timeout_graceful_shutdown = 0  # they have had their time
+        return False
+
+
+class Worker(multiprocess.Process):
+    """One of several processes, with the same server inside."""
+
+    @property
+    def server(self) -> uvicorn.Server:
+        if self._server is None:
+            self._server = Server(self.config)
+        return self._server
+
+
+def supervisor(config: uvicorn.Config, sock: socket.socket) -> multiprocess.Multiprocess:
+    """Return what starts and watches `config.workers` processes."""
+    multiprocess.Process = Worker  # type: ignore[misc] # there is no other way to say which
+    return multiprocess.Multiprocess(config, sockets=[sock])
 
 
 def configured(app: Any, workers: int = 1, drain_s: float = 120.0) -> uvicorn.Config:

@@ -47,12 +47,12 @@ def _watch(console: Console, url: str, key: str | None) -> None:
 def table(view: Mapping[str, Any]) -> Table:
     """Return the body of `GET /providers` as a table."""
     title = f"{view['healthy_providers']} of {view['total_providers']} providers healthy, {view['selection_strategy']}"
-    made = Table(title=title, title_justify="left")
+    made = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))  # 80 columns are few
     for heading in ("provider", "type", "state"):
-        made.add_column(heading)
-    for heading in ("in flight", "asked", "ok", "failed", "TTFT", "tokens in/out"):
-        made.add_column(heading, justify="right")
-    made.add_column("last error", overflow="fold")
+        made.add_column(heading, no_wrap=True)
+    for heading in ("busy", "asked", "ok", "failed", "TTFT", "in/out"):
+        made.add_column(heading, justify="right", no_wrap=True)
+    made.add_column("last error", overflow="fold", min_width=10)
     for provider in view["providers"]:
         made.add_row(*_row(provider))
     return made
@@ -80,5 +80,7 @@ def _row(provider: Mapping[str, Any]) -> list[Text | str]:
 def _error(error: Mapping[str, Any] | None) -> str:
     if not error:
         return ""
-    told = " ".join(str(error[key]) for key in ("status", "kind", "message") if error.get(key))
+    told = str(error.get("message") or "")
+    if str(error.get("kind")) not in told:
+        told = " ".join(str(error[key]) for key in ("status", "kind", "message") if error.get(key))
     return "".join(c if c.isprintable() else " " for c in told)[:200]

@@ -3,10 +3,11 @@
 from balancer.config.model import Settings
 from balancer.config.problem import ConfigError, Problem
 from balancer.config.reading import Config, parse
-from balancer.config.sources import EMBEDDED, changes, embedded, find, load, override
+from balancer.config.sources import EMBEDDED, FILE, changes, embedded, find, load, override
 
 __all__ = [
     "EMBEDDED",
+    "FILE",
     "Config",
     "ConfigError",
     "Problem",

@@ -19,6 +19,9 @@ MAX_NODES = 50_000
 _REFERENCE = re.compile(r"\$\$\{|\$\{([^}]*)\}|\$\{")
 _NAME = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 
+_MERGE = "tag:yaml.org,2002:merge"
+_PLAIN = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
+
 
 class Document:
     """The values of a file, and where they stand."""
@@ -71,10 +74,10 @@ class Document:
             raise ConfigError([Problem(self.file, 1, f"not valid YAML: {words}")]) from None
 
     def _take(self, node: yaml.Node, path: Path) -> Any:
-        self._nodes += 1
-        if self._nodes > MAX_NODES:
-            raise ConfigError([Problem(self.file, node.start_mark.line + 1, f"more than {MAX_NODES} values")])
+        self._count(node)
         self.lines.setdefault(path, node.start_mark.line + 1)
+        if isinstance(node, yaml.CollectionNode) and node.tag not in _PLAIN:
+            self.problems.append((path, f"the tag {node.tag!r} is not allowed: a file holds plain values"))
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
@@ -82,9 +85,17 @@ class Document:
         value = self._loader.construct_object(node)
         return self._expanded(value, path) if isinstance(value, str) else value
 
+    def _count(self, node: yaml.Node) -> None:
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            raise ConfigError([Problem(self.file, node.start_mark.line + 1, f"more than {MAX_NODES} values")])
+
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
         taken: dict[str, Any] = {}
+        merged = [value for key, value in node.value if key.tag == _MERGE]
         for key_node, value_node in node.value:
+            if key_node.tag == _MERGE:
+                continue
             line = key_node.start_mark.line + 1
             key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
             if key is None:
@@ -99,7 +110,23 @@ class Document:
                 continue
             self.lines[(*path, key)] = line
             taken[key] = self._take(value_node, (*path, key))
+        for value_node in merged:  # `<<: *defaults`: what stands here itself wins
+            self._merge(taken, value_node, path)
         return taken
+
+    def _merge(self, taken: dict[str, Any], node: yaml.Node, path: Path) -> None:
+        """Put the keys of the mapping `node` into `taken`, where they are not there already."""
+        self._count(node)
+        if isinstance(node, yaml.SequenceNode):
+            for item in node.value:
+                self._merge(taken, item, path)
+        elif isinstance(node, yaml.MappingNode):
+            lines = dict(self.lines)
+            for key, value in self._mapping(node, path).items():
+                taken.setdefault(key, value)
+            self.lines |= lines
+        else:
+            self.problems.append((path, "'<<' takes over the keys of a mapping: <<: *name"))
 
     def _expanded(self, text: str, path: Path) -> str:
         """Put the environment's values in the place of `${NAME}`."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import hashlib
 import ipaddress
+import socket
+import ssl
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
@@ -26,7 +28,16 @@ _TYPES = ("anthropic", "openai", "zed", "simulated")
 """The types that the documentation names; each may have its `<type>_config` in any entry."""
 
 _PROXIES = ("http", "https", "socks5", "socks5h")
-_METADATA = frozenset({"169.254.169.254", "fd00:ec2::254", "metadata.google.internal"})
+_METADATA = frozenset({"fd00:ec2::254", "metadata.google.internal", "100.100.100.200"})
+"""Besides every link-local address of IPv4."""
+
+_NOT_TO_BE_SET = frozenset(
+    {"host", "content-length", "transfer-encoding", "connection", "expect", "te", "trailer", "upgrade"}
+)
+"""Headers that frame a request: with a second one, it could be read in two ways."""
+
+KEY_LENGTH = 24
+"""A gate key shorter than this can be guessed."""
 _SAMPLE_KEYS = ("sk-1234", "changeme", "change-me", "password", "example", "test", "your-")
 
 
@@ -99,6 +110,9 @@ class _Reader:
                     self._warn(
                         ("settings", "auth", kind, index), "this key looks like one from an example; choose your own"
                     )
+                elif len(key) < KEY_LENGTH:
+                    words = f"this key is short enough to be guessed; use {KEY_LENGTH} characters or more"
+                    self._warn(("settings", "auth", kind, index), words)
         if not _is_loopback(settings.host) and not settings.auth.keys:
             self._warn(
                 ("settings", "host"),
@@ -171,6 +185,10 @@ class _Reader:
             self._tell(at, f"missing required key 'auth_value' of provider '{entry.name}'")
         elif needs_key and entry.auth_value == "" and not self._told((*at, "auth_value")):
             self._tell((*at, "auth_value"), "auth_value is empty; give the provider's key, ${NAME}, or passthrough")
+        if not (entry.auth_value or "").strip().isprintable():
+            self._tell((*at, "auth_value"), "auth_value must not hold line breaks or other control characters")
+        if entry.ca_file and entry.enabled and (wrong := _not_authorities(entry.ca_file)):
+            self._tell((*at, "ca_file"), wrong)
         url = self._url(base_url, (*at, "base_url"), entry)
         proxy = self._proxy(entry.proxy, (*at, "proxy"))
         headers = self._headers(entry.headers, (*at, "headers"))
@@ -212,10 +230,14 @@ class _Reader:
             wrong = "base_url must not hold a user or password; use auth_value"
         elif url.query or url.fragment:
             wrong = "base_url must not hold a query or fragment"
-        elif url.hostname.strip("[]") in _METADATA:
+        elif _is_metadata(url.hostname):
             wrong = "base_url is the address of a cloud's metadata service, which is no provider"
         elif any(c.isspace() or ord(c) < 32 for c in text):
             wrong = "base_url must not hold white space"
+        elif not url.path.isascii():
+            wrong = "the path of base_url must be ASCII; write other characters as %C3%BC"
+        elif url.path.rstrip("/").endswith(("/v1/messages", "/chat/completions")):
+            wrong = "base_url is where the API begins; leave out what comes after /v1"
         if wrong:
             self._tell(at, wrong)
             return None
@@ -239,6 +261,8 @@ class _Reader:
         for name, value in given.items():
             if not name or not all(c.isalnum() or c in "!#$%&'*+-.^_`|~" for c in name) or not name.isascii():
                 self._tell((*at, name), "this is not the name of a header")
+            elif name.lower() in _NOT_TO_BE_SET:
+                self._tell((*at, name), f"'{name}' is set by the balancer itself")
             elif any(ord(c) < 32 or ord(c) == 127 for c in value):
                 self._tell((*at, name), "a header's value must not hold control characters")
             else:
@@ -252,7 +276,7 @@ class _Reader:
             self._tell(("model_routes",), "model_routes must be a mapping with at least one pattern")
             return ()
         entries = providers if isinstance(providers, list) else []
-        names = [str(entry.get("name")) for entry in entries if isinstance(entry, dict)]
+        names = list(dict.fromkeys(str(entry.get("name")) for entry in entries if isinstance(entry, dict)))
         routes = []
         for pattern, entries in value.items():
             at: Path = ("model_routes", pattern)
@@ -289,14 +313,17 @@ class _Reader:
         except ValidationError as error:
             for fault in error.errors(include_url=False, include_input=False):
                 where = tuple(part for part in fault["loc"] if part not in _NOT_IN_THE_FILE)
-                self._tell((*at, *where), _plainly(fault, model, where, list(also)))  # type: ignore[arg-type]
+                if fault["type"] != "missing":  # `failure_cooldown: x` stands for a mapping that is not in the file
+                    while len(where) > 1 and (*at, *where) not in self._document.lines:
+                        where = where[:-1]
+                self._tell((*at, *where), plainly(fault, model, where, list(also)))
             return None
 
 
 _NOT_IN_THE_FILE = frozenset({"constrained-str", "function-before"})
 
 
-def _plainly(fault: dict[str, Any], model: type[BaseModel], where: Path, also: list[str]) -> str:
+def plainly(fault: Mapping[str, Any], model: type[BaseModel], where: Path, also: Collection[str] = ()) -> str:
     """Say what is wrong without the validator's jargon."""
     key = str(where[-1]) if where else ""
     context = fault.get("ctx", {})
@@ -377,3 +404,30 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def _is_metadata(host: str) -> bool:
+    """Say whether a cloud tells its secrets there, in whatever way the address is written."""
+    name = host.strip("[]").rstrip(".").lower()
+    if name in _METADATA:
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        try:
+            address = ipaddress.IPv4Address(socket.inet_aton(name))  # 2852039166, 0xa9fea9fe
+        except OSError:
+            return False
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return (isinstance(mapped, ipaddress.IPv4Address) and mapped.is_link_local) or str(mapped) in _METADATA
+
+
+def _not_authorities(path: str) -> str:
+    """Say why a file is no PEM file of authorities; nothing if it is one."""
+    try:
+        ssl.create_default_context(cafile=path)
+    except ssl.SSLError:
+        return "ca_file is not a PEM file of certificates"
+    except OSError as error:
+        return f"ca_file can't be read: {error.strerror}"
+    return ""

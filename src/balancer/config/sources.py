@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from balancer.config.model import Settings
 from balancer.config.problem import ConfigError, Problem
-from balancer.config.reading import Config, parse
+from balancer.config.reading import Config, parse, plainly
 
 FILE = "providers.yaml"
 
@@ -86,7 +86,10 @@ def override(config: Config, env: Mapping[str, str], **flags: object) -> Config:
         settings = Settings.model_validate({**config.settings.model_dump(), **given})
     except ValidationError as error:
         problems = [
-            Problem("environment", 0, f"{names.get(str(e['loc'][0]), e['loc'][0])}: {e['msg']}") for e in error.errors()
+            Problem(
+                "environment", 0, f"{names.get(str(fault['loc'][0]), '')}: {plainly(fault, Settings, fault['loc'])}"
+            )
+            for fault in error.errors(include_url=False, include_input=False)
         ]
         raise ConfigError(problems) from None
     return replace(config, settings=settings)

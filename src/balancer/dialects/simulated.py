@@ -14,6 +14,7 @@ import msgspec
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from balancer import drills
+from balancer.convert.foreign import signed
 from balancer.dialect import Ask, Decoder, Flow
 from balancer.model import Data, Fault, Head, Operation, Pause, Reply, Step, WireRequest
 from balancer.wire import anthropic as wire
@@ -216,16 +217,21 @@ def _asked(body: bytes) -> _Asked:
 def _answer(ask: Ask, options: Options, asked: _Asked) -> Answer:
     blocks: list[Block] = []
     if options.thinking:
-        blocks.append(Thinking("The user asks something. I am only simulated, so I say so.", "c2ltdWxhdGVk"))
+        blocks.append(Thinking("The user asks something. I am only simulated, so I say so.", signed({})))
     blocks.append(Text(options.answer or _introduction(ask)))
     if tool := _tool(options, asked):
-        blocks.append(ToolUse(f"toolu_{ask.nonce}", tool.name, _arguments(tool)))
+        blocks.append(ToolUse(f"toolu_{_id(ask)}", tool.name, _arguments(tool)))
     stop_reason = "tool_use" if tool else "end_turn"
     spent = sum(map(tokens, blocks))
     if asked.max_tokens is not None and 0 < asked.max_tokens < spent:
         blocks, stop_reason = _shortened(blocks, asked.max_tokens), "max_tokens"
         spent = asked.max_tokens
-    return Answer(f"msg_{ask.nonce}", ask.model, tuple(blocks), stop_reason, _input_tokens(ask), spent)
+    return Answer(f"msg_{_id(ask)}", ask.model, tuple(blocks), stop_reason, _input_tokens(ask), spent)
+
+
+def _id(ask: Ask) -> str:
+    """Return the nonce as real providers would take it: the conversation may go on with one of them."""
+    return ask.nonce.replace(".", "_")
 
 
 def _introduction(ask: Ask) -> str:

@@ -52,6 +52,9 @@ __all__ = [
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """The largest non-streaming answer that is taken."""
 
+MODEL_MAX = 1024
+"""Longest name of a model, in characters: names are remembered and logged."""
+
 PING = sse.frame("ping", b'{"type": "ping"}')
 
 
@@ -111,15 +114,20 @@ _JSON_NAMES = {
 def head(body: bytes) -> Head:
     """Decode a request's head. Raises `BadRequest` with a sentence that names the field."""
     try:
-        return _HEAD.decode(body)
+        decoded = _HEAD.decode(body)
     except msgspec.ValidationError as error:
         raise BadRequest(_plainly(str(error))) from None
+    except UnicodeDecodeError:
+        raise BadRequest("the request body is not valid JSON: it is not UTF-8") from None
     except msgspec.DecodeError as error:
         if (whole := without_lone_surrogates(body)) != body:
             return head(whole)
         raise BadRequest(f"the request body is not valid JSON: {error}") from None
     except RecursionError:
         raise BadRequest("the request body is nested too deeply") from None
+    if not 0 < len(decoded.model) <= MODEL_MAX:
+        raise BadRequest(f"model: must be a name of 1 to {MODEL_MAX} characters")
+    return decoded
 
 
 _SURROGATES = re.compile(
