@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import xxhash
 
-from balancer.model import Headers, Request, names_of
+from balancer.model import Headers, Request
 
 Key: TypeAlias = tuple[int, str, bool, str, bytes, Headers, bytes]
 
@@ -57,13 +57,13 @@ def key(request: Request, seed: int, generation: int) -> Key:
     because a body of 400 KB has to cost microseconds. `generation` is the configuration's: who asks
     after a reload is answered by what is in force then.
     """
-    headers = tuple(compress(request.headers, _telling(names_of(request.headers))))
+    headers = tuple(compress(request.headers, _telling(request.names)))
     digest = xxhash.xxh3_128_digest(request.body, seed)
     return (
         generation,
         request.client,
         request.claude_code,
-        request.operation.value,
+        request.operation.word,
         request.query,
         headers,
         digest,

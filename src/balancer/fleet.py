@@ -126,7 +126,7 @@ class Fleet:
         self._pins = getattr(self, "_pins", None) or Pins(PINS_MAX, settings.sticky.ttl)
         self._pins.ttl_s = settings.sticky.ttl
         self._places.set()
-        self._candidates: dict[tuple[str, str, Operation], tuple[Candidate, ...]] = {}
+        self._candidates: dict[tuple[str, str, str], tuple[Candidate, ...]] = {}
 
     def _forgive(self, name: str) -> None:
         """A new key or address: what was said about the old one no longer counts."""
@@ -164,7 +164,7 @@ class Fleet:
 
     def _everybody(self, route: Route, model: str, operation: Operation) -> tuple[Candidate, ...]:
         """Return who may be asked by this route, by priority, then in the order of the file."""
-        key = (route.pattern, model, operation)
+        key = (route.pattern, model, operation.word)
         found = self._candidates.get(key)
         if found is None:
             targets = routing.candidates(route, model, self._config.providers)

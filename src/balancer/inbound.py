@@ -226,6 +226,10 @@ class Connection(HttpToolsProtocol):
         self._read_bytes = 0
         self._wrong = ""
         """Why a head that could be parsed is refused."""
+        self._worker: asyncio.Task[None] | None = None
+        """Answers what comes the short way."""
+        self._next: asyncio.Future[Exchange] | None = None
+        """What it answers next, while it waits for that."""
         self._idle_since: float | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
 
@@ -255,6 +259,8 @@ class Connection(HttpToolsProtocol):
                 timer.cancel()
         if exchange is not None:
             exchange.left()
+        if self._next is not None:
+            self._next.cancel()
 
     # What the parser calls
 
@@ -343,9 +349,27 @@ class Connection(HttpToolsProtocol):
         if not self._coming:
             return
         self._coming = False
-        task = self.loop.create_task(self._answer(exchange))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        if self._next is not None and not self._next.done():
+            self._next.set_result(exchange)
+        else:
+            self._worker = self.loop.create_task(self._work(exchange))  # held here: the loop holds it weakly
+
+    async def _work(self, exchange: Exchange) -> None:
+        """Answer the requests of this connection, one after the other: a task of its own for each costs 5 us more.
+
+        The server waits for its tasks when it is stopped, so this is one of them only while it answers.
+        """
+        task = self._worker = cast("asyncio.Task[None]", asyncio.current_task())
+        while True:
+            self.tasks.add(task)
+            try:
+                await self._answer(exchange)
+            finally:
+                self.tasks.discard(task)
+            if self.transport.is_closing() or self._worker is not task:  # the next request did not wait for us
+                return
+            self._next = self.loop.create_future()
+            exchange = await self._next
 
     async def _answer(self, exchange: Exchange) -> None:
         parts, exchange.parts = exchange.parts, []

@@ -71,7 +71,7 @@ class Life(msgspec.Struct):
         return events.RequestBegan(
             request.id,
             wall,
-            request.operation.value,
+            request.operation.word,
             request.model,
             request.stream,
             self.body_bytes,
@@ -84,7 +84,7 @@ class Life(msgspec.Struct):
         return events.RequestEnded(
             request.id,
             wall,
-            request.operation.value,
+            request.operation.word,
             request.model,
             request.stream,
             self.delivery.status,

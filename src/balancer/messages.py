@@ -204,6 +204,7 @@ class Messages:
             _seconds(first.get(b"x-stainless-timeout")),
             admitted.client,
             first.get(b"user-agent", b"").startswith(b"claude-cli/"),
+            tuple(first) if len(first) == len(admitted.headers) else (),
         )
 
     async def _led(self, request: Request, leading: LeaderSink) -> None:

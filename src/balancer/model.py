@@ -38,6 +38,12 @@ def names_of(headers: Headers) -> tuple[bytes, ...]:
 class Operation(enum.Enum):
     """What a provider is asked to do."""
 
+    word: str
+    """The value; reading it costs a third of what `value` costs."""
+
+    def __init__(self, word: str) -> None:
+        self.word = word
+
     MESSAGES = "messages"
     COUNT_TOKENS = "count_tokens"
     MODELS = "models"
@@ -81,6 +87,12 @@ class Request(msgspec.Struct):
     """Who asks (hash of gate key or credential); requests of different clients never mix."""
     claude_code: bool = False
     """The client is Claude Code: decides what `on_broken_stream: auto` does."""
+    names: tuple[bytes, ...] = ()
+    """Of `headers`; what depends on them alone is remembered by these."""
+
+    def __post_init__(self) -> None:
+        if not self.names:
+            self.names = names_of(self.headers)
 
     def drop_body(self) -> None:
         """Let go of the body. After this the request can't be sent again."""

@@ -116,7 +116,7 @@ class Relay:
         """Tell of a request that takes the answer of a twin."""
         began = self._now()
         bus = self.fleet.bus
-        about = request.operation.value, request.model, request.stream
+        about = request.operation.word, request.model, request.stream
         bus.emit(events.RequestBegan(request.id, self._wall(), *about, len(request.body), request.client))
         try:
             yield

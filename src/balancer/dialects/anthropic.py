@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from balancer import credentials
 from balancer.convert import foreign
 from balancer.dialect import Ask, Decoder, Flow
-from balancer.model import Fault, Headers, Operation, Reply, WireRequest, names_of
+from balancer.model import Fault, Headers, Operation, Reply, WireRequest
 from balancer.wire import anthropic as wire
 
 _DROPPED = frozenset(
@@ -64,9 +64,9 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def forwarded(headers: Headers) -> list[tuple[bytes, bytes]]:
+def forwarded(headers: Headers, names: tuple[bytes, ...]) -> list[tuple[bytes, bytes]]:
     """Return the client's headers that may go along to a provider of this type."""
-    mask, named_at, versioned = _sorted_out(names_of(headers))
+    mask, named_at, versioned = _sorted_out(names)
     lines = list(compress(headers, mask))
     if named_at is not None:
         words = headers[named_at][1].lower()
@@ -115,7 +115,7 @@ def request(ask: Ask) -> WireRequest:
     target = _target(provider.base_path, ask.operation)
     if ask.request.query:
         target += b"?" + ask.request.query
-    lines = forwarded(ask.request.headers)
+    lines = forwarded(ask.request.headers, ask.request.names)
     lines += credentials.headers_for(provider, ask.request)
     if provider.headers:
         over = {name for name, _ in provider.headers}

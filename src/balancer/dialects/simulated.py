@@ -110,9 +110,7 @@ class Simulated:
 
     def flow(self, ask: Ask) -> Flow:
         script = _script(ask)
-        yield WireRequest(
-            ask.provider.origin, b"POST", b"/simulated/" + ask.operation.value.encode(), (), script=script
-        )
+        yield WireRequest(ask.provider.origin, b"POST", b"/simulated/" + ask.operation.word.encode(), (), script=script)
 
     def decoder(self, ask: Ask, head: Reply) -> Decoder:
         if _streams(ask):
