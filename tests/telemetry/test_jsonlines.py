@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from balancer.events import ProviderRecovered, ProviderRested, Reloaded, RequestBegan, RequestEnded
-from balancer.telemetry.jsonlines import JsonLines, line, utc
-from balancer.telemetry.levels import Level
+from balancer.telemetry.jsonlines import JsonLines, line
+from balancer.telemetry.levels import Level, Said
 
 from .conftest import ended
 
@@ -108,4 +108,6 @@ class Told(io.StringIO):
 
 
 def test_a_date_has_milliseconds() -> None:
-    assert utc(0.9999) == "1970-01-01T00:00:00.999Z"
+    said = Said(0.9999, Level.INFO, "test", "hello")
+
+    assert json.loads(line(said))["time"] == "1970-01-01T00:00:00.999Z"

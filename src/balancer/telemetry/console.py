@@ -35,6 +35,8 @@ COLORS = {
 }
 """Cyan, green, yellow, red, bold red."""
 
+_NAMES = {level: f"{level.name:<7}" for level in Level}
+
 _DIM = "\x1b[2m"
 _RESET = "\x1b[0m"
 
@@ -104,9 +106,9 @@ def render(entry: Entry, color: bool) -> str:
     at = _second(int(entry.wall))
     words = in_words(entry)
     if not color:
-        return f"{at} {level.name:<7} {words}"
+        return f"{at} {_NAMES[level]} {words}"
     loud = words if level < Level.WARNING else f"{COLORS[level]}{words}{_RESET}"
-    return f"{_DIM}{at}{_RESET} {COLORS[level]}{level.name:<7}{_RESET} {loud}"
+    return f"{_DIM}{at}{_RESET} {COLORS[level]}{_NAMES[level]}{_RESET} {loud}"
 
 
 @lru_cache(maxsize=8)
@@ -179,11 +181,11 @@ def _how(attempt: Attempt) -> str:
 
 def _tokens(entry: RequestEnded) -> str:
     usage = entry.usage
-    taken = [usage.input_tokens, usage.cache_read_tokens, usage.cache_creation_tokens]
-    if usage.output_tokens is None and not any(taken):
+    taken = (usage.input_tokens or 0) + (usage.cache_read_tokens or 0) + (usage.cache_creation_tokens or 0)
+    if usage.output_tokens is None and not taken:
         return ""
     cached = f" ({usage.cache_read_tokens:,} cached)" if usage.cache_read_tokens else ""
-    return f"{sum(filter(None, taken)):,}{cached} -> {usage.output_tokens or 0:,} tokens"
+    return f"{taken:,}{cached} -> {usage.output_tokens or 0:,} tokens"
 
 
 def _rested(entry: ProviderRested) -> str:
@@ -209,7 +211,7 @@ def _span(seconds: float) -> str:
 
 
 def _joined(*parts: str) -> str:
-    return "  ".join(part for part in parts if part)
+    return "  ".join(filter(None, parts))
 
 
 def short(request_id: str) -> str:

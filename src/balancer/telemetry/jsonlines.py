@@ -84,24 +84,25 @@ class JsonLines:
 
 def line(entry: Entry) -> bytes:
     """Return the line that tells of `entry`: `time`, `level`, `event`, then what it holds."""
-    tag, tag_bytes = _TAGS[type(entry)]
-    start = f'{{"time":"{utc(entry.wall)}","level":"{level_of(entry).name}","event":"{tag}"'.encode()
-    rest = _ENCODER.encode(entry)[tag_bytes:]
-    if b"\x7f" in rest or b"\xc2" in rest or b"\xe2" in rest:
+    said, starts_at = _said(type(entry), level_of(entry))
+    rest = _ENCODER.encode(entry)[starts_at:]
+    if not rest.isascii() or b"\x7f" in rest:
         rest = _RAW_CONTROLS.sub(_escaped, rest)
-    return start + rest + b"\n"
+    whole, part = divmod(int(entry.wall * 1000), 1000)
+    return b'{"time":"%b.%03dZ%b%b\n' % (_second(whole), part, said, rest)
+
+
+@lru_cache(maxsize=64)
+def _said(kind: type[Entry], level: Level) -> tuple[bytes, int]:
+    """Return what stands between the time and what an entry holds, and where that begins in its JSON."""
+    tag, starts_at = _TAGS[kind]
+    return f'","level":"{level.name}","event":"{tag}"'.encode(), starts_at
 
 
 def _escaped(match: re.Match[bytes]) -> bytes:
     return f"\\u{ord(match[0].decode()):04x}".encode()
 
 
-def utc(wall: float) -> str:
-    """Return a date as ISO 8601 in UTC with milliseconds."""
-    whole, part = divmod(int(wall * 1000), 1000)
-    return f"{_second(whole)}.{part:03d}Z"
-
-
 @lru_cache(maxsize=8)
-def _second(wall: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(wall))
+def _second(wall: int) -> bytes:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(wall)).encode()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -78,11 +78,7 @@ class Scribe(Generic[T]):
         while going:
             batch = [self._waiting.get()]
             self._closing.wait(FLUSH_EVERY_S)
-            try:
-                while True:
-                    batch.append(self._waiting.get_nowait())
-            except Empty:
-                pass
+            batch += [self._waiting.get_nowait() for _ in range(self._waiting.qsize())]  # nobody else takes any
             going = not any(isinstance(entry, _End) for entry in batch)
             self._hand_over([entry for entry in batch if not isinstance(entry, _End)])
 
