@@ -20,7 +20,7 @@ help:
 	@echo 'make check   providers.yaml: every problem with its line'
 	@echo 'make bench   ratios to nginx, from one run (needs nginx)'
 	@echo 'make scorecard  play every known fault, and write docs/scorecard.md'
-	@echo 'make tools   the real Claude Code client, for the tests with it (needs npm)'
+	@echo "make tools   the real Claude Code client (needs npm) and llama.cpp's server, for the tests with them"
 	@echo 'make docs    write again what is generated in docs/'
 
 setup: $(STAMP)
@@ -61,11 +61,17 @@ bench: $(STAMP)
 scorecard: $(STAMP)
 	@$(BIN)/python tests/live/scorecard.py
 
-tools: $(TOOLS)/node_modules/.bin/claude
+tools: $(TOOLS)/node_modules/.bin/claude $(TOOLS)/llama/.ready
 
 $(TOOLS)/node_modules/.bin/claude:
 	@command -v npm >/dev/null || { echo 'npm is needed for the real Claude Code client; install Node.js' >&2; exit 1; }
 	npm install --prefix $(TOOLS) --no-audit --no-fund --no-package-lock --loglevel=error @anthropic-ai/claude-code@$(CLAUDE)
+
+$(TOOLS)/llama/.ready: requirements-tools.txt | $(STAMP)
+	@rm -rf $(@D)
+	@if command -v uv >/dev/null 2>&1; then uv pip install -q --python $(BIN)/python --target $(@D) --require-hashes --only-binary :all: -r $<; \
+	 else $(BIN)/python -m pip install -q --disable-pip-version-check --target $(@D) --require-hashes --only-binary :all: -r $<; fi
+	@touch $@
 
 docs: $(STAMP)
 	@$(BIN)/python -m balancer.config.reference

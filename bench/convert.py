@@ -1,11 +1,18 @@
-"""What converting costs: a large request, and one chunk of a stream. Run: python -m bench.convert"""
+"""What converting costs: a large request, and one chunk of a stream; beside LiteLLM where that is installed.
+
+Run: python -m bench.convert
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from balancer.convert import request
@@ -14,11 +21,17 @@ from balancer.convert.chat import ChatReader
 from balancer.convert.composing import Composer
 from balancer.convert.decoding import Decoder
 from balancer.convert.profiles import PROFILES
+from bench import rivals
 
 MESSAGES = 120
 TOOLS = 25
 BODY_BYTES = 400_000
 CHUNKS = 20_000
+EXCHANGE_CHUNKS = 300
+"""The chunks of one answer, as in the other parts of the bench."""
+LITELLM_WITHIN_S = 180.0
+CHEAPER = 10
+"""How many times cheaper than LiteLLM's adapter a request with its answer is to be."""
 
 
 def large() -> bytes:
@@ -66,18 +79,78 @@ def stream(chunks: list[bytes]) -> None:
         decoder.feed(chunk)
 
 
-def chunks() -> list[bytes]:
+def chunk() -> bytes:
     head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "gpt-x"}
     delta = {**head, "choices": [{"index": 0, "delta": {"content": " word"}, "logprobs": None, "finish_reason": None}]}
-    return [b"data: " + json.dumps(delta).encode() + b"\n\n"] * CHUNKS
+    return json.dumps(delta).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """CPU of converting."""
+
+    request_ms: float
+    chunk_us: float
+
+    @property
+    def exchange_ms(self) -> float:
+        """A request with the stream that answers it."""
+        return self.request_ms + self.chunk_us * EXCHANGE_CHUNKS / 1000
+
+
+def ours(body: bytes) -> Costs:
+    fed = [b"data: " + chunk() + b"\n\n"] * CHUNKS
+    return Costs(cpu_ms(lambda: one_request(body), 31), cpu_ms(lambda: stream(fed), 5) * 1000 / CHUNKS)
+
+
+def beside_litellm(body: bytes, own: Costs) -> str:
+    """Return a line about LiteLLM's adapter, given the same; it runs with the interpreter it is installed for."""
+    program = rivals.litellm_program()
+    interpreter = interpreter_of(program) if program else None
+    if interpreter is None:
+        return "LiteLLM is not installed: not compared."
+    job = {"body": body.decode(), "chunk": chunk().decode(), "chunks": EXCHANGE_CHUNKS}
+    command = [*interpreter, str(Path(__file__).with_name("litellm_convert.py"))]
+    env = os.environ | {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}  # it would ask the network for prices
+    try:
+        done = subprocess.run(
+            command,
+            input=json.dumps(job),
+            capture_output=True,
+            text=True,
+            env=env,
+            timeout=LITELLM_WITHIN_S,
+            check=True,
+        )
+        found = json.loads(done.stdout.splitlines()[-1])
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
+        return f"LiteLLM is installed, but its adapter could not be measured: {type(error).__name__}."
+    theirs = Costs(found["request_ms"], found["chunk_us"])
+    return (
+        f"LiteLLM {found['version']}: request {theirs.request_ms:.2f} ms ({theirs.request_ms / own.request_ms:.1f} times), "
+        f"chunk {theirs.chunk_us:.1f} us ({theirs.chunk_us / own.chunk_us:.1f} times), request and {EXCHANGE_CHUNKS} chunks "
+        f"{theirs.exchange_ms:.1f} ms ({theirs.exchange_ms / own.exchange_ms:.1f} times; at least {CHEAPER} are wanted)"
+    )
+
+
+def interpreter_of(program: str) -> list[str] | None:
+    """Return the command of the Python that a console script is installed for; None: it is no such script."""
+    try:
+        first = Path(program).read_bytes().partition(b"\n")[0]
+    except OSError:
+        return None
+    return first[2:].decode("utf-8", "replace").split() if first.startswith(b"#!") else None
 
 
 def main() -> None:
-    body, fed = large(), chunks()
-    request_ms = cpu_ms(lambda: one_request(body), 31)
-    chunk_us = cpu_ms(lambda: stream(fed), 5) * 1000 / CHUNKS
-    sys.stdout.write(f"request of {len(body)} bytes, {MESSAGES} messages, {TOOLS} tools: {request_ms:.2f} ms of CPU\n")
-    sys.stdout.write(f"streamed chunk: {chunk_us:.1f} us of CPU\n")
+    body = large()
+    own = ours(body)
+    sys.stdout.write(
+        f"request of {len(body)} bytes, {MESSAGES} messages, {TOOLS} tools: {own.request_ms:.2f} ms of CPU\n"
+        f"streamed chunk: {own.chunk_us:.1f} us of CPU\n"
+        f"request and {EXCHANGE_CHUNKS} chunks: {own.exchange_ms:.2f} ms of CPU\n"
+        f"{beside_litellm(body, own)}\n"
+    )
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
@@ -30,6 +31,7 @@ class Nobody:
 
     finished = False
     gone = False
+    busy = False
 
     def start(self, status: int, headers: Headers) -> None:
         return
@@ -44,6 +46,9 @@ class Nobody:
         return
 
     async def abort(self) -> None:
+        return
+
+    def on_left(self, tell: Callable[[], None] | None) -> None:
         return
 
 
@@ -62,9 +67,9 @@ async def cost_us(size: str) -> float:
     lines = ((b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)))
 
     async def led() -> None:
-        key = dedup.key(asked, 1)
+        key = dedup.key(asked, 1, 0)
         assert registry.find(key) is None
-        leading = LeaderSink(client, registry, key, registry.lead(key), 0.0)
+        leading = LeaderSink(client, registry, registry.lead(key), 0.0)
         leading.start(200, lines)
         await leading.write(body, last=True)
         leading.close()

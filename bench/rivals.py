@@ -88,9 +88,8 @@ def balancer(upstream: int, on: frozenset[int], work_dir: Path) -> Server:
 
 
 def litellm(upstream: int, on: frozenset[int], work_dir: Path) -> Server | None:
-    """Start LiteLLM's proxy; None where it is not installed (in this environment, on PATH or at $BENCH_LITELLM)."""
-    program = os.environ.get("BENCH_LITELLM") or shutil.which("litellm", path=str(Path(sys.executable).parent))
-    program = program or shutil.which("litellm")
+    """Start LiteLLM's proxy; None where it is not installed."""
+    program = litellm_program()
     if not program:
         return None
     port = free_port()
@@ -100,6 +99,12 @@ def litellm(upstream: int, on: frozenset[int], work_dir: Path) -> Server | None:
     # It wants a key of whoever asks; the one our requests carry is too simple for it unless told otherwise.
     env = os.environ | {"LITELLM_MASTER_KEY": CLIENT_KEY, "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true"}
     return _started(Server("litellm", command, on, work_dir, env, port), LITELLM_START_WITHIN_S)
+
+
+def litellm_program() -> str | None:
+    """Return where LiteLLM is installed: at $BENCH_LITELLM, in this environment or on PATH; None: nowhere."""
+    program = os.environ.get("BENCH_LITELLM") or shutil.which("litellm", path=str(Path(sys.executable).parent))
+    return program or shutil.which("litellm")
 
 
 def _started(server: Server, within_s: float) -> Server:

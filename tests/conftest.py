@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 CLAUDE = ROOT / ".tools" / "node_modules" / ".bin" / "claude"
+LLAMA = ROOT / ".tools" / "llama"
 
 
 def missing(what: str, remedy: str) -> None:
@@ -35,3 +36,11 @@ def nginx() -> str:
     if found is None:
         missing("nginx", "install your system's package nginx-light")
     return str(found)
+
+
+@pytest.fixture(scope="session")
+def llama_cpp() -> Path:
+    """The folder of the package that holds llama.cpp's server."""
+    if not (LLAMA / "xllamacpp").exists():
+        missing("llama.cpp's server", "run: make tools")
+    return LLAMA

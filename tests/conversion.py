@@ -18,7 +18,7 @@ from balancer.convert.profiles import PROFILES, Capabilities, Profile
 from balancer.convert.responses import ResponsesReader
 from balancer.model import Piece
 
-FOREIGN_FIELDS = frozenset({"top_k", "thinking", "reasoning"})
+FOREIGN_FIELDS = frozenset({"top_k", "thinking", "reasoning", "reasoning_content", "reasoning_details"})
 
 
 def messages_request(*messages: Any, **more: Any) -> dict[str, Any]:
@@ -64,11 +64,13 @@ def result(identifier: str, content: Any = "done", **more: Any) -> dict[str, Any
     return {"type": "tool_result", "tool_use_id": identifier, "content": content, **more}
 
 
-def decoder(*, stream: bool = True, names: dict[str, str] | None = None, responses: bool = False) -> Decoder:
+def decoder(
+    *, stream: bool = True, names: dict[str, str] | None = None, responses: bool = False, think_tags: bool = False
+) -> Decoder:
     shell = Shell("claude", "nonce", 9)
     writer = writer_for(shell, stream=stream)
     composer = Composer(shell, writer, "up", names or {})
-    reader: Reader = ResponsesReader(composer) if responses else ChatReader(composer)
+    reader: Reader = ResponsesReader(composer) if responses else ChatReader(composer, think_tags=think_tags)
     return Decoder(composer, writer, reader, ())
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
 from openai.types.chat import completion_create_params as chat
 from openai.types.responses import response_create_params as responses
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import TypeAdapter
 
-_STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 _CHAT: TypeAdapter[Any] = TypeAdapter(chat.CompletionCreateParams, config=None)
 _RESPONSES: TypeAdapter[Any] = TypeAdapter(responses.ResponseCreateParams, config=None)
 _CHAT_KEYS = set(chat.CompletionCreateParamsNonStreaming.__annotations__) | set(
@@ -32,17 +32,38 @@ def exhausted(value: Any) -> Any:
 
 
 def check_chat(body: dict[str, Any], extra: frozenset[str] = frozenset()) -> None:
-    """Raise if `body` is no Chat Completions request. `extra`: fields of servers other than OpenAI."""
+    """Raise if `body` is no Chat Completions request. `extra`: fields of servers other than OpenAI.
+
+    Pydantic leaves out of a TypedDict what it does not know: what differs afterwards was nobody's field.
+    """
     assert set(body) - extra <= _CHAT_KEYS
-    seen = exhausted(_CHAT.validate_python({key: value for key, value in body.items() if key not in extra}))
-    assert len(seen["messages"]) == len(body["messages"]) > 0
+    plain = {key: value for key, value in body.items() if key not in extra}
+    plain["messages"] = [_without(message, extra) for message in body["messages"]]
+    assert exhausted(_CHAT.validate_python(plain)) == plain
+    assert plain["messages"]
     check_adjacency(body["messages"])
+
+
+def _without(message: dict[str, Any], extra: frozenset[str]) -> dict[str, Any]:
+    return {key: value for key, value in message.items() if key not in extra}
 
 
 def check_responses(body: dict[str, Any]) -> None:
     """Raise if `body` is no Responses request."""
     assert set(body) <= _RESPONSES_KEYS
-    exhausted(_RESPONSES.validate_python(body))
+    assert exhausted(_RESPONSES.validate_python(body)) == body
+    check_calls(body["input"])
+
+
+def check_calls(items: list[dict[str, Any]]) -> None:
+    """Every call has one output, behind it."""
+    due: list[str] = []
+    for item in items:
+        if item["type"] == "function_call":
+            due.append(item["call_id"])
+        elif item["type"] == "function_call_output":
+            due.remove(item["call_id"])
+    assert not due
 
 
 def check_adjacency(messages: list[dict[str, Any]]) -> None:
@@ -58,3 +79,5 @@ def check_adjacency(messages: list[dict[str, Any]]) -> None:
         assert len(set(due)) == len(due)
         assert message["content"] or due, "an empty message"
     assert not due
+    roles = [message["role"] for message in messages]
+    assert ("user", "user") not in pairwise(roles), "turns that were not merged"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -96,6 +96,9 @@ class _Watched:
 class Taker:
     """A client: keeps what it is given, and how it ended."""
 
+    busy = False
+    finished = False
+
     def __init__(self) -> None:
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
@@ -126,3 +129,6 @@ class Taker:
 
     async def abort(self) -> None:
         self.end = "aborted"
+
+    def on_left(self, tell: Callable[[], None] | None) -> None:
+        return

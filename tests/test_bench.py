@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import meter
+from bench import convert, meter
 from bench.answer import Answer, Incomplete
 from bench.figures import LARGE, SMALL, WORKS, Comparison, Figure, Sample, Work
 from bench.ground import Cores
@@ -127,3 +127,18 @@ def test_a_report_says_what_is_missed() -> None:
     report.figures = [Figure("idle RSS", 81, "MB", floor=80), Figure("added time", 0.4, "ms", floor=1)]
     report.failures = ["run: 1 failed"]
     assert report.missed() == ["402 KB request: 5.60 > 5.5", "idle RSS: 81.00 > 80 MB", "run: 1 failed"]
+
+
+def test_litellm_is_measured_with_its_own_interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "litellm"
+    program.write_text(f"#!{sys.executable} -I\n")
+    monkeypatch.setenv("BENCH_LITELLM", str(program))
+
+    assert convert.interpreter_of(str(program)) == [sys.executable, "-I"]
+    assert convert.interpreter_of(str(tmp_path / "nowhere")) is None
+    # this Python has none
+    assert "could not be measured" in convert.beside_litellm(b"{}", convert.Costs(1.0, 1.0))
+
+
+def test_an_exchange_is_a_request_and_its_chunks() -> None:
+    assert convert.Costs(2.0, 10.0).exchange_ms == 2.0 + convert.EXCHANGE_CHUNKS * 0.01

@@ -12,8 +12,8 @@ BETA = (b"anthropic-beta", b"a")
 
 
 def test_twins_are_the_same() -> None:
-    assert key(request(headers=(BETA,)), 1) == key(
-        request(headers=(BETA, (b"x-stainless-retry-count", b"1")), id="other"), 1
+    assert key(request(headers=(BETA,)), 1, 0) == key(
+        request(headers=(BETA, (b"x-stainless-retry-count", b"1"), (b"traceparent", b"x")), id="other"), 1, 0
     )
 
 
@@ -23,6 +23,8 @@ DIFFERENT = {
     "another beta": request(headers=((b"anthropic-beta", b"b"),)),
     "another version": request(headers=(BETA, (b"anthropic-version", b"2026-10-21"))),
     "another agent": request(headers=(BETA, (b"x-claude-code-agent-id", b"1"))),
+    "a header of the user's own": request(headers=(BETA, (b"x-tenant", b"1"))),
+    "another kind of client": request(headers=(BETA,), claude_code=True),
     "another query": request(headers=(BETA,), query=b"beta=true"),
     "another question": request(headers=(BETA,), operation=Operation.COUNT_TOKENS),
 }
@@ -30,8 +32,12 @@ DIFFERENT = {
 
 @pytest.mark.parametrize("name", DIFFERENT)
 def test_others_are_not(name: str) -> None:
-    assert key(DIFFERENT[name], 1) != key(request(headers=(BETA,)), 1)
+    assert key(DIFFERENT[name], 1, 0) != key(request(headers=(BETA,)), 1, 0)
 
 
 def test_the_hash_is_keyed() -> None:
-    assert key(request(), 1) != key(request(), 2)
+    assert key(request(), 1, 0) != key(request(), 2, 0)
+
+
+def test_a_reload_parts_twins() -> None:
+    assert key(request(), 1, 0) != key(request(), 1, 1)

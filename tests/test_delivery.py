@@ -96,6 +96,25 @@ async def test_nothing_follows_the_end() -> None:
     assert taker.body == b"all"
 
 
+async def test_a_ping_that_is_due_when_the_answer_ends_is_not_sent() -> None:
+    given_it: list[bytes] = []
+
+    class Slow(Taker):
+        async def write(self, data: bytes, *, last: bool = False) -> None:
+            given_it.append(data)
+            await asyncio.sleep(0)
+
+    taker, over = Slow(), asyncio.Event()
+    with to(taker) as given:
+        asyncio.get_running_loop().call_later(0.049, over.set)
+        time.sleep(0.1)  # noqa: ASYNC251  both are due in the same turn of the loop
+        await over.wait()
+        given.start(503, ())
+        await given.write(b"{}", last=True)
+
+    assert (taker.status, given_it) == (503, [b"{}"])
+
+
 async def test_a_client_that_takes_nothing_is_cut_off() -> None:
     async def answer(given: Delivery) -> None:
         with given:

@@ -21,7 +21,7 @@ def gate(keys: tuple[str, ...] = (), admin_keys: tuple[str, ...] = (), hosts: tu
 def check(
     gate: Gate, path: str = "/v1/messages", method: str = "POST", client: Any = LOCAL, headers: Headers = ()
 ) -> Admitted | Denied:
-    return gate.check({"path": path, "method": method, "client": client}, headers)
+    return gate.check(path, method, client, headers)
 
 
 def status(result: Admitted | Denied) -> int:

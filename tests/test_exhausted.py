@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from stand_ins import candidate
 
-from balancer.exhausted import Answer, answer, no_place
+from balancer.exhausted import Answer, answer, no_place, shown_kind
 from balancer.judge import judge
 from balancer.model import Broken, Candidate, Fault, Outcome, Refused, Reply, Stage, Unfit, Verdict
 
@@ -41,6 +41,16 @@ CASES = {
     "a refused key is never shown as the client's": ((KEY, KEY), 503, "api_error"),
     "nobody knows the model": ((GONE, GONE), 404, "not_found_error"),
     "nobody can take it": ((Unfit("no PDF"), Unfit("no PDF")), 400, "invalid_request_error"),
+    "too long for the one, too large for the other": (
+        (refused(Fault(400, "invalid_request_error", "prompt is too long", elsewhere=True)), Unfit("no PDF")),
+        400,
+        "invalid_request_error",
+    ),
+    "a budget of the request's own": (
+        (refused(Fault(402, "billing_error", "daily_usd", callers_own=True)),),
+        402,
+        "billing_error",
+    ),
     "one can't take it, one is ill": ((Unfit("no PDF"), OVERLOADED), 503, "api_error"),
 }
 
@@ -83,5 +93,24 @@ def test_the_message_names_who_was_tried_and_who_rests_and_why() -> None:
     assert message == "no provider could answer for 'm': a: connection refused; b: resting after 529 overloaded_error"
 
 
+def test_what_all_have_said_counts_for_those_that_rest_after_it_too() -> None:
+    assert told(GONE, resting=(("b", "404 not_found_error"),)).status == 404
+    assert told(GONE, resting=(("b", "529 overloaded_error"),)).status == 503
+    assert told(LIMITED, resting=(("b", "429 rate_limit_error"),)).status == 429
+
+
 def test_no_place() -> None:
     assert (no_place("m").status, no_place("m").retry_after_s) == (503, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shown"),
+    [
+        ("authentication_error", "api_error"),
+        ("permission_error", "api_error"),
+        ("rate_limit_error", "rate_limit_error"),
+        ("invalid_request_error", "invalid_request_error"),
+    ],
+)
+def test_a_key_of_ours_is_never_taken_for_the_clients(kind: str, shown: str) -> None:
+    assert shown_kind(Fault(500, kind)) == shown

@@ -9,8 +9,8 @@ from typing import Any
 from stand_ins import request
 
 from balancer import config, events
-from balancer.fleet import Fleet
-from balancer.model import Candidate, Completed, Fault, Mark, Refused, Scope, Stage, Verdict
+from balancer.fleet import COUNTING, HEALTHS_MAX, Fleet
+from balancer.model import Candidate, Completed, Fault, Mark, Operation, Refused, Scope, Stage, Verdict
 
 BAD = Verdict(Mark.BAD, again=True, reason="529 overloaded_error")
 GOOD = Verdict(Mark.GOOD)
@@ -166,3 +166,59 @@ model_routes: {"*": [{provider: a}]}
     with fleet.place(candidate, 0.0):
         assert fleet.standing(candidate, 0.0).full
     assert not fleet.standing(candidate, 0.0).full
+
+
+async def test_who_counts_tokens_before_each_request_takes_nobodys_turn() -> None:
+    world = World("selection_strategy: round_robin", names="ab")
+    route = world.fleet.route("m")
+    assert route is not None
+    asked = []
+    for _ in range(4):
+        world.fleet.candidates(request(operation=Operation.COUNT_TOKENS), route, 0.0)
+        asked.append(world.order()[0])
+
+    assert asked == list("abab")
+
+
+async def test_who_cannot_count_may_still_answer_and_who_counts_has_not_answered() -> None:
+    world = World()
+    route = world.fleet.route("m")
+    assert route is not None
+    candidates, _ = world.fleet.candidates(request(operation=Operation.COUNT_TOKENS), route, 0.0)
+    counting, answering = candidates[0], world.candidate("a")
+
+    def counted(verdict: Verdict, at: float) -> None:
+        world.fleet.observe(counting, OVERLOADED, verdict, began=at, now=at, wall=0.0)
+
+    counted(Verdict(Mark.BAD, again=True, scope=Scope.COUNTING, reason="404 not_found_error"), 1.0)
+    assert not world.fleet.standing(counting, 2.0).usable
+    assert world.fleet.standing(answering, 2.0).usable
+    assert list(world.fleet.resting_models("a", 2.0)) == [COUNTING]
+
+    world.fail("a", 3.0)
+    with world.fleet.place(counting, 20.0):
+        assert world.fleet.standing(answering, 20.0).usable, "counting is no probe"
+        assert world.fleet.health_of(answering.provider, 20.0)[0] == "healthy"
+    counted(GOOD, 20.0)
+    assert world.fleet.standing(counting, 20.0).usable
+    with world.fleet.place(answering, 20.0):
+        assert not world.fleet.standing(answering, 20.0).usable, "a good count ends no rest"
+
+
+async def test_models_that_clients_make_up_do_not_fill_the_memory() -> None:
+    world = World()
+    route = world.fleet.route("m")
+    assert route is not None
+    for number in range(2 * HEALTHS_MAX):
+        made_up, _ = world.fleet.candidates(request(model=f"m{number}"), route, 0.0)
+        gone = Verdict(Mark.BAD, again=True, scope=Scope.MODEL, reason="404")
+        world.fleet.observe(made_up[0], OVERLOADED, gone, began=number, now=number, wall=0.0)
+
+    assert len(world.fleet.resting_models("a", 0.0)) <= HEALTHS_MAX
+
+
+async def test_without_rests_who_was_passed_over_is_named_with_its_failure() -> None:
+    world = World("failure_cooldown: 0", names="ab")
+    world.fail("b", 1.0)
+
+    assert world.fleet.resting([world.candidate("b")], 1.0)[0] == [("b", "529 overloaded_error")]

@@ -107,6 +107,25 @@ def test_a_key_found_bad_during_an_ordinary_rest_prolongs_it() -> None:
     assert health.long
 
 
+def test_a_key_found_bad_after_many_ordinary_failures_rests_as_long_as_any() -> None:
+    health = seen(seen(Health(), BAD, 100.0), BAD, 200.0)
+    refused = seen(health, Verdict(Mark.BAD, long=True), 300.0)
+    mended = seen(refused, BAD, refused.rested_until)
+
+    assert refused.rested_until - 300.0 == LONG_REST_S
+    assert mended.rested_until - refused.rested_until == BASE_REST_S
+
+
+def test_the_longest_rest_differs_too_and_a_keys_does_not() -> None:
+    health = seen(seen(Health(), BAD, 100.0), BAD, 200.0, Policy(rest_max_s=5.0))
+
+    def rest_s(verdict: Verdict, chance: float) -> float:
+        return observe(health, verdict, 300.0, Policy(rest_max_s=5.0), chance, 300.0).rested_until - 300.0
+
+    assert rest_s(BAD, 0.0) == pytest.approx(4.0)
+    assert rest_s(Verdict(Mark.BAD, long=True), 0.0) == LONG_REST_S
+
+
 def test_a_cooldown_of_zero_means_no_rest() -> None:
     health = seen(Health(), Verdict(Mark.BAD, rest_s=90.0, long=True), 100.0, Policy(rest_max_s=0.0))
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 
 from stand_ins import candidate
 
+from balancer import exhausted
 from balancer.journey import RETRIES, Budget, Done, Journey, Next, Standing, Try, Wait
 from balancer.model import Broken, Candidate, Completed, Fault, Outcome, Refused, Stage, Unfit
 
@@ -167,3 +169,79 @@ def test_a_request_that_nobody_can_take_goes_to_everybody_without_cost() -> None
     world = World({name: Standing(usable=True, in_flight=5) for name in "ab"})
 
     assert travel(Journey([A, B], 300.0, budget), world, {"a": Unfit("no"), "b": Unfit("no")}) == ["a", "b"]
+
+
+def test_who_has_just_failed_is_not_asked_without_a_token_even_where_nobody_rests() -> None:
+    just_failed = World({"b": Standing(usable=True, last_failure=9.7)})
+    assert travel(journey(A, B, budget=0), just_failed, {"a": OVERLOADED}, now=10.0) == ["a"]
+    assert travel(journey(A, B, budget=1), just_failed, {"a": OVERLOADED}, now=10.0) == ["a", "b"]
+
+    failed_before = World({"b": Standing(usable=True, last_failure=8.5)})
+    assert travel(journey(A, B, budget=0), failed_before, {"a": OVERLOADED}, now=10.0) == ["a", "b"]
+
+
+def test_coming_back_waits_for_a_place() -> None:
+    world = World({"a": Standing(usable=True, full=True, in_flight=1)})
+    way = journey(A)
+    way.record(A, OVERLOADED)
+
+    waits = [way.next(0.0, world, 1.0), way.next(0.5, world, 1.0)]
+    world.states.clear()
+
+    assert waits == [Wait(0.5), Wait(10.0, for_place=True)]
+    assert isinstance(way.next(1.0, world, 1.0), Try)
+
+
+def test_in_panic_nobody_is_asked_who_is_full() -> None:
+    world = World(
+        {
+            "a": Standing(usable=False, full=True, rested_until=100.0, last_failure=1.0),
+            "b": Standing(usable=False, rested_until=100.0, last_failure=2.0),
+        }
+    )
+
+    step = journey(A, B).next(10.0, world, 1.0)
+
+    assert isinstance(step, Try)
+    assert step.candidate is B
+
+
+def test_who_queues_looks_again_when_somebody_has_rested() -> None:
+    world = World({"a": Standing(usable=True, full=True), "b": Standing(usable=False, rested_until=13.0)})
+
+    assert journey(A, B).next(10.0, world, 1.0) == Wait(3.0, for_place=True)
+
+
+def test_what_is_dispensable_is_neither_waited_for_nor_asked_twice() -> None:
+    def counting(*candidates: Candidate) -> Journey:
+        return Journey(candidates, 300.0, Budget(), dispensable=True)
+
+    resting = World({"a": Standing(usable=False, rested_until=3.0)})
+    full = World({"a": Standing(usable=True, full=True)})
+
+    assert travel(counting(A, B), World(), {"a": OVERLOADED, "b": OVERLOADED}) == ["a", "b"]
+    assert travel(counting(A), resting, {}) == []
+    assert travel(counting(A), full, {}) == []
+
+
+def test_a_model_that_is_not_there_is_not_asked_for_again() -> None:
+    assert travel(journey(A), World(), {"a": Refused(Fault(404, "not_found_error"), Stage.WAIT)}) == ["a"]
+
+
+def test_a_prompt_that_is_too_long_goes_to_a_larger_context_and_to_no_other() -> None:
+    long = Refused(Fault(400, "invalid_request_error", "prompt is too long: 2 tokens > 1 maximum"), Stage.WAIT)
+    small, same = candidate("a"), candidate("b")
+    large = dataclasses.replace(candidate("c"), context_window=1_000_000)
+
+    assert travel(journey(small, same, large), World(), {"a": long}) == ["a", "c"]
+    assert travel(journey(small, large, same), World(), {"a": long, "c": long}) == ["a", "c"]
+    assert travel(journey(large, small), World(), {"c": long}) == ["c"]
+    assert travel(journey(small, same), World(), {"a": long}) == ["a"]
+
+
+def test_the_larger_context_that_fails_is_told_as_a_prompt_that_is_too_long() -> None:
+    long = Refused(Fault(400, "invalid_request_error", "prompt is too long: 2 tokens > 1 maximum"), Stage.WAIT)
+    way = journey(candidate("a"), dataclasses.replace(candidate("c"), context_window=9))
+    travel(way, World(), {"a": long, "c": OVERLOADED})
+
+    assert exhausted.answer("m", way.attempts, [], None, crowded=False).status == 400

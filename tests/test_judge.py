@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-import pytest
+from dataclasses import replace
 
-from balancer.judge import REST_MAX_S, callers_own, judge
-from balancer.model import Abandoned, Broken, Completed, Fault, Mark, Outcome, Refused, Scope, Stage, Unfit, Verdict
+import pytest
+from stand_ins import candidate
+
+from balancer.judge import REST_MAX_S, callers_own, judge, judge_of
+from balancer.model import (
+    Abandoned,
+    Broken,
+    Completed,
+    Fault,
+    Mark,
+    Operation,
+    Outcome,
+    Refused,
+    Scope,
+    Stage,
+    Unfit,
+    Verdict,
+)
 
 
 def refused(
@@ -34,6 +50,14 @@ CASES: dict[str, tuple[Outcome, tuple[Mark, bool, bool, Scope]]] = {
     "a 422 is the caller's": (refused(422, "invalid_request_error"), CALLER),
     "a prompt that is too long is the caller's": (
         refused(400, message="prompt is too long: 2 tokens > 1 maximum"),
+        CALLER,
+    ),
+    "a prompt that is too long here may fit elsewhere": (
+        refused(400, message="prompt is too long: 2 tokens > 1 maximum", elsewhere=True),
+        NEXT,
+    ),
+    "a budget of the request's own is nobody's fault, whatever its status": (
+        refused(402, "billing_error", "daily_usd", callers_own=True),
         CALLER,
     ),
     "no credit is the provider's": (refused(400, message="Your credit balance is too low to access the API"), BAD_LONG),
@@ -94,3 +118,56 @@ def test_the_callers_own_faults_are_known() -> None:
     assert callers_own(Fault(400, "invalid_request_error", "tools: too many"))
     assert not callers_own(Fault(400, "invalid_request_error", "credit balance is too low"))
     assert not callers_own(Fault(529, "overloaded_error"))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "model: claude-x",
+        "The model `gpt-x` does not exist or you do not have access to it.",
+        "Model is unavailable",
+        "model 'llama3' not found, try pulling it first",
+        "The requested model is not available in your region",
+        "The provided model identifier is invalid.",
+        "Model Not Exist",
+        "The model 'mixtral' has been deprecated",
+        "x/y:free is not a valid model ID",
+        "The model: claude-9 could not be found",
+    ],
+)
+def test_a_model_that_is_missing_is_the_providers(message: str) -> None:
+    assert gist(judge(refused(400, message=message))) == BAD_MODEL
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "For model claude-opus-4, thinking type 'adaptive' is not supported",
+        "model claude-x: adaptive thinking is not supported",
+        "the model's tool_choice 'any' is not supported when thinking is enabled",
+        "This model does not support assistant message prefill",
+        "This model is not able to use tools: tool_choice is not supported",
+        "context_management is not available for this model",
+    ],
+)
+def test_what_a_model_lacks_is_the_callers_who_repairs_it_by_the_wording(message: str) -> None:
+    assert gist(judge(refused(400, message=message))) == CALLER
+
+
+def test_the_clients_own_key_says_nothing_about_the_provider() -> None:
+    theirs = candidate(passthrough=True)
+
+    assert gist(judge_of(theirs, refused(401, "authentication_error"))) == NEXT
+    assert gist(judge_of(theirs, refused(529, "overloaded_error"))) == BAD_NEXT
+    assert gist(judge_of(candidate(), refused(401, "authentication_error"))) == BAD_LONG
+
+
+def test_a_count_that_fails_says_nothing_about_answers() -> None:
+    counting = replace(candidate(), operation=Operation.COUNT_TOKENS)
+
+    assert judge_of(counting, refused(404, "not_found_error")).scope is Scope.COUNTING
+    assert judge_of(counting, refused(500)).scope is Scope.COUNTING
+    assert judge_of(counting, Broken(Stage.WAIT, "silent")).scope is Scope.COUNTING
+    assert judge_of(counting, Broken(Stage.CONNECT, "refused")).scope is Scope.PROVIDER
+    assert gist(judge_of(counting, refused(401, "authentication_error"))) == BAD_LONG
+    assert judge_of(counting, Completed()).mark is Mark.GOOD

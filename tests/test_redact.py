@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from stand_ins import provider
 
 from balancer.model import Origin
-from balancer.redact import LONGEST, scrub, secrets_of
+from balancer.redact import LONGEST, anonymous, scrub, secrets_of
 
 SHOWN = {
     "Overloaded": "Overloaded",
@@ -29,6 +29,7 @@ SHOWN = {
 @pytest.mark.parametrize(("text", "expected"), SHOWN.items())
 def test_scrub(text: str, expected: str) -> None:
     assert scrub(text) == expected
+    assert scrub(expected) == expected
 
 
 @given(st.text(), st.text(min_size=6, alphabet=st.characters(categories=["Lu", "Ll", "Nd"])), st.text())
@@ -69,3 +70,24 @@ def test_every_credential_of_a_provider_is_a_secret() -> None:
 
 def test_a_provider_without_credentials_has_no_secrets() -> None:
     assert secrets_of(provider(secret="")) == ()
+
+
+ANONYMOUS = {
+    "messages.0.content.1.text: gpt-4.1 v1.2.3 user_message": "messages.0.content.1.text: gpt-4.1 v1.2.3 user_message",
+    "Unexpected token at position:12": "Unexpected token at position:12",
+    "slow down, org-AbCdEf123456 (proj_abc123DEF)": "slow down, [redacted] ([redacted])",
+    "key sk-proj-abcdef123": "key sk-proj-abcdef123",
+    "organization org-AbCdEfGhIjKlMnOp": "organization [redacted]",
+    "node-7.prod.internal:8000 and 10.0.3.4:99 failed": "[redacted] and [redacted] failed",
+    "see platform.openai.com.": "see [redacted].",
+    "http://up.internal/x?k=1": "http://[redacted]",
+    "quote req_0123456789abcdef": "quote [redacted]",
+    'no\nTraceback (most recent call last):\n  File "/app/a.py", line 1': "no",
+    "no\n    at Foo.bar (/app/a.js:12:3)\n    at b (/c.js:1:1)": "no",
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), ANONYMOUS.items())
+def test_anonymous(text: str, expected: str) -> None:
+    assert anonymous(text) == expected
+    assert scrub(anonymous(text)) == scrub(expected)

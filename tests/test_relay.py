@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import random
 from typing import Any
 
 import pytest
+from fakezed import answer
 from msgspec.structs import replace
 from stand_ins import PlayedTransport, Taker, request
 from wire.test_anthropic import ANSWER, DELTA, OVERLOADED, START, TEXT
@@ -36,7 +38,7 @@ class World:
     def __init__(self, a: list[list[Step]], b: list[list[Step]], settings: str = "", clock: Any = None) -> None:
         text = f"""
 providers:
-  - {{name: a, type: anthropic, base_url: "http://127.0.0.1:1001", auth_value: sk-secret-of-a, request_timeout: 1}}
+  - {{name: a, type: anthropic, base_url: "http://127.0.0.1:1001", auth_value: sk-secret-of-a, request_timeout: 1, max_in_flight: 8}}
   - {{name: b, type: anthropic, base_url: "http://127.0.0.1:1002", auth_value: sk-secret-of-b, request_timeout: 1}}
 model_routes:
   "m": [{{provider: a, model: passthrough, priority: 1}}, {{provider: b, model: other, priority: 2}}]
@@ -319,6 +321,20 @@ async def test_when_everybody_failed_behind_pings_the_error_makes_claude_code_st
     assert b"overloaded_error" in taker.body
 
 
+async def test_what_only_the_client_can_mend_is_told_behind_pings_as_what_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("balancer.delivery.HOLD_MAX_S", 0.05)
+    late = [Pause(0.3), *error(400, "invalid_request_error", "prompt is too long: 2 tokens > 1 maximum")]
+    world = World([late], [GOOD])
+
+    taker = await world.ask()
+
+    assert b'"type":"invalid_request_error","message":"prompt is too long' in taker.body
+    assert b"overloaded_error" not in taker.body
+    assert world.asked == "a"
+
+
 async def test_tokens_are_counted_by_the_provider() -> None:
     world = World([error(500)], [[JSON, Data(b'{"input_tokens": 42}')]])
 
@@ -335,3 +351,60 @@ async def test_places_are_counted_and_given_back() -> None:
 
     assert world.fleet.in_flight == 0
     assert world.fleet.ledger("a").in_flight == 0
+
+
+async def test_a_conversation_comes_back_to_the_provider_that_was_only_full() -> None:
+    world = World([GOOD], [GOOD])
+    mine = functools.partial(world.ask, conversation="mine")
+    await mine()
+
+    world.fleet.ledger("a").in_flight = 8
+    await mine()
+    world.fleet.ledger("a").in_flight = 0
+    await mine()
+
+    assert world.asked == "aba"
+
+
+ZED = """
+providers:
+  - {name: a, type: zed, base_url: "http://127.0.0.1:1001", auth_value: sk-secret-of-a, request_timeout: 1,
+     zed_config: {max_context_tokens: 1000}}
+model_routes: {"m": [{provider: a, model: passthrough}]}
+"""
+
+
+def turns() -> bytes:
+    said = [{"role": role, "content": "x" * 500} for _ in range(9) for role in ("user", "assistant")]
+    return json.dumps(
+        {"model": "m", "max_tokens": 9, "messages": [*said, {"role": "user", "content": "go on"}]}
+    ).encode()
+
+
+async def test_an_errand_with_time_of_its_own_does_not_use_up_the_answers() -> None:
+    world = World([], [])
+    world.fleet.reload(config.parse(ZED, "providers.yaml", {}), 0.0)
+    lines: list[Step] = [JSON, Data(answer())]
+    world.transport = PlayedTransport({1001: [[Head(404)], [JSON, Pause(1.2), Data(answer())], lines]})
+    world.relay = Relay(world.fleet, world.transport, now=asyncio.get_running_loop().time, wall=lambda: 1.8e9)  # type: ignore[arg-type]
+
+    taker = await world.ask(body=turns(), stream=True)
+
+    assert (taker.status, taker.end) == (200, "whole")
+    assert taker.headers[b"x-balancer-zed-rotation"].startswith(b"ai;")
+    assert [wire.within_s is not None for wire in world.transport.sent] == [False, True, False]
+
+
+async def test_what_follows_the_end_of_an_answer_is_looked_at_for_the_log() -> None:
+    world = World([], [])
+    world.fleet.reload(config.parse(ZED, "providers.yaml", {}), 0.0)
+    head = Head(200, ((b"x-zed-server-supports-status-messages", b"1"),))
+    late = b'{"status":{"failed":{"code":"http_500","message":"m"}}}\n'
+    world.transport = PlayedTransport({1001: [[Head(404)], [head, Data(answer(wrapped=False)), Data(late)]]})
+    world.relay = Relay(world.fleet, world.transport, now=asyncio.get_running_loop().time, wall=lambda: 1.8e9)  # type: ignore[arg-type]
+
+    taker = await world.ask(body=b'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}')
+
+    assert (taker.status, taker.end) == (200, "whole")
+    assert b"http_500" not in taker.body
+    assert any("reported a failure" in note for note in world.ended.notes)

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from stand_ins import Taker, request
 
+from balancer import sharing
 from balancer.dedup import key
-from balancer.sharing import KEPT_BYTES, LeaderSink, Registry, Shared, follow
+from balancer.sharing import CHUNK_COST_BYTES, TAKE_BYTES, LeaderSink, Registry, Shared, follow
 
-KEY = key(request(), 1)
+KEY = key(request(), 1, 0)
 HEADERS = ((b"content-type", b"x"), (b"x-balancer-request-id", b"leader"))
 
 
@@ -21,6 +22,11 @@ class Slow(Taker):
     def __init__(self) -> None:
         super().__init__()
         self.go = asyncio.Event()
+        self.gone = False
+
+    @property
+    def busy(self) -> bool:  # type: ignore[override]
+        return not self.go.is_set()
 
     async def write(self, data: bytes, *, last: bool = False) -> None:
         await self.go.wait()
@@ -33,14 +39,14 @@ class World:
         self.registry = Registry(max_bytes, lambda: self.clock)
         self.shared: Shared = self.registry.lead(KEY)
         self.leader = leader or Taker()
-        self.sink = LeaderSink(self.leader, self.registry, KEY, self.shared, replay_s)
+        self.sink = LeaderSink(self.leader, self.registry, self.shared, replay_s)
 
     def join(self, taker: Taker | None = None) -> tuple[Taker, asyncio.Task[Any]]:
         shared = self.registry.find(KEY)
         assert shared is not None
-        shared.followers += 1
-        taker = taker or Taker()
-        return taker, asyncio.create_task(follow(shared, self.registry, taker, ((b"x-balancer-request-id", b"own"),)))
+        client = taker or Taker()
+        own = ((b"x-balancer-request-id", b"own"),)
+        return client, asyncio.create_task(follow(shared, shared.join(), self.registry, client, own))
 
 
 async def test_followers_get_the_whole_answer_from_its_beginning() -> None:
@@ -85,41 +91,154 @@ async def test_a_slow_leader_slows_no_follower() -> None:
     quick, quickly = world.join()
     world.sink.start(200, HEADERS)
     await world.sink.write(b"x")
-    finishing = asyncio.create_task(world.sink.finish())
+    await world.sink.finish()
     await quickly
 
     assert (quick.body, slow.body) == (b"x", b"")
     slow.go.set()
-    await finishing
+    await world.sink.drained()
     assert (slow.body, slow.end) == (b"x", "whole")
+    assert world.registry.held_bytes == 0
 
 
-async def test_alone_only_the_beginning_is_kept_and_then_nobody_can_join() -> None:
+async def test_a_slow_leader_slows_the_relay_until_somebody_follows() -> None:
+    slow = Slow()
+    world = World(leader=slow)
+    world.sink.start(200, HEADERS)
+    writing = asyncio.create_task(world.sink.write(b"one "))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not writing.done()
+
+    quick, quickly = world.join()
+    await writing
+    await world.sink.write(b"two", last=True)
+    await quickly
+    assert (quick.body, slow.body) == (b"one two", b"")
+    slow.go.set()
+    await world.sink.drained()
+    assert (slow.body, slow.end) == (b"one two", "whole")
+
+
+async def test_a_leader_that_is_stuck_is_cut_off_and_its_follower_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing, "STUCK_S", 0.05)
+    slow = Slow()
+    world, cancelled = World(leader=slow), asyncio.Event()
+    world.shared.cancel = cancelled.set
+    quick, quickly = world.join()
+    world.sink.start(200, HEADERS)
+    await world.sink.write(b"one ")
+    await world.sink.drained()
+    assert (slow.end, cancelled.is_set()) == ("aborted", False)
+
+    await world.sink.write(b"two", last=True)
+    await quickly
+    assert (quick.body, quick.end) == (b"one two", "whole")
+
+
+async def test_alone_it_can_be_joined_until_its_end() -> None:
     world = World()
     world.sink.start(200, HEADERS)
-    await world.sink.write(b"x" * KEPT_BYTES)
-    assert world.registry.find(KEY) is world.shared
-    await world.sink.write(b"y")
+    for _ in range(100):
+        await world.sink.write(b"x" * 1000)
+    late, following = world.join()
+    await world.sink.write(b"y", last=True)
+    await following
 
+    assert late.body == world.leader.body == b"x" * 100_000 + b"y"
     assert world.registry.find(KEY) is None
-    assert (world.registry.held_bytes, world.shared.chunks) == (0, [])
-    await world.sink.write(b"z" * 1000)
     assert world.registry.held_bytes == 0
-    assert len(world.leader.body) == KEPT_BYTES + 1001
 
 
-async def test_memory_is_bounded() -> None:
-    world = World(max_bytes=1000)
+async def test_beyond_the_limit_nobody_can_join_and_what_was_taken_is_let_go() -> None:
+    world = World(max_bytes=1000 + CHUNK_COST_BYTES)
     follower, following = world.join()
     world.sink.start(200, HEADERS)
-    await world.sink.write(b"x" * 1001)
-
+    await world.sink.write(b"x" * 1000)
     assert world.registry.find(KEY) is None  # whoever comes now is served by a request of its own
-    await world.sink.write(b"y")
+    for _ in range(10):
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await world.sink.write(b"y" * 1000)
+        assert world.registry.held_bytes <= world.registry.max_bytes + 1000 + CHUNK_COST_BYTES
     await world.sink.finish()
     await following
-    assert len(follower.body) == 1002
+
+    assert follower.body == b"x" * 1000 + b"y" * 10_000
     assert world.registry.held_bytes == 0
+
+
+async def test_beyond_the_limit_who_lags_furthest_is_cut_off() -> None:
+    world, slow = World(max_bytes=10_000), Slow()
+    _, slowly = world.join(slow)
+    quick, quickly = world.join()
+    world.sink.start(200, HEADERS)
+    for _ in range(20):
+        await world.sink.write(b"x" * 1000)
+        for _ in range(4):
+            await asyncio.sleep(0)
+    await slowly
+    await world.sink.finish()
+    await quickly
+
+    assert (slow.body, slow.end) == (b"", "aborted")
+    assert (len(quick.body), quick.end) == (20_000, "whole")
+    assert world.registry.held_bytes == 0
+
+
+async def test_one_that_grows_makes_the_largest_give_way() -> None:
+    world = World(max_bytes=10_000)
+    world.sink.start(200, HEADERS)
+    await world.sink.write(b"x" * 9000)
+    other = world.registry.lead(key(request(b"other"), 1, 0))
+    other.join()
+    world.registry.grow(other, b"y" * 2000)
+
+    assert world.shared.chunks == []
+    assert world.registry.held_bytes == 2000 + CHUNK_COST_BYTES
+
+
+async def test_one_that_lags_is_given_little_at_a_time() -> None:
+    world, slow = World(), Slow()
+    _, slowly = world.join(slow)
+    world.sink.start(200, HEADERS)
+    for _ in range(100):
+        await world.sink.write(b"x" * 10_000)
+    data, _ = world.shared.following(0)
+    assert TAKE_BYTES <= len(data) < TAKE_BYTES + 10_000
+    slow.go.set()
+    await world.sink.finish()
+    await slowly
+    assert len(slow.body) == 1_000_000
+
+
+async def test_nobody_can_join_what_is_being_given_up() -> None:
+    world = World()
+    _, following = world.join()
+    await asyncio.sleep(0)
+    world.sink.left()
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+
+    assert world.registry.find(KEY) is None
+
+
+async def test_when_all_is_stopped_a_follower_gets_the_last_words_too() -> None:
+    client = Slow()
+    client.go.set()
+    world = World()
+    _, following = world.join(client)
+    world.sink.start(200, HEADERS)
+    await world.sink.write(b"half, ")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    following.cancel()
+    await asyncio.sleep(0)
+    world.sink.spoil()
+    await world.sink.write(b"stopped", last=True)
+    await asyncio.gather(following, return_exceptions=True)
+
+    assert (client.body, client.end) == (b"half, stopped", "whole")
 
 
 async def test_what_breaks_breaks_for_all() -> None:
@@ -148,7 +267,7 @@ async def test_the_last_one_who_leaves_ends_it() -> None:
     world.shared.cancel = cancelled.set
     (_, first), (_, second) = world.join(), world.join()
     await asyncio.sleep(0)
-    world.shared.leader_left = True
+    world.sink.left()
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
     assert not cancelled.is_set()
@@ -174,3 +293,44 @@ async def test_only_successes_are_replayed_and_only_for_a_while(status: int, end
     world.clock = 5.1
     assert world.registry.find(KEY) is None
     assert world.registry.held_bytes == 0
+
+
+async def test_a_short_replay_ends_in_time_behind_a_long_one() -> None:
+    world = World(replay_s=3600.0)
+    other = key(request(b"other"), 1, 0)
+    short = LeaderSink(Taker(), world.registry, world.registry.lead(other), 5.0)
+    for sink in (world.sink, short):
+        sink.start(200, HEADERS)
+        await sink.write(b"x", last=True)
+    world.clock = 5.1
+
+    assert world.registry.find(other) is None
+    assert world.registry.find(KEY) is world.shared
+
+
+OUTCOMES = {
+    "whole": (200, b"a", "finish", False, "ok"),
+    "the caller's fault": (400, b"", "finish", False, "client_error"),
+    "everybody overloaded": (529, b"", "finish", False, "failed"),
+    "an error behind pings": (200, b"", "finish", True, "failed"),
+    "an error behind content": (200, b"a", "finish", True, "broken_stream"),
+    "cut": (200, b"a", "abort", False, "broken_stream"),
+}
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+async def test_how_it_ended_for_a_follower(name: str) -> None:
+    status, provider, end, spoiled, outcome = OUTCOMES[name]
+    world = World()
+    taker = world.shared.join()
+    following = asyncio.create_task(follow(world.shared, taker, world.registry, Taker(), ()))
+    assert world.shared.outcome(taker) == "abandoned"
+    world.sink.start(status, ((b"x-balancer-provider", provider),) if provider else ())
+    await world.sink.write(b"x")
+    if spoiled:
+        world.sink.spoil()
+    await getattr(world.sink, end)()
+    await following
+
+    assert world.shared.outcome(taker) == outcome
+    assert world.shared.provider == provider.decode()

@@ -40,19 +40,17 @@ def test_family(model: str, expected: str) -> None:
 
 
 def test_text_by_its_features() -> None:
-    weights = tuple(10.0**power for power in range(9))
+    text = "ab abcdefg aB! ?? 12\n\n  X AAA 漢字 かな カ é ж"
+    each = [tuple(float(number == one) for number in range(13)) for one in range(13)]
 
-    assert of_text("ab abcdefg aB! ?? 12\n\n  x 漢字 é", weights) == pytest.approx(
-        5 * 1
-        + 2 * 10
-        + 1 * 100
-        + 2 * 1000
-        + 1 * 10_000
-        + 2 * 100_000
-        + 2 * 1_000_000
-        + 2 * 10_000_000
-        + 1 * 100_000_000
-    )
+    assert [of_text(text, weights) for weights in each] == [5, 2, 1, 2, 1, 3, 1, 2, 2, 5, 3, 1, 1]
+
+
+def test_long_text_is_counted_in_pieces() -> None:
+    line = "def of_text(text: str) -> float:  # some 12345 words\n"
+    one = of_text(line * 100, CLAUDE)
+
+    assert of_text(line * 10_000, CLAUDE) == pytest.approx(one * 100, rel=0.005)
 
 
 def test_a_longer_request_never_counts_less() -> None:
@@ -72,27 +70,30 @@ def png(width: int, height: int) -> str:
     return base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"\0" * 8 + struct.pack(">II", width, height)).decode()
 
 
-JPEG = b"\xff\xd8\xff\xe0\x00\x04ab\xff\xc0\x00\x11\x08" + struct.pack(">HH", 280, 560)
-IMAGES = {
-    "a small PNG": (png(280, 280), 100),
-    "a PNG that is scaled down": (png(5000, 5000), 1568),
-    "a GIF": (base64.b64encode(b"GIF89a" + struct.pack("<HH", 56, 28)).decode(), 2),
-    "a JPEG": (base64.b64encode(JPEG).decode(), 200),
-    "a WebP": (base64.b64encode(b"RIFFxxxxWEBPVP8X" + b"\0" * 8 + b"\x1b\0\0\x1b\0\0").decode(), 1),
-    "something else": (base64.b64encode(b"BM....").decode(), tokens.UNKNOWN_IMAGE - tokens.IMAGE_FRAME),
-    "no base64": ("!!!", tokens.UNKNOWN_IMAGE - tokens.IMAGE_FRAME),
-}
+@pytest.mark.parametrize(
+    ("data", "kind", "expected"),
+    [
+        (png(280, 280), "claude", 100),
+        (png(281, 280), "claude", 110),
+        (png(5000, 5000), "claude", 1568),
+        (png(5000, 5000), "claude-new", 4784),
+        (png(3136, 100), "claude", 56 * 2),
+        ("!!!", "claude", tokens.UNKNOWN_IMAGE - tokens.IMAGE_FRAME),
+    ],
+)
+def test_images_by_their_size_and_never_as_text(data: str, kind: str, expected: int) -> None:
+    assert of_image({"type": "base64", "data": data}, kind) == expected + tokens.IMAGE_FRAME
 
 
-@pytest.mark.parametrize(("data", "expected"), IMAGES.values(), ids=IMAGES)
-def test_images_by_their_size_and_never_as_text(data: str, expected: int) -> None:
-    assert of_image({"type": "base64", "data": data}, "claude") == expected + tokens.IMAGE_FRAME
+def test_an_image_elsewhere_is_taken_for_an_ordinary_one() -> None:
+    assert of_image({"type": "url", "url": "https://example.com/x.png"}, "claude") == tokens.UNKNOWN_IMAGE
 
 
 def test_documents_by_their_pages_or_their_text() -> None:
     pdf = base64.b64encode(b"%PDF /Type /Pages /Type /Page x /Type/Page y").decode()
 
     assert of_block({"type": "document", "source": {"type": "base64", "data": pdf}}, "claude") == 2 * tokens.PDF_PAGE
+    assert of_block({"type": "document", "source": {"type": "file", "file_id": "x"}}, "claude") == tokens.PDF_PAGE
     text = {"type": "document", "title": "a title", "source": {"type": "text", "data": "some words"}}
     assert of_block(text, "claude") == pytest.approx(of_text("a title", CLAUDE) + of_text("some words", CLAUDE))
 
@@ -107,6 +108,48 @@ def test_blocks_of_all_kinds() -> None:
     assert of_block(
         {"type": "never_heard_of", "deep": [{"text": "hello world"}], "signature": "z" * 99}, "claude"
     ) == of_text("hello world", CLAUDE)
+
+
+IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": png(280, 280)}}
+HELLO = of_text("hello world", CLAUDE)
+UNKNOWN = {
+    "an image inside": ([IMAGE], 100 + tokens.IMAGE_FRAME),
+    "a result inside": ({"type": "tool_result", "content": [{"type": "text", "text": "hello world"}]}, HELLO + 6),
+    "base64 by its type": ({"type": "base64", "payload": "x" * 99, "text": "hello world"}, 0.0),
+    "base64 by its looks": (base64.b64encode(bytes(range(256)) * 9).decode(), 0.0),
+    "a URL of data": ("data:image/png;base64," + png(1, 1), 0.0),
+    "numbers and the like": ([1, None, True, 2.5], 0.0),
+    "a type that is no name": ({"type": ["x"], "text": "hello world"}, HELLO),
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_unknown_blocks_by_the_texts_and_blocks_in_them_and_base64_never_as_text(name: str) -> None:
+    inside, expected = UNKNOWN[name]
+
+    assert of_block({"type": "never_heard_of", "x": inside}, "claude") == pytest.approx(expected)
+
+
+STRANGE: dict[str, dict[str, Any]] = {
+    "tools that are a text": {"tools": "x"},
+    "a choice that is a text": {"tools": [{"name": "t"}], "tool_choice": "auto"},
+    "a choice of a strange type": {"tools": [{"name": "t"}], "tool_choice": {"type": []}},
+    "no system": {"system": None},
+    "a system that is a number": {"system": 5},
+    "content that is nothing": {"messages": [{"role": "user", "content": None}]},
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_what_is_strange_is_counted_as_far_as_it_goes(name: str) -> None:
+    assert 7 <= count(**STRANGE[name]) < 400
+
+
+def test_a_number_that_is_too_large_is_a_text() -> None:
+    block = b'{"type":"tool_use","id":"i","name":"n","input":{"x":1e999}}'
+    body = b'{"messages":[{"role":"assistant","content":[%b]}]}' % block
+
+    assert Estimator().estimate(body, "claude") > 10
 
 
 def test_tools_bring_a_prompt_of_their_own() -> None:
@@ -142,7 +185,18 @@ def test_only_what_is_new_makes_a_request_heavy() -> None:
     assert not estimator.is_heavy(longer)
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"messages":"x"}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"messages":"x"}',
+        b'{"messages":[{"role":"user","content":"\xff"}]}',
+        b'{"messages":[{"role":"user","content":' + b"[" * 5000 + b"]" * 5000 + b"}]}",
+        b'{"messages":[{"role":"robot","content":"x"}]}',
+    ],
+)
 def test_what_is_no_request_is_refused(body: bytes) -> None:
     with pytest.raises(msgspec.MsgspecError):
         Estimator().estimate(body, "claude")
@@ -150,6 +204,9 @@ def test_what_is_no_request_is_refused(body: bytes) -> None:
 
 def test_corrections_are_learnt_slowly_and_within_bounds() -> None:
     correction = Correction()
+    correction.learn("p", "m", 100, 200)
+    correction.learn("p", "m", 100, 100)
+    assert correction.correct("p", "m", 1000) == 1500  # the first ones weigh alike
     for _ in range(30):
         correction.learn("p", "m", 100, 150)
     assert correction.correct("p", "m", 1000) == pytest.approx(1500, abs=2)

@@ -35,6 +35,9 @@ from balancer.telemetry.logs import Logs
 from balancer.telemetry.metrics import Metrics
 from balancer.transport import Transport
 
+SWITCH_S = 0.0005
+"""How long a thread that counts tokens may keep the event loop waiting; Python's own is ten times that."""
+
 
 class App:
     """One worker's balancer, as an ASGI application."""
@@ -65,7 +68,7 @@ class App:
             await send({"type": "websocket.close", "code": 1008})
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        admitted = self._gate.check(scope, tuple(scope["headers"]))
+        admitted = self._gate.check(scope["path"], scope["method"], scope.get("client"), tuple(scope["headers"]))
         if isinstance(admitted, Denied):
             rejected = Rejected(admitted.status, admitted.kind, admitted.message)
             await reject(AsgiClient(receive, send, scope["http_version"]), rejected, new_id())
@@ -84,7 +87,7 @@ class App:
         """Return a request that may come in; None: uvicorn's way has the words for why not."""
         if self.fleet.draining:
             return None
-        admitted = self._gate.check({"path": path, "method": method, "client": client}, headers)
+        admitted = self._gate.check(path, method, client, headers)
         return admitted if isinstance(admitted, Admitted) else None
 
     async def _live(self, receive: Receive, send: Send) -> None:
@@ -107,6 +110,7 @@ class App:
         """Read the configuration and open what is shared. Raises `ConfigError`."""
         config = self.read()
         heap.keep()
+        sys.setswitchinterval(SWITCH_S)
         bus = events.Bus()
         self.fleet = Fleet(config, bus, random.Random())
         self.metrics = Metrics()
@@ -126,6 +130,7 @@ class App:
         watched = config.path or Path.cwd() / configuration.FILE  # none yet: it is taken over when it is there
         watcher = asyncio.get_running_loop().create_task(watch(watched, self._on_change))
         self._resources.push_async_callback(_end, watcher)
+        heap.settle()
 
     async def stop(self) -> None:
         """Close what was opened."""

@@ -1,35 +1,75 @@
 """What makes two requests the same.
 
 Claude Code does send a request twice within milliseconds, and its user pays twice. The same is: the
-same client, path, query, body, and those headers that change the answer or say who asks
-(`anthropic-*`, `x-claude-code-*`). A retry is byte-identical too, and parallel agents may be: so
-only requests that are in flight at the same time are joined, and an error is nobody's but theirs
-who waited for it.
+same client, path, query, body, and headers: all of them go along to a provider, so any may change
+the answer, but for those that only tell of the connection or of the single call. A retry is
+byte-identical too, and parallel agents may be: so only requests that are in flight at the same time
+are joined, and an error is nobody's but theirs who waited for it.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import compress
 from typing import TypeAlias
 
 import xxhash
 
-from balancer.model import Headers, Request
+from balancer.model import Headers, Request, names_of
 
-Key: TypeAlias = tuple[str, str, bytes, Headers, bytes]
+Key: TypeAlias = tuple[int, str, bool, str, bytes, Headers, bytes]
+
+_UNTELLING = frozenset(
+    {
+        # of the connection
+        b"host",
+        b"connection",
+        b"keep-alive",
+        b"content-length",
+        b"transfer-encoding",
+        b"te",
+        b"expect",
+        b"accept-encoding",
+        b"user-agent",
+        b"via",
+        b"forwarded",
+        b"x-real-ip",
+        # of the single call
+        b"traceparent",
+        b"tracestate",
+        b"baggage",
+        b"sentry-trace",
+        b"x-request-id",
+        b"x-correlation-id",
+        b"idempotency-key",
+        # of the client, whom `Request.client` names already
+        b"authorization",
+        b"x-api-key",
+    }
+)
+_UNTELLING_PREFIXES = (b"x-stainless-", b"x-forwarded-")
 
 
-def key(request: Request, seed: int) -> Key:
+def key(request: Request, seed: int, generation: int) -> Key:
     """Return what `request` has in common with its twins. The body is hashed, never kept.
 
     `seed` is this process's own: nobody outside can make bodies that collide. 128 bits of XXH3,
-    because a body of 400 KB has to cost microseconds.
+    because a body of 400 KB has to cost microseconds. `generation` is the configuration's: who asks
+    after a reload is answered by what is in force then.
     """
-    headers = tuple([pair for pair in request.headers if _tells(pair[0])])
+    headers = tuple(compress(request.headers, _telling(names_of(request.headers))))
     digest = xxhash.xxh3_128_digest(request.body, seed)
-    return request.client, request.operation.value, request.query, headers, digest
+    return (
+        generation,
+        request.client,
+        request.claude_code,
+        request.operation.value,
+        request.query,
+        headers,
+        digest,
+    )
 
 
-@lru_cache(maxsize=1024)
-def _tells(name: bytes) -> bool:
-    return name.startswith((b"anthropic-", b"x-claude-code-"))
+@lru_cache(maxsize=256)
+def _telling(names: tuple[bytes, ...]) -> tuple[bool, ...]:
+    return tuple(name not in _UNTELLING and not name.startswith(_UNTELLING_PREFIXES) for name in names)

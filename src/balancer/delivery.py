@@ -128,5 +128,6 @@ class Delivery:
         self._timer = loop.call_later(PING_S, self._tick)
 
     async def _keep_alive(self) -> None:
-        self.start(200, STREAM_HEADERS)
-        await self.write(PING)
+        if not self.finished:  # it may have been over in the same turn of the loop
+            self.start(200, STREAM_HEADERS)
+            await self.write(PING)

@@ -93,7 +93,10 @@ class Dialect(Protocol):
     """One provider type."""
 
     Options: type[Any]
-    """A frozen pydantic model with `extra="forbid"`: the keys under `<type>_config`. All optional."""
+    """A frozen pydantic model with `extra="forbid"`: the keys under `<type>_config`. All optional.
+
+    Its `max_concurrency`, if it has one, stands for the entry's `max_in_flight` where that is not
+    given; its `remarks` are warnings that are shown when the file is read."""
 
     default_base_url: str | None
     """Where this type's service lives when the file names no `base_url`; None: it must."""

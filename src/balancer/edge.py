@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
-from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -26,6 +25,9 @@ GATE_HEADER = b"x-balancer-key"
 
 _CREDENTIALS = frozenset({b"x-api-key", b"authorization", GATE_HEADER})
 
+_UNUSUAL = frozenset({b"origin", GATE_HEADER})
+
+NAMES_MAX = 256
 HOSTS_MAX = 64
 """How many spellings of our own names are remembered; clients choose them, so there must be a bound."""
 
@@ -59,24 +61,29 @@ class Gate:
         self._admin_keys = [_digest(key.encode()) for key in admin_keys]
         self._allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
         self._seed = seed
-        self._hosts: set[bytes] = set()
+        self._keyed = bool(keys or admin_keys)
+        self._hosts: set[bytes | None] = set()
         """Host headers that were found to be ours, as they were sent."""
+        self._names: dict[tuple[bytes | None, bytes | None], str] = {}
+        """What clients are called, by the credentials that they show."""
 
-    def check(self, scope: Mapping[str, Any], headers: Headers) -> Admitted | Denied:
-        """Say whether this request may come in, and as whom."""
-        first = dict(headers[::-1])
-        if len(first) != len(headers) and sum(name == b"host" for name, _ in headers) > 1:
-            return Denied(400, "invalid_request_error", "a request has one Host header")
+    def check(self, path: str, method: str, client: tuple[str, int] | None, headers: Headers) -> Admitted | Denied:
+        """Say whether this request may come in, and as whom. `client`: its address; None: a Unix socket."""
+        first = dict(headers)
+        if len(first) != len(headers):  # a header stands there twice, and the first value counts
+            first = dict(headers[::-1])
+            if sum(name == b"host" for name, _ in headers) > 1:
+                return Denied(400, "invalid_request_error", "a request has one Host header")
+        elif self._is_plain(first, client):
+            shown = first.get(b"x-api-key"), first.get(b"authorization")
+            return Admitted(self._names.get(shown) or self._name_of(shown), headers, first)
         if denied := self._strange(first):
             return denied
-        path, method = scope["path"], scope["method"]
         if path in OPEN_PATHS and method in ("GET", "HEAD"):
             return Admitted("", headers, first)
         presented = _presented(headers) if not _CREDENTIALS.isdisjoint(first) else []
-        keyed = self._keys or self._admin_keys  # without keys there is nothing to compare with
-        good = [(name, value) for name, value, raw in presented if self._fits(raw, path, method)] if keyed else []
+        good = [(name, value) for name, value, raw in presented if self._keyed and self._fits(raw, path, method)]
         if not self._locked(path):
-            client = scope.get("client")
             if client and not _is_loopback(client[0]):  # without: a Unix socket, whoever opens it is on this machine
                 return Denied(
                     401,
@@ -97,6 +104,26 @@ class Gate:
             first = dict(kept[::-1])
         who = b"\x00".join([raw for _, _, raw in presented])
         return Admitted(self._name(who) if who else "", kept, first)
+
+    def _is_plain(self, first: Mapping[bytes, bytes], client: tuple[str, int] | None) -> bool:
+        """Say whether it is as nearly all are: no keys are asked for, and somebody on this machine asks as one does."""
+        return (
+            not self._keyed
+            and client is not None
+            and _is_loopback(client[0])
+            and first.get(b"host") in self._hosts
+            and _UNUSUAL.isdisjoint(first)
+        )
+
+    def _name_of(self, who: tuple[bytes | None, bytes | None]) -> str:
+        """Return the name of a client by its credentials, and remember it."""
+        raw = [
+            raw for _, _, raw in _presented([(b"x-api-key", who[0] or b""), (b"authorization", who[1] or b"")]) if raw
+        ]
+        name = self._name(b"\x00".join(raw)) if raw else ""
+        if len(self._names) < NAMES_MAX:
+            self._names[who] = name
+        return name
 
     def _locked(self, path: str) -> bool:
         if path.startswith("/v1/"):
@@ -154,7 +181,7 @@ def _digest(key: bytes) -> bytes:
     return hashlib.sha256(key).digest()
 
 
-def _presented(headers: Headers) -> list[tuple[bytes, bytes, bytes]]:
+def _presented(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes, bytes]]:
     """Return every credential that a request shows: header, its value, and the bare key."""
     found = []
     for name, value in headers:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from balancer.model import Candidate, Mark, Outcome, Refused, Reply, Unfit, Verdict
+from balancer.model import Candidate, Fault, Mark, Outcome, Refused, Reply, Unfit, Verdict
 
 RETRY_AFTER_MIN_S = 1
 RETRY_AFTER_MAX_S = 60
@@ -33,11 +33,26 @@ class Answer:
     reply: Reply | None = None
     """Set: this goes to the client as it is, instead of the words above."""
 
+    @property
+    def kind_in_stream(self) -> str:
+        """The error type for a client that has a 200 already.
+
+        What passes is `overloaded_error`, which alone makes Claude Code stream again. On any other
+        type it asks at once without streaming: so it gets to see the status and words that it mends
+        its request by.
+        """
+        return self.kind if self.status < 500 and self.status != 429 else "overloaded_error"
+
 
 def no_place(model: str) -> Answer:
     """Return what to tell a client for whom there was no place."""
     message = f"every place for '{model}' is taken by other requests; try again soon"
     return Answer(503, "api_error", message, RETRY_AFTER_MIN_S)
+
+
+def shown_kind(fault: Fault) -> str:
+    """Return the type of an error for a client that has part of the answer: the balancer's key is not the client's."""
+    return "api_error" if fault.kind in ("authentication_error", "permission_error") else fault.kind
 
 
 def answer(
@@ -54,20 +69,24 @@ def answer(
     if outcomes and not resting and all(isinstance(outcome, Unfit) for outcome in outcomes):
         words = " ".join(outcome.message for outcome in outcomes if isinstance(outcome, Unfit))
         return Answer(400, "invalid_request_error", words)
-    if outcomes and not resting and all(_status(outcome) == 404 for outcome in outcomes):
+    if _all(404, attempts, resting):
         return Answer(404, "not_found_error", f"no provider knows the model '{model}': {_who(attempts, resting)}")
     retry_after_s = max(RETRY_AFTER_MIN_S, min(RETRY_AFTER_MAX_S, math.ceil(recovery_s or 0.0)))
     if crowded:
         return no_place(model)
     message = f"no provider could answer for '{model}': {_who(attempts, resting)}"
-    if _all_limited(attempts, resting):
+    if _all(429, attempts, resting):
         return Answer(429, "rate_limit_error", message, retry_after_s)
     return Answer(503, "api_error", message, retry_after_s)
 
 
 def _clients_own(attempts: Attempts) -> Answer | None:
     """Return the latest refusal that the client can act on, as the provider said it."""
-    refusals = [(o.fault, v) for _, o, v in attempts if isinstance(o, Refused) and o.fault.status in _CLIENTS]
+    refusals = [
+        (o.fault, v)
+        for _, o, v in attempts
+        if isinstance(o, Refused) and (o.fault.callers_own or o.fault.status in _CLIENTS)
+    ]
     theirs = [fault for fault, verdict in refusals if verdict.mark is Mark.NONE]
     if not theirs and refusals and len(refusals) == len(attempts):
         theirs = [fault for fault, _ in refusals]
@@ -81,9 +100,10 @@ def _status(outcome: Outcome) -> int | None:
     return outcome.fault.status if isinstance(outcome, Refused) else None
 
 
-def _all_limited(attempts: Attempts, resting: Sequence[tuple[str, str]]) -> bool:
-    asked = [_status(outcome) == 429 for _, outcome, _ in attempts if not isinstance(outcome, Unfit)]
-    rested = [reason.startswith("429") for _, reason in resting]
+def _all(status: int, attempts: Attempts, resting: Sequence[tuple[str, str]]) -> bool:
+    """Say whether all who could take the request said this, now or before their rest."""
+    asked = [_status(outcome) == status for _, outcome, _ in attempts if not isinstance(outcome, Unfit)]
+    rested = [reason.startswith(str(status)) for _, reason in resting]
     return bool(asked or rested) and all(asked) and all(rested)
 
 

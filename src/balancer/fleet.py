@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from balancer import config as configuration
@@ -29,6 +29,12 @@ PROVEN_S = 60.0
 """A provider that gave substance within this time, and has not failed since, is known to work."""
 
 PINS_MAX = 100_000
+
+HEALTHS_MAX = 1000
+"""Clients name models as they like, and each that was refused is remembered."""
+
+COUNTING = "/v1/messages/count_tokens"
+"""What stands in the place of a model's name where a provider's counting rests."""
 
 SECONDS_TO_ANSWER_MAX = 300.0
 """The deadline over all attempts of a stream: the client waits about 360 s for a head."""
@@ -86,7 +92,7 @@ class Fleet:
         self._ledgers: dict[str, Ledger] = {}
         self._health: dict[tuple[str, str], Health] = {}
         self._probes: dict[tuple[str, str], int] = {}
-        self._turns: dict[str, int] = {}
+        self._turns: dict[tuple[str, Operation], int] = {}
         self._places = asyncio.Event()
         self._take(config)
 
@@ -120,7 +126,7 @@ class Fleet:
         self._pins = getattr(self, "_pins", None) or Pins(PINS_MAX, settings.sticky.ttl)
         self._pins.ttl_s = settings.sticky.ttl
         self._places.set()
-        self._candidates: dict[tuple[str, str], tuple[Candidate, ...]] = {}
+        self._candidates: dict[tuple[str, str, Operation], tuple[Candidate, ...]] = {}
 
     def _forgive(self, name: str) -> None:
         """A new key or address: what was said about the old one no longer counts."""
@@ -138,13 +144,14 @@ class Fleet:
         Usable ones first, by strategy; then those that rest, by priority, for when nobody else is
         left.
         """
-        everybody = self._everybody(route, request.model)
+        everybody = self._everybody(route, request.model, request.operation)
         pinned = self._pinned(request, route, now)
         usable = [c for c in everybody if self.standing(c, now).usable] if self._health else list(everybody)
         if len(usable) > 1 and self._strategy is not priority:  # that is the order they are in already
+            taking = (route.pattern, request.operation)  # who counts before each request must not take its turn
             if pinned is None:
-                self._turns[route.pattern] = self._turns.get(route.pattern, -1) + 1
-            usable = self._strategy(usable, View(self._turns.get(route.pattern, 0), self.rng, _Loads(self)))
+                self._turns[taking] = self._turns.get(taking, -1) + 1
+            usable = self._strategy(usable, View(self._turns.get(taking, 0), self.rng, _Loads(self)))
         ordered = usable
         if len(usable) < len(everybody):
             ordered = usable + [c for c in everybody if not any(c is u for u in usable)]
@@ -155,12 +162,13 @@ class Fleet:
             ordered = [held] + [c for c in ordered if c is not held]
         return ordered, held is not None
 
-    def _everybody(self, route: Route, model: str) -> tuple[Candidate, ...]:
+    def _everybody(self, route: Route, model: str, operation: Operation) -> tuple[Candidate, ...]:
         """Return who may be asked by this route, by priority, then in the order of the file."""
-        key = (route.pattern, model)
+        key = (route.pattern, model, operation)
         found = self._candidates.get(key)
         if found is None:
-            found = tuple(priority(routing.candidates(route, model, self._config.providers), _NOBODY))
+            targets = routing.candidates(route, model, self._config.providers)
+            found = tuple(replace(c, operation=operation) for c in priority(targets, _NOBODY))
             if len(self._candidates) >= routing.REMEMBERED:
                 self._candidates.clear()
             self._candidates[key] = found
@@ -169,7 +177,9 @@ class Fleet:
     def journey(self, request: Request, candidates: list[Candidate], now: float) -> Journey:
         """Return the way of a request that arrived at `now`."""
         limits = self._config.settings.limits
-        return Journey(candidates, now + self._patience_s(request), self.budget, limits.queue_s)
+        dispensable = request.operation is Operation.COUNT_TOKENS  # an estimate will do
+        deadline = now + self._patience_s(request)
+        return Journey(candidates, deadline, self.budget, limits.queue_s, dispensable)
 
     def _patience_s(self, request: Request) -> float:
         if request.operation is Operation.COUNT_TOKENS:
@@ -185,7 +195,7 @@ class Fleet:
         name = candidate.provider.name
         ledger = self.ledger(name)
         usable, rested_until, last_failure = True, 0.0, 0.0
-        for key in ((name, ""), (name, candidate.model)) if self._health else ():
+        for key in _keys(candidate) if self._health else ():
             health = self._health.get(key)
             if health is None:
                 continue
@@ -211,25 +221,17 @@ class Fleet:
         for candidate in candidates:
             left_s = self.standing(candidate, now).rested_until - now
             earliest = left_s if earliest is None else min(earliest, left_s)
-            if left_s > 0:
-                reasons.append((candidate.provider.name, self._reason(candidate, now)))
+            reason = next((h.reason for key in _keys(candidate) if (h := self._health.get(key)) and h.failures), "")
+            if left_s > 0 or reason:
+                reasons.append((candidate.provider.name, reason))
         return reasons, earliest
-
-    def _reason(self, candidate: Candidate, now: float) -> str:
-        healths = (self._health.get((candidate.provider.name, model)) for model in ("", candidate.model))
-        return next((h.reason for h in healths if h and h.circuit(now) is not Circuit.CLOSED), "")
 
     # Asking
 
     def place(self, candidate: Candidate, now: float) -> _Place:
         """Hold a place at the provider, and the probe where its circuit is half-open."""
-        name = candidate.provider.name
-        probes = (
-            [key for key in ((name, ""), (name, candidate.model)) if self._is_half_open(key, now)]
-            if self._health
-            else []
-        )
-        return _Place(self.ledger(name), self._probes, probes, self._places)
+        probes = [key for key in _own_keys(candidate) if self._is_half_open(key, now)] if self._health else []
+        return _Place(self.ledger(candidate.provider.name), self._probes, probes, self._places)
 
     def _is_half_open(self, key: tuple[str, str], now: float) -> bool:
         health = self._health.get(key)
@@ -272,13 +274,12 @@ class Fleet:
             ledger = self._ledgers[name] = Ledger()
         return ledger
 
-    def substance(self, candidate: Candidate, request: Request, route: Route, took_s: float, now: float) -> None:
+    def substance(self, candidate: Candidate, took_s: float, now: float) -> None:
         """The candidate's answer has begun."""
         ledger = self.ledger(candidate.provider.name)
         ledger.substance_s = peak_ewma(ledger.substance_s, took_s, now - ledger.substance_at)
         ledger.substance_at = now
         ledger.last_substance_s = took_s
-        self.pin(candidate, request, route, now)
 
     def observe(
         self, candidate: Candidate, outcome: Outcome, verdict: Verdict, *, began: float, now: float, wall: float
@@ -299,9 +300,13 @@ class Fleet:
     def _learn(self, candidate: Candidate, verdict: Verdict, began: float, now: float, wall: float) -> None:
         name = candidate.provider.name
         good = verdict.mark is Mark.GOOD
-        keys = [(name, candidate.model if verdict.scope is Scope.MODEL else "")]
         if good:  # a good answer speaks for the provider and for the model
-            keys = [key for key in ((name, ""), (name, candidate.model)) if key in self._health]
+            keys = [key for key in _own_keys(candidate) if key in self._health]
+        else:
+            within = {Scope.PROVIDER: "", Scope.MODEL: candidate.model, Scope.COUNTING: COUNTING}
+            keys = [(name, within[verdict.scope])]
+            if len(self._health) >= HEALTHS_MAX:
+                self._forget_models()
         for key in keys:
             before = self._health.get(key, _NEW)
             after = observe(before, verdict, now, self._policy, self.rng.random(), began)
@@ -314,6 +319,12 @@ class Fleet:
                 self.bus.emit(
                     events.ProviderRested(wall, name, rest_s, verdict.reason, after.failures, key[1], verdict.long)
                 )
+
+    def _forget_models(self) -> None:
+        """Make room among the models: those go whose rest is over first."""
+        models = [key for key in self._health if key[1]]
+        for key in sorted(models, key=lambda key: self._health[key].rested_until)[: HEALTHS_MAX // 2]:
+            del self._health[key]
 
     # Pins
 
@@ -343,7 +354,7 @@ class Fleet:
         if not provider.enabled:
             return "disabled", self._health.get((provider.name, ""), _NEW)
         whole = self._health.get((provider.name, ""), _NEW)
-        if any(key in self._probes for key in keys):
+        if any(key in self._probes and key[1] != COUNTING for key in keys):
             return "probing", whole
         if whole.circuit(now) is Circuit.OPEN:
             return "resting", whole
@@ -402,6 +413,20 @@ class _Loads(Mapping[str, Load]):
 
     def __len__(self) -> int:
         return len(self._fleet.config.providers)
+
+
+def _keys(candidate: Candidate) -> tuple[tuple[str, str], ...]:
+    """Return what has to be well for a candidate to be asked: the provider, its model, its counting."""
+    name = candidate.provider.name
+    if candidate.operation is Operation.COUNT_TOKENS:
+        return ((name, ""), (name, candidate.model), (name, COUNTING))
+    return ((name, ""), (name, candidate.model))
+
+
+def _own_keys(candidate: Candidate) -> tuple[tuple[str, str], ...]:
+    """Return what a good answer of a candidate speaks for. Who can count may yet be unable to answer."""
+    keys = _keys(candidate)
+    return keys[2:] or keys
 
 
 _NEW = Health()

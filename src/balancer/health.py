@@ -88,7 +88,7 @@ def observe(health: Health, verdict: Verdict, now: float, policy: Policy, chance
         return failed
     if health.circuit(now) is Circuit.OPEN and (health.long or not verdict.long):
         return replace(failed, rested_until=max(health.rested_until, now + (verdict.rest_s or 0.0)))
-    level = _decayed(health, now) + 1
+    level = (_decayed(health, now) if verdict.long == health.long else 0) + 1  # another illness doubles anew
     rest_s = max(_rest_s(level, verdict.long, policy, chance), verdict.rest_s or 0.0)
     return replace(failed, level=level, long=verdict.long, rested_until=max(health.rested_until, now + rest_s))
 
@@ -104,5 +104,7 @@ def _rest_s(level: int, long: bool, policy: Policy, chance: float) -> float:
     first_s, longest_s = (LONG_REST_S, LONG_REST_MAX_S) if long else (BASE_REST_S, policy.rest_max_s)
     if policy.constant and not long:
         return policy.rest_max_s
-    doubled_s = first_s * 2.0 ** min(level - 1, 30)
+    doubled_s = min(first_s * 2.0 ** min(level - 1, 30), longest_s)
+    if long:  # a key has no herd
+        return doubled_s
     return min(doubled_s * (1 - JITTER + 2 * JITTER * chance), longest_s)

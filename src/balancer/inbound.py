@@ -93,6 +93,10 @@ class Exchange:
     def disconnected(self, gone: bool) -> None:
         self.gone = gone
 
+    @property
+    def busy(self) -> bool:
+        return self._flow.write_paused and not self.gone
+
     def __init__(
         self,
         admitted: Admitted,
@@ -124,22 +128,19 @@ class Exchange:
     # What the relay calls
 
     def start(self, status: int, headers: Headers) -> None:
-        lines = [STATUS_LINE[status]]
-        lines += [b"%b: %b\r\n" % pair for pair in self._lines]
-        self._chunked = True
-        for pair in headers:
-            lines.append(b"%b: %b\r\n" % pair)
-            if pair[0] == b"content-length":
-                self._chunked = False
-                self._left = int(pair[1])
+        lines = [STATUS_LINE[status][:-2], *map(b": ".join, self._lines), *map(b": ".join, headers)]
+        length = dict(headers).get(b"content-length")
         if not self.keep_alive:
-            lines.append(b"connection: close\r\n")
-        if self._chunked:
-            lines.append(b"transfer-encoding: chunked\r\n")
-        head = b"".join(lines)
-        if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines):
+            lines.append(b"connection: close")
+        if length is None:
+            lines.append(b"transfer-encoding: chunked")
+            self._chunked = True
+        else:
+            self._left = int(length)
+        head = b"\r\n".join(lines)
+        if head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1:
             raise ValueError("a line break inside a header")
-        self._head = head + b"\r\n"
+        self._head = head + b"\r\n\r\n"
 
     async def write(self, data: bytes, *, last: bool = False) -> None:
         if self._flow.write_paused and not self.gone:
@@ -259,9 +260,11 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self.url = b""
-        self.expect_100_continue = False
         self.headers = []
         self._in_head = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -275,17 +278,17 @@ class Connection(HttpToolsProtocol):
         raw_path, _, query = self.url.partition(b"?")
         path = _PATHS.get(raw_path)
         cycle = self.cycle
-        if path is None or self.expect_100_continue or (cycle is not None and not cycle.response_complete):
+        if path is None or (cycle is not None and not cycle.response_complete):
             return False
         parser = self.parser
         if parser.get_method() != b"POST" or parser.get_http_version() != "1.1" or parser.should_upgrade():
             return False
-        headers = tuple(self.headers)
-        length = next((value for name, value in headers if name == b"content-length"), None)
-        if length is None or not length.isdigit() or not 0 < int(length) <= self._host.max_body_bytes:
-            return False
-        admitted = self._host.admit(path, "POST", self.client, headers)
+        admitted = self._host.admit(path, "POST", self.client, tuple(self.headers))
         if admitted is None:
+            return False
+        first = admitted.first
+        length = first.get(b"content-length", b"")
+        if b"expect" in first or not length.isdigit() or not 0 < int(length) <= self._host.max_body_bytes:
             return False
         self._exchange = exchange = Exchange(
             admitted,
@@ -318,11 +321,12 @@ class Connection(HttpToolsProtocol):
         for name, value in self.headers:  # the parser takes any coding, as long as the last is `chunked`
             if name == b"transfer-encoding" and value.strip().lower() != b"chunked":
                 self._refuse_head("a transfer-encoding other than chunked is not supported")
-        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        url, headers = self.url, self.headers
         self._exchange = None
         super().on_message_begin()
         self.headers += headers  # in place: the scope has this very list
-        self.url, self.expect_100_continue = url, expects
+        self.url = url
+        self.expect_100_continue = any(n == b"expect" and v.lower() == b"100-continue" for n, v in headers)
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:

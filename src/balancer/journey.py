@@ -7,23 +7,24 @@ and tells `record` how it went. The rules, in order:
 2. Going on to another provider costs nothing where that provider is known to work. Where that is
    not known, it costs a token of the budget that all requests share, so that an outage of
    everybody is not amplified; without a token one request at a time goes ahead, the others wait
-   until it has shown whether the way is good.
+   until it has shown whether the way is good. Where it has just shown the contrary, nobody goes.
 3. Nobody usable because all are full: queue, for a bounded time.
 4. Nobody usable because all rest: wait for the earliest recovery if it is near; else, once, try
    the one that failed longest ago (the panic rule).
 5. All tried: again with growing waits, `RETRIES` times at most, each for a token.
-6. Else it is over; `exhausted.py` says what the client is told.
+6. A prompt that was too long goes on only to those that are known to have a larger context.
+7. Else it is over; `exhausted.py` says what the client is told.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import msgspec
 
-from balancer.judge import judge
+from balancer.judge import judge_of, lasting, too_long
 from balancer.model import Candidate, Mark, Outcome, Unfit, Verdict
 
 RETRIES = 2
@@ -35,6 +36,9 @@ WAIT_MAX_S = 8.0
 
 NEAR_S = 5.0
 """A recovery within this time is worth waiting for."""
+
+SHOWN_S = 0.5
+"""A failure within this time shows that a way is bad, even where nobody is made to rest."""
 
 LOOK_AGAIN_S = 0.05
 """How soon a request that stands behind another's probe looks again."""
@@ -101,8 +105,7 @@ Next: TypeAlias = Try | Wait | Done
 _DONE = Done()
 
 
-@dataclass(slots=True)
-class Journey:
+class Journey(msgspec.Struct):
     """One request's way. `deadline` is on the driver's clock, as is every `now`."""
 
     candidates: Sequence[Candidate]
@@ -110,7 +113,9 @@ class Journey:
     budget: Budget
     queue_s: float = 10.0
     """How long to wait in all for a place at a provider."""
-    attempts: list[tuple[Candidate, Outcome, Verdict]] = field(default_factory=list)
+    dispensable: bool = False
+    """There is an answer without any provider: nothing is worth waiting for, or asking twice."""
+    attempts: list[tuple[Candidate, Outcome, Verdict]] = []
     queued_s: float = 0.0
     crowded: bool = False
     """It ended because there was no place, not because anybody failed."""
@@ -131,19 +136,26 @@ class Journey:
         standings: list[tuple[Candidate, Standing]] = []
         for candidate in untried:
             state = standing(candidate, now)
-            if state.usable and not state.full:
-                return self._go(candidate, state, now, last_hope=len(untried) == 1)
+            if state.usable and not state.full and (step := self._go(candidate, state, now, len(untried) == 1)):
+                return step
             standings.append((candidate, state))
         if any(state.full and state.rested_until <= now for _, state in standings):
-            return self._queue(now)
+            return self._queue(now, standings)
         return self._nobody(now, standings)
 
     def record(self, candidate: Candidate, outcome: Outcome) -> Verdict:
         """Note how a try ended, and say what follows from it."""
-        verdict = judge(outcome)
+        verdict = judge_of(candidate, outcome)
         self.attempts.append((candidate, outcome, verdict))
-        self._over = not verdict.again
+        self._over = not verdict.again and not (too_long(outcome) and self._widened(candidate))
         return verdict
+
+    def _widened(self, narrow: Candidate) -> bool:
+        """Keep only those with a larger context, besides those tried; say whether there are any."""
+        taken = narrow.context_window or 0
+        wider = [c for c in self.candidates if (c.context_window or 0) > taken and not self._tried(c)]
+        self.candidates = [c for c in self.candidates if self._tried(c)] + wider
+        return bool(wider)
 
     def _tried(self, candidate: Candidate) -> bool:
         return any(tried is candidate for tried, _, _ in self.attempts)
@@ -151,43 +163,53 @@ class Journey:
     def _try(self, candidate: Candidate, now: float, *, last_hope: bool) -> Try:
         return Try(candidate, self.deadline - now, last_hope)
 
-    def _go(self, candidate: Candidate, state: Standing, now: float, *, last_hope: bool) -> Next:
-        free = not self.attempts or state.proven or state.in_flight == 0 or not self._failed_before()
-        if free or self.budget.spend():
+    def _go(self, candidate: Candidate, state: Standing, now: float, last_hope: bool) -> Next | None:
+        """Return the step to a usable candidate; None: it would only amplify an outage."""
+        shown_bad = state.last_failure > 0 and now - state.last_failure < SHOWN_S
+        free = not self.attempts or state.proven or not self._failed_before()
+        if free or (state.in_flight == 0 and not shown_bad) or self.budget.spend():
             return self._try(candidate, now, last_hope=last_hope)
-        return self._wait(LOOK_AGAIN_S, now)
+        return None if state.in_flight == 0 or self.dispensable else self._wait(LOOK_AGAIN_S, now)
 
     def _failed_before(self) -> bool:
         return any(not isinstance(outcome, Unfit) for _, outcome, _ in self.attempts)
 
-    def _queue(self, now: float) -> Next:
+    def _queue(self, now: float, standings: list[tuple[Candidate, Standing]]) -> Next:
+        """Wait for a place, or until somebody who rests is back."""
         left_s = min(self.queue_s - self.queued_s, self.deadline - now)
-        if left_s <= 0:
+        if left_s <= 0 or self.dispensable:
             self.crowded = True
             return _DONE
-        return Wait(left_s, for_place=True)
+        rests_s = [state.rested_until - now for _, state in standings if state.rested_until > now and not state.full]
+        return Wait(min([left_s, *rests_s]), for_place=True)
 
     def _nobody(self, now: float, standings: list[tuple[Candidate, Standing]]) -> Next:
         """All the untried rest, or are being probed by somebody else."""
-        if self._panicked:
+        if self._panicked or self.dispensable:
             return _DONE
         recovery_s = min(state.rested_until for _, state in standings) - now
         if 0 < recovery_s <= NEAR_S and not self._rested and now + recovery_s < self.deadline:
             self._rested = True
             return self._wait(recovery_s, now)
+        places = [(candidate, state.last_failure) for candidate, state in standings if not state.full]
+        if not places:
+            return self._queue(now, standings)
         if self._failed_before() and not self.budget.spend():
             return _DONE
         self._panicked = True
-        oldest, _ = min(standings, key=lambda pair: pair[1].last_failure)
+        oldest, _ = min(places, key=lambda pair: pair[1])
         return self._try(oldest, now, last_hope=True)
 
     def _come_back(self, now: float, standing: Standings, chance: float) -> Next:
         """Everybody was tried and failed: wait, and ask again who failed longest ago."""
         if self._next_up is not None:
+            state = standing(self._next_up, now)
+            if state.full:
+                return self._queue(now, [(self._next_up, state)])
             candidate, self._next_up = self._next_up, None
             return self._try(candidate, now, last_hope=True)
         hopeful = [c for c in self.candidates if not self._hopeless(c)]
-        if not hopeful or self._retries == RETRIES:
+        if not hopeful or self._retries == RETRIES or self.dispensable:
             return _DONE
         candidate = min(hopeful, key=lambda c: standing(c, now).last_failure)
         backoff_s = min(FIRST_WAIT_S * 2.0**self._retries, WAIT_MAX_S) * chance
@@ -200,9 +222,10 @@ class Journey:
 
     def _hopeless(self, candidate: Candidate) -> bool:
         """Say whether asking again would say the same: a refused key, a request it can't take, a long rest."""
-        verdicts = [verdict for tried, _, verdict in self.attempts if tried is candidate]
         return any(
-            verdict.long or verdict.mark is Mark.NONE or (verdict.rest_s or 0.0) > NEAR_S for verdict in verdicts
+            verdict.long or verdict.mark is Mark.NONE or (verdict.rest_s or 0.0) > NEAR_S or lasting(outcome)
+            for tried, outcome, verdict in self.attempts
+            if tried is candidate
         )
 
     def _named_rest_s(self, candidate: Candidate) -> float:

@@ -11,7 +11,23 @@ from __future__ import annotations
 import re
 from typing import assert_never
 
-from balancer.model import Abandoned, Broken, Completed, Fault, Mark, Outcome, Refused, Scope, Stage, Unfit, Verdict
+from msgspec.structs import replace
+
+from balancer.model import (
+    Abandoned,
+    Broken,
+    Candidate,
+    Completed,
+    Fault,
+    Mark,
+    Operation,
+    Outcome,
+    Refused,
+    Scope,
+    Stage,
+    Unfit,
+    Verdict,
+)
 
 REST_MAX_S = 900.0
 """The longest rest that a provider may ask for itself; more is taken for this much."""
@@ -22,11 +38,15 @@ _NO_CREDIT = re.compile(
     re.IGNORECASE,
 )
 _UNKNOWN_MODEL = re.compile(
-    r"^model: |(?:unknown|invalid|unsupported|unrecognized) model"
-    r"|model\b.{0,80}\b(?:not found|not exist|not supported|not available|unavailable|is not valid)"
-    r"|no such model|model_not_found",
-    re.IGNORECASE | re.DOTALL,
+    r"^model: |(?:unknown|invalid|unsupported|unrecognized|no such|not a valid) model|model_not_found|no model named"
+    r"|\bmodel(?: id| name| identifier)?[\s:=]*"
+    r"(?:(?:[`'\"][\w.:/@\[\]-]+[`'\"]|(?=[a-z]*[-.:/\d])[\w.:/@\[\]-]+)[\s,:]+)??"
+    r"(?:(?:is|was|does|has been|could|cannot be|can't be) )?(?:currently )?"
+    r"(?:not (?:be )?(?:found|exist|supported|available|valid)|unavailable|invalid|no longer (?:supported|available)"
+    r"|deprecated|decommissioned|retired)",
+    re.IGNORECASE,
 )
+"""The model itself is missing; not something that a model lacks ("thinking is not supported by this model")."""
 _UNKNOWN_BETA = re.compile(r"anthropic-beta", re.IGNORECASE)
 _SIGNATURE = re.compile(
     r"(?:invalid|unexpected|missing).{0,40}signature|signature.{0,80}(?:thinking|invalid)", re.IGNORECASE | re.DOTALL
@@ -65,15 +85,44 @@ def judge(outcome: Outcome) -> Verdict:
             assert_never(outcome)
 
 
+def judge_of(candidate: Candidate, outcome: Outcome) -> Verdict:
+    """Say what follows from `outcome` for `candidate`: no more than was put to the test.
+
+    Where the client's own credential was sent, it is the credential that was refused. A provider
+    that can't count tokens, or not in the little time that counting is given, may still answer.
+    """
+    verdict = judge(outcome)
+    if verdict.mark is not Mark.BAD:
+        return verdict
+    if verdict.long and candidate.provider.passthrough:
+        return Verdict(Mark.NONE, verdict.again, reason=f"{verdict.reason} (the client's own key)")
+    counted = candidate.operation is Operation.COUNT_TOKENS and not verdict.long
+    if counted and getattr(outcome, "stage", None) is not Stage.CONNECT:
+        return replace(verdict, scope=Scope.COUNTING)
+    return verdict
+
+
+def too_long(outcome: Outcome) -> bool:
+    """Say whether the prompt is longer than the model's context: a larger one may take it."""
+    return isinstance(outcome, Refused) and callers_own(outcome.fault) and bool(_TOO_LONG.search(outcome.fault.message))
+
+
+def lasting(outcome: Outcome) -> bool:
+    """Say whether the same provider would say the same again: it was the request, or the model."""
+    return isinstance(outcome, Refused) and outcome.fault.status in _CALLERS_OWN | _MODEL_GONE
+
+
 def callers_own(fault: Fault) -> bool:
     """Say whether the fault is the request's: no other provider would answer otherwise."""
-    return fault.status in _CALLERS_OWN and _about_the_provider(fault) is None
+    return fault.callers_own or (fault.status in _CALLERS_OWN and _about_the_provider(fault) is None)
 
 
 def _refusal(fault: Fault) -> Verdict:
     reason = f"{fault.status} {fault.kind}"
     if fault.status == 502 and fault.reply is None:  # not the provider's words but ours: they say what was wrong
         reason = fault.message or reason
+    if fault.callers_own or fault.elsewhere:
+        return Verdict(Mark.NONE, again=fault.elsewhere, reason=reason)
     if fault.status in _CALLERS_OWN:
         return _about_the_provider(fault) or Verdict(Mark.NONE, reason=reason)
     rest_s = None if fault.retry_after_s is None else min(fault.retry_after_s, REST_MAX_S)

@@ -57,6 +57,14 @@ class Life(msgspec.Struct):
     def stage(self) -> Stage:
         return Stage.STREAM if self.delivery.committed else Stage.WAIT
 
+    @property
+    def detour(self) -> bool:
+        """The conversation's own provider had no place for this request: that is no reason to move."""
+        own = self.first
+        if not self.pinned or own is None or own is self.candidate:
+            return False
+        return all(attempt.provider != own.provider.name for attempt in self.attempts)
+
     def began(self, wall: float) -> events.RequestBegan:
         """Return the event that it has arrived."""
         request = self.request

@@ -66,6 +66,11 @@ class AsgiClient:
         self.finished = False
         self.gone = False
 
+    @property
+    def busy(self) -> bool:
+        flow = getattr(getattr(self._send, "__self__", None), "flow", None)
+        return flow is not None and flow.write_paused and not self.gone
+
     def start(self, status: int, headers: Headers) -> None:
         length = header(headers, b"content-length")
         self._left = None if length is None else int(length)
@@ -162,15 +167,16 @@ class Messages:
         if not settings.enabled:
             await self._watched(self._relay.answer(request, client), client, _always)
             return
-        key = dedup.key(request, self._seed)
+        key = dedup.key(request, self._seed, self._relay.fleet.generation)
         self._registry.max_bytes = settings.max_bytes
         if (shared := self._registry.find(key)) is not None:
             await self._follow(request, client, shared)
-        else:
-            replay_s = settings.replay_s
-            if request.operation is Operation.COUNT_TOKENS:
-                replay_s = max(replay_s, COUNT_REPLAY_S)
-            await self._lead(request, client, key, replay_s)
+            return
+        replay_s = settings.replay_s
+        if request.operation is Operation.COUNT_TOKENS:
+            replay_s = max(replay_s, COUNT_REPLAY_S)
+        leading = LeaderSink(client, self._registry, self._registry.lead(key), replay_s)
+        await self._watched(self._led(request, leading), client, leading.left, leading.shared)
 
     def _check(self, method: str, admitted: Admitted) -> None:
         """Refuse what needs no look into the body. Raises `Rejected`."""
@@ -200,34 +206,38 @@ class Messages:
             first.get(b"user-agent", b"").startswith(b"claude-cli/"),
         )
 
-    async def _lead(self, request: Request, client: Client, key: dedup.Key, replay_s: float) -> None:
+    async def _led(self, request: Request, leading: LeaderSink) -> None:
         """Answer a request whose answer others may join: it goes on while anybody takes it."""
-        shared = self._registry.lead(key)
-        task = asyncio.current_task()
-        if task is not None:
-            shared.cancel = task.cancel
-        leading = LeaderSink(client, self._registry, key, shared, replay_s)
         try:
-            await self._watched(self._relay.answer(request, leading), client, leading.left)
-        except asyncio.CancelledError:
-            if not shared.leader_left or task is None:
-                raise
-            task.uncancel()  # it was the last follower who left
+            await self._relay.answer(request, leading)
         finally:
+            if leading.pumped:
+                await leading.drained()
             leading.close()
 
     async def _follow(self, request: Request, client: Client, shared: Shared) -> None:
         """Take the answer that a twin is getting."""
-        shared.followers += 1
-        request.drop_body()
+        taker = shared.join()
         own = ((b"x-balancer-request-id", request.id.encode()),)
-        with self._relay.following(request, shared):
-            await self._watched(follow(shared, self._registry, client, own), client, _always)
+        with self._relay.following(request, shared, taker):
+            request.drop_body()
+            await self._watched(follow(shared, taker, self._registry, client, own), client, _always)
 
-    async def _watched(self, work: Coroutine[Any, Any, None], client: Client, left: Callable[[], bool]) -> None:
-        """Run `work`; when the client leaves before its answer is whole, and `left()` agrees, cancel it."""
+    async def _watched(
+        self,
+        work: Coroutine[Any, Any, None],
+        client: Client,
+        left: Callable[[], bool],
+        shared: Shared | None = None,
+    ) -> None:
+        """Run `work`; when the client leaves before its answer is whole, and `left()` agrees, cancel it.
+
+        So does the last follower of a `shared` answer when its leader has left.
+        """
         task = asyncio.current_task()
         cancelled = False
+        if shared is not None and task is not None:
+            shared.cancel = task.cancel
 
         def tell() -> None:
             nonlocal cancelled
@@ -239,7 +249,7 @@ class Messages:
         try:
             await work
         except asyncio.CancelledError:
-            if not cancelled or task is None:
+            if task is None or not (cancelled or (shared is not None and shared.leader_left)):
                 raise
             task.uncancel()
         finally:

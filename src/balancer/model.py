@@ -29,6 +29,12 @@ def header(headers: Headers, name: bytes) -> bytes | None:
     return None
 
 
+def names_of(headers: Headers) -> tuple[bytes, ...]:
+    """Return the names of `headers`, in their order: what is the same for all requests of a client."""
+    names = tuple(dict(headers))
+    return names if len(names) == len(headers) else tuple([name for name, _ in headers])
+
+
 class Operation(enum.Enum):
     """What a provider is asked to do."""
 
@@ -81,17 +87,19 @@ class Request(msgspec.Struct):
         self.body = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(msgspec.Struct, frozen=True, cache_hash=True):
     """Where connections go; the key of the connection pool."""
 
     tls: bool
     host: str
     port: int
-    proxy: str | None = field(default=None, repr=False)
+    proxy: str | None = None
     """URL of a proxy (http, https, socks5, socks5h), credentials included: never printed."""
     ca_file: str | None = None
     """PEM file of the authorities to trust instead of the system's."""
+
+    def __repr__(self) -> str:
+        return f"Origin(tls={self.tls}, host={self.host!r}, port={self.port}, ca_file={self.ca_file!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +151,8 @@ class Target:
     enabled: bool = True
     mode: str | None = None
     """Zed only: `normal`, `burn` or `auto`."""
+    context_window: int | None = None
+    """In tokens; None: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +173,8 @@ class Candidate:
     weight: float = 1.0
     pattern: str = ""
     mode: str | None = None
+    operation: Operation = Operation.MESSAGES
+    context_window: int | None = None
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
@@ -209,6 +221,10 @@ class Fault(msgspec.Struct, frozen=True, gc=False):
     """The provider's `x-should-retry`, if it sent one."""
     reply: Reply | None = None
     """The answer for the client where this fault is the client's own and goes to it as it is."""
+    callers_own: bool = False
+    """The request is at fault, whatever the status: no mark, and the client is told as it is."""
+    elsewhere: bool = False
+    """The request is at fault here, but another provider may take it."""
 
 
 class Completed(msgspec.Struct, frozen=True, gc=False):
@@ -267,6 +283,8 @@ class Scope(enum.Enum):
     PROVIDER = "provider"
     MODEL = "model"
     """The provider for that model name only."""
+    COUNTING = "counting"
+    """The provider's counting of tokens only: many answer well and can't count."""
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
@@ -344,6 +362,9 @@ class WireRequest(msgspec.Struct, frozen=True):
     single_flight: str = ""
     """For errands: those with the same key that are under way at once are sent once, and all of
     them are told the same reply. Empty: never shared."""
+    within_s: float | None = None
+    """For errands: so long it may take in all, on top of the time that the attempt has. None: it is
+    part of that time."""
     script: Callable[[], Iterator[Step]] | None = None
     """Set: nothing is sent; the steps are played inside the process as if they came back."""
 

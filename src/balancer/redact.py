@@ -18,7 +18,7 @@ _TELLING = re.compile(r"auth|key|token|secret|cookie|password|credential", re.IG
 """Names of headers whose values are credentials."""
 
 _PAGE = re.compile(r"<!doctype html|<html[\s>]", re.IGNORECASE)
-_URL = re.compile(r"\b([a-z][a-z0-9+.-]{1,15})://[^\s\"'<>)\]]+", re.IGNORECASE)
+_URL = re.compile(r"\b([a-z][a-z0-9+.-]{1,15})://(?!\[redacted\])[^\s\"'<>)\]]+", re.IGNORECASE)
 _KEYS = re.compile(
     r"\bsk-[A-Za-z0-9_-]{4,}"
     r"|\beyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]+){1,2}"  # a JWT
@@ -27,6 +27,21 @@ _KEYS = re.compile(
 _NAMED = re.compile(
     r"(?P<name>\b(?:bearer|basic|(?:x-)?api[ _-]?key|authorization|(?:auth|access)[ _-]?token|secret|password)"
     r"\b[\"']?(?:\s*[:=]\s*|\s+)(?:bearer\s+|basic\s+)?[\"']?)(?P<value>(?=[^\s\"',;]*[0-9_-])[^\s\"',;]{8,})",
+    re.IGNORECASE,
+)
+_TRACE = re.compile(
+    r"Traceback \(most recent call last\).*|(?<!\s)\s+at (?:[\w.$<>]+ )?\(?[^\s()]*[/\\][^\s()]*:\d+:\d+\)?.*",
+    re.DOTALL,
+)
+_ACCOUNT = re.compile(
+    r"(?<![\w-])(?:org|proj|project|acct|account|user|team|tenant)[-_](?=[A-Za-z0-9]*\d)[A-Za-z0-9]{6,}\b"
+    r"|(?<![\w-])org-[A-Za-z0-9]{16,}\b|\breq[-_][0-9a-f]{8,}\b"
+)
+_HOST = re.compile(
+    r"(?<![\w.-])(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+"
+    r"(?:com|net|org|io|ai|dev|app|cloud|co|cn|eu|us|uk|de|fr|jp|internal|local|localdomain|lan|corp|intra|svc)"
+    r"(?::\d+)?(?![\w-]|\.\w)"
+    r"|\blocalhost:\d+|(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?(?![\w.])",
     re.IGNORECASE,
 )
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
@@ -67,3 +82,15 @@ def secrets_of(provider: Provider) -> tuple[str, ...]:
 
 def _parts(secret: str) -> Iterator[str]:
     return (part for part in secret.split() if len(part) >= SHORTEST and part.lower() not in ("bearer", "basic"))
+
+
+def anonymous(text: str) -> str:
+    """Return a provider's words without what tells its insides: accounts, machines, stack traces.
+
+    They reach the client of a request, who is not always whose account it is. Field paths
+    (`messages.0.content`) and version numbers stay: clients repair their requests by them.
+    """
+    text = _TRACE.sub("", text).rstrip()
+    text = _URL.sub(r"\1://[redacted]", text)
+    text = _ACCOUNT.sub("[redacted]", text)
+    return _HOST.sub("[redacted]", text)

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -19,8 +20,8 @@ from balancer.counting import Counting
 from balancer.delivery import STREAM_HEADERS, Delivery
 from balancer.dialect import Ask, Decoder, Dialect, Flow, FlowFailed, Incapable
 from balancer.fleet import Fleet, Ledger
-from balancer.journey import Done, Journey, Try, Wait
-from balancer.judge import judge
+from balancer.journey import Journey, Try, Wait
+from balancer.judge import judge_of
 from balancer.life import Life, patience_s, told
 from balancer.model import (
     Abandoned,
@@ -43,7 +44,7 @@ from balancer.model import (
     WireRequest,
 )
 from balancer.redact import scrub
-from balancer.sharing import Shared
+from balancer.sharing import Shared, Taker
 from balancer.sink import Sink
 from balancer.transport import Answer, Transport, TransportError
 from balancer.wire import anthropic as wire_words
@@ -61,6 +62,9 @@ STOPPED = "this balancer was stopped before the answer was whole; ask again"
 
 AFTER_END_S = 1.0
 """How long a provider may take to end its body after the end of its answer."""
+
+ENDING_S = 2.0
+"""How long a provider may take to end an answer that is there but for its end."""
 
 
 class Relay:
@@ -108,30 +112,24 @@ class Relay:
         self.fleet.bus.emit(life.ended(self._wall(), self._now(), reason))
 
     @contextmanager
-    def following(self, request: Request, shared: Shared) -> Iterator[None]:
+    def following(self, request: Request, shared: Shared, taker: Taker) -> Iterator[None]:
         """Tell of a request that takes the answer of a twin."""
         began = self._now()
         bus = self.fleet.bus
-        operation = request.operation.value
-        bus.emit(
-            events.RequestBegan(request.id, self._wall(), operation, request.model, request.stream, 0, request.client)
-        )
+        about = request.operation.value, request.model, request.stream
+        bus.emit(events.RequestBegan(request.id, self._wall(), *about, len(request.body), request.client))
         try:
             yield
         finally:
-            outcome = {"whole": "ok" if shared.status < 400 else "failed", "aborted": "broken_stream"}.get(
-                shared.end, "abandoned"
-            )
             bus.emit(
                 events.RequestEnded(
                     request.id,
                     self._wall(),
-                    operation,
-                    request.model,
-                    request.stream,
+                    *about,
                     shared.status,
-                    outcome,
+                    shared.outcome(taker),
                     self._now() - began,
+                    shared.provider,
                     dedup="follower",
                 )
             )
@@ -149,39 +147,35 @@ class Relay:
         with self.fleet:
             candidates, life.pinned = self.fleet.candidates(life.request, route, self._now())
             life.first = candidates[0] if candidates else None
-            operation = life.request.operation
-            candidates = [c for c in candidates if dialects.get(c.provider.type).supports(operation)]
+            if life.request.operation is not Operation.MESSAGES:  # those every type can answer
+                candidates = [c for c in candidates if dialects.get(c.provider.type).supports(life.request.operation)]
             journey = life.journey = self.fleet.journey(life.request, candidates, life.arrived)
             await self._walk(life, journey)
             return await self._conclude(life, journey)
 
     async def _walk(self, life: Life, journey: Journey) -> None:
         while True:
-            step = journey.next(self._now(), self.fleet.standing, self.fleet.rng.random())
-            match step:
-                case Done():
-                    return
-                case Wait(seconds=seconds, for_place=for_place):
-                    waited_from = self._now()
-                    await (self.fleet.place_freed(seconds) if for_place else asyncio.sleep(seconds))
-                    if for_place:
-                        journey.queued_s += self._now() - waited_from
-                        life.queued_s = journey.queued_s
-                case Try(candidate=candidate):
-                    began = self._now()
-                    outcome = await self._attempt(life, step)
-                    verdict = journey.record(candidate, outcome)
-                    self._learn(life, candidate, outcome, verdict, began)
+            began = self._now()
+            step = journey.next(began, self.fleet.standing, self.fleet.rng.random())
+            if isinstance(step, Try):
+                outcome = await self._attempt(life, step, began)
+                self._learn(life, step.candidate, outcome, journey.record(step.candidate, outcome), began)
+            elif isinstance(step, Wait):
+                await (self.fleet.place_freed(step.seconds) if step.for_place else asyncio.sleep(step.seconds))
+                if step.for_place:
+                    journey.queued_s += self._now() - began
+                    life.queued_s = journey.queued_s
+            else:
+                return
 
     def _learn(self, life: Life, candidate: Candidate, outcome: Outcome, verdict: Verdict, began: float) -> None:
         now = self._now()
         life.attempts.append(told(candidate, outcome, verdict, now - began))
         self.fleet.observe(candidate, outcome, verdict, began=began, now=now, wall=self._wall())
 
-    async def _attempt(self, life: Life, step: Try) -> Outcome:
+    async def _attempt(self, life: Life, step: Try, began: float) -> Outcome:
         """Ask one provider once."""
         candidate = step.candidate
-        began = self._now()
         with self.fleet.place(candidate, began) as place:
             ledger = place.ledger
             dialect = dialects.get(candidate.provider.type)
@@ -198,7 +192,7 @@ class Relay:
                 return Broken(stage, error.cause, scrub(error.detail, (candidate.provider.secret,)))
             except asyncio.CancelledError:
                 outcome = Abandoned(life.stage)
-                life.attempts.append(told(candidate, outcome, judge(outcome), self._now() - began))
+                life.attempts.append(told(candidate, outcome, judge_of(candidate, outcome), self._now() - began))
                 raise
             except Exception as error:
                 _log.exception("asking %s failed in a way that it should not", candidate.provider.name)
@@ -213,7 +207,11 @@ class Relay:
         wire: WireRequest | None = next(flow)
         while wire is not None:
             if wire.errand:
-                wire = _advance(flow, await self._errand(wire, timeouts, deadline))
+                began, own_time = self._now(), wire.within_s is not None
+                reply = await self._errand(wire, timeouts, deadline)
+                if own_time:
+                    deadline += self._now() - began
+                wire = _advance(flow, reply)
                 continue
             if (drilled := self._drilled(wire, ledger, life.request.stream)) is not None:
                 wire, dialect = drilled, dialects.get("anthropic")  # drills speak the Messages API
@@ -257,8 +255,9 @@ class Relay:
         idle_s = ask.candidate.provider.timeouts.idle_s
         delivery = life.delivery
         data = b""
+        read = answer.read if not hasattr(decoder, "ending") else _Ending(answer, decoder, self._now).read
         while not decoder.complete:
-            data = await answer.read(idle_s if delivery.committed else self._left_s(deadline, idle_s))
+            data = await read(idle_s if delivery.committed else self._left_s(deadline, idle_s))
             for piece in decoder.feed(data) if data else decoder.end():
                 if piece.error is not None:
                     if delivery.committed and held:
@@ -284,9 +283,9 @@ class Relay:
         await delivery.finish()
         life.notes = getattr(decoder, "notes", ())
         if life.lesson is not None:
-            await self._counting.learn(life.lesson, ask.candidate, life.usage)
-        if data:
-            await _drain(answer)
+            self._counting.learn(life.lesson, ask.candidate, life.usage)
+        if data and await _drain(answer, decoder):
+            life.notes = getattr(decoder, "notes", ())
         return Completed(life.usage)
 
     def _left_s(self, deadline: float, idle_s: float) -> float:
@@ -305,7 +304,9 @@ class Relay:
         if request.operation is Operation.MESSAGES:
             life.lesson = self._counting.lesson(request.body, ask.candidate)
             if life.route is not None:
-                self.fleet.substance(ask.candidate, request, life.route, life.first_substance_s, now)
+                self.fleet.substance(ask.candidate, life.first_substance_s, now)
+                if not life.detour:
+                    self.fleet.pin(ask.candidate, request, life.route, now)
         request.drop_body()  # nobody else can be asked any more
         life.delivery.start(200, self._head(life, decoder, head, length))
 
@@ -334,12 +335,16 @@ class Relay:
         return await asyncio.shield(task)
 
     async def _fetch(self, wire: WireRequest, timeouts: Timeouts, deadline: float) -> Reply:
+        if wire.within_s is not None:
+            deadline = self._now() + wire.within_s
         try:
-            async with self._open(wire, timeouts, deadline) as answer:
+            async with asyncio.timeout(wire.within_s), self._open(wire, timeouts, deadline) as answer:
                 body = await answer.read_whole(ERRAND_MAX_BYTES, timeouts.idle_s)
                 return Reply(answer.status, answer.headers, body)
         except TransportError as error:
             return Reply(0, (), error.cause.encode())
+        except TimeoutError:
+            return Reply(0, (), b"timeout")
 
     async def list_models(self, provider: Provider, within_s: float) -> bytes | None:
         """Ask one provider for its list of models; None where it can't say, whatever the reason."""
@@ -404,15 +409,15 @@ class Relay:
         """Tell the client that there is no answer, in the way that is still open."""
         life.outcome = "client_error" if answer.status < 500 and answer.status != 429 else "failed"
         life.reason = answer.message
-        if life.delivery.opened:  # a 200 and pings were sent: this type alone makes Claude Code stream again
-            frame = wire_words.error_frame("overloaded_error", self._clean(answer.message), life.request.id)
+        if life.delivery.opened:  # a 200 and pings were sent: now only an event can tell
+            frame = wire_words.error_frame(answer.kind_in_stream, self._clean(answer.message), life.request.id)
             await life.delivery.fail(frame)
             return
         if answer.reply is not None:
             body, headers = self._unkeyed(answer.reply.body), answer.reply.headers
         else:
             body = wire_words.error_body(answer.kind, self._clean(answer.message), life.request.id)
-            headers = (wire_words.CONTENT_TYPE_JSON,)
+            headers = (wire_words.CONTENT_TYPE_JSON, (b"request-id", life.request.id.encode()))
         if answer.retry_after_s is not None:
             headers = (*headers, (b"retry-after", b"%d" % answer.retry_after_s))
         headers = (*headers, *life.who_answered(len(life.attempts)), (b"content-length", b"%d" % len(body)))
@@ -432,7 +437,9 @@ class Relay:
             return
         fault = outcome.fault if isinstance(outcome, Refused) else Fault(502, "api_error", "")
         name = life.candidate.provider.name if life.candidate else "the provider"
-        await self._tell_broken(life, fault.kind, f"{name} broke off its answer: {fault.message or verdict.reason}")
+        await self._tell_broken(
+            life, exhausted.shown_kind(fault), f"{name} broke off its answer: {fault.message or verdict.reason}"
+        )
 
     async def _tell_broken(self, life: Life, kind: str, message: str) -> None:
         await life.delivery.fail(wire_words.error_frame(kind, self._clean(message), life.request.id))
@@ -474,10 +481,40 @@ def _advance(flow: Flow, reply: Reply) -> WireRequest | None:
         return None
 
 
-async def _drain(answer: Answer) -> None:
-    """Read what follows the end of an answer, so that the connection can be used again."""
+class _Ending:
+    """Reads an answer whose decoder knows when there is nothing left to come but its end (`ending`).
+
+    Some servers neither say how much was used nor end the body: what is there is the answer.
+    """
+
+    def __init__(self, answer: Answer, decoder: Any, now: Callable[[], float]) -> None:
+        self._answer = answer
+        self._decoder = decoder
+        self._now = now
+        self._until: float | None = None
+
+    async def read(self, within_s: float) -> bytes:
+        if not self._decoder.ending:
+            return await self._answer.read(within_s)
+        if self._until is None:
+            self._until = self._now() + ENDING_S
+        left_s = min(within_s, self._until - self._now())
+        try:
+            return await self._answer.read(left_s) if left_s > 0 else b""
+        except TransportError:
+            return b""
+
+
+async def _drain(answer: Answer, decoder: Decoder) -> bool:
+    """Read what follows the end of an answer, so that the connection can be used again.
+
+    The decoder looks at it, for what it notes: the client has its answer. Returns whether there was any.
+    """
+    more = False
     try:
-        while await answer.read(AFTER_END_S):
-            pass
+        while data := await answer.read(AFTER_END_S):
+            more = True
+            decoder.feed(data)
     except TransportError:
-        return
+        pass
+    return more

@@ -91,7 +91,15 @@ def _candidates(route: Route, model: str, providers: Mapping[str, Provider]) -> 
         provider = providers.get(target.provider)
         if target.enabled and provider is not None and provider.enabled:
             name = model if target.model == PASSTHROUGH else target.model
-            yield Candidate(provider, name, target.priority, target.weight, route.pattern, target.mode)
+            yield Candidate(
+                provider,
+                name,
+                target.priority,
+                target.weight,
+                route.pattern,
+                target.mode,
+                context_window=target.context_window,
+            )
 
 
 def _is_pattern(text: str) -> bool:

@@ -43,6 +43,11 @@ class Client(Sink, Protocol):
     finished: bool
     """It has the whole answer, or was cut off."""
 
+    @property
+    def busy(self) -> bool:
+        """It has not taken yet what it was given: the next write waits."""
+        ...
+
     def on_left(self, tell: Callable[[], None] | None) -> None:
         """Call `tell` when the client leaves before it has its answer; None: nobody wants to know any more."""
         ...

@@ -1,6 +1,6 @@
 """How many tokens a request has, without asking anybody.
 
-Text is counted by nine features with weights fitted to tokenizers (see docs/token-counting.md);
+Text is counted by thirteen features with weights fitted to tokenizers (see docs/token-counting.md);
 images by their size in pixels, PDFs by their pages, the rest by what surrounds it. A conversation
 grows at its end, so what was counted is remembered block by block, by a hash: the next turn costs
 only its new blocks.
@@ -8,17 +8,16 @@ only its new blocks.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import math
 import re
-import struct
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import xxhash
+
+from balancer import media
 
 REMEMBERED = 50_000
 """How many blocks are remembered; each costs some hundred bytes."""
@@ -26,13 +25,17 @@ REMEMBERED = 50_000
 LIGHT_BYTES = 16 * 1024
 """Fewer new bytes than this are counted within two milliseconds."""
 
+PIECE_CHARS = 8 * 1024
+"""Text is counted in pieces: no search goes over more, so that other threads can go on between them."""
+
 WEIGHTS: dict[str, tuple[float, ...]] = {
-    "claude": (1.08, 0.098, 1.137, 1.178, 0.033, 0.891, 0.758, 1.176, 0.561),
-    "claude-new": (1.505, 0.355, 0.99, 1.245, 0.137, 1.053, 0.63, 1.214, 0.701),
-    "o200k": (1.015, 0.071, 0.647, 0.742, 0.076, 1.065, 0.594, 0.833, 0.355),
+    "claude": (1.068, 0.0, 1.809, 1.088, 0.141, 0.233, 1.153, 0.173, 1.143, 1.277, -0.464, 1.26, 0.564),
+    "claude-new": (1.334, 0.207, 1.393, 1.168, 0.418, 0.621, 1.062, 0.17, 1.272, 1.313, -0.503, 1.261, 0.587),
+    "o200k": (0.969, 0.056, 0.868, 0.579, 0.241, 0.108, 1.471, 0.14, 0.96, 0.862, -0.159, 0.181, 0.38),
 }
 """Per family: words, their letters beyond the fifth, aB boundaries, runs of punctuation, punctuation
-beyond the first of a run, digits, breaks and wide blanks, CJK characters, other non-ASCII ones."""
+beyond the first of a run, capitals beside capitals, numbers, digits, breaks and wide blanks, CJK
+characters, kana among them, accented Latin letters, other non-ASCII characters."""
 
 BASE = 7
 PER_MESSAGE = 6
@@ -44,8 +47,10 @@ BUILT_IN = {"bash": 245, "text_editor": 700, "str_replace": 700, "computer": 735
 UNKNOWN_IMAGE = 1600
 IMAGE_FRAME = 70
 IMAGE_MAX = {"claude": 1568, "claude-new": 4784, "o200k": 1445}
+IMAGE_EDGE = {"claude": 1568, "claude-new": 2576, "o200k": 2048}
+"""Images with a longer edge are scaled down to it."""
+
 PDF_PAGE = 2200
-PDF_PAGE_BYTES = 50_000
 
 BLOCK, TOOL, WHOLE = range(3)
 """What a hash stands for; it is the hash's seed, so that they are never mixed up."""
@@ -53,8 +58,12 @@ BLOCK, TOOL, WHOLE = range(3)
 _WORDS = re.compile(r"[A-Za-z]+")
 _BOUNDARIES = re.compile(r"[a-z][A-Z]")
 _PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]+")
+_CAPITALS = re.compile(r"[A-Z]{2,}")
+_NUMBERS = re.compile(r"[0-9]+")
 _BREAKS = re.compile(r"\n+|[ \t]{2,}")
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uff9f]")
+_KANA = re.compile(r"[\u3040-\u30ff\uff66-\uff9f]")
+_LATIN = re.compile(r"[\u0080-\u024f]")
 _NON_ASCII = re.compile(r"[^\x00-\x7f]")
 _VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d+)(?:[-.](\d{1,2})(?!\d))?")
 
@@ -72,36 +81,45 @@ def family(model: str) -> str:
 
 def of_text(text: str, weights: tuple[float, ...]) -> float:
     """Estimate the tokens of a text."""
+    if len(text) <= PIECE_CHARS:
+        return _of_piece(text, weights)
+    return sum(_of_piece(text[at : at + PIECE_CHARS], weights) for at in range(0, len(text), PIECE_CHARS))
+
+
+def _of_piece(text: str, weights: tuple[float, ...]) -> float:
     words = _WORDS.findall(text)
     runs = _PUNCTUATION.findall(text)
+    numbers = _NUMBERS.findall(text)
     features = [
         len(words),
         sum([len(word) - 5 for word in words if len(word) > 5]),
         len(_BOUNDARIES.findall(text)),
         len(runs),
         sum(map(len, runs)) - len(runs),
-        sum(map(text.count, "0123456789")),
+        sum(map(len, _CAPITALS.findall(text))),
+        len(numbers),
+        sum(map(len, numbers)),
         len(_BREAKS.findall(text)),
-        0,
-        0,
     ]
     if not text.isascii():
-        features[7] = len(_CJK.findall(text))
-        features[8] = len(_NON_ASCII.findall(text)) - features[7]
+        cjk, latin = len(_CJK.findall(text)), len(_LATIN.findall(text))
+        features += [cjk, len(_KANA.findall(text)), latin, len(_NON_ASCII.findall(text)) - cjk - latin]
     return sum(map(float.__mul__, weights, map(float, features)))
 
 
 class _Message(msgspec.Struct):
+    role: msgspec.Raw = msgspec.Raw(b"null")
     content: msgspec.Raw = msgspec.Raw(b'""')
 
 
 class _Body(msgspec.Struct):
     messages: list[_Message]
     system: msgspec.Raw = msgspec.Raw(b'""')
-    tools: list[msgspec.Raw] | None = None
-    tool_choice: dict[str, Any] | None = None
+    tools: msgspec.Raw = msgspec.Raw(b"[]")
+    tool_choice: msgspec.Raw = msgspec.Raw(b"null")
 
 
+_ROLES = frozenset({b'"user"', b'"assistant"', b'"system"'})
 _BODY = msgspec.json.Decoder(_Body)
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -118,16 +136,24 @@ class Estimator:
 
     def estimate(self, body: bytes, model: str) -> int:
         """Return the input tokens of a request's body. Raises `msgspec.MsgspecError` for one that is none."""
-        request = _BODY.decode(body)
-        kind = family(model)
+        try:
+            return self._request(_BODY.decode(body), family(model))
+        except UnicodeDecodeError:
+            raise msgspec.DecodeError("the request body is not valid UTF-8") from None
+        except RecursionError:
+            raise msgspec.DecodeError("the request body is nested too deeply") from None
+
+    def _request(self, request: _Body, kind: str) -> int:
+        for number, message in enumerate(request.messages):
+            if bytes(memoryview(message.role)) not in _ROLES:
+                raise msgspec.ValidationError(f"messages.{number}.role: must be 'user', 'assistant' or 'system'")
         count = BASE + PER_MESSAGE * len(request.messages)
         for content in (request.system, *[message.content for message in request.messages]):
             count += self._content(content, kind)
-        if request.tools:
-            choice = (request.tool_choice or {}).get("type", "auto")
-            count += TOOL_PROMPT.get(choice, TOOL_PROMPT["auto"]) + sum(
-                self._tool(tool, kind) for tool in request.tools
-            )
+        if tools := _list(request.tools):
+            choice = _decoded(request.tool_choice)
+            named = str(choice.get("type")) if isinstance(choice, dict) else "auto"
+            count += TOOL_PROMPT.get(named, TOOL_PROMPT["auto"]) + sum(self._tool(tool, kind) for tool in tools)
         return count
 
     def is_heavy(self, body: bytes) -> bool:
@@ -136,12 +162,12 @@ class Estimator:
             return False
         try:
             request = _BODY.decode(body)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return False
         new = 0
         for seed, raws in (
             (WHOLE, (request.system, *[message.content for message in request.messages])),
-            (TOOL, request.tools or ()),
+            (TOOL, _list(request.tools)),
         ):
             for raw in raws:
                 view = memoryview(raw)
@@ -153,12 +179,10 @@ class Estimator:
     def _content(self, raw: msgspec.Raw, kind: str) -> int:
         """Count a message's content: known as a whole, or block by block."""
         key = (kind, xxhash.xxh3_64_intdigest(memoryview(raw), WHOLE))
-        known = self._known.get(key)
+        known = self._recall(key)
         if known is None:
             known = sum(self._remembered(block, kind, BLOCK, of_block) for block in _blocks(raw))
             self._remember(key, known)
-        else:
-            self._known.move_to_end(key)
         return known
 
     def _tool(self, raw: msgspec.Raw, kind: str) -> int:
@@ -166,13 +190,18 @@ class Estimator:
 
     def _remembered(self, raw: msgspec.Raw, kind: str, seed: int, count: Callable[[Any, str], float]) -> int:
         key = (kind, xxhash.xxh3_64_intdigest(memoryview(raw), seed))
-        known = self._known.get(key)
+        known = self._recall(key)
         if known is None:
-            known = math.ceil(count(msgspec.json.decode(raw), kind))
+            known = math.ceil(count(_decoded(raw), kind))
             self._remember(key, known)
-        else:
-            self._known.move_to_end(key)
         return known
+
+    def _recall(self, key: tuple[str, int]) -> int | None:
+        try:
+            self._known.move_to_end(key)
+            return self._known[key]
+        except KeyError:  # unknown, or forgotten by another thread just now
+            return None
 
     def _remember(self, key: tuple[str, int], count: int) -> None:
         self._known[key] = count
@@ -183,6 +212,19 @@ class Estimator:
 def _blocks(raw: msgspec.Raw) -> list[msgspec.Raw]:
     """Return the blocks of some content; a string is one."""
     return _RAWS.decode(raw) if bytes(memoryview(raw)[:1]) == b"[" else [raw]
+
+
+def _list(raw: msgspec.Raw) -> list[msgspec.Raw]:
+    """Return the items of a list; none of anything else."""
+    return _RAWS.decode(raw) if bytes(memoryview(raw)[:1]) == b"[" else []
+
+
+def _decoded(raw: msgspec.Raw) -> Any:
+    """Return what some JSON says; JSON that says what cannot be held (1e999) is a text."""
+    try:
+        return msgspec.json.decode(raw)
+    except msgspec.MsgspecError:
+        return bytes(memoryview(raw)).decode()
 
 
 def of_block(block: Any, kind: str) -> float:
@@ -208,7 +250,7 @@ def of_block(block: Any, kind: str) -> float:
             parts = content if isinstance(content, list) else [content]
             return PER_MESSAGE + sum(of_block(part, kind) for part in parts)
         case _:
-            return sum(of_text(text, weights) for text in _texts(block))
+            return sum(_of_unknown(value, kind) for key, value in block.items() if key not in _UNSAID)
 
 
 def of_tool(tool: Any, kind: str) -> float:
@@ -224,11 +266,13 @@ def of_tool(tool: Any, kind: str) -> float:
 
 def of_image(source: Any, kind: str) -> float:
     """Estimate the tokens of an image by its size in pixels."""
-    size = _pixels(source.get("data")) if isinstance(source, dict) else None
+    data = source.get("data") if isinstance(source, dict) else None
+    size = media.pixels(data) if isinstance(data, str) else None
     if size is None:
         return UNKNOWN_IMAGE
-    width, height = size
-    return min(math.ceil(width / 28) * math.ceil(height / 28), IMAGE_MAX[kind]) + IMAGE_FRAME
+    scale = min(1.0, IMAGE_EDGE[kind] / max(*size, 1))
+    width, height = (math.ceil(length * scale / 28) for length in size)
+    return min(width * height, IMAGE_MAX[kind]) + IMAGE_FRAME
 
 
 def _of_document(block: dict[str, Any], kind: str) -> float:
@@ -238,82 +282,36 @@ def _of_document(block: dict[str, Any], kind: str) -> float:
         return count
     data = source.get("data")
     if source.get("type") == "base64" and isinstance(data, str):
-        return count + PDF_PAGE * _pages(data)
+        return count + PDF_PAGE * media.pages(data)
     if isinstance(data, str):
         return count + of_text(data, WEIGHTS[kind])
-    content = source.get("content", "")
+    if "content" not in source:
+        return count + PDF_PAGE  # by its URL or file id: there is a page at least
+    content = source["content"]
     return count + sum(of_block(part, kind) for part in (content if isinstance(content, list) else [content]))
 
 
-def _pages(data: str) -> int:
-    try:
-        pdf = base64.b64decode(data)
-    except (binascii.Error, ValueError):
-        return 1
-    return len(re.findall(rb"/Type\s*/Page(?![a-zA-Z])", pdf)) or max(1, len(pdf) // PDF_PAGE_BYTES)
-
-
-def _pixels(data: Any) -> tuple[int, int] | None:
-    """Read an image's size from its first 32 KB."""
-    if not isinstance(data, str):
-        return None
-    try:
-        raw = base64.b64decode(data[:43_688])
-    except (binascii.Error, ValueError):
-        return None
-    try:
-        if raw[:8] == b"\x89PNG\r\n\x1a\n":
-            return struct.unpack(">II", raw[16:24])
-        if raw[:6] in (b"GIF87a", b"GIF89a"):
-            return struct.unpack("<HH", raw[6:10])
-        if raw[:4] == b"RIFF" and raw[8:12] == b"WEBP":
-            return _webp(raw)
-        if raw[:2] == b"\xff\xd8":
-            return _jpeg(raw)
-    except (struct.error, IndexError):
-        return None
-    return None
-
-
-def _webp(raw: bytes) -> tuple[int, int] | None:
-    if raw[12:16] == b"VP8X":
-        return 1 + int.from_bytes(raw[24:27], "little"), 1 + int.from_bytes(raw[27:30], "little")
-    if raw[12:16] == b"VP8L":
-        bits = int.from_bytes(raw[21:25], "little")
-        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    if raw[12:16] == b"VP8 ":
-        width, height = struct.unpack("<HH", raw[26:30])
-        return width & 0x3FFF, height & 0x3FFF
-    return None
-
-
-def _jpeg(raw: bytes) -> tuple[int, int] | None:
-    at = 2
-    while at + 9 <= len(raw):
-        if raw[at] != 0xFF:
-            return None
-        marker = raw[at + 1]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack(">HH", raw[at + 5 : at + 9])
-            return width, height
-        at += 2 + int.from_bytes(raw[at + 2 : at + 4], "big")
-    return None
-
-
 _UNSAID = frozenset({"type", "id", "tool_use_id", "signature", "data", "cache_control", "encrypted_content"})
+_KNOWN = frozenset({"text", "thinking", "redacted_thinking", "image", "document", "tool_use", "tool_result"})
 
 
-def _texts(value: Any) -> Iterator[str]:
-    """Yield the texts inside something that nobody knows."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list):
-        for item in value:
-            yield from _texts(item)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            if key not in _UNSAID:
-                yield from _texts(item)
+def _of_unknown(value: Any, kind: str) -> float:
+    """Estimate something that nobody knows by the texts and the blocks in it."""
+    count = 0.0
+    left = [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, str):
+            count += 0.0 if media.is_media(item) else of_text(item, WEIGHTS[kind])
+        elif isinstance(item, list):
+            left += item
+        elif isinstance(item, dict):
+            named = item.get("type")
+            if isinstance(named, str) and named in _KNOWN:
+                count += of_block(item, kind)
+            elif named != "base64":
+                left += [inner for key, inner in item.items() if key not in _UNSAID]
+    return count
 
 
 def _compact(value: Any) -> str:
@@ -328,20 +326,27 @@ class Correction:
     LIMIT = 1000
 
     def __init__(self) -> None:
-        self._ratios: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._ratios: OrderedDict[tuple[str, str], tuple[float, int]] = OrderedDict()
+        """With how many lessons it took."""
 
     def learn(self, provider: str, model: str, estimate: int, real: int) -> None:
-        """An answer said what was estimated before."""
+        """An answer said what was estimated before. The first lessons weigh alike, then the latest most."""
         if estimate <= 0 or real <= 0:
             return
         low, high = self.BOUNDS
         ratio = min(high, max(low, real / estimate))
-        known = self._ratios.get((provider, model), 1.0)
-        self._ratios[provider, model] = known + self.STEP * (ratio - known)
+        known, lessons = self._ratios.get((provider, model), (1.0, 0))
+        step = max(self.STEP, 1 / (lessons + 1))
+        self._ratios[provider, model] = known + step * (ratio - known), lessons + 1
         self._ratios.move_to_end((provider, model))
         if len(self._ratios) > self.LIMIT:
             self._ratios.popitem(last=False)
 
     def correct(self, provider: str, model: str, estimate: int) -> int:
         """Return the estimate as it would have been right lately."""
-        return max(1, round(estimate * self._ratios.get((provider, model), 1.0)))
+        ratio, _ = self._ratios.get((provider, model), (1.0, 0))
+        return max(1, round(estimate * ratio))
+
+    def lessons(self, provider: str, model: str) -> int:
+        """Return how often it was corrected."""
+        return self._ratios.get((provider, model), (1.0, 0))[1]

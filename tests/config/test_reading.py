@@ -87,6 +87,43 @@ def test_timeouts_of_a_provider_go_over_the_settings() -> None:
     assert (timeouts.request_s, timeouts.connect_s, timeouts.idle_s) == (7.0, 2.0, 120.0)
 
 
+def zed(more: str) -> Config:
+    routes = 'model_routes: {"*": [{provider: z, model: passthrough}]}'
+    return read(f"providers: [{{name: z, type: zed, auth_value: k1234567{more}}}]\n{routes}")
+
+
+def test_a_type_may_say_how_many_requests_it_takes_at_once_and_the_entry_wins() -> None:
+    assert zed("").providers["z"].max_in_flight == 4
+    assert zed(", zed_config: {max_concurrency: 2}").providers["z"].max_in_flight == 2
+    assert zed(", zed_config: {max_concurrency: null}").providers["z"].max_in_flight is None
+    assert zed(", max_in_flight: 9, zed_config: {max_concurrency: 2}").providers["z"].max_in_flight == 9
+
+
+def test_a_type_may_have_remarks() -> None:
+    burning = zed(", zed_config: {default_mode: burn}")
+
+    assert [problem.message for problem in zed("").warnings] == []
+    assert ["no server effect" in problem.message for problem in burning.warnings] == [True]
+    assert not zed(", zed_config: {default_mode: burn, wire_profile: legacy}").warnings
+    assert not [w for w in zed(", enabled: false, zed_config: {default_mode: burn}").warnings if "effect" in w.message]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("context_management: {rotation_threshold: 0}", "rotation_threshold must be greater than 0"),
+        ("context_management: {rotation_threshold: 1.5}", "rotation_threshold must be less than or equal to 1"),
+        ("thread_ttl: -1", "thread_ttl must be greater than or equal to 0"),
+        ("thread_management: {auto_rotat: true}", "did you mean 'auto_rotate'?"),
+        ("auto_burn_mode_triggers: [complex]", "must be one of"),
+        ("cost_control: {on_exceed: stop}", "on_exceed must be one of"),
+    ],
+)
+def test_what_is_wrong_in_a_types_own_keys_is_told(given: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        zed(f", zed_config: {{{given}}}")
+
+
 def test_cooldown_as_a_number_and_as_a_mapping() -> None:
     assert read(GOOD + "settings: {failure_cooldown: 0}").settings.cooldown_s == 0
     constant = read(GOOD + "settings: {failure_cooldown: {seconds: 9, backoff: constant}}").settings

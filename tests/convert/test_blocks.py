@@ -34,6 +34,21 @@ PARTS: dict[str, tuple[Any, Any]] = {
     ),
     "search result": ({"type": "search_result", "title": "T", "source": "S", "content": [text("a")]}, "T\nS\na"),
     "unknown": ({"type": "container_upload"}, "."),
+    "a server's result": ({"type": "mcp_tool_result", "content": [text("a")]}, "a"),
+    "a page that was fetched": (
+        {
+            "type": "web_fetch_tool_result",
+            "content": {"type": "web_fetch_result", "url": "https://e.x", "content": PDF},
+        },
+        "https://e.x\nT",
+    ),
+    "tools that were found": (
+        {
+            "type": "tool_search_tool_result",
+            "content": {"tool_references": [{"type": "tool_reference", "tool_name": "X"}]},
+        },
+        "X",
+    ),
 }
 
 
@@ -62,6 +77,20 @@ def test_what_a_server_cannot_take_is_named(profile: Profile, block: Any, words:
         asked = messages_request("go", said(use("t1")), user(result("t1", [block])))
     with pytest.raises(Incapable, match=words):
         converted(asked, profile)
+
+
+@pytest.mark.parametrize(("profile", "block", "kind"), [("compat", PDF, "PDF"), ("deepseek", PNG, "image")])
+def test_claude_code_is_told_in_the_words_that_make_it_take_the_block_out(
+    profile: Profile, block: Any, kind: str
+) -> None:
+    with pytest.raises(Incapable, match=rf"\ACould not process {kind}"):
+        converted(messages_request(user(block)), profile)
+
+
+def test_a_mark_does_not_get_into_the_text() -> None:
+    seen = turns("go", said(use("t1")), user(result("t1", [{"type": "new", "cache_control": {"type": "ephemeral"}}])))
+
+    assert seen[2]["content"] == '{"type":"new"}'
 
 
 def test_a_pdf_in_a_result_follows_as_a_file() -> None:

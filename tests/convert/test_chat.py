@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import grammar
 import pytest
 from anthropic.types import Message
-from conversion import decoder, played, written
+from conversion import DONE, chunk, decoder, fragment, played, sse, written
 from openai.types.chat import ChatCompletion
 
 
@@ -72,3 +73,59 @@ def test_a_call_without_an_id_gets_one() -> None:
 
     assert use["id"].startswith("toolu_")
     assert use["input"] == {"a": 1}
+
+
+def whole(body: dict[str, Any]) -> dict[str, Any]:
+    return json.loads(written(played(decoder(stream=False), json.dumps(body).encode())))  # type: ignore[no-any-return]
+
+
+def test_the_first_choice_is_the_answer_whatever_its_index() -> None:
+    choices = [{"index": 1, "message": {"content": "a"}}, {"index": 0, "message": {"content": "b"}}]
+
+    assert whole({"choices": choices})["content"] == [{"type": "text", "text": "a"}]
+    assert whole({"choices": [{"message": {"content": "a"}}, {"message": {"content": "b"}}]})["content"] == [
+        {"type": "text", "text": "a"}
+    ]
+
+
+ARGUMENTS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "big numbers": ('{"n": 123456789012345678901234567890}', {"n": 123456789012345678901234567890}),
+    "big numbers of an object": ({"n": 123456789012345678901234567890}, {"n": 123456789012345678901234567890}),
+    "a lone surrogate": ('{"s": "\\ud83d\\ude00\\ud800"}', {"s": "\U0001f600\ufffd"}),
+    "a list": ([1], {"__unparsedToolInput": {"raw": "[1]", "len": 3}}),
+}
+
+
+@pytest.mark.parametrize(("given", "expected"), ARGUMENTS.values(), ids=ARGUMENTS)
+def test_arguments(given: Any, expected: dict[str, Any]) -> None:
+    (use,) = whole({"choices": [{"message": {"tool_calls": [call(given)]}, "finish_reason": "stop"}]})["content"]
+
+    assert use["input"] == expected
+
+
+def test_usage_that_is_missing_is_estimated() -> None:
+    usage = whole({"choices": [{"message": {"content": "a" * 40}}], "usage": None})["usage"]
+
+    assert (usage["input_tokens"], usage["output_tokens"]) == (9, 10)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_think_tags_where_the_profile_says_so(stream: bool) -> None:
+    events = [
+        chunk(content="<thi"),
+        chunk(content="nk>hm</think>so <"),
+        fragment(id="c", name="R"),
+        chunk("stop"),
+        DONE,
+    ]
+    on, off = decoder(stream=stream, think_tags=True), decoder(stream=stream)
+    seen = [written(played(to, sse(*events))) for to in (on, off)]
+
+    if stream:
+        first, second = map(grammar.read, seen)
+        assert (first.text("thinking"), first.text(), first.kinds) == ("hm", "so <", ["thinking", "text", "tool_use"])
+        assert second.text() == "<think>hm</think>so <"
+    else:
+        blocks = json.loads(seen[0])["content"]
+        assert [block["type"] for block in blocks] == ["thinking", "text", "tool_use"]
+        assert json.loads(seen[1])["content"][0]["text"] == "<think>hm</think>so <"

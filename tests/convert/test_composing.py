@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import grammar
 import pytest
@@ -50,6 +50,10 @@ TEXTS: dict[str, tuple[list[Any], list[str], str, str]] = {
         ["text"], "a", "end_turn",
     ),
     "parts": ([chunk(content=[{"type": "text", "text": "a"}]), chunk("stop"), DONE], ["text"], "a", "end_turn"),
+    "no finish is an empty string": (
+        [chunk("", content="a"), chunk("null", content="b"), chunk("stop"), DONE], ["text"], "ab", "end_turn",
+    ),
+    "an unknown finish": ([chunk("eos", content="a"), DONE], ["text"], "a", "end_turn"),
     "usage in every chunk": (
         [chunk(usage=USAGE, content="a"), chunk(usage=USAGE, content="b"), chunk("stop", USAGE), DONE],
         ["text"], "ab", "end_turn",
@@ -93,6 +97,50 @@ def test_usage_is_without_what_was_cached() -> None:
         "output_tokens_details": {"thinking_tokens": 3},
     }
     assert seen.message["usage"]["input_tokens"] == 9
+
+
+def test_the_usage_that_comes_last_counts() -> None:
+    early = {"prompt_tokens": 1, "completion_tokens": 1}
+    seen = read(chunk(usage=early, content="a"), chunk("stop", early), TAIL, DONE)
+
+    assert (seen.usage["input_tokens"], seen.usage["output_tokens"]) == (30, 7)
+
+
+def test_usage_of_a_server_that_does_not_count_is_estimated() -> None:
+    seen = read(chunk("stop", content="a" * 40), {"choices": [], "usage": {"prompt_tokens": 0, "completion_tokens": 0}})
+
+    assert (seen.usage["input_tokens"], seen.usage["output_tokens"]) == (9, 10)
+
+
+def test_a_ping_follows_the_start_as_from_anthropic() -> None:
+    data = written(played(decoder(), sse(chunk("stop", content="a"), DONE)))
+
+    assert [event for event, _ in grammar.frames(data)][:2] == ["message_start", "ping"]
+
+
+ENCRYPTED = {"type": "reasoning.encrypted", "data": "zzz"}
+ENCRYPTED_FIRST: dict[str, tuple[list[Any], list[str]]] = {
+    "before text": ([chunk(reasoning_details=[ENCRYPTED]), chunk(content="a")], ["redacted_thinking", "text"]),
+    "with a call": (
+        [chunk(reasoning_details=[ENCRYPTED], tool_calls=[{"index": 0, "id": "c", "function": {"name": "R"}}])],
+        ["redacted_thinking", "tool_use"],
+    ),
+    "at the end": ([chunk(content="a"), chunk(reasoning_details=[ENCRYPTED])], ["text", "redacted_thinking"]),
+    "with thinking": ([chunk(reasoning_details=[ENCRYPTED]), chunk(reasoning="hm")], ["thinking"]),
+    "nothing in it": (
+        [chunk(reasoning_details=[{"type": "reasoning.text", "text": ""}]), chunk(content="a")],
+        ["text"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("events", "kinds"), ENCRYPTED_FIRST.values(), ids=ENCRYPTED_FIRST)
+def test_reasoning_without_a_text_is_kept_for_its_provider(events: list[Any], kinds: list[str]) -> None:
+    seen = read(*events, chunk("stop"), DONE)
+
+    assert seen.kinds == kinds
+    marks = [block.get("data") or block.get("signature") for block in seen.blocks if "thinking" in block["type"]]
+    assert [unsigned(mark) for mark in marks] == [{"provider": "up", "details": [ENCRYPTED]} for _ in marks]
 
 
 def test_usage_that_is_missing_is_estimated() -> None:
@@ -150,6 +198,10 @@ CALLS: dict[str, tuple[list[Any], list[tuple[str, str]]]] = {
         [fragment(0, A, name="Read"), fragment(0, B, name="Bash")],
         [("Read", A), ("Bash", B)],
     ),
+    "two with the index 0, no ids, no arguments": (
+        [fragment(0, "", name="Read"), fragment(0, "", name="Bash")],
+        [("Read", ""), ("Bash", "")],
+    ),
     "two without an index": (
         [fragment(None, A, id="c1", name="Read"), fragment(None, B, id="c2", name="Bash")],
         [("Read", A), ("Bash", B)],
@@ -164,6 +216,10 @@ CALLS: dict[str, tuple[list[Any], list[tuple[str, str]]]] = {
     ),
     "invalid JSON goes as it is": ([fragment(**ID, arguments='{"a": ')], [("Read", '{"a": ')]),
     "function_call of old": ([chunk(function_call={"name": "Read", "arguments": A})], [("Read", A)]),
+    "another id without a name is the same call": (
+        [fragment(**ID, arguments=A[:3]), fragment(id="call_2", arguments=A[3:])],
+        [("Read", A)],
+    ),
     "the name comes late": ([fragment(id="c"), fragment(name="Read", arguments=A)], [("Read", A)]),
 }
 
@@ -188,6 +244,15 @@ def test_text_between_calls_that_are_whole_keeps_its_place() -> None:
     seen = read(fragment(0, A, id="c1", name="Read"), chunk(content="and"), fragment(1, B, id="c2", name="Bash"), DONE)
 
     assert seen.kinds == ["tool_use", "text", "tool_use"]
+
+
+def test_what_has_neither_index_nor_id_belongs_to_the_latest_call() -> None:
+    seen = read(
+        fragment(None, A, id="c1", name="Read"), chunk(content="and"), fragment(None, ""),
+        fragment(None, "", id="c2", name="Bash"), fragment(None, B), chunk("stop"), DONE,
+    )  # fmt: skip
+
+    assert (seen.calls, seen.text()) == ([("Read", A), ("Bash", B)], "and")
 
 
 def test_text_within_a_call_waits_for_its_end() -> None:
@@ -222,51 +287,101 @@ words = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=12)
 arguments = st.dictionaries(words, st.one_of(st.integers(), words, st.booleans()), max_size=3).map(json.dumps)
 
 
+Answer: TypeAlias = tuple[list[Any], str, str, list[tuple[str, str]], bool]
+"""Chunks, and the thinking, the text and the calls that are in them, and whether the limit ended it."""
+
+
+def streamed(draw: st.DrawFn, index: int, name: str, said: str, manner: str) -> list[Any]:
+    """Cut a call into fragments, in one of the manners of servers."""
+    cuts = sorted(draw(st.lists(st.integers(0, len(said)), max_size=3)))
+    first, *others = [said[start:end] for start, end in pairwise([0, *cuts, len(said)])]
+    head: dict[str, Any] = {"id": f"c{index}", "name": name}
+    key = {"no index": None, "index 0": 0}.get(manner, index)
+    again = {"index 0": {"id": head["id"]}, "all repeated": head}.get(manner, {})
+    return [fragment(key, first, **head)] + [fragment(key, part, **again) for part in others]
+
+
 @st.composite
-def answers(draw: st.DrawFn) -> tuple[list[Any], str, str, list[tuple[str, str]], str]:
-    """Return chunks, and the thinking, text and calls that are in them."""
+def answers(draw: st.DrawFn) -> Answer:
     thoughts, texts = draw(st.lists(words, max_size=3)), draw(st.lists(words, max_size=5))
     calls = [(f"tool_{n}", written) for n, written in enumerate(draw(st.lists(arguments, max_size=3)))]
-    events: list[Any] = [chunk(reasoning_content=one) for one in thoughts] + [chunk(content=one) for one in texts]
-    streams = []
-    for index, (name, said) in enumerate(calls):
-        cuts = sorted(draw(st.lists(st.integers(0, len(said)), max_size=3)))
-        edges = [0, *cuts, len(said)]
-        parts = [said[a:b] for a, b in pairwise(edges)]
-        streams.append([fragment(index, parts[0], id=f"c{index}", name=name), *(fragment(index, p) for p in parts[1:])])
-    if draw(st.booleans()):  # interleaved
+    manner = draw(st.sampled_from(["as OpenAI", "all repeated", "interleaved", "no index", "index 0"]))
+    streams = [streamed(draw, index, name, said, manner) for index, (name, said) in enumerate(calls)]
+    events: list[Any] = []
+    if manner == "interleaved":
         while any(streams):
             events += [stream.pop(0) for stream in streams if stream]
     else:
-        events += [event for stream in streams for event in stream]
-    finish = draw(st.sampled_from(["stop", "tool_calls"]))
-    return [*events, chunk(finish), TAIL, DONE], "".join(thoughts), "".join(texts), calls, finish
+        events = [event for stream in streams for event in stream]
+    at = sorted(draw(st.lists(st.integers(0, len(events)), min_size=len(texts), max_size=len(texts))), reverse=True)
+    for place, one in zip(at, reversed(texts), strict=True):
+        events.insert(place, chunk(content=one))
+    events = [chunk(reasoning_content=one) for one in thoughts] + events
+    if draw(st.booleans()):
+        events = [{**event, "usage": {"prompt_tokens": 1, "completion_tokens": 1}} for event in events]
+    finish = draw(st.sampled_from(["stop", "tool_calls", "length"]))
+    end: list[Any] = draw(st.sampled_from([[chunk(finish), TAIL, DONE], [chunk(finish, USAGE)], [chunk(finish), TAIL]]))
+    return [*events, *end], "".join(thoughts), "".join(texts), calls, finish == "length"
 
 
 @given(answers(), st.lists(st.integers(0, 3000), max_size=6), st.sampled_from(["\n", "\r\n", "\r"]))
-def test_any_answer_cut_anywhere_is_conserved(
-    answer: tuple[list[Any], str, str, list[tuple[str, str]], str], cuts: list[int], newline: str
-) -> None:
-    events, thought, text, calls, _ = answer
+def test_any_answer_cut_anywhere_is_conserved(answer: Answer, cuts: list[int], newline: str) -> None:
+    events, thought, text, calls, limited = answer
     data = sse(*events).replace(b"\n", newline.encode())
     seen = grammar.read(written(played(decoder(), data, cuts)))
 
     assert (seen.text("thinking"), seen.text(), seen.calls) == (thought, text, calls)
-    assert seen.stop_reason == ("tool_use" if calls else "end_turn")
+    assert seen.stop_reason == ("max_tokens" if limited else "tool_use" if calls else "end_turn")
+    assert seen.open is None
     assert seen.usage["output_tokens"] == 7
+    assert [block["id"] for block in seen.blocks if block["type"] == "tool_use"] == [f"c{n}" for n in range(len(calls))]
 
 
 @given(answers())
-def test_the_whole_message_says_the_same_as_the_stream(
-    answer: tuple[list[Any], str, str, list[tuple[str, str]], str],
-) -> None:
-    events, thought, text, calls, _ = answer
+def test_the_whole_message_says_the_same_as_the_stream(answer: Answer) -> None:
+    events, thought, text, calls, limited = answer
     message = json.loads(written(played(decoder(stream=False), sse(*events))))
     found = [(block["name"], block["input"]) for block in message["content"] if block["type"] == "tool_use"]
 
     assert "".join(block["text"] for block in message["content"] if block["type"] == "text") == text
     assert "".join(block["thinking"] for block in message["content"] if block["type"] == "thinking") == thought
     assert found == [(name, json.loads(said)) for name, said in calls]
+    assert message["stop_reason"] == ("max_tokens" if limited else "tool_use" if calls else "end_turn")
+    assert message["usage"]["output_tokens"] == 7
+
+
+@given(arguments, st.floats(0, 1))
+def test_a_call_that_the_limit_cut_anywhere_stays_open_unless_it_is_whole(said: str, share: float) -> None:
+    part = said[: int(len(said) * share)]
+    seen = read(fragment(**ID, arguments=part), chunk("length"), DONE)
+
+    assert seen.calls == [("Read", part)]
+    assert (seen.open is None) == (part == said)
+
+
+@given(answers(), st.floats(0, 1))
+def test_a_stream_that_breaks_off_anywhere_is_an_error_unless_its_end_was_there(answer: Answer, share: float) -> None:
+    data = sse(*answer[0])
+    part = data[: int(len(data) * share)]
+    pieces = played(decoder(), part)
+    finished = b'"finish_reason": "' in part and part.rindex(b'"finish_reason": "') < part.rfind(b"}")
+    failed = [piece.error for piece in pieces if piece.error]
+    seen = grammar.read(b"".join(piece.data for piece in pieces), whole=not failed)
+
+    assert not (failed and seen.stop_reason)
+    assert failed or finished
+
+
+@given(answers(), st.floats(0, 1), st.booleans())
+def test_an_error_anywhere_before_the_end_is_told_and_ends_nothing(answer: Answer, share: float, stream: bool) -> None:
+    events = answer[0]
+    at = int(share * next(n for n, one in enumerate(events) if one["choices"][0]["finish_reason"]))
+    data = sse(*events[:at], {"error": {"message": "boom"}}, *events[at:])
+    pieces = played(decoder(stream=stream), data)
+    (fault,) = [piece.error for piece in pieces if piece.error]
+
+    assert fault.message == "boom"
+    assert not grammar.read(b"".join(piece.data for piece in pieces), whole=False).stop_reason
 
 
 wild = st.recursive(

@@ -41,6 +41,31 @@ def test_comments_other_fields_and_lines_of_data() -> None:
     assert grammar.read(written(played(decoder(), data + sse(DONE)))).text() == "a\u2028b"
 
 
+@pytest.mark.parametrize("before", [b"\xef\xbb\xbf", b"\n \r\n"])
+@pytest.mark.parametrize("data", [sse(chunk("stop", content="a"), DONE), json.dumps(COMPLETION).encode()])
+def test_what_stands_before_an_answer(before: bytes, data: bytes) -> None:
+    assert grammar.read(written(played(decoder(), before + data, [1, 2, 3]))).text() == "a"
+
+
+def test_nothing_but_the_end_is_left_to_come() -> None:
+    to = decoder()
+    seen = [to.ending]
+    for events in (chunk(content="a"), chunk("stop", {"prompt_tokens": 1})):
+        to.feed(sse(events))
+        seen.append(to.ending)
+
+    assert (seen, to.complete) == ([False, False, True], False)
+    assert to.end()
+    assert to.complete
+
+
+def test_a_response_ends_with_its_own_event_only() -> None:
+    to = decoder(responses=True)
+    to.feed(b'data: {"type": "response.output_text.delta", "delta": "a"}\n\n')
+
+    assert not to.ending
+
+
 def test_substance_comes_with_the_first_content() -> None:
     to = decoder()
     first = to.feed(sse(chunk(role="assistant", content="")))
@@ -65,6 +90,7 @@ NO_ANSWERS: dict[str, tuple[bytes, int, str]] = {
         sse({"choices": [{"index": 0, "delta": {}, "finish_reason": "error", "error": {"code": 502, "message": "up"}}]}),
         500, "up",
     ),
+    "a type alone": (sse({"type": "error", "message": "slow", "code": None}), 500, "slow"),
     "a code without choices": (sse({"code": "Throttling.rate_limit", "message": "slow"}), 429, "slow"),
     "too long": (sse({"error": {"message": "This model's maximum context length is 10 tokens"}}), 400, "prompt is too long"),
     "no quota": (sse({"error": {"message": "pay", "code": "insufficient_quota"}}), 402, "pay"),
@@ -97,4 +123,5 @@ def test_a_broken_stream_has_no_end(events: list[Any], status: int) -> None:
 
     assert [piece.error.status for piece in pieces if piece.error] == [status]
     assert not grammar.read(data, whole=False).stop_reason
+    assert grammar.read(data, whole=False).text() == "half"
     assert b"content_block_stop" not in data

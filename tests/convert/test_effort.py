@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -35,8 +36,26 @@ CASES: dict[str, tuple[Profile, dict[str, Any], dict[str, Any]]] = {
     "openrouter off": ("openrouter", {"thinking": {"type": "disabled"}}, {"reasoning": {"effort": "none"}}),
     "deepseek on": ("deepseek", thinks(20000), {"thinking": {"type": "enabled"}, "reasoning_effort": "high"}),
     "deepseek off": ("deepseek", {"thinking": {"type": "disabled"}}, {"thinking": {"type": "disabled"}}),
+    "deepseek by effort alone": ("deepseek", {"output_config": {"effort": "high"}}, {"reasoning_effort": "high"}),
     "nonsense": ("openai_reasoning", {"thinking": "yes", "output_config": {"effort": "huge"}}, {}),
 }
+
+
+OVER: dict[str, tuple[Profile, dict[str, Any], dict[str, Any]]] = {
+    "over what the client says": (
+        "openai_reasoning",
+        {"thinking": {"type": "disabled"}, "output_config": {"effort": "high"}},
+        {"reasoning_effort": "low"},
+    ),
+    "over a budget": ("openrouter", thinks(9000), {"reasoning": {"effort": "low"}}),
+    "over deepseek's switch": ("deepseek", {"thinking": {"type": "disabled"}}, {"reasoning_effort": "low"}),
+    "where there is none": ("compat", {}, {}),
+}
+
+
+@pytest.mark.parametrize(("profile", "request_", "expected"), OVER.values(), ids=OVER)
+def test_the_effort_of_the_file(profile: Profile, request_: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert effort.fields(request_, replace(PROFILES[profile], effort="low")) == expected
 
 
 @pytest.mark.parametrize(("profile", "request_", "expected"), CASES.values(), ids=CASES)

@@ -25,6 +25,15 @@ def test_ours_is_taken_out_and_theirs_stays() -> None:
     assert stripped == {"model": "m", "messages": [{"role": "assistant", "content": [theirs, text]}]}
 
 
+def test_a_body_that_no_utf8_can_carry_is_stripped_and_one_that_is_no_json_is_the_providers_business() -> None:
+    ours = b'{"messages":[{"content":[{"type":"thinking","signature":"%b"},%b]}]}'
+    half = ours % (OWN_PREFIX.encode(), rb'{"type":"text","text":"\ud83d"}')
+    broken = ours % (OWN_PREFIX.encode(), b'"\xff"')
+
+    assert json.loads(strip_foreign_thinking(half))["messages"][0]["content"] == [{"type": "text", "text": "\ufffd"}]
+    assert strip_foreign_thinking(broken) is broken
+
+
 def test_a_message_is_never_left_empty() -> None:
     body = {"messages": [{"role": "assistant", "content": [{"type": "thinking", "signature": OWN_PREFIX}]}]}
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from conversion import chat, converted, messages_request, text
-from openai_schema import check_chat
+from openai_schema import check_chat, check_responses
 
-from balancer.convert import request
+from balancer.convert import request, responses
 from balancer.convert.profiles import PROFILES, Profile
 from balancer.dialect import Incapable
 
@@ -25,6 +25,7 @@ def test_golden(case: str) -> None:
     body = chat(given["request"], given["profile"])
 
     assert body == json.loads((GOLDEN / f"{case}.openai.json").read_text())
+    check_responses(responses.from_chat(body))
 
 
 def test_the_same_request_gives_the_same_bytes() -> None:
@@ -83,6 +84,16 @@ LIMITS: dict[str, tuple[Profile, dict[str, Any], dict[str, Any]]] = {
         {"temperature": 1, "top_p": 1},
         {"max_completion_tokens": 100},
     ),
+    "no sampling while it thinks": (
+        "compat",
+        {"temperature": 1, "top_p": 1, "thinking": {"type": "enabled", "budget_tokens": 2000}},
+        {"max_tokens": 100},
+    ),
+    "sampling where thinking is off": (
+        "deepseek",
+        {"temperature": 0.5, "thinking": {"type": "disabled"}},
+        {"max_tokens": 100, "temperature": 0.5, "thinking": {"type": "disabled"}},
+    ),
     "stop": ("compat", {"stop_sequences": ["a", " ", "b", "c", "d", "e"]}, {"max_tokens": 100, "stop": list("abcd")}),
     "no stop": ("openai_reasoning", {"stop_sequences": ["a"]}, {"max_completion_tokens": 100}),
     "empty stop": ("compat", {"stop_sequences": []}, {"max_tokens": 100}),
@@ -91,6 +102,12 @@ LIMITS: dict[str, tuple[Profile, dict[str, Any], dict[str, Any]]] = {
         {"stream": True},
         {"max_tokens": 100, "stream": True, "stream_options": {"include_usage": True}},
     ),
+    "the standard tier": (
+        "openai",
+        {"service_tier": "standard_only"},
+        {"max_completion_tokens": 100, "service_tier": "default"},
+    ),
+    "a tier that servers may not know": ("compat", {"service_tier": "standard_only"}, {"max_tokens": 100}),
     "service tier": ("openai", {"service_tier": "auto", "speed": "fast"}, {"max_completion_tokens": 100}),
 }
 
@@ -129,6 +146,15 @@ def test_structured_outputs() -> None:
     assert '"required":["a"]' in without["messages"][0]["content"]
 
 
+def test_a_shape_is_not_asked_for_where_a_tool_must_be_called() -> None:
+    tools = [{"name": "t", "input_schema": SCHEMA}]
+    asked = messages_request(output_config={"format": {"type": "json_schema", "schema": SCHEMA}}, tools=tools)
+
+    assert "response_format" in chat({**asked, "tool_choice": {"type": "auto"}})
+    assert "response_format" not in chat({**asked, "tool_choice": {"type": "any"}})
+    assert converted({**asked, "tool_choice": {"type": "any"}}).notes == ("dropped output_config.format",)
+
+
 def test_lone_surrogates_and_big_integers() -> None:
     body = (
         rb'{"model":"m","max_tokens":5,"messages":[{"role":"user","content":"a\ud800b"},{"role":"assistant","content":'
@@ -163,7 +189,7 @@ def test_safeguards_are_refused_by_name() -> None:
         converted(messages_request(safeguards={}))
 
 
-@pytest.mark.parametrize("body", [b"[]", b"1"])
+@pytest.mark.parametrize("body", [b"[]", b"1", b"{", b'{"messages":["\xff"]}'])
 def test_a_body_that_is_no_object_is_refused(body: bytes) -> None:
     with pytest.raises(Incapable):
         request.chat(body, "m", PROFILES["compat"], "up")

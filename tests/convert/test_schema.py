@@ -17,6 +17,20 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
         {"type": "object", "properties": {"a": {"type": "array"}}},
         {"type": "object", "properties": {"a": {"type": "array", "items": {}}}},
     ),
+    "no items beside null": (
+        {"type": "object", "properties": {"a": {"type": ["array", "null"]}}},
+        {"type": "object", "properties": {"a": {"type": ["array", "null"], "items": {}}}},
+    ),
+    "a tuple": (
+        {
+            "type": "object",
+            "properties": {"a": {"type": "array", "prefixItems": [{"$id": 1}], "additionalItems": {"$id": 1}}},
+        },
+        {
+            "type": "object",
+            "properties": {"a": {"type": "array", "prefixItems": [{}], "additionalItems": {}, "items": {}}},
+        },
+    ),
     "marks": ({"$schema": "x", "$id": "y", "$comment": "z", **EMPTY}, EMPTY),
     "keys that are names": (
         {"type": "object", "properties": {"$schema": {"type": "string"}, "type": {"type": "string"}}},

@@ -65,8 +65,8 @@ def test_deepseek_is_not_forced_while_it_thinks() -> None:
 def test_one_call_at_a_time() -> None:
     choice = {"type": "auto", "disable_parallel_tool_use": True}
 
-    assert chat(asked(TOOL, choice=choice), "openai")["parallel_tool_calls"] is False
-    assert "parallel_tool_calls" not in chat(asked(TOOL, choice=choice))
+    assert chat(asked(TOOL, choice=choice))["parallel_tool_calls"] is False
+    assert "parallel_tool_calls" not in chat(asked(TOOL, choice=choice), parallel_tool_calls=False)
 
 
 def test_only_tools_of_the_server_are_refused_and_some_are_dropped() -> None:
@@ -76,6 +76,21 @@ def test_only_tools_of_the_server_are_refused_and_some_are_dropped() -> None:
 
     assert [tool["function"]["name"] for tool in mixed.body["tools"]] == ["t"]
     assert mixed.notes == ("dropped tool web_search_20250305",)
+    with pytest.raises(Incapable, match="web_search_20250305"):
+        converted(asked(TOOL, SEARCH, choice={"type": "tool", "name": "web_search"}))
+
+
+def test_a_tool_that_is_defined_in_the_middle_is_offered_too() -> None:
+    def added(tool: dict[str, Any]) -> dict[str, Any]:
+        return {"role": "system", "content": [{"type": "tool_addition", "tool": tool}]}
+
+    late = {"type": "tool_definition", "definition": {**TOOL, "name": "late"}}
+    seen = chat(
+        messages_request("a", added(late), added(late), added({"type": "tool_reference", "name": "t"}), tools=[TOOL])
+    )
+
+    assert [tool["function"]["name"] for tool in seen["tools"]] == ["t", "late"]
+    assert "[tool added: late]" in seen["messages"][0]["content"]
 
 
 @pytest.mark.parametrize("kind", ["bash_20250124", "text_editor_20250728", "memory_20250818"])

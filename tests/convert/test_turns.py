@@ -149,6 +149,44 @@ def test_a_system_message_that_was_to_be_cleared_is_gone() -> None:
     assert turns("a", system, "b") == [{"role": "user", "content": "a\nb"}]
 
 
+SYSTEM: dict[str, tuple[Any, str]] = {
+    "text": (text("be brief"), "be brief"),
+    "what changes with every request": (text("x-anthropic-billing-header: cch=1;\nbe brief"), "be brief"),
+    "a tool that comes": (
+        {"type": "tool_addition", "tool": {"type": "tool_reference", "name": "X"}},
+        "[tool added: X]",
+    ),
+    "a tool that goes": (
+        {"type": "tool_removal", "tool": {"type": "tool_reference", "name": "X"}},
+        "[tool removed: X]",
+    ),
+}
+
+
+@pytest.mark.parametrize(("block", "words"), SYSTEM.values(), ids=SYSTEM)
+def test_what_a_system_message_in_the_middle_may_hold(block: Any, words: str) -> None:
+    message = {"role": "system", "content": [block]}
+
+    assert turns("a", message)[0]["content"] == f"a\n<system-reminder>\n{words}\n</system-reminder>"
+    assert turns("a", message, profile="openai")[1] == {"role": "system", "content": words}
+
+
+def test_a_system_message_that_says_nothing_is_gone_and_counted() -> None:
+    odd = {"role": "system", "content": [{"type": "image"}, text(" ")]}
+
+    assert converted(messages_request("a", odd)).notes == ("dropped image",)
+    assert turns("a", odd) == [{"role": "user", "content": "a"}]
+
+
+def test_turns_between_which_an_answer_was_left_out_are_one() -> None:
+    assert turns("a", assistant({"type": "new"}), user(PNG)) == [
+        {
+            "role": "user",
+            "content": [text("a"), {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}],
+        }
+    ]
+
+
 def test_an_unknown_role_is_refused() -> None:
     with pytest.raises(Incapable, match=r"messages.0.role"):
         converted(messages_request({"role": "tool", "content": "x"}))

@@ -18,9 +18,22 @@ def test_tokens_are_priced_by_kind() -> None:
     assert cost.by_tokens(Usage(), Price()) == 0
 
 
-def test_a_prompt_pays_for_a_block_of_calls_and_burn_for_each_request() -> None:
-    assert [cost.by_prompt(calls, 25, "normal", Price()) for calls in (0, 1, 24, 25)] == [0.04, 0, 0, 0.04]
-    assert cost.by_prompt(7, 25, "burn", Price()) == 0.05
+def test_a_prompt_pays_once_for_each_started_block_of_calls() -> None:
+    ledger = cost.Ledger()
+    steps = (0, 0, 1, 24, 25, 26, 80)
+
+    assert [ledger.new_blocks("p", cost.blocks(calls, 25)) for calls in steps] == [1, 0, 0, 0, 1, 0, 2]
+
+
+def test_what_is_expected_is_set_aside_until_it_is_known() -> None:
+    ledger, control = cost.Ledger(), CostControl(daily_usd=1)
+    ledger.hold("a", 0.8, WALL)
+
+    assert cost.exceeded(ledger, control, "p", 0.3, WALL)
+    assert cost.exceeded(ledger, control, "p", 0.3, WALL + cost.HELD_S) == "", "its answer never began"
+    ledger.let_go("a")
+    ledger.spend(0.1, "p", WALL)
+    assert cost.exceeded(ledger, control, "p", 0.3, WALL) == ""
 
 
 def test_the_longest_beginning_of_a_name_has_the_price() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from balancer.convert import zed_modes as modes
+from balancer.convert.zed_options import BurnThresholds
 
 USER = {"role": "user", "content": [{"type": "text", "text": "do it"}]}
 EDIT: dict[str, Any] = {"tools": [{"name": "Edit"}], "messages": [USER]}
@@ -49,19 +50,41 @@ def test_multi_step_analysis(messages: list[Any], expected: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("route", "triggers", "estimate", "burn", "expected"),
+    ("route", "asked", "triggers", "estimate", "burn", "expected"),
     [
-        ("burn", (), 1, True, ("burn", "route")),
-        ("normal", ("agent_panel_usage",), 1, True, ("normal", "route")),
-        ("auto", ("agent_panel_usage",), 1, True, ("burn", "agent_panel_usage")),
-        (None, (), 150, True, ("burn", "context_overflow")),
-        (None, (), 250, True, ("normal", "default_mode")),
-        ("burn", (), 1, False, ("normal", "the model has no burn mode")),
+        ("burn", "normal", (), 1, True, ("burn", "route")),
+        ("normal", "burn", ("agent_panel_usage",), 1, True, ("normal", "route")),
+        ("auto", None, ("agent_panel_usage",), 1, True, ("burn", "agent_panel_usage")),
+        ("auto", "normal", ("agent_panel_usage",), 1, True, ("normal", "header")),
+        (None, "burn", (), 1, True, ("burn", "header")),
+        (None, "nonsense", (), 1, True, ("normal", "default_mode")),
+        (None, None, (), 150, True, ("burn", "context_overflow")),
+        (None, None, (), 250, True, ("normal", "default_mode")),
+        ("burn", "burn", (), 1, False, ("normal", "the model has no burn mode")),
     ],
 )
-def test_who_chooses(route: Any, triggers: Any, estimate: int, burn: bool, expected: tuple[str, str]) -> None:
+def test_who_chooses(
+    route: Any, asked: Any, triggers: Any, estimate: int, burn: bool, expected: tuple[str, str]
+) -> None:
     chosen = modes.chosen(
-        EDIT, estimate, route=route, default="normal", triggers=triggers, windows=(100, 200), burn_exists=burn
+        EDIT,
+        estimate,
+        route=route,
+        header=asked,
+        default="normal",
+        triggers=triggers,
+        windows=(100, 200),
+        burn_exists=burn,
     )
 
     assert chosen == expected
+
+
+def test_thresholds_are_configurable() -> None:
+    low = BurnThresholds(tokens=10, numbered_steps=1)
+    steps = {"messages": [{"role": "user", "content": [{"type": "text", "text": "1. a"}]}]}
+
+    assert modes.complex_coding_task(EDIT, 10, low)
+    assert not modes.complex_coding_task(EDIT, 10)
+    assert modes.multi_step_analysis(steps, 1, low)
+    assert not modes.multi_step_analysis(steps, 1)

@@ -1,12 +1,9 @@
-"""Ids are derived; a history is cut at a user's words, always at the same place."""
+"""Ids are derived: the same in every process, for the same client, session, task and prompt."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Any
 
-from hypothesis import given
-from hypothesis import strategies as st
 from stand_ins import request
 
 from balancer.convert import zed_threads as threads
@@ -27,51 +24,6 @@ def result(name: str = "t") -> dict[str, Any]:
     }
 
 
-@st.composite
-def histories(draw: st.DrawFn) -> list[dict[str, Any]]:
-    messages: list[dict[str, Any]] = []
-    for turn in range(draw(st.integers(1, 8))):
-        messages.append(text(f"turn {turn} " + "x" * draw(st.integers(0, 400))))
-        for step in range(draw(st.integers(0, 3))):
-            messages += [call(f"{turn}.{step}"), result(f"{turn}.{step}")]
-        messages.append(text("done", "assistant"))
-    return [*messages, text("now")]
-
-
-@given(histories(), st.integers(1, 5), st.integers(0, 500))
-def test_a_cut_never_parts_a_call_from_its_result(messages: list[dict[str, Any]], keep: int, room: int) -> None:
-    cut = threads.cut_for(messages, keep, room)
-
-    assert cut == threads.cut_for(messages, keep, room)
-    kept = threads.shortened(messages, cut, "summary") if cut else messages
-    calls = {b["id"] for m in kept for b in m["content"] if b["type"] == "tool_use"}
-    results = {b["tool_use_id"] for m in kept for b in m["content"] if b["type"] == "tool_result"}
-    assert calls == results
-    assert kept[0]["role"] == "user"
-    assert kept[-1]["content"][-1] == messages[-1]["content"][-1]
-
-
-@given(histories(), st.integers(1, 5), st.integers(0, 500))
-def test_repeated_rotation_comes_to_an_end(messages: list[dict[str, Any]], keep: int, room: int) -> None:
-    cuts = [0]
-    while cut := threads.cut_for(messages, keep, room, cuts[-1]):
-        assert cut > cuts[-1]
-        cuts.append(cut)
-
-    assert len(cuts) <= len(messages)
-
-
-def test_a_wandering_cache_marker_is_the_same_history() -> None:
-    plain = [text("a"), text("b", "assistant")]
-    marked = [
-        {"role": "user", "content": [{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}]},
-        plain[1],
-    ]
-
-    assert threads.prefix_of(plain, 2) == threads.prefix_of(marked, 2)
-    assert threads.prefix_of(plain, 1) != threads.prefix_of(plain, 2)
-
-
 def test_a_session_is_named_by_header_then_metadata_then_its_beginning() -> None:
     body: dict[str, Any] = {"messages": [text("hi")], "metadata": {"user_id": '{"session_id":"s2"}'}}
     legacy = "user_1_account__session_123e4567-e89b-12d3-a456-426614174000"
@@ -79,9 +31,26 @@ def test_a_session_is_named_by_header_then_metadata_then_its_beginning() -> None
     assert threads.session_of(request(headers=((b"x-claude-code-session-id", b"s1"),)), body) == "s1"
     assert threads.session_of(request(), body) == "s2"
     assert threads.session_of(request(), {**body, "metadata": {"user_id": legacy}}) == legacy[-36:]
-    begun = threads.session_of(request(), {"messages": [text("hi")]})
-    assert begun == threads.session_of(request(), {"messages": [text("hi"), text("more", "assistant")]})
-    assert begun != threads.session_of(request(client="other"), {"messages": [text("hi")]})
+
+
+def test_an_unnamed_session_is_known_by_how_it_began_and_by_who_asks() -> None:
+    body: dict[str, Any] = {"messages": [text("hi")], "system": [{"type": "text", "text": "main"}]}
+    begun = threads.session_of(request(), body)
+
+    assert begun == threads.session_of(request(client="this process's word"), body), "it must agree between processes"
+    assert begun == threads.session_of(request(), {**body, "messages": [text("hi"), text("more", "assistant")]})
+    assert begun != threads.session_of(request(), {**body, "messages": [text("ho")]})
+    assert begun != threads.session_of(request(), {**body, "system": [{"type": "text", "text": "sub"}]})
+    assert begun != threads.session_of(request(headers=((b"x-api-key", b"other"),)), body)
+
+
+def test_the_billing_header_is_no_part_of_a_task() -> None:
+    def body(nonce: str) -> dict[str, Any]:
+        header = {"type": "text", "text": f"x-anthropic-billing-header: cc_version=2; cch={nonce};"}
+        return {"messages": [text("hi")], "system": [header, {"type": "text", "text": "main"}]}
+
+    assert threads.task_of(request(), body("a")) == threads.task_of(request(), body("b"))
+    assert threads.session_of(request(), body("a")) == threads.session_of(request(), body("b"))
 
 
 def test_subagents_are_tasks_of_their_own() -> None:
@@ -105,26 +74,14 @@ def test_a_prompt_lasts_through_tool_rounds() -> None:
 
 def test_intents() -> None:
     tools: dict[str, Any] = {"tools": [{"name": "Read"}], "max_tokens": 1000}
+    title: dict[str, Any] = {"messages": [text("title?")], "max_tokens": 30}
 
-    assert threads.intent({**tools, "messages": [text("hi")]}) == "user_prompt"
-    assert threads.intent({**tools, "messages": [text("hi"), call(), result()]}) == "tool_results"
-    assert threads.intent({"messages": [text("title?")], "max_tokens": 30}) == "thread_summarization"
+    assert threads.intent({**tools, "messages": [text("hi")]}, small=False) == "user_prompt"
+    assert threads.intent({**tools, "messages": [text("hi"), call(), result()]}, small=False) == "tool_results"
+    assert threads.intent(title, small=True) == "thread_summarization"
+    assert threads.intent(title, small=False) == "user_prompt"
+    assert threads.intent({**title, "max_tokens": 5000}, small=True) == "user_prompt"
     compact = text("Your task is to create a detailed summary of the conversation so far")
-    assert threads.intent({**tools, "messages": [compact]}) == "thread_context_summarization"
-
-
-def test_idle_threads_are_new_and_the_longest_unused_are_forgotten() -> None:
-    known: OrderedDict[str, threads.Thread] = OrderedDict()
-    threads.remembered(known, "a", 0.0, 10, 2)
-
-    assert threads.remembered(known, "a", 9.0, 10, 2).generation == 0
-    assert threads.remembered(known, "a", 30.0, 10, 2).generation == 1
-    assert threads.remembered(known, "a", 1e6, 0, 2).generation == 1
-    threads.remembered(known, "b", 0.0, 10, 2)
-    threads.remembered(known, "c", 0.0, 10, 2)
-    assert list(known) == ["b", "c"]
-
-
-def test_a_transcript_is_bounded() -> None:
-    assert threads.transcript([text("a"), call(), result()], 1000).startswith("user text: a\nassistant tool_use")
-    assert len(threads.transcript([text("x" * 1000)], 100)) < 120
+    assert threads.intent({**tools, "messages": [compact]}, small=False) == "thread_context_summarization"
+    both = {"role": "user", "content": [*result()["content"], {"type": "text", "text": "stop, do this"}]}
+    assert threads.intent({**tools, "messages": [text("hi"), call(), both]}, small=False) == "user_prompt"

@@ -19,7 +19,14 @@ BODY: dict[str, Any] = {
     "tool_choice": {"type": "auto", "disable_parallel_tool_use": True},
     "messages": [
         {"role": "user", "content": "hi"},
-        {"role": "user", "content": [{"type": "text", "text": ""}, {"type": "text", "text": "there"}]},
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": ""},
+                {"type": "text", "text": " \n"},
+                {"type": "text", "text": "there"},
+            ],
+        },
         {"role": "system", "content": "late"},
         {
             "role": "assistant",
@@ -44,6 +51,7 @@ def test_a_request_is_made_fit_and_the_clients_is_left_alone() -> None:
         "max_tokens": 9,
         "tools": [{"name": "Read", "description": "", "input_schema": {}}],
         "tool_choice": {"type": "auto"},
+        "thinking": {"type": "disabled"},
         "system": [{"type": "text", "text": "late"}],
         "messages": [
             {"role": "user", "content": [{"type": "text", "text": "hi"}, {"type": "text", "text": "there"}]},
@@ -70,6 +78,12 @@ def test_a_request_is_made_fit_and_the_clients_is_left_alone() -> None:
         {"messages": [{"role": "user", "content": [{"type": "document", "source": {}}]}]},
         {"messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "url", "url": "u"}}]}]},
         {"messages": [{"role": "tool", "content": "x"}]},
+        {"messages": [{"role": "user", "content": 5}]},
+        {"messages": [{"role": "user", "content": ["x"]}]},
+        {"messages": [5]},
+        {"tools": 5},
+        {"tools": [{"name": 5, "input_schema": {}}]},
+        {"system": [{"type": "redacted_thinking", "data": "x"}]},
         {"tools": [{"type": "web_search_20250305", "name": "web_search"}]},
     ],
 )
@@ -82,10 +96,36 @@ def test_models_are_found_by_name_then_by_beginning() -> None:
     catalogue: list[dict[str, Any]] = [
         {"id": "claude-sonnet-4"},
         {"id": "claude-sonnet-4-5"},
-        {"id": "x", "is_disabled": True},
     ]
 
     assert tidy.zed_model("claude-sonnet-4", catalogue)["id"] == "claude-sonnet-4"
     assert tidy.zed_model("claude-sonnet-4-5-20250929", catalogue)["id"] == "claude-sonnet-4-5"
     assert tidy.zed_model("claude-new-20260101", catalogue)["id"] == "claude-new"
     assert tidy.zed_model("claude-new-20260101", [])["id"] == "claude-new-20260101"
+
+
+@pytest.mark.parametrize(
+    ("body", "entry", "expected"),
+    [
+        ({"max_tokens": 9}, {}, {"max_tokens": 9}),
+        ({"max_tokens": 0}, {"max_output_tokens": 5}, {"max_tokens": 0}),
+        ({"max_tokens": 9}, {"max_output_tokens": 5}, {"max_tokens": 5}),
+        ({}, {"max_output_tokens": 5}, {"max_tokens": 5}),
+        ({"thinking": {"type": "disabled"}}, {}, {}),
+        (
+            {"thinking": {"type": "disabled"}},
+            {"supports_disabling_thinking": True},
+            {"thinking": {"type": "disabled"}},
+        ),
+        (
+            {"max_tokens": 9000, "thinking": {"type": "enabled", "budget_tokens": 8000}},
+            {"max_output_tokens": 5000},
+            {"max_tokens": 5000, "thinking": {"type": "enabled", "budget_tokens": 4999}},
+        ),
+    ],
+)
+def test_a_request_is_fitted_to_the_model(body: Any, entry: Any, expected: Any) -> None:
+    before = deepcopy(body)
+
+    assert tidy.fitted(body, {"id": "m", **entry}) == {"model": "m", **expected}
+    assert body == before

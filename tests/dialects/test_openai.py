@@ -99,9 +99,30 @@ def test_a_refusal_is_repaired_and_remembered_for_a_day() -> None:
     assert ["max_tokens" in body_of(wire) for wire in wires] == [True, False]
     assert body_of(wires[1])["max_completion_tokens"] == 32000
     assert DIALECT.decoder(first, Reply(200, JSON)).notes == ("learnt rename:max_tokens:max_completion_tokens",)  # type: ignore[attr-defined]
-    assert DIALECT.describe(memory) == {"lessons": {"gpt-x": ["rename:max_tokens:max_completion_tokens"]}}
+    assert DIALECT.describe(memory, Options(), 0.0) == {
+        "lessons": {"gpt-x": ["rename:max_tokens:max_completion_tokens"]}
+    }
     assert "max_tokens" not in body_of(sent(ask(memory))[0])
     assert "max_tokens" in body_of(sent(ask(memory, wall=1.8e9 + 86401))[0])
+
+
+def test_a_repair_that_did_not_help_is_no_lesson() -> None:
+    memory: dict[str, Any] = {}
+    both = [
+        refusal(f"Unrecognized request argument supplied: {name}") for name in ("max_tokens", "max_completion_tokens")
+    ]
+
+    assert len(sent(ask(memory), *both, Reply(200, JSON))) == 2
+    assert DIALECT.describe(memory, Options(), 0.0) is None
+
+
+def test_a_repair_is_a_lesson_though_the_server_is_busy_then() -> None:
+    memory: dict[str, Any] = {}
+    sent(ask(memory), refusal("Unrecognized request argument supplied: max_tokens"), Reply(429, JSON, b"{}"))
+
+    assert DIALECT.describe(memory, Options(), 0.0) == {
+        "lessons": {"gpt-x": ["rename:max_tokens:max_completion_tokens"]}
+    }
 
 
 def test_repairs_come_to_an_end() -> None:
@@ -148,6 +169,14 @@ def test_the_file_goes_over_the_profile() -> None:
     )
 
     assert (can.reasoning, can.vision, can.tool_schema, can.stop) == ("deepseek", True, "narrow", 0)
+
+
+def test_what_the_responses_api_does_not_know_is_counted() -> None:
+    of = ask(options={"api": "responses"}, body={"stop_sequences": ["x"], "top_k": 1})
+    (wire,) = sent(of, Reply(200, JSON))
+
+    assert not {"stop", "top_k"} & set(body_of(wire))
+    assert DIALECT.decoder(of, Reply(200, JSON)).notes == ("dropped stop_sequence", "dropped top_k")  # type: ignore[attr-defined]
 
 
 def test_every_option_is_a_capability_and_is_described() -> None:

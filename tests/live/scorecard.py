@@ -8,7 +8,8 @@ upstreams saw decide the mark:
 - passed: the behaviour is odd but lawful, and the answer is whole;
 - wrong: anything else. There must be none.
 
-`python tests/live/scorecard.py` runs it and writes docs/scorecard.md.
+What a single answer can't show is in `episodes.py`. `python tests/live/scorecard.py` runs both and
+writes docs/scorecard.md, and the sum of it into README.md.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from live import episodes
 from live.harness import (
     ROOT,
     Behaviour,
@@ -43,6 +46,8 @@ from live.harness import (
 )
 
 PAGE = ROOT / "docs" / "scorecard.md"
+README = ROOT / "README.md"
+MARKS = ("masked", "passed", "told", "wrong")
 TEXT = "Hello from the well provider."
 PING = event({"type": "ping"})
 
@@ -134,6 +139,34 @@ async def compressed(seen: Seen, peer: Peer) -> None:
     await peer.whole(200, body, kind, content_encoding="gzip")
 
 
+async def gone_after_its_end(seen: Seen, peer: Peer) -> None:
+    """Whole by its own words, though not by HTTP's."""
+    if seen.stream:
+        await streaming(EMPTY_TEXT, delta(TEXT), stop(), then="reset")(seen, peer)
+    else:
+        await peer.whole(200, message(TEXT))
+        peer.reset()
+
+
+async def open_after_its_end(seen: Seen, peer: Peer) -> None:
+    if seen.stream:
+        await streaming(EMPTY_TEXT, delta(TEXT), stop(), then="stall")(seen, peer)
+    else:
+        await peer.whole(200, message(TEXT))
+
+
+async def until_it_closes(seen: Seen, peer: Peer) -> None:
+    """Neither a length nor chunks: the end of the connection is the end of the answer."""
+    await peer.head(200, content_type="text/event-stream" if seen.stream else "application/json", connection="close")
+    await peer.raw(EMPTY_TEXT + delta(TEXT) + stop() if seen.stream else message(TEXT))
+    peer.close()
+
+
+async def early_hints(seen: Seen, peer: Peer) -> None:
+    await peer.raw(b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n")
+    await well(seen, peer)
+
+
 async def crlf(seen: Seen, peer: Peer) -> None:
     if not seen.stream:
         await peer.whole(200, message(TEXT).replace(b", ", b",\r\n"))
@@ -151,6 +184,11 @@ WORDS = delta("half an ") + delta("ans")
 EMPTY_TEXT = start() + block()
 TOOL = start() + block(type="tool_use", id="toolu_1", name="Bash", input={})
 HALF_MESSAGE = message(TEXT)[:60]
+ALMOST_STOP = stop().partition(b"event: message_stop")[0]
+NO_USAGE = event(
+    {"type": "message_start", "message": {"id": "msg_up", "type": "message", "role": "assistant", "content": []}}
+)
+LONGEST_FRAME = b"event: content_block_delta\ndata: " + b"x" * 17 * 1024 * 1024
 
 MASKED: dict[str, Behaviour] = {
     "529 overloaded": refusing(529, "overloaded_error"),
@@ -159,6 +197,10 @@ MASKED: dict[str, Behaviour] = {
     "429 with a date as retry-after": refusing(429, "rate_limit_error", retry_after="Fri, 31 Dec 2077 23:59:59 GMT"),
     "429 without a word": answering(429, b"", "text/plain"),
     "429 with x-should-retry: false": refusing(429, "rate_limit_error", x_should_retry="false"),
+    "429 until a limit is reset": refusing(
+        429, "rate_limit_error", anthropic_ratelimit_unified_status="rejected", anthropic_ratelimit_unified_reset="4e9"
+    ),
+    "529 with x-should-retry: false": refusing(529, "overloaded_error", x_should_retry="false"),
     "500": refusing(500, "api_error"),
     "502 with an HTML page": answering(502, b"<html><body>Bad gateway</body></html>"),
     "503": refusing(503, "api_error"),
@@ -169,6 +211,10 @@ MASKED: dict[str, Behaviour] = {
     "401 refused key": refusing(401, "authentication_error"),
     "402 no credit": refusing(402, "billing_error"),
     "403 no permission": refusing(403, "permission_error"),
+    "403 with an HTML page": answering(403, b"<html>Attention required</html>"),
+    "451": refusing(451, "permission_error"),
+    "410": refusing(410, "not_found_error"),
+    "an endless refusal": answering(500, b"no " * 500_000, "text/plain"),
     "404 unknown model": refusing(404, "not_found_error", "model: claude-x"),
     "405 from a wrong address": answering(405, b"Method Not Allowed", "text/plain"),
     "400 about credit": refusing(400, "invalid_request_error", "Your credit balance is too low to access the API"),
@@ -194,6 +240,10 @@ MASKED: dict[str, Behaviour] = {
     "an api_error first": streaming(
         error("api_error"), whole=b'{"type":"error","error":{"type":"api_error","message":"x"}}'
     ),
+    "an error without words first": streaming(event({"type": "error"}), whole=b'{"type":"error"}'),
+    "an error in another API's shape first": streaming(
+        b'data: {"error":{"message":"busy","code":503}}\n\n', whole=b'{"error":"busy"}'
+    ),
     "an error after pings": streaming(PING, PING, error(), whole=b'{"error":{"message":"x"}}'),
     "an error after message_start": streaming(start(), error(), whole=b'{"type":"error"}'),
     "an error after an empty text block": streaming(EMPTY_TEXT, error(), whole=b'{"type":"completion"}'),
@@ -218,6 +268,9 @@ MASKED: dict[str, Behaviour] = {
         b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
     ),
     "an endless head": endless_head,
+    "interim answers without end": raw(b"HTTP/1.1 100 Continue\r\n\r\n" * 50, "stall"),
+    "less than its length": raw(b"HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\nevent: ping\n", "close"),
+    "an event of 17 MB": streaming(start(), LONGEST_FRAME, whole=b'{"content":"' + b"x" * 100),
     "gzip that is none": raw(b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 4\r\n\r\noops", "stall"),
 }
 """What happens before any content: never seen by the client."""
@@ -239,7 +292,15 @@ TOLD: dict[str, Behaviour] = {
         EMPTY_TEXT + WORDS, b'event: content_block_delta\ndata: {"ty\n\n', stop()
     ),
     "a tool's arguments cut": streaming(TOOL + arguments('{"comm')),
-    "no message_stop": streaming(EMPTY_TEXT + WORDS + stop().partition(b"event: message_stop")[0]),
+    "thinking cut before its first word": streaming(start() + block(type="thinking", thinking="", signature="")),
+    "a cut after a whole block": streaming(
+        EMPTY_TEXT + WORDS + event({"type": "content_block_stop", "index": 0}), then="reset"
+    ),
+    "a cut after a whole tool call": streaming(
+        TOOL + arguments("{}") + event({"type": "content_block_stop", "index": 0}), then="close"
+    ),
+    "an error after the stop reason": streaming(EMPTY_TEXT + WORDS + ALMOST_STOP, error()),
+    "no message_stop": streaming(EMPTY_TEXT + WORDS + ALMOST_STOP),
     "half an event at the end": streaming(EMPTY_TEXT + WORDS + delta("x")[:25]),
     "a second start in the content": streaming(EMPTY_TEXT + WORDS, start() + stop()),
 }
@@ -260,6 +321,11 @@ LAWFUL: dict[str, Behaviour] = {
     "one byte at a time": trickling,
     "gzip that nobody asked for": compressed,
     "CRLF line ends": crlf,
+    "a reset after the end": gone_after_its_end,
+    "a connection left open after the end": open_after_its_end,
+    "an answer that ends with its connection": until_it_closes,
+    "an interim answer first": early_hints,
+    "no usage": streaming(NO_USAGE + block(), delta(TEXT), stop(), whole=message(TEXT)),
     "pings and comments before the start": streaming(
         PING, b": hello\n\n", EMPTY_TEXT, delta(TEXT), stop(), whole=message(TEXT)
     ),
@@ -386,11 +452,33 @@ def _row(name: str, stream: bool, answer: tuple[int, bytes, bool], first: Upstre
     return Row(name, stream, expected, expected if right else "wrong", detail)
 
 
-def page(rows: list[Row]) -> str:
+def summary(rows: list[Row], played: dict[str, str]) -> str:
+    """Return the part of README.md that shows the scorecard."""
+    columns = {
+        "streaming": [row.mark for row in rows if row.stream],
+        "not streaming": [row.mark for row in rows if not row.stream],
+        "over time": list(played.values()),
+    }
+    lines = ["|  | faults | " + " | ".join(MARKS) + " |", "|---" * (2 + len(MARKS)) + "|"]
+    for name, marks in columns.items():
+        counts = " | ".join(str(sum(mark.startswith(one) for mark in marks)) for one in MARKS)
+        lines.append(f"| {name} | {len(marks)} | {counts} |")
+    return "\n".join(lines) + "\n"
+
+
+_SHOWN = re.compile(r"(?<=<!-- make scorecard -->\n).*?(?=<!-- end -->)", re.DOTALL)
+
+
+def readme(rows: list[Row], played: dict[str, str]) -> str:
+    """Return README.md with what it shows of the scorecard."""
+    return _SHOWN.sub(lambda _: summary(rows, played), README.read_text())
+
+
+def page(rows: list[Row], played: dict[str, str]) -> str:
     """Return docs/scorecard.md."""
     marks = {(row.fault, row.stream): row.mark for row in rows}
     names = list(dict.fromkeys(row.fault for row in rows))
-    counts = {mark: sum(row.mark == mark for row in rows) for mark in ("masked", "passed", "told", "wrong")}
+    counts = {mark: sum(row.mark == mark for row in rows) for mark in MARKS}
     lines = [
         "# Scorecard",
         "",
@@ -406,16 +494,22 @@ def page(rows: list[Row]) -> str:
         "|---|---|---|",
     ]
     lines += [f"| {name} | {marks[name, True]} | {marks[name, False]} |" for name in names]
+    lines += ["", "What a single answer can't show:", "", "| what happens | the client |", "|---|---|"]
+    lines += [f"| {words} | {mark} |" for words, mark in played.items()]
     return "\n".join(lines) + "\n"
 
 
 def main() -> int:
     rows = asyncio.run(run())
-    wrong = [row for row in rows if row.mark == "wrong"]
-    for row in wrong:
-        print(row, file=sys.stderr)
-    PAGE.write_text(page(rows))
-    return bool(wrong)
+    played = asyncio.run(episodes.run())
+    wrong = [str(row) for row in rows if row.mark == "wrong"]
+    wrong += [f"{words}: {mark}" for words, mark in played.items() if mark.startswith("wrong")]
+    if wrong:
+        print("\n".join(wrong), file=sys.stderr)
+        return 1
+    PAGE.write_text(page(rows, played))
+    README.write_text(readme(rows, played))
+    return 0
 
 
 if __name__ == "__main__":

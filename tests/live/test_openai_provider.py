@@ -201,6 +201,28 @@ async def test_failover(case: tuple[str, Behaviour, str, Behaviour, str], stream
         assert (len(ill.asked), len(well.asked)) == (1, 1)
 
 
+@pytest.mark.parametrize("case", FAILOVERS.values(), ids=FAILOVERS)
+async def test_a_conversation_stays_with_the_type_that_took_over(
+    case: tuple[str, Behaviour, str, Behaviour, str],
+) -> None:
+    ill_type, ill_behaviour, well_type, well_behaviour, _ = case
+    healed: Behaviour = chat if ill_type == "openai" else good
+
+    async with (
+        Upstream(ill_behaviour) as first,
+        Upstream(well_behaviour) as second,
+        balancer(
+            configuration((ill_type, first), (well_type, second)) + "settings: {failure_cooldown: 0}\n"
+        ) as running,
+        client(running.url) as sdk,
+    ):
+        for session in ("one", "one", "another"):
+            await sdk.messages.create(**ASK, extra_headers={"x-claude-code-session-id": session})
+            first.behaviour = healed
+
+        assert (len(first.asked), len(second.asked)) == (2, 2)
+
+
 async def test_a_lesson_is_learnt_once() -> None:
     async def picky(seen: Seen, peer: Peer) -> None:
         if "max_tokens" in seen.json:
@@ -285,3 +307,57 @@ async def test_a_stream_that_breaks_off_is_an_error_not_an_end() -> None:
         with pytest.raises(anthropic.APIStatusError, match="ended early"):
             async with sdk.messages.stream(**ASK) as stream:
                 await stream.get_final_message()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_an_answer_whose_server_does_not_end_it_ends_soon(stream: bool) -> None:
+    async def hanging(seen: Seen, peer: Peer) -> None:
+        await peer.sse()
+        await peer.chunk(chunk({"content": "whole"}) + chunk({}, "stop"))
+        await peer.left.wait()
+
+    async with (
+        Upstream(hanging) as up,
+        balancer(configuration(("openai", up))) as running,
+        client(running.url) as sdk,
+        asyncio.timeout(10),
+    ):
+        if stream:
+            async with sdk.messages.stream(**ASK) as streaming:
+                answer = await streaming.get_final_message()
+        else:
+            answer = await sdk.messages.create(**ASK)
+
+        assert answer.content[0].text == "whole"  # type: ignore[union-attr]
+        assert answer.stop_reason == "end_turn"
+
+
+INSIDES = {"set_cookie": "a=b", "openai_organization": "org-AbCdEf123456", "cf_ray": "x", "via": "1.1 up.internal"}
+
+
+async def test_nothing_of_the_providers_insides_reaches_the_client() -> None:
+    async def leaky(seen: Seen, peer: Peer) -> None:
+        if seen.stream:
+            await peer.sse()
+            error = {"message": "key of org-AbCdEf123456 on up.internal", "code": "invalid_api_key"}
+            await peer.chunk(chunk({"content": "half"}) + f"data: {json.dumps({'error': error})}\n\n".encode())
+            await peer.end()
+        else:
+            body = b'{"error": {"message": "org-AbCdEf123456: bad request on up.internal:80"}}'
+            await peer.whole(400, body, **INSIDES)
+
+    async with (
+        Upstream(leaky) as up,
+        balancer(configuration(("openai", up))) as running,
+        client(running.url) as sdk,
+    ):
+        with pytest.raises(anthropic.BadRequestError) as refused:
+            await sdk.messages.create(**ASK)
+        with pytest.raises(anthropic.APIStatusError) as broken:
+            async with sdk.messages.stream(**ASK) as stream:
+                await stream.get_final_message()
+        seen = [str(refused.value), str(broken.value), str(refused.value.response.headers)]
+
+        assert refused.value.request_id == refused.value.body["request_id"]  # type: ignore[index]
+        assert "'type': 'api_error'" in str(broken.value)
+        assert not [what for what in ("org-", "up.internal", "a=b", "cf-ray") if what in "".join(seen)]

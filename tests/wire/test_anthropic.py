@@ -52,6 +52,22 @@ def test_a_bad_body_is_told_in_plain_words(body: bytes, message: str) -> None:
         wire.head(body)
 
 
+HALVES = {
+    "the first half": (rb"a\ud83d", rb"a\ufffd"),
+    "the second half": (rb"\uDE00b", rb"\ufffdb"),
+    "before something else": (rb"\ud83d\n\ud83db", rb"\ufffd\n\ufffdb"),
+    "a whole one": (rb"\ud83d\ude00\ude00", rb"\ud83d\ude00\ufffd"),
+    "no escape at all": (rb"\\ud83d \\\ud83d", rb"\\ud83d \\\ufffd"),
+}
+
+
+@pytest.mark.parametrize(("said", "carried"), HALVES.values(), ids=HALVES)
+def test_halves_of_characters_are_replaced_and_nothing_else(said: bytes, carried: bytes) -> None:
+    assert wire.without_lone_surrogates(said) == carried
+    assert wire.head(b'{"model":"m","messages":["%b"]}' % said).model == "m"
+    assert json.loads(b'"%b"' % carried).encode()
+
+
 def test_the_head_is_read_and_the_rest_is_left_alone() -> None:
     head = wire.head(
         b'{"model":"m","stream":true,"max_tokens":12,"messages":[{"role":"system","content":"x"}],'
@@ -234,6 +250,28 @@ RETRY_AFTERS = {
     "garbage": ([(b"retry-after", b"soon")], None),
     "nothing": ([], None),
 }
+
+
+RESETS = {
+    "a date": ([(b"anthropic-ratelimit-requests-reset", b"2027-01-15T08:01:00Z")], 60.0),
+    "seconds since the epoch": ([(b"anthropic-ratelimit-unified-reset", b"1800000090")], 90.0),
+    "a limit that was not met": (
+        [
+            (b"anthropic-ratelimit-unified-status", b"rejected"),
+            (b"anthropic-ratelimit-unified-reset", b"1800000090"),
+            (b"anthropic-ratelimit-unified-7d-status", b"allowed"),
+            (b"anthropic-ratelimit-unified-7d-reset", b"1800400000"),
+        ],
+        90.0,
+    ),
+}
+
+
+@pytest.mark.parametrize(("headers", "seconds"), RESETS.values(), ids=RESETS)
+def test_a_429_rests_until_the_limit_is_reset_even_where_it_does_not_say_what_remains(
+    headers: list[tuple[bytes, bytes]], seconds: float
+) -> None:
+    assert wire.fault_of(Reply(429, tuple(headers)), WALL).retry_after_s == seconds
 
 
 @pytest.mark.parametrize(("headers", "seconds"), RETRY_AFTERS.values(), ids=RETRY_AFTERS)

@@ -44,6 +44,7 @@ def explained(config: Config, model: str) -> tuple[str, bool]:
         lines.append(
             f"  {place}. {candidate.provider.name} ({candidate.provider.type}) is asked for '{candidate.model}'"
             f"  priority {candidate.priority}, weight {candidate.weight:g}"
+            + (f", takes {candidate.context_window} tokens" if candidate.context_window else "")
         )
     asked = {candidate.provider.name for candidate in candidates}
     lines += [f"  -  {t.provider}: {_why_not(t, config)}" for t in route.targets if t.provider not in asked]

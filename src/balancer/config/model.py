@@ -189,3 +189,5 @@ class TargetEntry(Part):
     """A target that is not enabled is left out."""
     mode: Literal["normal", "burn", "auto"] | None = None
     """Zed only: which mode this route uses."""
+    context_window: int | None = Field(None, gt=0)
+    """In tokens: a prompt that is too long for one target of a route goes to a target that is known to take more."""

@@ -192,6 +192,8 @@ class _Reader:
         url = self._url(base_url, (*at, "base_url"), entry)
         proxy = self._proxy(entry.proxy, (*at, "proxy"))
         headers = self._headers(entry.headers, (*at, "headers"))
+        for remark in getattr(options, "remarks", ()) if entry.enabled else ():
+            self._warn((*at, f"{entry.type}_config"), remark)
         if url is None:
             return None
         tls = url.scheme == "https"
@@ -213,7 +215,7 @@ class _Reader:
                 idle_s=entry.stream_idle_timeout or settings.stream_idle_timeout,
                 non_streaming_s=entry.non_streaming_timeout or settings.non_streaming_timeout,
             ),
-            max_in_flight=entry.max_in_flight,
+            max_in_flight=entry.max_in_flight or getattr(options, "max_concurrency", None),
             options=options,
         )
 
@@ -297,7 +299,7 @@ class _Reader:
             guess = _did_you_mean(checked.provider, names)
             self._tell((*at, "provider"), f"there is no provider '{checked.provider}'{guess}")
             return None
-        return Target(checked.provider, checked.model, checked.priority, checked.weight, checked.enabled, checked.mode)
+        return Target(**checked.model_dump())
 
     # Models
 

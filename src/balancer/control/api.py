@@ -103,11 +103,11 @@ def _add_fleet(app: FastAPI, board: Board) -> None:
 
     @app.get("/providers")
     async def providers() -> dict[str, Any]:
-        return status.describe(board.fleet, board.now())
+        return status.describe(board.fleet, board.now(), board.wall())
 
     @app.get("/metrics")
     async def metrics() -> PlainTextResponse:
-        text = board.metrics.render(status.describe(board.fleet, board.now()))
+        text = board.metrics.render(status.describe(board.fleet, board.now(), board.wall()))
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
     @app.api_route("/v1/models", methods=["GET", "HEAD"])

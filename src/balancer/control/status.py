@@ -16,7 +16,7 @@ def overview(fleet: Fleet, now: float) -> dict[str, int]:
     return {"total": len(providers), "healthy": healthy}
 
 
-def describe(fleet: Fleet, now: float) -> dict[str, Any]:
+def describe(fleet: Fleet, now: float, wall: float) -> dict[str, Any]:
     """Return the body of `GET /providers`."""
     counts = overview(fleet, now)
     return {
@@ -27,11 +27,11 @@ def describe(fleet: Fleet, now: float) -> dict[str, Any]:
         "in_flight": fleet.in_flight,
         "retry_budget": round(fleet.budget.tokens, 1),
         "total_model_routes": len(fleet.config.routes),
-        "providers": [_provider(fleet, provider, now) for provider in fleet.config.providers.values()],
+        "providers": [_provider(fleet, provider, now, wall) for provider in fleet.config.providers.values()],
     }
 
 
-def _provider(fleet: Fleet, provider: Provider, now: float) -> dict[str, Any]:
+def _provider(fleet: Fleet, provider: Provider, now: float, wall: float) -> dict[str, Any]:
     state, health = fleet.health_of(provider, now)
     ledger = fleet.ledger(provider.name)
     last_s = ledger.last_substance_s
@@ -66,6 +66,6 @@ def _provider(fleet: Fleet, provider: Provider, now: float) -> dict[str, Any]:
     if ledger.drill is not None:
         shown["drill"] = {"fault": ledger.drill.fault}
     dialect_words = getattr(dialects.get(provider.type), "describe", None)
-    if dialect_words is not None and (words := dialect_words(ledger.memory)) is not None:
+    if dialect_words is not None and (words := dialect_words(ledger.memory, provider.options, wall)) is not None:
         shown[provider.type] = words
     return shown

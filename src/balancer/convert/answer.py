@@ -10,6 +10,8 @@ import msgspec
 
 from balancer import sse
 from balancer.model import Usage
+from balancer.wire.anthropic import PING
+from balancer.wire.openai import loose_json
 
 _encode = msgspec.json.Encoder().encode
 
@@ -107,6 +109,7 @@ class Frames:
 
     def start(self) -> None:
         self._event("message_start", {"message": self._shell.message()})
+        self._out.append(PING)  # as Anthropic does
 
     def open(self, block: dict[str, Any]) -> None:
         self._index += 1
@@ -182,7 +185,7 @@ def arguments(written: str) -> dict[str, Any]:
     if not written.strip() or written.strip() == "null":
         return {}
     try:
-        value = msgspec.json.decode(written.encode("utf-8", "replace"))
-    except (msgspec.MsgspecError, RecursionError):
+        value = loose_json(written)
+    except (RecursionError, ValueError):
         value = None
     return value if isinstance(value, dict) else {"__unparsedToolInput": {"raw": written, "len": len(written)}}

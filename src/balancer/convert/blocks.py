@@ -54,9 +54,8 @@ class Blocks:
                 return _text(search_result(block))
             case "thinking":
                 return []
-            case kind:
-                self._dropped[str(kind)] += 1
-                return []
+            case _:
+                return _text(self.assistant_text(block))
 
     def result(self, block: Block) -> tuple[str, list[Part]]:
         """Return a tool result as the text of its tool message, and the media that can't be in it."""
@@ -76,7 +75,8 @@ class Blocks:
                 case "search_result":
                     texts.append(search_result(inner))
                 case _:
-                    texts.append(msgspec.json.encode(inner).decode())
+                    told = {key: value for key, value in inner.items() if key != "cache_control"}
+                    texts.append(msgspec.json.encode(told).decode())
         text = "\n".join(filter(None, texts)) or NO_OUTPUT
         return (f"Error: {text}" if block.get("is_error") is True else text), media
 
@@ -90,7 +90,7 @@ class Blocks:
 
     def _image(self, block: Block) -> Part:
         if not self._can.vision:
-            raise self._unable("image", "has no image input", "a provider with vision")
+            raise self._unable("image", "image", "has no image input", "text")
         source = block.get("source")
         source = source if isinstance(source, dict) else {}
         match source.get("type"):
@@ -99,7 +99,7 @@ class Blocks:
             case "url":
                 url = str(source.get("url", ""))
             case kind:
-                raise self._unable(f"image source '{kind}'", "can't fetch it", "a base64 or url source")
+                raise self._unable("image", f"image source '{kind}'", "can't fetch it", "a base64 or url source")
         return {"type": "image_url", "image_url": {"url": url}}
 
     def _document(self, block: Block) -> list[Part]:
@@ -117,18 +117,19 @@ class Blocks:
             case "base64" if self._can.files:
                 return [_file(source, str(block.get("title") or "document"))]
             case "base64":
-                raise self._unable("document (PDF)", "takes text only", "the document's text")
+                raise self._unable("PDF", "document (PDF)", "takes text only", "the document's text")
             case kind:
-                raise self._unable(f"document source '{kind}'", "can't fetch it", "a base64 or text source")
+                raise self._unable("PDF", f"document source '{kind}'", "can't fetch it", "a base64 or text source")
 
-    def _unable(self, what: str, why: str, remedy: str) -> Incapable:
+    def _unable(self, kind: str, what: str, why: str, remedy: str) -> Incapable:
+        """Begin with the words at which Claude Code takes such blocks out of its history and asks again."""
         return Incapable(
-            f"messages: the block {what} can't be sent: provider '{self._provider}' {why}; send {remedy}, or route "
-            "this model to a provider that can"
+            f"Could not process {kind}: the block {what} can't be sent: provider '{self._provider}' {why}; send "
+            f"{remedy}, or route this model to a provider that can"
         )
 
     def assistant_text(self, block: Block) -> str:
-        """Return what a block of the assistant's turn that is no tool call says in plain text."""
+        """Return what a block that is no tool call says in plain text: text, or what ran on Anthropic's servers."""
         kind = str(block.get("type"))
         if kind in ("text", "compaction"):
             return text_of(block) or _plain(block.get("content"))
@@ -138,6 +139,28 @@ class Blocks:
             return _flat(block.get("content"))
         self._dropped[kind] += 1
         return ""
+
+
+def system_text(block: Block, dropped: Counter[str]) -> str:
+    """Return what a block of a system prompt, or of a system message in the middle, says."""
+    match block.get("type"):
+        case "text" | None:
+            return BILLING.sub("", text_of(block))
+        case "tool_addition":
+            return f"[tool added: {_tool_name(block.get('tool'))}]"
+        case "tool_removal":
+            return f"[tool removed: {_tool_name(block.get('tool'))}]"
+        case kind:
+            dropped[str(kind)] += 1
+            return ""
+
+
+def _tool_name(tool: Any) -> str:
+    """Return the name of a tool that is referred to, or defined in place."""
+    tool = tool if isinstance(tool, dict) else {}
+    if isinstance(tool.get("definition"), dict):
+        tool = tool["definition"]
+    return str(tool.get("name") or tool.get("server_name") or tool.get("mcp_server_name") or tool.get("type"))
 
 
 def _text(text: str) -> list[Part]:
@@ -167,7 +190,10 @@ def _server_call(block: Block) -> str:
     return f"[{block.get('name')}: {said if isinstance(said, str) else msgspec.json.encode(given).decode()}]"
 
 
-_READABLE = ("title", "url", "text", "stdout", "stderr", "error_code", "tool_name", "content", "source", "data")
+_READABLE = (
+    "title", "url", "text", "stdout", "stderr", "error_code", "tool_name", "tool_references", "lines", "content",
+    "source", "data",
+)  # fmt: skip
 """What people can read of a server tool's result; encrypted parts are of no use to others."""
 
 
@@ -176,6 +202,6 @@ def _flat(value: Any) -> str:
         return value
     if isinstance(value, list):
         return "\n".join(filter(None, map(_flat, value)))
-    if isinstance(value, dict):
+    if isinstance(value, dict) and value.get("type") != "base64":
         return "\n".join(filter(None, (_flat(value[key]) for key in _READABLE if key in value)))
     return ""

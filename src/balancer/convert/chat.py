@@ -6,16 +6,22 @@ from typing import Any
 
 from balancer.convert.composing import Composer
 from balancer.convert.decoding import not_an_answer
+from balancer.convert.tags import Part, ThinkTags
 from balancer.model import Fault, Usage
 from balancer.wire import openai as wire
 from balancer.wire.faults import broken
 
+_NOT_YET = (None, "", "null")
+"""How servers say, chunk by chunk, that an answer has not ended."""
+_KEPT = ("text", "summary", "data", "signature")
+
 
 class ChatReader:
-    """Reads chunks into a composer."""
+    """Reads chunks into a composer. `think_tags`: thinking stands in the text, between `<think>` and `</think>`."""
 
-    def __init__(self, composer: Composer) -> None:
+    def __init__(self, composer: Composer, *, think_tags: bool = False) -> None:
         self._composer = composer
+        self._tags = ThinkTags() if think_tags else None
         self._finish: Any = None
         self._stop: Any = None
         self._usage: tuple[Usage, int] | None = None
@@ -32,21 +38,29 @@ class ChatReader:
                 return self._done()
             self._words = True
             return None
+        finished = self._finish is not None
         fault = self._take(chunk)
-        if fault is None and self._finish is not None and chunk.usage:
+        if finished and fault is None and chunk.usage:
             self._end()
         return fault
+
+    @property
+    def ending(self) -> bool:
+        return self._finish is not None
 
     def whole(self, body: bytes) -> Fault | None:
         chunk = wire.chunk(body)
         if chunk is None:
             return not_an_answer(body)
-        if fault := self._take(chunk):
-            return fault
+        if (error := wire.error_in(chunk)) is not None:
+            return wire.stream_fault(error)
         if not chunk.choices:
             return broken("an answer without choices")
-        self._end()
-        return None
+        self._use(chunk)
+        fault = self._choose(chunk.choices[0])
+        if fault is None:
+            self._end()
+        return fault
 
     def _done(self) -> Fault | None:
         if not self._composer.started:
@@ -63,17 +77,22 @@ class ChatReader:
         return broken(f"{'text' if self._words else 'nothing'} where a stream of events was expected")
 
     def _end(self) -> None:
+        if self._tags:
+            self._tell(self._tags.rest())
         self._composer.end(self._finish, self._stop, self._usage)
 
     def _take(self, chunk: wire.Chunk) -> Fault | None:
-        if chunk.error or chunk.object == "error" or (chunk.choices is None and chunk.message and chunk.code):
-            return wire.stream_fault(wire.stated(chunk))
-        if chunk.usage and (usage := wire.usage_of(chunk.usage)) is not None:
-            self._usage = usage
+        if (error := wire.error_in(chunk)) is not None:
+            return wire.stream_fault(error)
+        self._use(chunk)
         for choice in chunk.choices or ():
             if choice.index == 0 or choice.index is None:
                 return self._choose(choice)
         return None
+
+    def _use(self, chunk: wire.Chunk) -> None:
+        if chunk.usage and (usage := wire.usage_of(chunk.usage)) is not None:
+            self._usage = usage
 
     def _choose(self, choice: wire.Choice) -> Fault | None:
         if choice.finish_reason == "error" or choice.error:
@@ -85,7 +104,7 @@ class ChatReader:
         said = choice.delta or choice.message
         if said is not None:
             self._say(said)
-        if choice.finish_reason is not None:
+        if choice.finish_reason not in _NOT_YET:
             self._finish = choice.finish_reason
             self._stop = choice.stop_reason
         return None
@@ -95,11 +114,16 @@ class ChatReader:
         if said.reasoning_content or said.reasoning or said.reasoning_details:
             self._reason(said)
         if isinstance(said.content, str):
-            composer.text(said.content)
+            if self._tags:
+                self._tell(self._tags.split(said.content))
+            else:
+                composer.text(said.content)
         elif isinstance(said.content, list):
             self._parts(said.content)
         if isinstance(said.refusal, str):
             composer.refusal(said.refusal)
+        if self._tags and said.tool_calls:
+            self._tell(self._tags.rest())
         for call in said.tool_calls or ():
             function = call.function or wire.Function()
             key = call.index if isinstance(call.index, int) else None
@@ -107,13 +131,17 @@ class ChatReader:
         if said.function_call is not None:
             composer.tool("function_call", "", said.function_call.name, said.function_call.arguments)
 
+    def _tell(self, parts: list[Part]) -> None:
+        for part in parts:
+            (self._composer.thinking if part.thinking else self._composer.text)(part.text)
+
     def _reason(self, said: wire.Said) -> None:
         details = said.reasoning_details if isinstance(said.reasoning_details, list) else []
         texts = (said.reasoning_content, said.reasoning, _detailed(details))
         text = next((text for text in texts if isinstance(text, str) and text), "")
         if text:
             self._composer.thinking(text)
-        kept = [detail for detail in details if isinstance(detail, dict)]
+        kept = [one for one in details if isinstance(one, dict) and any(one.get(key) for key in _KEPT)]
         if kept:
             self._composer.signed({"details": kept})
 

@@ -59,6 +59,7 @@ class Composer:
         self._payload: dict[str, Any] = {}
         self._calls: list[_Call] = []
         self._by_key: dict[object, _Call] = {}
+        self._latest: _Call | None = None
         self._made = 0
         self._queued: list[tuple[str, str]] = []
         self._refused = False
@@ -80,9 +81,6 @@ class Composer:
             self._refused = True
             self._put("text", text)
 
-    def refuse(self) -> None:
-        self._refused = True
-
     def thinking(self, text: str) -> None:
         self._put("thinking", text)
 
@@ -92,13 +90,13 @@ class Composer:
             kept = self._payload.get(key)
             self._payload[key] = kept + value if isinstance(kept, list) and isinstance(value, list) else value
 
-    def redacted(self, payload: dict[str, Any]) -> None:
-        """Reasoning that nobody may read, but that the provider wants to see again."""
-        self.begin()
-        self._close()
-        data = foreign.signed({"provider": self._provider, **payload})
-        self._writer.open({"type": "redacted_thinking", "data": data})
-        self._writer.close()
+    def sealed(self, payload: dict[str, Any]) -> None:
+        """An item of reasoning has ended: so does the thinking that is open, signed with `payload`."""
+        if self._open == "thinking":
+            self._payload.update(payload)
+            self._close()
+        elif payload:
+            self._put("redacted_thinking", self._signature(payload))
 
     def _put(self, kind: str, text: str) -> None:
         if not text:
@@ -114,6 +112,11 @@ class Composer:
     def _write(self, kind: str, text: str) -> None:
         if self._open != kind:
             self._close()
+            if kind != "thinking":
+                self._settle()
+            if kind == "redacted_thinking":
+                self._redact(text)
+                return
             self._open = kind
             if kind == "thinking":
                 self._writer.open({"type": "thinking", "thinking": "", "signature": ""})
@@ -124,12 +127,24 @@ class Composer:
 
     def _close(self) -> None:
         if self._open == "thinking":
-            payload = {"provider": self._provider, **self._payload}
-            self._payload = {}
-            self._writer.add("signature_delta", "signature", foreign.signed(payload))
+            payload, self._payload = self._payload, {}
+            self._writer.add("signature_delta", "signature", self._signature(payload))
         if self._open:
             self._writer.close()
         self._open = ""
+
+    def _settle(self) -> None:
+        """Keep reasoning that came without a text: nobody may read it, but the provider wants to see it again."""
+        if self._payload:
+            payload, self._payload = self._payload, {}
+            self._redact(self._signature(payload))
+
+    def _redact(self, data: str) -> None:
+        self._writer.open({"type": "redacted_thinking", "data": data})
+        self._writer.close()
+
+    def _signature(self, payload: dict[str, Any]) -> str:
+        return foreign.signed({"provider": self._provider, **payload})
 
     # Tool calls
 
@@ -149,18 +164,15 @@ class Composer:
         self._advance()
 
     def _call(self, key: object, identifier: str, name: str, args: str) -> _Call:
-        call = self._by_key.get(self._key(key, identifier))
-        if call is None and key is None and not identifier and self._calls:
-            call = self._calls[-1]
-        if call is not None and not _another(call, identifier, name, args):
-            return call
-        call = _Call()
-        self._calls.append(call)
-        self._by_key[self._key(key, identifier)] = call
+        key = key if key is not None else identifier or None
+        call = self._latest if key is None else self._by_key.get(key)
+        if call is None or _another(call, identifier, name, args):
+            call = _Call()
+            self._calls.append(call)
+        self._latest = call
+        if key is not None:
+            self._by_key[key] = call
         return call
-
-    def _key(self, key: object, identifier: str) -> object:
-        return key if key is not None else identifier
 
     def _advance(self) -> None:
         """Send what can be sent of the first call; go on to the next one when it is whole."""
@@ -180,6 +192,8 @@ class Composer:
             return
         call.begun = True
         self._close()
+        self._settle()
+        self._chars += len(call.name)
         self._open = "tool_use"
         self._made += 1
         name = self._names.get(call.name, call.name)
@@ -200,8 +214,8 @@ class Composer:
         call.sent = len(call.parts)
         self._writer.add("input_json_delta", "partial_json", fresh)
 
-    def _flush(self, *, cut: bool = False) -> None:
-        """Send all calls; with `cut` the last one stays open if its arguments are not whole."""
+    def _flush(self, *, cut: bool = False) -> bool:
+        """Send all calls; with `cut` the last one stays open if its arguments are not whole. Say whether it does."""
         while self._calls:
             call = self._calls.pop(0)
             if not call.name:  # nothing that a client could run
@@ -212,22 +226,25 @@ class Composer:
                 self._writer.add("input_json_delta", "partial_json", msgspec.json.encode(value).decode())
             if cut and not self._calls and not self._queued and not call.whole:
                 self._open = ""
-                return
+                return True
             self._close()
         for kind, text in self._queued:
             self._write(kind, text)
         self._queued.clear()
+        return False
 
     # The end
 
     def end(self, finish: Any, stop_sequence: Any, usage: tuple[Usage, int] | None) -> None:
         """End the answer. `finish` is the provider's finish reason, in Chat's words."""
         self.begin()
-        self._flush(cut=finish == "length")
-        self._close()
+        if not self._flush(cut=finish == "length"):
+            self._close()
+            self._settle()
         sequence = stop_sequence if isinstance(stop_sequence, str) else None
         reason = self._reason(finish, sequence)
-        counted, thinking_tokens = usage or (self._estimated(), 0)
+        reported, thinking_tokens = usage or (None, 0)
+        counted = self._estimated().merged(reported)
         self._writer.finish(Ending(reason, sequence if reason == "stop_sequence" else None, counted, thinking_tokens))
         self.ended = True
 
@@ -241,7 +258,7 @@ class Composer:
         return "stop_sequence" if stop_sequence else "end_turn"
 
     def _estimated(self) -> Usage:
-        return Usage(self._shell.input_tokens, max(1, self._chars // CHARS_PER_TOKEN))
+        return Usage(self._shell.input_tokens, -(-self._chars // CHARS_PER_TOKEN))
 
 
 def _another(call: _Call, identifier: str, name: str, args: str) -> bool:
@@ -253,4 +270,4 @@ def _another(call: _Call, identifier: str, name: str, args: str) -> bool:
         return False
     if identifier and call.id:
         return identifier != call.id
-    return bool(args) and call.whole
+    return name != call.name or (bool(args) and call.whole)

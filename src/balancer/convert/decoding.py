@@ -15,6 +15,8 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """The largest answer that is held as a whole."""
 
 _DATA = b"data: "
+_BEFORE = b" \t\r\n\xef\xbb\xbf"
+"""What may stand before an answer: white space and the mark of UTF-8."""
 
 
 class Reader(Protocol):
@@ -34,6 +36,11 @@ class Reader(Protocol):
 
     def usage(self) -> Any: ...
 
+    @property
+    def ending(self) -> bool:
+        """All that may still come is how much was used, and the end."""
+        ...
+
 
 class Decoder:
     """The decoder of `DIALECT.decoder`. What comes decides how it is read, what was asked how it is written."""
@@ -45,7 +52,6 @@ class Decoder:
         self._writer = writer
         self._reader = reader
         self._splitter = sse.Splitter()
-        self._head = b""
         self._whole: list[bytes] | None = None
         self._bytes = 0
         self._bounded = isinstance(writer, Whole)
@@ -55,8 +61,11 @@ class Decoder:
     def feed(self, data: bytes) -> list[Piece]:
         if self.complete or self._failed:
             return []
-        if not self._streams and not self._decided(data):
-            return []
+        if not self._streams and self._whole is None:
+            data = data.lstrip(_BEFORE)
+            if not data:
+                return []
+            self._decide(data)
         if self._bounded or self._whole is not None:
             self._bytes += len(data)
             if self._bytes > MAX_ANSWER_BYTES:
@@ -64,27 +73,23 @@ class Decoder:
         if self._whole is not None:
             self._whole.append(data)
             return []
-        data, self._head = self._head + data if self._head else data, b""
         try:
             block = self._splitter.block(data)
         except sse.FrameTooLong as error:
             return [self._fail(broken(str(error)))]
         return self._events(block)
 
-    def _decided(self, data: bytes) -> bool:
-        """Look at the first byte that is not white space: JSON and web pages are read whole."""
-        if self._whole is not None:
-            return True
-        start = (self._head + data).lstrip()
-        if not start:
-            self._head += data
-            return False
-        if start[:1] in b"{[<":
-            self._whole = [self._head]
-            self._head = b""
+    @property
+    def ending(self) -> bool:
+        """The answer is there, but its server has not ended it: it is not to be waited for much longer."""
+        return self._streams and self._reader.ending
+
+    def _decide(self, data: bytes) -> None:
+        """Look at the first byte: JSON and web pages are read whole."""
+        if data[:1] in b"{[<":
+            self._whole = []
         else:
             self._streams = True
-        return True
 
     def _events(self, block: bytes) -> list[Piece]:
         pieces: list[Piece] = []

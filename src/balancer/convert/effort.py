@@ -20,12 +20,20 @@ def fields(request: dict[str, Any], can: Capabilities) -> dict[str, Any]:
     off = thinking.get("type") == "disabled"
     if can.reasoning == "deepseek":
         return _deepseek(request, thinking, can)
-    if can.reasoning == "openrouter" and not off and _stated(request) is None and isinstance(budget, int):
+    counts = can.reasoning == "openrouter" and can.effort is None and not off and _stated(request) is None
+    if counts and isinstance(budget, int):
         return {"reasoning": {"max_tokens": budget}}
     effort = wanted(request, can)
     if effort is None:
         return {}
     return {"reasoning": {"effort": effort}} if can.reasoning == "openrouter" else {"reasoning_effort": effort}
+
+
+def is_on(request: dict[str, Any], fields: dict[str, Any]) -> bool:
+    """Say whether the model will reason, as far as request and `fields` tell: no sampling goes along then."""
+    thinking = request.get("thinking")
+    kind = thinking.get("type") if isinstance(thinking, dict) else None
+    return kind in ("enabled", "adaptive") or (bool(fields) and kind != "disabled")
 
 
 def is_asked(request: dict[str, Any]) -> bool:
@@ -38,6 +46,8 @@ def wanted(request: dict[str, Any], can: Capabilities) -> str | None:
     """Return the effort to ask for, among those that the model knows; None: say nothing."""
     thinking = request.get("thinking")
     thinking = thinking if isinstance(thinking, dict) else {}
+    if can.effort is not None:
+        return _known(can.effort, can)
     if thinking.get("type") == "disabled":
         return next((effort for effort in ("none", "minimal") if effort in can.efforts), None)
     if (stated := _stated(request)) is not None:
@@ -62,12 +72,9 @@ def _known(effort: str, can: Capabilities) -> str | None:
 
 
 def _deepseek(request: dict[str, Any], thinking: dict[str, Any], can: Capabilities) -> dict[str, Any]:
-    match thinking.get("type"):
-        case "disabled":
-            return {"thinking": {"type": "disabled"}}
-        case "enabled" | "adaptive":
-            effort = wanted(request, can)
-            said = {"reasoning_effort": effort} if effort else {}
-            return {"thinking": {"type": "enabled"}, **said}
-        case _:
-            return {}
+    kind = thinking.get("type")
+    if kind == "disabled" and can.effort is None:
+        return {"thinking": {"type": "disabled"}}
+    effort = wanted(request, can)
+    said = {"reasoning_effort": effort} if effort else {}
+    return {"thinking": {"type": "enabled"}, **said} if kind in ("enabled", "adaptive") else said

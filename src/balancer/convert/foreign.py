@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from balancer.wire import anthropic as wire
+
 OWN_PREFIX = "ccb1:made-by-the-claude-code-provider-balancer:"
 """Begins the signature of every thinking block that was made from another type's reasoning.
 
@@ -24,7 +26,10 @@ def strip_foreign_thinking(body: bytes) -> bytes:
     """
     if body.rfind(_MARK) < 0:  # `in` takes twice as long: it compares in small steps where rfind leaps
         return body
-    request = msgspec.json.decode(body)
+    try:
+        request = wire.decoded(body)
+    except msgspec.DecodeError:
+        return body
     for message in request.get("messages", ()):
         content = message.get("content") if isinstance(message, dict) else None
         if isinstance(content, list):

@@ -15,6 +15,7 @@ TokenLimitField: TypeAlias = Literal["max_tokens", "max_completion_tokens"]
 Reasoning: TypeAlias = Literal["none", "effort", "openrouter", "deepseek"]
 SystemRole: TypeAlias = Literal["system", "developer"]
 Schema: TypeAlias = Literal["plain", "narrow"]
+Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 """From least to most (openai SDK 3.54, `ReasoningEffort`)."""
@@ -28,6 +29,8 @@ class Capabilities:
     max_output_tokens: int | None = None
     reasoning: Reasoning = "none"
     efforts: tuple[str, ...] = ("low", "medium", "high")
+    effort: Effort | None = None
+    """Asked for whatever the client says; None: what the client says."""
     sampling: bool = True
     top_k: bool = False
     stop: int = 4
@@ -35,7 +38,8 @@ class Capabilities:
     files: bool = False
     json_schema: bool = True
     strict: bool = False
-    parallel_tool_calls: bool = False
+    parallel_tool_calls: bool = True
+    """Sent only for a client that wants one call at a time; a server that does not know it teaches us so."""
     stream_options: bool = True
     tool_choice_named: bool = True
     system_role: SystemRole = "system"
@@ -43,9 +47,12 @@ class Capabilities:
     max_tools: int | None = None
     tool_id_max: int = 40
     name_max: int = 64
+    service_tier: bool = False
     user_hash: bool = False
     """`metadata.user_id` goes along, hashed, as `safety_identifier` and `prompt_cache_key`."""
     tool_schema: Schema = "plain"
+    think_tags: bool = False
+    """Thinking comes as `<think>...</think>` within the text."""
 
 
 _COMPAT = Capabilities()
@@ -54,10 +61,10 @@ _OPENAI = replace(
     token_limit_field="max_completion_tokens",  # noqa: S106
     files=True,
     strict=True,
-    parallel_tool_calls=True,
     mid_system=True,
     max_tools=128,
     tool_id_max=64,
+    service_tier=True,
     user_hash=True,
 )
 
@@ -65,13 +72,11 @@ PROFILES: dict[Profile, Capabilities] = {
     "compat": _COMPAT,
     "openai": _OPENAI,
     "openai_reasoning": replace(_OPENAI, reasoning="effort", efforts=EFFORTS[1:6], sampling=False, stop=0),
-    "openrouter": replace(
-        _COMPAT, reasoning="openrouter", efforts=EFFORTS, top_k=True, files=True, parallel_tool_calls=True
-    ),
+    "openrouter": replace(_COMPAT, reasoning="openrouter", efforts=EFFORTS, top_k=True, files=True),
     "deepseek": replace(
         _COMPAT, reasoning="deepseek", efforts=("low", "high", "max"), vision=False, json_schema=False, max_tools=128
     ),
     "ollama": replace(_COMPAT, top_k=True),
-    "vllm": replace(_COMPAT, top_k=True, parallel_tool_calls=True, tool_id_max=64),
+    "vllm": replace(_COMPAT, top_k=True, tool_id_max=64),
     "gemini": replace(_COMPAT, reasoning="effort", tool_schema="narrow", tool_id_max=64),
 }

@@ -6,7 +6,6 @@ Pure and deterministic: the same request gives the same bytes, so that prefix ca
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -15,14 +14,15 @@ from typing import Any
 import msgspec
 
 from balancer.convert import effort, tools
-from balancer.convert.blocks import BILLING, content, text_of
+from balancer.convert.blocks import content, system_text
+from balancer.convert.lessons import schema_hint
 from balancer.convert.names import Names
 from balancer.convert.profiles import Capabilities
 from balancer.convert.schema import cleaned, is_strict
 from balancer.convert.turns import Turns
 from balancer.dialect import Incapable
+from balancer.wire import anthropic as wire
 
-_SURROGATES = re.compile("[\ud800-\udfff]")
 _SESSION = re.compile(r"session_(?:id\W+)?([0-9a-fA-F-]{8,})")
 _SUFFIX = re.compile(r"\[[^\]]*\]\Z")
 """`[1m]` and the like: a client's mark on a model's name, no part of it."""
@@ -67,22 +67,12 @@ class Converted:
 def decoded(body: bytes) -> dict[str, Any]:
     """Return a request's JSON; lone surrogates, which no UTF-8 can carry, become U+FFFD."""
     try:
-        request = msgspec.json.decode(body)
-    except msgspec.DecodeError:
-        request = _mended(json.loads(body))
+        request = wire.decoded(body)
+    except msgspec.DecodeError as error:
+        raise Incapable(f"the request body is not valid JSON: {error}") from None
     if not isinstance(request, dict):
         raise Incapable("the request body must be a JSON object")
     return request
-
-
-def _mended(value: Any) -> Any:
-    if isinstance(value, str):
-        return _SURROGATES.sub("\ufffd", value)
-    if isinstance(value, list):
-        return [_mended(item) for item in value]
-    if isinstance(value, dict):
-        return {_mended(key): _mended(item) for key, item in value.items()}
-    return value
 
 
 def chat(body: bytes, model: str, can: Capabilities, provider: str, *, items: bool = False) -> Converted:
@@ -90,22 +80,36 @@ def chat(body: bytes, model: str, can: Capabilities, provider: str, *, items: bo
 
     With `items` the messages also carry what only `responses.from_chat` knows what to do with.
     """
-    request = decoded(body)
+    try:
+        return _converted(decoded(body), model, can, provider, items)
+    except RecursionError:
+        raise Incapable("the request is nested too deeply") from None
+
+
+def _converted(request: dict[str, Any], model: str, can: Capabilities, provider: str, items: bool) -> Converted:
     if "safeguards" in request:
         raise Incapable(
             f"safeguards: provider '{provider}' has no such thing; leave safeguards out, or use type anthropic"
         )
+    turns = request.get("messages")
+    if not isinstance(turns, list):
+        raise Incapable("messages: must be a list")
     names, dropped = Names(can.name_max), Counter[str]()
     out: dict[str, Any] = {"model": _SUFFIX.sub("", model)}
     offered = tools.converted(request, can, names, dropped, provider)
     shape, hint = _format(request, can)
-    system = "\n\n".join(filter(None, [*system_texts(request.get("system")), hint]))
-    messages = Turns(can, provider, names, dropped, items=items).convert(request.get("messages") or [])
+    if shape and tools.is_forced(offered):  # a call that must come, and a text that must have a shape: only one can be
+        shape, hint = {}, ""
+        dropped["output_config.format"] += 1
+    system = "\n\n".join(filter(None, [*system_texts(request.get("system"), dropped), hint]))
+    messages = Turns(can, provider, names, dropped, items=items).convert(turns)
     out["messages"] = [{"role": can.system_role, "content": system}, *messages] if system else messages
     out |= offered
     out |= shape
     out |= _limits(request, can, dropped)
     out |= _user(request, can)
+    if can.service_tier and request.get("service_tier") == "standard_only":
+        out["service_tier"] = "default"
     if request.get("stream") is True:
         out["stream"] = True
         if can.stream_options:
@@ -116,18 +120,18 @@ def chat(body: bytes, model: str, can: Capabilities, provider: str, *, items: bo
     return Converted(out, names.back, _notes(dropped))
 
 
-def system_texts(system: Any) -> list[str]:
+def system_texts(system: Any, dropped: Counter[str]) -> list[str]:
     """Return the texts of the system prompt, without what changes with every request."""
-    texts = [BILLING.sub("", text_of(block)) for block in content(system)]
+    texts = [system_text(block, dropped) for block in content(system)]
     return [text for text in texts if text.strip()]
 
 
 def _limits(request: dict[str, Any], can: Capabilities, dropped: Counter[str]) -> dict[str, Any]:
     """Return the limit of tokens, sampling, stop sequences and effort."""
     fields = effort.fields(request, can)
-    reasons = bool(fields)
-    if not reasons and effort.is_asked(request):
+    if not fields and effort.is_asked(request):
         dropped["effort"] += 1
+    reasons = effort.is_on(request, fields)
     limit = request.get("max_tokens")
     if isinstance(limit, int):
         fields[can.token_limit_field] = min(limit, can.max_output_tokens or limit)
@@ -139,7 +143,8 @@ def _limits(request: dict[str, Any], can: Capabilities, dropped: Counter[str]) -
             fields[key] = value
         else:
             dropped[key] += 1
-    stops = [stop for stop in request.get("stop_sequences") or () if isinstance(stop, str) and stop.strip()]
+    given = request.get("stop_sequences")
+    stops = [stop for stop in given if isinstance(stop, str) and stop.strip()] if isinstance(given, list) else []
     if stops[: can.stop]:
         fields["stop"] = stops[: can.stop]
     if left := len(stops) - len(stops[: can.stop]):
@@ -171,8 +176,7 @@ def _format(request: dict[str, Any], can: Capabilities) -> tuple[dict[str, Any],
         return {}, ""
     schema = cleaned(wanted["schema"], narrow=can.tool_schema == "narrow")
     if not can.json_schema:
-        hint = f"Answer with one JSON object that satisfies this schema:\n{msgspec.json.encode(schema).decode()}"
-        return {"response_format": {"type": "json_object"}}, hint
+        return {"response_format": {"type": "json_object"}}, schema_hint(schema)
     named: dict[str, Any] = {"name": "response", "schema": schema}
     if can.strict and is_strict(schema):
         named["strict"] = True

@@ -16,7 +16,10 @@ from balancer.wire.faults import broken
 MIN_OUTPUT_TOKENS = 16
 """The API takes no smaller `max_output_tokens`."""
 
-_SAME = ("model", "stream", "temperature", "top_p", "parallel_tool_calls", "safety_identifier", "prompt_cache_key")
+_SAME = (
+    "model", "stream", "temperature", "top_p", "parallel_tool_calls", "service_tier", "safety_identifier",
+    "prompt_cache_key",
+)  # fmt: skip
 
 
 def from_chat(chat: dict[str, Any]) -> dict[str, Any]:
@@ -52,7 +55,7 @@ def _items(message: dict[str, Any]) -> list[dict[str, Any]]:
         parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
         items.append({"type": "message", "role": role, "content": [_part(part) for part in parts]})
     elif content:
-        items.append({"role": "assistant", "content": content})
+        items.append({"type": "message", "role": "assistant", "content": content})
     calls = message.get("tool_calls", ())
     return items + [{"type": "function_call", "call_id": call["id"], **call["function"]} for call in calls]
 
@@ -78,6 +81,8 @@ class Event(msgspec.Struct):
     delta: Any = None
     arguments: Any = None
     output_index: Any = None
+    summary_index: Any = None
+    content_index: Any = None
     item: Any = None
     response: Any = None
     error: Any = None
@@ -88,26 +93,35 @@ class Event(msgspec.Struct):
 _EVENT = msgspec.json.Decoder(Event)
 
 
+_FINISHES = {"max_output_tokens": "length", "content_filter": "content_filter"}
+"""Why a response is incomplete, in Chat's words."""
+
+
 class ResponsesReader:
     """Reads the events of a response, or a whole one, into a composer."""
+
+    ending = False
+    """A terminal event ends a response, nothing else."""
 
     def __init__(self, composer: Composer) -> None:
         self._composer = composer
         self._usage: tuple[Usage, int] | None = None
         self._written: set[object] = set()
-        """Calls whose arguments came as deltas."""
-        self._thought = False
+        """Items, by their index, that came as deltas or as a whole."""
+        self._thought: object = None
+        """The part of the reasoning that came last; None: the item has none yet."""
         self._words = False
 
     def usage(self) -> Usage | None:
         return self._usage[0] if self._usage else None
 
     def event(self, data: bytes) -> Fault | None:
-        try:
-            event = _EVENT.decode(data)
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        event = _event(data)
+        if event is None:
             self._words = True
             return None
+        if not isinstance(event.output_index, int | str):
+            event.output_index = None
         return self._take(event)
 
     def end(self) -> Fault | None:
@@ -119,13 +133,15 @@ class ResponsesReader:
         composer = self._composer
         match event.type:
             case "response.output_text.delta":
+                self._written.add(event.output_index)
                 composer.text(_text(event.delta))
             case "response.reasoning_summary_text.delta" | "response.reasoning_text.delta":
-                self._thought = True
-                composer.thinking(_text(event.delta))
-            case "response.reasoning_summary_part.added" if self._thought:
-                composer.thinking("\n\n")
+                self._written.add(event.output_index)
+                self._think((event.output_index, event.summary_index, event.content_index), _text(event.delta))
+            case "response.reasoning_summary_part.added" if self._thought is not None:
+                self._thought = "a new part"
             case "response.refusal.delta":
+                self._written.add(event.output_index)
                 composer.refusal(_text(event.delta))
             case "response.function_call_arguments.delta":
                 self._written.add(event.output_index)
@@ -136,81 +152,105 @@ class ResponsesReader:
                 self._item(event.output_index, event.item, done=event.type.endswith("done"))
             case "response.created" | "response.in_progress":
                 composer.begin()
-            case "response.completed" | "response.incomplete" | "response.failed":
-                return self._close(event.response if isinstance(event.response, dict) else {})
+            case "response.completed" | "response.incomplete":
+                return self._close(_dict(event.response))
+            case "response.failed" | "response.cancelled":
+                return _failure(_dict(event.response))
             case "error":
                 return wire.stream_fault(event.error or {"message": event.message, "code": event.code})
             case _ if event.error:
                 return wire.stream_fault(event.error)
         return None
 
+    def _think(self, part: object, text: str) -> None:
+        if self._thought not in (None, part):
+            text = "\n\n" + text
+        self._thought = part
+        self._composer.thinking(text)
+
     def _arguments(self, index: object, written: Any) -> None:
-        if index not in self._written and isinstance(written, str) and written:
+        if index not in self._written and written:
             self._written.add(index)
             self._composer.tool(index, "", "", written)
 
     def _item(self, index: object, item: dict[str, Any], *, done: bool) -> None:
-        kind = item.get("type")
-        if kind == "function_call":
-            if not done:
+        match item.get("type"):
+            case "function_call":
                 self._composer.tool(index, item.get("call_id") or item.get("id"), item.get("name"), "")
-            else:
-                self._arguments(index, item.get("arguments"))
-        elif kind == "reasoning" and done:
-            self._reasoned(item)
+                if done:
+                    self._arguments(index, item.get("arguments"))
+            case "reasoning" if done:
+                self._reasoned(index, item)
+            case "message" if done and index not in self._written:
+                self._message(item)
+        if done:
+            self._written.add(index)
 
-    def _reasoned(self, item: dict[str, Any]) -> None:
+    def _reasoned(self, index: object, item: dict[str, Any]) -> None:
         """Keep an encrypted item of reasoning: the next request is to give it back."""
-        thought, self._thought = self._thought, False
-        if not item.get("encrypted_content"):
-            return
+        if index not in self._written:
+            for at, part in enumerate(_dicts(item.get("summary")) or _dicts(item.get("content"))):
+                self._think((index, at), _text(part.get("text")))
+        self._thought = None
         kept = {key: item[key] for key in ("id", "summary", "encrypted_content") if key in item}
-        payload: dict[str, Any] = {"item": {"type": "reasoning", "summary": [], **kept}}
-        if thought:
-            self._composer.signed(payload)
-        else:
-            self._composer.redacted(payload)
+        whole: dict[str, Any] = {"item": {"type": "reasoning", "summary": [], **kept}}
+        self._composer.sealed(whole if item.get("encrypted_content") else {})
+
+    def _message(self, item: dict[str, Any]) -> None:
+        for part in _dicts(item.get("content")):
+            self._composer.text(_text(part.get("text")))
+            self._composer.refusal(_text(part.get("refusal")))
 
     def _close(self, response: dict[str, Any]) -> Fault | None:
-        if response.get("error") or response.get("status") == "failed":
-            return wire.stream_fault(response.get("error") or "the response failed")
+        if response.get("error") or response.get("status") in ("failed", "cancelled"):
+            return _failure(response)
+        if not self._written:  # some relays send all of it at once, and this is how a whole response comes
+            for index, item in enumerate(_dicts(response.get("output"))):
+                self._item(index, item, done=True)
         self._usage = wire.usage_of(response.get("usage"))
-        details = response.get("incomplete_details")
-        reason = details.get("reason") if isinstance(details, dict) else None
-        finish = {"max_output_tokens": "length", "content_filter": "content_filter"}.get(str(reason), "stop")
+        reason = _dict(response.get("incomplete_details")).get("reason")
+        finish = _FINISHES.get(str(reason), "stop")
         self._composer.end(finish, None, self._usage)
         return None
 
     def whole(self, body: bytes) -> Fault | None:
         try:
-            response = msgspec.json.decode(body)
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            response = wire.loose_json(body)
+        except (RecursionError, ValueError):
             return not_an_answer(body)
         if not isinstance(response, dict):
             return not_an_answer(body)
-        if response.get("error"):
-            return wire.stream_fault(response["error"])
+        if response.get("error") or response.get("object") == "error":
+            return _failure(response)
         if not isinstance(response.get("output"), list):
             return broken("an answer without output")
-        for index, item in enumerate(response["output"]):
-            if isinstance(item, dict):
-                self._whole_item(index, item)
         return self._close(response)
 
-    def _whole_item(self, index: int, item: dict[str, Any]) -> None:
-        match item.get("type"):
-            case "reasoning":
-                texts = [_text(part.get("text")) for part in item.get("summary") or item.get("content") or ()]
-                self._thought = any(texts)
-                self._composer.thinking("\n\n".join(texts))
-                self._reasoned(item)
-            case "message":
-                for part in item.get("content") or ():
-                    self._composer.text(_text(part.get("text")))
-                    self._composer.refusal(_text(part.get("refusal")))
-            case "function_call":
-                self._composer.tool(index, item.get("call_id"), item.get("name"), item.get("arguments"))
+
+def _event(data: bytes) -> Event | None:
+    """Decode an event; None where it is no JSON object."""
+    try:
+        return _EVENT.decode(data)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        pass
+    try:
+        value = wire.loose_json(data)
+        return msgspec.convert(value, Event) if isinstance(value, dict) else None
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        return None
+
+
+def _failure(response: dict[str, Any]) -> Fault:
+    return wire.stream_fault(response.get("error") or response.get("message") or "the response failed")
 
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

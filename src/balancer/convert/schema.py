@@ -7,7 +7,12 @@ from typing import Any
 _DROPPED = frozenset({"$schema", "$id", "$comment"})
 _MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
 _LISTS = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
-_SINGLE = frozenset({"items", "not", "if", "then", "else", "contains", "propertyNames", "unevaluatedProperties"})
+_SINGLE = frozenset(
+    {
+        "items", "additionalItems", "unevaluatedItems", "contains", "not", "if", "then", "else", "propertyNames",
+        "unevaluatedProperties",
+    }
+)  # fmt: skip
 
 _NARROW_DROPPED = _DROPPED | {"additionalProperties", "patternProperties", "propertyNames", "default", "examples"}
 _NARROW_FORMATS = frozenset({"date-time", "date", "time", "enum", "int32", "int64", "float", "double"})
@@ -36,10 +41,11 @@ def _node(schema: Any, narrow: bool) -> dict[str, Any]:
         if key in dropped or (key == "additionalProperties" and value == {}):
             continue
         node[key] = _value(key, value, narrow)
-    kind = node.get("type")
-    if kind == "object" and not isinstance(node.get("properties"), dict):
+    kinds = node.get("type")
+    kinds = kinds if isinstance(kinds, list) else [kinds]
+    if "object" in kinds and not isinstance(node.get("properties"), dict):
         node["properties"] = {}
-    if kind == "array" and "items" not in node and "prefixItems" not in node:
+    if "array" in kinds and "items" not in node:
         node["items"] = {}
     return _narrowed(node) if narrow else node
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from balancer.convert.blocks import content
 from balancer.convert.names import Names
 from balancer.convert.profiles import Capabilities
 from balancer.convert.schema import cleaned, is_strict
@@ -53,22 +54,20 @@ def converted(
     request: dict[str, Any], can: Capabilities, names: Names, dropped: Counter[str], provider: str
 ) -> dict[str, Any]:
     """Return `tools`, `tool_choice` and `parallel_tool_calls`. Raises `Incapable`."""
-    asked = [tool for tool in request.get("tools") or () if isinstance(tool, dict)]
     tools: list[dict[str, Any]] = []
-    left: list[str] = []
-    for tool in asked:
+    left: dict[str, str] = {}
+    for tool in _asked(request):
         schema = _schema(tool)
         if schema is None:
-            left.append(str(tool.get("type")))
+            left[str(tool.get("name"))] = str(tool.get("type"))
+            dropped[f"tool {tool.get('type')}"] += 1
         else:
             tools.append(_function(tool, schema, can, names))
-    if left and not tools:
+    if left and (not tools or _chosen(request) in left):
         raise Incapable(
-            f"tools: {', '.join(sorted(set(left)))} runs on Anthropic's servers and provider '{provider}' has no such "
-            "tool; route this model to a provider of type anthropic as well, or offer tools that the client runs"
+            f"tools: {', '.join(sorted(set(left.values())))} can't be sent: provider '{provider}' has no such tool of "
+            "Anthropic's; route this model to a provider of type anthropic as well, or offer tools with an input_schema"
         )
-    for kind in left:
-        dropped[f"tool {kind}"] += 1
     if can.max_tools is not None and len(tools) > can.max_tools:
         raise Incapable(
             f"tools: {len(tools)} tools, but provider '{provider}' takes at most {can.max_tools}; offer fewer tools, "
@@ -77,6 +76,34 @@ def converted(
     if not tools:
         return {}
     return {"tools": tools, **_choice(request, can, names)}
+
+
+def _asked(request: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the tools of the request, and behind them those that are defined in the middle of its conversation."""
+    given = request.get("tools")
+    tools = [tool for tool in given if isinstance(tool, dict)] if isinstance(given, list) else []
+    known = {str(tool.get("name")) for tool in tools}
+    for message in request["messages"]:
+        if not isinstance(message, dict) or message.get("role") != "system":
+            continue
+        for block in content(message.get("content")):
+            tool = block.get("tool")
+            added = tool.get("definition") if isinstance(tool, dict) and block.get("type") == "tool_addition" else None
+            if isinstance(added, dict) and str(added.get("name")) not in known:
+                known.add(str(added.get("name")))
+                tools.append(added)
+    return tools
+
+
+def _chosen(request: dict[str, Any]) -> str | None:
+    """Return the one tool that must be called."""
+    choice = request.get("tool_choice")
+    return str(choice.get("name")) if isinstance(choice, dict) and choice.get("type") == "tool" else None
+
+
+def is_forced(fields: dict[str, Any]) -> bool:
+    """Say whether these fields of `converted` make the model call a tool."""
+    return fields.get("tool_choice") not in (None, "auto", "none")
 
 
 def _schema(tool: dict[str, Any]) -> Any:

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from balancer.convert.blocks import Block, Blocks, Part, content, text_of
+from balancer.convert.blocks import Block, Blocks, Part, content, system_text, text_of
 from balancer.convert.foreign import unsigned
 from balancer.convert.names import Names, tool_id
 from balancer.convert.profiles import Capabilities
@@ -42,7 +42,7 @@ class Turns:
 
     def convert(self, messages: list[Any]) -> list[Message]:
         """Return the whole conversation. Raises `Incapable`."""
-        for role, blocks in merged(messages, mid_system=self._can.mid_system):
+        for role, blocks in merged(messages, self._dropped, mid_system=self._can.mid_system):
             match role:
                 case "assistant":
                     self._interrupt()
@@ -96,12 +96,12 @@ class Turns:
         """Give back earlier reasoning where this very server wants it, and nowhere else."""
         own = [own for block in thoughts if (own := self._own(block)) is not None]
         if self._can.reasoning == "deepseek" and "tool_calls" in message:
-            message["reasoning_content"] = "\n".join(str(block.get("thinking", "")) for block in thoughts)
+            message["reasoning_content"] = _thought(thoughts)
         elif self._can.reasoning == "openrouter" and own:
             details = [detail for payload in own for detail in payload.get("details") or ()]
             if details:
                 message["reasoning_details"] = details
-            elif text := "\n".join(str(block["thinking"]) for block in thoughts if block.get("thinking")):
+            elif text := _thought(thoughts):
                 message["reasoning"] = text
         elif self._items:
             items = [payload["item"] for payload in own if isinstance(payload.get("item"), dict)]
@@ -124,9 +124,18 @@ class Turns:
         self._interrupt()
         parts = [*media, *rest]
         if parts:
-            self.messages.append({"role": "user", "content": _joined(parts)})
+            self._say(parts)
         elif len(self.messages) == before:
-            self.messages.append({"role": "user", "content": "."})
+            self._say([{"type": "text", "text": "."}])
+
+    def _say(self, parts: list[Part]) -> None:
+        """Append a user's message, to the last one if that is the user's too: templates insist that turns alternate."""
+        last = self.messages[-1] if self.messages else None
+        if last is not None and last["role"] == "user":
+            said = last["content"]
+            parts = [*([{"type": "text", "text": said}] if isinstance(said, str) else said), *parts]
+            self.messages.pop()
+        self.messages.append({"role": "user", "content": _joined(parts)})
 
     def _result(self, block: Block, media: list[Part], rest: list[Part]) -> None:
         identifier = self._id(block, "tool_use_id")
@@ -150,7 +159,7 @@ class Turns:
         self._pending.clear()
 
 
-def merged(messages: list[Any], *, mid_system: bool) -> list[tuple[str, list[Block]]]:
+def merged(messages: list[Any], dropped: Counter[str], *, mid_system: bool) -> list[tuple[str, list[Block]]]:
     """Return the turns, consecutive ones of one role as one, as the Messages API reads them.
 
     `role: system` stays one only for servers that take it in the middle, and then behind the tool
@@ -165,11 +174,12 @@ def merged(messages: list[Any], *, mid_system: bool) -> list[tuple[str, list[Blo
         if role == "system":
             if message.get("clear_at") == "next_user_message" and last_user > at:
                 continue
-            blocks = [block for block in blocks if text_of(block)]
-            if not blocks:
+            texts = [text for block in blocks if (text := system_text(block, dropped)).strip()]
+            if not texts:
                 continue
+            blocks = [{"type": "text", "text": text if mid_system else _reminder(text)} for text in texts]
             if not mid_system:
-                role, blocks = "user", [_reminder(block) for block in blocks]
+                role = "user"
             elif deferred or (turns and turns[-1][0] == "assistant" and _calls(turns[-1][1])):
                 deferred.append((role, blocks))
                 continue
@@ -201,8 +211,12 @@ def _calls(blocks: list[Block]) -> bool:
     return any(block.get("type") == "tool_use" for block in blocks)
 
 
-def _reminder(block: Block) -> Block:
-    return {"type": "text", "text": f"<system-reminder>\n{text_of(block)}\n</system-reminder>"}
+def _reminder(text: str) -> str:
+    return f"<system-reminder>\n{text}\n</system-reminder>"
+
+
+def _thought(thoughts: list[Block]) -> str:
+    return "\n".join(str(block["thinking"]) for block in thoughts if block.get("thinking"))
 
 
 def _joined(parts: list[Part]) -> str | list[Part]:

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from balancer import ndjson, sse
-from balancer.convert.zed_faults import object_of, of_failed
+from balancer.convert.zed_faults import fault_of, object_of, of_failed
 from balancer.model import Fault, Piece, Usage
-from balancer.wire.anthropic import StreamDecoder
+from balancer.wire.anthropic import MAX_ANSWER_BYTES, StreamDecoder
 from balancer.wire.faults import broken, sort_of
 
 _USAGE = {"input_tokens": 0, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 0}
@@ -19,28 +20,44 @@ _STARTS: dict[str, dict[str, Any]] = {
     "thinking": {"thinking": "", "signature": ""},
     "tool_use": {"input": {}},
 }
+_JOINED = {
+    "text_delta": ("text",),
+    "thinking_delta": ("thinking",),
+    "input_json_delta": ("partial_json",),
+    "compaction_delta": ("content",),
+}
+_REPLACED = {"signature_delta": ("signature",), "compaction_delta": ("encrypted_content",)}
+_NOT_DATA = (b"event:", b":", b"id:", b"retry:")
+"""A gateway may have made server-sent events of the lines."""
 
 
-def normalised(event: dict[str, Any], model: str, nonce: str) -> dict[str, Any]:
-    """Return an event with the members that the Messages API promises and the service drops."""
+def normalised(event: dict[str, Any], model: str, nonce: str, output_tokens: int = 0) -> dict[str, Any]:
+    """Return an event with the members that the Messages API promises and the service drops.
+
+    `output_tokens`: as far as is known; they stand where the service says nothing of them.
+    """
     match event.get("type"):
         case "message_start":
-            given = _object(event.get("message"))
+            given = _said(event.get("message"))
             shell: dict[str, Any] = {
                 "id": f"msg_{nonce}",
                 "type": "message",
                 "role": "assistant",
                 "content": [],
                 "stop_reason": None,
+                "stop_sequence": None,
             }
-            usage = {**_USAGE, **_said(given.get("usage"))}
-            return {**event, "message": {**shell, "stop_sequence": None, **given, "model": model, "usage": usage}}
+            return {
+                **event,
+                "message": {**shell, **given, "model": model, "usage": {**_USAGE, **_said(given.get("usage"))}},
+            }
         case "content_block_start":
             block = _object(event.get("content_block"))
-            return {**event, "content_block": {**block, **_STARTS.get(block.get("type", ""), {}), **_said(block)}}
+            return {**event, "content_block": {**block, **_STARTS.get(str(block.get("type")), {}), **_said(block)}}
         case "message_delta":
             delta = {"stop_reason": None, "stop_sequence": None, **_object(event.get("delta"))}
-            return {**event, "delta": delta, "usage": {"output_tokens": 0, **_said(event.get("usage"))}}
+            usage = {"output_tokens": output_tokens, **_said(event.get("usage"))}
+            return {**event, "delta": delta, "usage": usage}
         case _:
             return event
 
@@ -59,16 +76,19 @@ class Assembly:
     def __init__(self) -> None:
         self._message: dict[str, Any] = {}
         self._blocks: dict[int, dict[str, Any]] = {}
-        self._inputs: dict[int, str] = {}
+        self._parts: dict[tuple[int, str], list[str]] = {}
+        """By block and member: the pieces of a text that comes in many."""
+        self.cut_input = False
+        """A tool's input was cut short by `max_tokens`, and is empty."""
 
     def take(self, event: dict[str, Any]) -> None:
-        at = event.get("index", 0)
+        at = event.get("index")
         match event.get("type"):
             case "message_start":
                 self._message = event["message"]
-            case "content_block_start":
+            case "content_block_start" if isinstance(at, int):
                 self._blocks[at] = dict(event["content_block"])
-            case "content_block_delta" if at in self._blocks:
+            case "content_block_delta" if isinstance(at, int) and at in self._blocks:
                 self._add(at, _object(event.get("delta")))
             case "message_delta":
                 self._message.update(_said(event["delta"]))
@@ -76,31 +96,30 @@ class Assembly:
 
     def _add(self, at: int, delta: dict[str, Any]) -> None:
         block = self._blocks[at]
-        match delta.get("type"):
-            case "text_delta":
-                block["text"] = block.get("text", "") + str(delta.get("text", ""))
-            case "thinking_delta":
-                block["thinking"] = block.get("thinking", "") + str(delta.get("thinking", ""))
-            case "signature_delta":
-                block["signature"] = delta.get("signature", "")
-            case "input_json_delta":
-                self._inputs[at] = self._inputs.get(at, "") + str(delta.get("partial_json", ""))
-            case "citations_delta":
-                block["citations"] = [*(block.get("citations") or ()), delta.get("citation")]
+        for name in _JOINED.get(str(delta.get("type")), ()):
+            if isinstance(piece := delta.get(name), str):
+                self._parts.setdefault((at, name), []).append(piece)
+        for name in _REPLACED.get(str(delta.get("type")), ()):
+            if delta.get(name) is not None:
+                block[name] = delta[name]
+        if delta.get("type") == "citations_delta":
+            block["citations"] = [*(block.get("citations") or ()), delta.get("citation")]
 
     def message(self) -> bytes | None:
         """Return the JSON message; None where a tool's input is no JSON and was not cut short."""
-        for at, written in self._inputs.items():
+        for (at, name), pieces in self._parts.items():
+            whole, block = "".join(pieces), self._blocks[at]
+            if name != "partial_json":
+                block[name] = (block.get(name) or "") + whole
+                continue
             try:
-                self._blocks[at]["input"] = msgspec.json.decode(written) if written else {}
+                block["input"] = msgspec.json.decode(whole) if whole else block.get("input") or {}
             except (msgspec.MsgspecError, RecursionError):
                 if self._message.get("stop_reason") != "max_tokens":
                     return None
-                self._blocks[at]["input"] = {}
+                block["input"], self.cut_input = {}, True
+        self._parts.clear()
         return msgspec.json.encode({**self._message, "content": [self._blocks[at] for at in sorted(self._blocks)]})
-
-    def text(self) -> str:
-        return "".join(block.get("text", "") for _, block in sorted(self._blocks.items()))
 
 
 class Decoder:
@@ -115,28 +134,48 @@ class Decoder:
         wrapped: bool,
         notes: tuple[str, ...] = (),
         headers: tuple[tuple[bytes, bytes], ...] = (),
-        learn: Callable[[str, Usage], None] = lambda word, usage: None,
+        learn: Callable[[str, Any], None] = lambda word, value: None,
+        silent: Callable[[str], str] = lambda message: message,
     ) -> None:
+        """`learn` is told, as it comes: `usage`, `usage_updated`, `tool_use_limit_reached`, `completed`."""
         self.complete = False
-        self.notes = notes
         self.headers = headers
+        self._notes = notes
         self._model, self._nonce = model, nonce
         self._stream, self._wrapped = stream, wrapped
-        self._learn = learn
+        self._learn, self._silent = learn, silent
         self._lines = ndjson.Splitter()
         self._frames = StreamDecoder()
         self._assembly: Assembly | None = None if stream else Assembly()
         self._usage = Usage()
         self._failed = False
         self._anything = False
+        self._bytes = 0
+        self._ended = False
+        self._late = ""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the log is to know: what was decided, and what came or was missing after the end of the answer."""
+        notes = self._notes
+        if self._assembly is not None and self._assembly.cut_input:
+            notes += ("zed: the input of a tool call was cut short by max_tokens and is empty",)
+        if self._late:
+            notes += (f"zed: after the end of the answer the service reported a failure: {self._late}",)
+        elif self.complete and self._wrapped and not self._ended:
+            notes += ("zed: the service did not say that the stream had ended",)
+        return notes
 
     def feed(self, data: bytes) -> list[Piece]:
         if self._failed:
             return []
+        self._bytes += len(data)
+        if self._assembly is not None and not self.complete and self._bytes > MAX_ANSWER_BYTES:
+            return self._fail(broken(f"an answer of more than {MAX_ANSWER_BYTES} bytes"))
         try:
             lines = self._lines.feed(data)
         except ndjson.LineTooLong as error:
-            return self._fail(broken(str(error)))
+            return [] if self.complete else self._fail(broken(str(error)))
         return [piece for line in lines for piece in self._line(line)]
 
     def end(self) -> list[Piece]:
@@ -150,11 +189,11 @@ class Decoder:
 
     def _fail(self, fault: Fault) -> list[Piece]:
         self._failed = True
-        return [Piece(b"", error=fault)]
+        return [Piece(b"", error=replace(fault, message=self._silent(fault.message)))]
 
     def _line(self, line: bytes) -> list[Piece]:
         line = line.removeprefix(b"data:").strip()
-        if not line or self._failed:
+        if not line or self._failed or line.startswith(_NOT_DATA) or line == b"[DONE]":
             return []
         self._anything = True
         found = object_of(line)
@@ -168,30 +207,43 @@ class Decoder:
         return self._event(_object(found.get("event")))
 
     def _status(self, status: Any) -> list[Piece]:
-        if isinstance(status, dict) and "failed" in status and not self.complete:
-            return self._fail(of_failed(status["failed"]))
+        if status == "stream_ended":
+            self._ended = True
+            return [] if self.complete else self._fail(broken("the stream ended before the end of its message"))
         if status == "tool_use_limit_reached":
-            self._learn("tool_use_limit_reached", Usage())
-        if status == "stream_ended" and not self.complete:
-            return self._fail(broken("the stream ended before the end of its message"))
+            self._learn("tool_use_limit_reached", None)
+        if not isinstance(status, dict):
+            return []
+        if "usage_updated" in status:
+            self._learn("usage_updated", status["usage_updated"])
+        if "failed" not in status:
+            return []
+        fault = of_failed(status["failed"])
+        if not self.complete:
+            return self._fail(fault)
+        self._late = f"{fault.status} {fault.kind}"
         return []
 
     def _event(self, event: dict[str, Any]) -> list[Piece]:
-        if self.complete or not isinstance(event.get("type"), str):
+        kind = event.get("type")
+        if self.complete or not isinstance(kind, str) or not kind.isprintable():
             return []
-        event = normalised(event, self._model, self._nonce)
-        pieces = self._frames.feed(sse.frame(event["type"], msgspec.json.encode(event)))
+        event = normalised(event, self._model, self._nonce, self._usage.output_tokens or 0)
+        pieces = self._frames.feed(sse.frame(kind, msgspec.json.encode(event)))
         for piece in pieces:
-            self._usage = self._usage.merged(piece.usage)
-            self._failed = self._failed or piece.error is not None
+            if piece.error is not None:
+                return self._fail(fault_of(piece.error.status, piece.error.message, piece.error.retry_after_s))
+            if piece.usage is not None:
+                self._usage = self._usage.merged(piece.usage)
+                self._learn("usage", self._usage)
         self.complete = self._frames.complete
+        if self._assembly is not None:
+            pieces = self._assembled(self._assembly, event)
         if self.complete:
             self._learn("completed", self._usage)
-        return pieces if self._assembly is None else self._assembled(self._assembly, event, pieces)
+        return pieces
 
-    def _assembled(self, assembly: Assembly, event: dict[str, Any], pieces: list[Piece]) -> list[Piece]:
-        if self._failed:
-            return [piece for piece in pieces if piece.error]
+    def _assembled(self, assembly: Assembly, event: dict[str, Any]) -> list[Piece]:
         assembly.take(event)
         if not self.complete:
             return []
@@ -202,17 +254,18 @@ class Decoder:
         return [Piece(message, substance=True, usage=self._usage)]
 
 
-def text_of(body: bytes) -> str:
-    """Return the text of a whole answer; empty where it is none."""
-    assembly = Assembly()
-    done = False
-    for raw in body.split(b"\n"):
-        line = object_of(raw.strip())
-        event = _object(line.get("event")) if "event" in line else line
-        if isinstance(event.get("type"), str):
-            assembly.take(normalised(event, "", ""))
-            done = done or event["type"] == "message_stop"
-    return assembly.text() if done else ""
+def text_of(body: bytes) -> tuple[str, Usage]:
+    """Return the text of a whole answer, empty where it is none, and what it used all the same."""
+    used = Usage()
+
+    def learn(word: str, value: Any) -> None:
+        nonlocal used
+        used = value if word == "usage" else used
+
+    decoder = Decoder("", "", stream=False, wrapped=False, learn=learn)
+    pieces = decoder.feed(body) + decoder.end()
+    content = object_of(pieces[-1].data).get("content", ()) if decoder.complete else ()
+    return "".join(block["text"] for block in content if block.get("type") == "text"), used
 
 
 class Small:

@@ -65,6 +65,18 @@ class CostControl(_Group):
     )
 
 
+class BurnThresholds(_Group):
+    """From where on the triggers call for burn mode."""
+
+    tokens: int = Field(default=40_000, ge=1, description="`complex_coding_task`: estimated tokens.")
+    edited_files: int = Field(default=3, ge=1, description="`complex_coding_task`: files edited in this prompt.")
+    thinking_budget: int = Field(default=16_000, ge=1, description="`complex_coding_task`: thinking budget, in tokens.")
+    tool_calls: int = Field(default=15, ge=1, description="`complex_coding_task`: tool calls in this prompt.")
+    analysis_tool_calls: int = Field(default=20, ge=1, description="`multi_step_analysis`: tool calls in this prompt.")
+    open_items: int = Field(default=5, ge=1, description="`multi_step_analysis`: open items of a plan.")
+    numbered_steps: int = Field(default=3, ge=1, description="`multi_step_analysis`: numbered steps in your text.")
+
+
 class Options(_Group):
     """`zed_config`: flat keys and groups may be mixed; a group's key wins."""
 
@@ -73,6 +85,10 @@ class Options(_Group):
     )
     default_mode: Literal["normal", "burn"] = Field(default="normal", description="The mode where nothing else says.")
     auto_burn_mode_triggers: tuple[Trigger, ...] = Field(default=(), description="What calls for burn mode.")
+    burn_thresholds: BurnThresholds = Field(default=BurnThresholds(), description="From where on triggers fire.")
+    mode_header: bool = Field(
+        default=True, description="Whether a client may choose the mode with `x-balancer-zed-mode`."
+    )
     max_context_tokens: int | None = Field(
         default=None, ge=1000, description=f"As in `context_management`; default {MAX_CONTEXT_TOKENS}."
     )
@@ -84,6 +100,19 @@ class Options(_Group):
     cost_control: CostControl = Field(default=CostControl(), description="Budgets and prices.")
     organization_id: str | None = Field(default=None, description="The organization that pays.")
     client_version: str | None = Field(default=None, description="Sent as `x-zed-version`; default: not sent.")
+    max_concurrency: int | None = Field(
+        default=4, ge=1, description="The most requests at once, where `max_in_flight` says nothing; null: any number."
+    )
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What whoever wrote the file should be told at start."""
+        if self.wire_profile == "current" and (self.default_mode == "burn" or self.auto_burn_mode_triggers):
+            return (
+                "Zed removed burn mode on 2026-01-17; mode has no server effect: burn only means the larger window "
+                "(context_management.burn_context_tokens)",
+            )
+        return ()
 
     @property
     def window(self) -> int:

@@ -25,12 +25,14 @@ FIELDS = frozenset(
         "top_k",
         "top_p",
         "speed",
+        "cache_control",
+        "context_management",
     }
 )
 EMPTY_RESULT = "<Tool returned an empty string>"
 """An empty result makes the provider behind the service fail."""
 
-_TOOL = ("name", "description", "input_schema", "cache_control")
+_TOOL = ("name", "description", "input_schema", "eager_input_streaming", "cache_control")
 _DATED = re.compile(r"-(?:\d{8}|latest)$")
 
 
@@ -56,17 +58,19 @@ def tidied(body: dict[str, Any]) -> dict[str, Any]:
             messages[-1]["content"] += blocks
         elif blocks:
             messages.append({"role": role, "content": blocks})
+    if any(block["type"] != "text" for block in system):
+        raise Untakable("a system prompt with something other than text")
     out["messages"] = messages
     if system:
         out["system"] = system
     else:
         out.pop("system", None)
     if "tools" in out:
-        out["tools"] = [_tool(tool) for tool in out["tools"] or ()]
+        if not isinstance(out["tools"], list):
+            raise Untakable("tools that are not a list")
+        out["tools"] = [_tool(tool) for tool in out["tools"]]
     if isinstance(choice := out.get("tool_choice"), dict):
         out["tool_choice"] = {key: choice[key] for key in ("type", "name") if key in choice}
-    if isinstance(thinking := out.get("thinking"), dict) and thinking.get("type") == "disabled":
-        del out["thinking"]
     return out
 
 
@@ -86,7 +90,9 @@ def _block(block: Any) -> dict[str, Any] | None:
     kind = block.get("type") if isinstance(block, dict) else None
     match kind:
         case "text":
-            return _kept(block, "text") if block.get("text") else None
+            if not isinstance(block.get("text") or "", str):
+                raise Untakable("a text that is not a string")
+            return _kept(block, "text") if (block.get("text") or "").strip() else None
         case "thinking":
             return _kept(block, "thinking", "signature") if block.get("signature") else None
         case "redacted_thinking":
@@ -94,6 +100,8 @@ def _block(block: Any) -> dict[str, Any] | None:
         case "image":
             return _image(block)
         case "tool_use":
+            if not isinstance(block.get("name"), str):
+                raise Untakable("a tool call without a name")
             return {"input": {}, **_kept(block, "id", "name", "input")}
         case "tool_result":
             return _result(block)
@@ -128,16 +136,33 @@ def _tool(tool: Any) -> dict[str, Any]:
     if not isinstance(tool, dict) or "input_schema" not in tool:
         kind = tool.get("type", "?") if isinstance(tool, dict) else "?"
         raise Untakable(f"the server tool {kind!r}")
+    if not isinstance(tool.get("name"), str):
+        raise Untakable("a tool without a name")
     return {"description": "", **{key: tool[key] for key in _TOOL if tool.get(key) is not None}}
+
+
+def fitted(body: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
+    """Return a tidied request as the model of the catalogue's `entry` takes it."""
+    out = {**body, "model": entry["id"]}
+    thinking, asked = out.get("thinking"), out.get("max_tokens")
+    off = isinstance(thinking, dict) and thinking.get("type") == "disabled"
+    if off and not entry.get("supports_disabling_thinking"):
+        del out["thinking"]
+    limit = entry.get("max_output_tokens")
+    if isinstance(limit, int) and limit > 0 and (asked is None or (isinstance(asked, int) and asked > limit)):
+        out["max_tokens"] = limit
+        budget = thinking.get("budget_tokens") if isinstance(thinking, dict) else None
+        if isinstance(thinking, dict) and isinstance(budget, int) and budget >= limit:
+            out["thinking"] = {**thinking, "budget_tokens": limit - 1}
+    return out
 
 
 def zed_model(name: str, catalogue: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the catalogue's entry for a name: itself, else the longest that the name begins with."""
-    found = [entry for entry in catalogue if not entry.get("is_disabled")]
-    for entry in found:
+    for entry in catalogue:
         if entry["id"] == name:
             return entry
-    begins = [entry for entry in found if name.startswith(entry["id"])]
+    begins = [entry for entry in catalogue if name.startswith(entry["id"])]
     if begins:
         return max(begins, key=lambda entry: len(entry["id"]))
     return {"id": _DATED.sub("", name) if catalogue else name}

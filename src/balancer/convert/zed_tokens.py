@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from typing import Any
 
 from balancer.convert.zed_faults import object_of
 
@@ -37,8 +36,9 @@ def expiry(token: str, wall: float) -> float:
     return wall + ASSUMED_S
 
 
-def usable(token: Any, wall: float) -> bool:
-    return isinstance(token, tuple) and token[1] - EARLY_S > wall
+def sendable(token: str) -> bool:
+    """Say whether a token can stand in a header."""
+    return bool(token) and token.isascii() and token.isprintable() and " " not in token
 
 
 def is_stale(status: int, headers: tuple[tuple[bytes, bytes], ...]) -> bool:

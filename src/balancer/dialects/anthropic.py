@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from balancer import credentials
 from balancer.convert import foreign
 from balancer.dialect import Ask, Decoder, Flow
-from balancer.model import Fault, Headers, Operation, Reply, WireRequest, header
+from balancer.model import Fault, Headers, Operation, Reply, WireRequest, names_of
 from balancer.wire import anthropic as wire
 
 _DROPPED = frozenset(
@@ -66,10 +66,10 @@ class Options(BaseModel):
 
 def forwarded(headers: Headers) -> list[tuple[bytes, bytes]]:
     """Return the client's headers that may go along to a provider of this type."""
-    mask, named, versioned = _sorted_out(tuple([name for name, _ in headers]))
+    mask, named_at, versioned = _sorted_out(names_of(headers))
     lines = list(compress(headers, mask))
-    if named:
-        words = (header(headers, b"connection") or b"").lower()
+    if named_at is not None:
+        words = headers[named_at][1].lower()
         if words not in (b"keep-alive", b"close"):
             gone = {word.strip() for word in words.split(b",")}
             lines = [pair for pair in lines if pair[0] not in gone]
@@ -80,13 +80,14 @@ def forwarded(headers: Headers) -> list[tuple[bytes, bytes]]:
 
 
 @lru_cache(maxsize=256)
-def _sorted_out(names: tuple[bytes, ...]) -> tuple[tuple[bool, ...], bool, bool]:
-    """Say which headers go along, whether `connection` is among them, and whether `anthropic-version` is.
+def _sorted_out(names: tuple[bytes, ...]) -> tuple[tuple[bool, ...], int | None, bool]:
+    """Say which headers go along, where `connection` is among them, and whether `anthropic-version` is there.
 
     A client sends the same names again and again: this is remembered by all of them at once.
     """
     mask = tuple(name not in _DROPPED and not name.startswith(_DROPPED_PREFIXES) for name in names)
-    return mask, b"connection" in names, DEFAULT_VERSION[0] in names
+    named_at = names.index(b"connection") if b"connection" in names else None
+    return mask, named_at, DEFAULT_VERSION[0] in names
 
 
 class Anthropic:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ from balancer.convert.composing import Composer
 from balancer.convert.profiles import (
     PROFILES,
     Capabilities,
+    Effort,
     Profile,
     Reasoning,
     Schema,
@@ -35,6 +37,9 @@ from balancer.wire import openai as wire
 
 MAX_REPAIRS = 3
 """How often one request is repaired and sent once more: each time for another lesson."""
+
+_REFUSALS = frozenset({400, 422})
+"""What a server says when it does not take a request as it is."""
 
 
 class Options(BaseModel):
@@ -50,6 +55,7 @@ class Options(BaseModel):
     max_output_tokens: int | None = Field(default=None, ge=1, description="The most output tokens that are asked for.")
     reasoning: Reasoning | None = Field(default=None, description="In whose words effort and thinking are asked for.")
     efforts: tuple[str, ...] | None = Field(default=None, description="The efforts that the models know.")
+    effort: Effort | None = Field(default=None, description="The effort that is asked for, whatever the client says.")
     sampling: bool | None = Field(default=None, description="Whether `temperature` and `top_p` are taken.")
     top_k: bool | None = Field(default=None, description="Whether `top_k` is taken.")
     stop: int | None = Field(default=None, ge=0, description="How many stop sequences are taken; 0: none.")
@@ -65,16 +71,18 @@ class Options(BaseModel):
     max_tools: int | None = Field(default=None, ge=1, description="The most tools that are taken.")
     tool_id_max: int | None = Field(default=None, ge=24, description="The longest id of a tool call.")
     name_max: int | None = Field(default=None, ge=16, description="The longest name of a tool.")
+    service_tier: bool | None = Field(default=None, description="Whether `service_tier` is known, in OpenAI's words.")
     user_hash: bool | None = Field(default=None, description="Whether the user's id goes along, as a hash.")
     tool_schema: Schema | None = Field(default=None, description="`narrow`: only a part of JSON Schema is known.")
+    think_tags: bool | None = Field(default=None, description="Whether thinking comes as `<think>` within the text.")
 
 
 @lru_cache(maxsize=256)
 def capabilities(options: Options) -> Capabilities:
     """Return the profile's capabilities with what the file says over them."""
     said = options.model_dump(exclude={"profile", "api"}, exclude_none=True)
-    can = PROFILES[options.profile]
-    return Capabilities(**{**{name: getattr(can, name) for name in Capabilities.__slots__}, **said})
+    can = replace(PROFILES[options.profile], **said)
+    return replace(can, stop=0, top_k=False) if options.api == "responses" else can
 
 
 _VERSION = re.compile(r"(?:\A|/)v\d+[a-z0-9]*(?:/|\Z)")
@@ -106,20 +114,24 @@ class OpenAI:
         if _limit(body) == 0:  # warms a cache that this server has not: never sent
             yield _wire(ask, b"POST", _path(ask), (), _nothing)
             return
+        learnt: list[str] = []
         for _ in range(MAX_REPAIRS + 1):
             reply = yield _wire(ask, b"POST", _path(ask), (request.encoded(body),))
+            if reply.status not in _REFUSALS:  # the repairs were right
+                for lesson in learnt:
+                    lessons.keep(ask.memory, ask.model, lesson, ask.wall)
             if 200 <= reply.status < 300:
                 return
             said = wire.body_complaint(reply.body)
             if _is_probe(body, reply.status, said):
                 yield _wire(ask, b"POST", _path(ask), (), _nothing)
                 return
-            lesson = lessons.find(reply.status, said, reply.body.decode("utf-8", "replace"), body)
-            if lesson is None:
+            found = lessons.find(reply.status, said, reply.body.decode("utf-8", "replace"), body)
+            if found is None or lessons.opposite(found) in learnt:
                 return
-            lessons.keep(ask.memory, ask.model, lesson, ask.wall)
-            ask.scratch["notes"] = (*ask.scratch.get("notes", ()), f"learnt {lesson}")
-            body = lessons.apply(body, [lesson])
+            learnt.append(found)
+            ask.scratch["notes"] = (*ask.scratch.get("notes", ()), f"learnt {found}")
+            body = lessons.apply(body, [found])
 
     def decoder(self, ask: Ask, head: Reply) -> Decoder:
         if ask.operation is not Operation.MESSAGES:
@@ -128,7 +140,10 @@ class OpenAI:
         shell = Shell(asked.model, ask.nonce, request.estimate_tokens(asked.body))
         writer = decoding.writer_for(shell, stream=asked.stream)
         composer = Composer(shell, writer, ask.provider.name, ask.scratch.get("names", {}))
-        reader: decoding.Reader = responses.ResponsesReader(composer) if _is_responses(ask) else ChatReader(composer)
+        tags = capabilities(_options(ask)).think_tags
+        reader: decoding.Reader = (
+            responses.ResponsesReader(composer) if _is_responses(ask) else ChatReader(composer, think_tags=tags)
+        )
         return decoding.Decoder(composer, writer, reader, ask.scratch.get("notes", ()))
 
     def fault(self, ask: Ask, reply: Reply) -> Fault:
@@ -137,7 +152,7 @@ class OpenAI:
     def supports(self, operation: Operation) -> bool:
         return operation is not Operation.COUNT_TOKENS
 
-    def describe(self, memory: dict[str, Any]) -> dict[str, Any] | None:
+    def describe(self, memory: dict[str, Any], options: Any, wall: float) -> dict[str, Any] | None:
         """Return what was learnt about this provider, for `/providers`."""
         return lessons.described(memory)
 
@@ -171,7 +186,8 @@ def _limit(body: dict[str, Any]) -> Any:
 
 def _is_probe(body: dict[str, Any], status: int, said: wire.Complaint) -> bool:
     """Claude Code probes with `max_tokens: 1`; reasoning models refuse to answer that at all."""
-    return status == 400 and _limit(body) == 1 and "output limit was reached" in said.message
+    least = _limit(body) in (1, responses.MIN_OUTPUT_TOKENS)
+    return status == 400 and least and "output limit was reached" in said.message
 
 
 def _nothing() -> Iterator[Step]:

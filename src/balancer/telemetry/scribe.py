@@ -45,6 +45,7 @@ class Scribe(Generic[T]):
         self._max_waiting = max_waiting
         self._waiting: SimpleQueue[T | _End] = SimpleQueue()
         self._closing = threading.Event()
+        self._closed = False
         self._dropped = 0
         self._told = 0
         # A daemon: a terminal that takes nothing must not keep the process from ending.
@@ -58,15 +59,16 @@ class Scribe(Generic[T]):
 
     def put(self, entry: T) -> None:
         """Have `entry` written soon. Returns at once; from any thread; raises nothing."""
-        if self._waiting.qsize() >= self._max_waiting or self._closing.is_set():
+        if self._closed or self._waiting.qsize() >= self._max_waiting:
             self._dropped += 1
             return
         self._waiting.put(entry)
 
     def close(self) -> None:
         """Write what is waiting, for at most `CLOSE_WITHIN_S`, and end the thread."""
-        if self._closing.is_set():
+        if self._closed:
             return
+        self._closed = True
         self._closing.set()
         self._waiting.put(_End())
         self._thread.join(CLOSE_WITHIN_S)

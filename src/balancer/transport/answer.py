@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Protocol
 
-from balancer.model import Headers, header
+from balancer.model import Headers
 from balancer.transport.decompress import Decompressor
 from balancer.transport.errors import TransportError
 
@@ -19,6 +19,11 @@ class Source(Protocol):
 
     @property
     def headers(self) -> Headers: ...
+
+    @property
+    def encoding(self) -> bytes | None:
+        """The value of `content-encoding`."""
+        ...
 
     async def read(self, within_s: float) -> bytes: ...
 
@@ -38,7 +43,7 @@ class Answer:
         Raises `TransportError`: `idle_timeout` after `within_s` seconds without a byte, others
         when the body broke off.
         """
-        encoding = header(source.headers, b"content-encoding")
+        encoding = source.encoding
         if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
             self.headers = tuple(pair for pair in source.headers if pair[0] not in _ENCODED)
             self.read = partial(_decompressed, source, Decompressor(encoding))

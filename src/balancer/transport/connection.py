@@ -33,19 +33,26 @@ class Connection(asyncio.Protocol):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._transport: asyncio.Transport | None = None
-        self._parser: httptools.HttpResponseParser | None = None
         self.on_idle_end: Callable[[Connection], None] | None = None
         """Called when the peer closes the connection, or says anything, while nobody uses it."""
         self.lost = False
+        self._used = False
+        """An exchange is under way."""
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = 0.0
+        self._cause = ""
         self._waiter: asyncio.Future[None] | None = None
+        self._chunks: list[bytes] = []
+        self.on_body = self._chunks.append
+        """What the parser calls with each piece of the body: in C, as a stream has hundreds."""
         self._begin()
+        self._parser = httptools.HttpResponseParser(self)
 
     def _begin(self) -> None:
         """Forget the last exchange."""
         self.status = 0
         self.headers: Headers = ()
+        self.encoding: bytes | None = None
         self._fields: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
         self._interims = 0
@@ -54,9 +61,7 @@ class Connection(asyncio.Protocol):
         self._to_close = False
         self._keep = False
         self._error: TransportError | None = None
-        self._chunks: list[bytes] = []
-        self.on_body = self._chunks.append
-        """What the parser calls with each piece of the body: in C, as a stream has hundreds."""
+        self._chunks.clear()
         self._foreign_from: int | None = None
         """Where the pieces of a second answer to one request begin."""
         self._unread = 0
@@ -69,8 +74,8 @@ class Connection(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
-        if self._parser is None or self._complete:
-            self._strangers(data)
+        if self._complete or not self._used:
+            self._strangers()
             return
         self.received = True
         if not self._headed:
@@ -82,15 +87,17 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._keep = False
             self._fail("protocol", type(error).__name__)
+        if len(self._fields) > FIELDS_MAX:  # in a head or behind a body, where there is no other bound
+            self._fail("too_large", f"more than {FIELDS_MAX} header fields")
         if self._foreign_from is not None:
             del self._chunks[self._foreign_from :]
         if self._headed:
             self._unread += len(data)
+            if self._unread > BUFFER_BYTES and not self._paused and self._transport is not None and not self.lost:
+                self._paused = True
+                self._transport.pause_reading()
         elif self._head_bytes > HEAD_MAX_BYTES:
             self._fail("too_large", f"a head of more than {HEAD_MAX_BYTES} bytes")
-        if self._unread > BUFFER_BYTES and not self._paused and self._transport is not None and not self.lost:
-            self._paused = True
-            self._transport.pause_reading()
         self._wake()
 
     def eof_received(self) -> bool:
@@ -98,7 +105,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
-        if self._parser is None:
+        if not self._used:
             if self.on_idle_end:
                 self.on_idle_end(self)
             return
@@ -112,10 +119,10 @@ class Connection(asyncio.Protocol):
             self._fail("closed" if exc is None else "reset")
         self._wake()
 
-    def _strangers(self, data: bytes) -> None:
+    def _strangers(self) -> None:
         """Bytes that belong to no exchange: whatever they are, this connection can't be trusted."""
         self._keep = False
-        if self._parser is None and self.on_idle_end:
+        if not self._used and self.on_idle_end:
             self.on_idle_end(self)
         self.close()
 
@@ -127,17 +134,15 @@ class Connection(asyncio.Protocol):
             self._foreign_from = len(self._chunks)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._complete:
-            return
         self._fields.append((name.lower(), value))
-        if len(self._fields) > FIELDS_MAX:
-            self._fail("too_large", f"more than {FIELDS_MAX} header fields")
 
     def on_headers_complete(self) -> None:
-        parser = self._parser
-        if parser is None or self._error or self._complete:
+        if self._error or self._complete:
             return
-        status = parser.get_status_code()
+        if len(self._fields) > FIELDS_MAX:
+            self._fail("too_large", f"more than {FIELDS_MAX} header fields")
+            return
+        status = self._parser.get_status_code()
         if status < 200:
             self._interims += 1
             if status == 101 or self._interims > INTERIM_MAX:
@@ -145,29 +150,37 @@ class Connection(asyncio.Protocol):
             return
         self.status = status
         self.headers = tuple(self._fields)
+        self._fields = []
         self._frame()
         self._headed = not self._error
 
     def _frame(self) -> None:
         """Find out where the body ends; what says two things is believed in neither."""
-        lengths = {value for name, value in self.headers if name == b"content-length"}
-        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
-        if lengths and codings:
+        last = dict(self.headers)
+        length, coding = last.get(b"content-length"), last.get(b"transfer-encoding")
+        if length is not None and coding is not None:
             self._fail("protocol", "both content-length and transfer-encoding")
-        elif len(lengths) > 1:
-            self._fail("protocol", "several content-lengths")
-        elif len(codings) > 1 or (codings and codings[0].strip() != b"chunked"):
+        elif coding is not None and coding.strip().lower() != b"chunked":
             self._fail("protocol", "a transfer-encoding that is not just chunked")
-        self._to_close = not lengths and not codings and self.status not in _BODILESS
+        elif len(last) != len(self.headers):
+            self._frame_once()
+        self._to_close = length is None and coding is None and self.status not in _BODILESS
+        self.encoding = last.get(b"content-encoding")
+
+    def _frame_once(self) -> None:
+        """Some header stands there more than once: see that none of those does that say where the body ends."""
+        if len({value for name, value in self.headers if name == b"content-length"}) > 1:
+            self._fail("protocol", "several content-lengths")
+        elif sum(name == b"transfer-encoding" for name, _ in self.headers) > 1:
+            self._fail("protocol", "a transfer-encoding that is not just chunked")
 
     def on_message_complete(self) -> None:
-        parser = self._parser
-        if parser is None or self._error or self._complete:
+        if self._error or self._complete:
             return
         if not self.status:  # an interim answer: the real one follows
             self._fields = []
             return
-        self._keep = parser.should_keep_alive() and not self._to_close
+        self._keep = self._parser.should_keep_alive() and not self._to_close
         self._complete = True
 
     def _fail(self, cause: str, detail: str = "") -> None:
@@ -181,7 +194,7 @@ class Connection(asyncio.Protocol):
     def send(self, pieces: list[bytes | memoryview]) -> None:
         """Write a request. Nothing is joined or kept here but what the socket did not take yet."""
         self._begin()
-        self._parser = httptools.HttpResponseParser(self)
+        self._used = True
         transport = self._transport
         if transport is None or self.lost or transport.is_closing():
             raise TransportError("closed", sent=False)
@@ -193,18 +206,19 @@ class Connection(asyncio.Protocol):
         while not self._headed:
             if self._error:
                 raise self._error
-            await self._wait(within_s, "head_timeout")
+            await self._news(within_s, "head_timeout")
 
     async def read(self, within_s: float) -> bytes:
         """Return what has arrived of the body, waiting if that is nothing; `b""` at its clean end."""
-        while not self._chunks:
+        chunks = self._chunks
+        while not chunks:
             if self._error:
                 raise self._error
             if self._complete:
                 return b""
-            await self._wait(within_s, "idle_timeout")
-        data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-        self._chunks.clear()
+            await self._news(within_s, "idle_timeout")
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
         self._unread = 0
         if self._paused:
             self._paused = False
@@ -224,7 +238,7 @@ class Connection(asyncio.Protocol):
             and not transport.is_closing()
             and not transport.get_write_buffer_size()  # the answer came before the request was out
         )
-        self._parser = None
+        self._used = False
         self._cancel_timer()
         if not clean:
             self.close()
@@ -238,30 +252,32 @@ class Connection(asyncio.Protocol):
 
     # Waiting
 
-    async def _wait(self, within_s: float, cause: str) -> None:
-        """Wait for anything to happen. One lazy timer serves all the waits of an exchange."""
+    def _news(self, within_s: float, cause: str) -> asyncio.Future[None]:
+        """Return what is done when anything happens, and fails with `cause` when nothing does.
+
+        One lazy timer serves all the waits of an exchange.
+        """
         deadline = self._deadline = self._loop.time() + within_s
-        if self._timer is None or self._timer.when() > deadline:
-            self._cancel_timer()
+        if self._timer is None:
             self._timer = self._loop.call_at(deadline, self._tick)
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        except TimeoutError:
-            error = TransportError(cause, sent=True, headed=self._headed)
-            self._error = self._error or error
-            raise error from None
-        finally:
-            self._waiter = None
+        elif self._timer.when() > deadline:
+            self._timer.cancel()
+            self._timer = self._loop.call_at(deadline, self._tick)
+        self._cause = cause
+        waiter = self._waiter = self._loop.create_future()
+        return waiter
 
     def _tick(self) -> None:
         self._timer = None
-        if self._waiter is None or self._waiter.done():
+        waiter = self._waiter
+        if waiter is None or waiter.done():
             return
         if self._loop.time() < self._deadline - 0.001:
             self._timer = self._loop.call_at(self._deadline, self._tick)
-        else:
-            self._waiter.set_exception(TimeoutError())
+            return
+        error = TransportError(self._cause, sent=True, headed=self._headed)
+        self._error = self._error or error
+        waiter.set_exception(error)
 
     def _wake(self) -> None:
         waiter = self._waiter

@@ -17,6 +17,7 @@ class Playback:
         self._paused_s = 0.0
         self.status = 0
         self.headers: Headers = ()
+        self.encoding: bytes | None = None
 
     async def head(self, within_s: float) -> None:
         """Play up to the head. Raises `TransportError`."""

@@ -109,7 +109,14 @@ class _Exchange:
         if wire is None:
             raise RuntimeError("an exchange is entered once")
         try:
-            return Answer(await self._headed(wire))
+            pieces = _pieces(wire)
+            connection = self._transport.take(self._origin)
+            if connection is None or not await self._tried(connection, pieces):
+                connection = await dial(self._origin, self._connect_s)
+                self._use(connection)
+                connection.send(pieces)
+                await connection.head(self._head_s)
+            return Answer(connection)
         except BaseException:
             self._release()
             raise
@@ -119,27 +126,20 @@ class _Exchange:
     ) -> None:
         self._release()
 
-    async def _headed(self, wire: WireRequest) -> Connection:
-        pieces = _pieces(wire)
-        idle = self._transport.take(self._origin)
-        if idle is not None:
-            self._use(idle)
-            sent_at = asyncio.get_running_loop().time()
-            try:
-                idle.send(pieces)
-                await idle.head(self._head_s)
-            except TransportError as error:
-                late = asyncio.get_running_loop().time() - sent_at > STALE_S
-                if idle.received or late or error.cause not in ("closed", "reset"):
-                    raise
-                self._release()  # it was closed under our feet, and nobody has seen the request
-            else:
-                return idle
-        fresh = await dial(self._origin, self._connect_s)
-        self._use(fresh)
-        fresh.send(pieces)
-        await fresh.head(self._head_s)
-        return fresh
+    async def _tried(self, idle: Connection, pieces: list[bytes | memoryview]) -> bool:
+        """Ask over a connection that was idle; say whether it still was one."""
+        self._use(idle)
+        sent_at = asyncio.get_running_loop().time()
+        try:
+            idle.send(pieces)
+            await idle.head(self._head_s)
+        except TransportError as error:
+            late = asyncio.get_running_loop().time() - sent_at > STALE_S
+            if idle.received or late or error.cause not in ("closed", "reset"):
+                raise
+            self._release()  # it was closed under our feet, and nobody has seen the request
+            return False
+        return True
 
     def _use(self, connection: Connection) -> None:
         self._connection = connection
@@ -178,33 +178,32 @@ def _pieces(wire: WireRequest) -> list[bytes | memoryview]:
     """Return the request as it goes over the wire. Raises `ValueError` for a header that would break out of it."""
     size = sum(map(len, wire.body))
     start, fixed = _prelude(wire.origin)
-    lines = [b"%b %b%b HTTP/1.1\r\n%b" % (wire.method, start, wire.target, fixed)]
-    lines += [b"%b: %b\r\n" % pair for pair in wire.headers]
-    if not any(name == b"accept-encoding" for name, _ in wire.headers):
-        lines.append(b"accept-encoding: identity\r\n")
-    if size or wire.method != b"GET":
-        lines.append(b"content-length: %d\r\n" % size)
-    breaks = len(lines) + fixed.count(b"\n") + 1
-    lines.append(b"\r\n")
-    head = b"".join(lines)
+    lines = [b"%b %b%b HTTP/1.1" % (wire.method, start, wire.target), *fixed, *map(b": ".join, wire.headers)]
+    head = b"\r\n".join(lines)
+    breaks = len(lines) - 1
     if head.count(b"\n") != breaks or head.count(b"\r") != breaks:
         raise ValueError("a line break inside a header")
     if b"\0" in head or b" " in wire.target:
         raise ValueError("a control character inside a header")
+    if b"\r\naccept-encoding: " not in head:
+        head += b"\r\naccept-encoding: identity"
+    if size or wire.method != b"GET":
+        head += b"\r\ncontent-length: %d" % size
+    head += b"\r\n\r\n"
     if size <= JOINED_MAX_BYTES:
         return [b"".join((head, *wire.body))]
     return [head, *wire.body]
 
 
 @lru_cache(maxsize=256)
-def _prelude(origin: Origin) -> tuple[bytes, bytes]:
+def _prelude(origin: Origin) -> tuple[bytes, tuple[bytes, ...]]:
     """Return what stands before the target, and the header lines that are the same for every request."""
     host = f"[{origin.host}]" if ":" in origin.host else origin.host
     if origin.port != (443 if origin.tls else 80):
         host += f":{origin.port}"
-    fixed = b"host: %b\r\n" % host.encode("idna" if not host.isascii() else "ascii")
+    fixed = b"host: " + host.encode("idna" if not host.isascii() else "ascii")
     if not speaks_absolute_form(origin):
-        return b"", fixed
+        return b"", (fixed,)
     if credentials := proxy_authorization(origin):
-        fixed += b"proxy-authorization: %b\r\n" % credentials
-    return b"http://" + host.encode(), fixed
+        return b"http://" + host.encode(), (fixed, b"proxy-authorization: " + credentials)
+    return b"http://" + host.encode(), (fixed,)

@@ -120,12 +120,36 @@ def head(body: bytes) -> Head:
     except UnicodeDecodeError:
         raise BadRequest("the request body is not valid JSON: it is not UTF-8") from None
     except msgspec.DecodeError as error:
+        if (whole := without_lone_surrogates(body)) != body:
+            return head(whole)
         raise BadRequest(f"the request body is not valid JSON: {error}") from None
     except RecursionError:
         raise BadRequest("the request body is nested too deeply") from None
     if not 0 < len(decoded.model) <= MODEL_MAX:
         raise BadRequest(f"model: must be a name of 1 to {MODEL_MAX} characters")
     return decoded
+
+
+_SURROGATES = re.compile(
+    rb"(?<!\\)((?:\\\\)*)\\(?:(u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2})|u[dD][89a-fA-F][\da-fA-F]{2})"
+)
+"""An escape of half a pair (group 2: of a whole one), behind a backslash that is none itself (group 1)."""
+
+
+def without_lone_surrogates(body: bytes) -> bytes:
+    """Return JSON with U+FFFD for what no UTF-8 can carry: JavaScript cuts strings anywhere, and says so in escapes."""
+    return _SURROGATES.sub(lambda half: half[0] if half[2] else half[1] + rb"\ufffd", body)
+
+
+def decoded(body: bytes) -> Any:
+    """Decode a body whole. Raises `msgspec.DecodeError`."""
+    try:
+        try:
+            return msgspec.json.decode(body)
+        except msgspec.DecodeError:
+            return msgspec.json.decode(without_lone_surrogates(body))
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(str(error)) from None
 
 
 def _plainly(error: str) -> str:
@@ -231,6 +255,13 @@ _FRAME = msgspec.json.Decoder(_Frame)
 _MESSAGE = msgspec.json.Decoder(_Message)
 _CONTENT = re.compile(rb'(?:event: content_block_delta\ndata: \{"type": ?"content_block_delta",.*\}\n\n)++')
 """A run of whole frames that are content and nothing else, as Anthropic writes them: one pass, in C, says so."""
+_DELTA = re.compile(rb'event: content_block_delta\ndata: \{"type": ?"content_block_delta",')
+MANY_BYTES = 4096
+"""More than this is counted instead of being looked at byte by byte, which takes half as long again."""
+
+_SILENT = (b'event: content_block_stop\ndata: {"type', b'event: ping\ndata: {"type')
+"""Frames that say nothing that we act on begin like this."""
+
 _PLAIN_BLOCKS = frozenset({"text", "tool_use"})
 """Relays send the start of such a block before they know anything: it says nothing yet."""
 
@@ -263,12 +294,11 @@ class StreamDecoder:
         pieces: list[Piece] = []
         at = 0
         while at < len(block) and not self.complete and not self._failed:
-            if self._flowing and (run := _CONTENT.match(block, at)):
-                pieces.append(Piece(run[0]))
-                at = run.end()
-                continue
-            end = block.find(b"\n\n", at) + 2
-            pieces.append(self._frame(block[at:end]))
+            if self._flowing and (end := _content_end(block, at)):
+                pieces.append(Piece(block[at:end]))
+            else:
+                end = block.find(b"\n\n", at) + 2
+                pieces.append(self._frame(block[at:end]))
             at = end
         return pieces
 
@@ -294,6 +324,8 @@ class StreamDecoder:
         return pieces
 
     def _frame(self, frame: bytes) -> Piece:
+        if frame.startswith(_SILENT) and frame.endswith(b"}\n\n"):
+            return Piece(frame)
         event, data = sse.fields(frame)
         if not data:
             return Piece(frame)
@@ -334,6 +366,29 @@ class StreamDecoder:
                 if event == b"error" or decoded.error:
                     return self._fail(stated(decoded.error, "the provider reported an error without words"))
                 return Piece(frame)
+
+
+def _content_end(block: bytes, at: int) -> int:
+    """Return where a run of frames that are content and nothing else ends; 0: there is none at `at`."""
+    if len(block) - at > MANY_BYTES and (end := _counted_end(block, at)):
+        return end
+    run = _CONTENT.match(block, at)
+    return run.end() if run else 0
+
+
+def _counted_end(block: bytes, at: int) -> int:
+    """Return where the last frame of content ends, if every frame before it is content too; else 0.
+
+    A frame of content has three line breaks, and no string of JSON holds one. So where there are three for
+    every beginning of such a frame there is nothing else.
+    """
+    begin = _DELTA.match(block, at)
+    if begin is None:
+        return 0
+    start = begin[0]
+    end = block.find(b"\n\n", block.rfind(start)) + 2
+    frames = block.count(b"}\n\n" + start, at, end) + 1
+    return end if block.count(b"\n", at, end) == 3 * frames and block[end - 3] == 0x7D else 0
 
 
 class MessageDecoder:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
+from itertools import compress
 
 import msgspec
 
 from balancer import sse
-from balancer.model import Fault, Headers, Reply, header
+from balancer.model import Fault, Headers, Reply, header, names_of
 
 STATUS_OF = {
     "invalid_request_error": 400,
@@ -98,17 +99,18 @@ def fault_of(reply: Reply, wall: float) -> Fault:
         reply.status,
         kind,
         message,
-        retry_after_s=retry_after(reply.headers, wall),
+        retry_after_s=retry_after(reply.headers, wall, limited=reply.status == 429),
         should_retry=None if should_retry is None else should_retry.strip().lower() == b"true",
         reply=Reply(reply.status, reply_headers(reply.headers), reply.body),
     )
 
 
-def retry_after(headers: Headers, wall: float) -> float | None:
+def retry_after(headers: Headers, wall: float, *, limited: bool = False) -> float | None:
     """Return how long the provider asks to be left alone, in seconds.
 
     `retry-after-ms`, then `retry-after` as seconds or a date, then the latest reset among the
-    limits of `anthropic-ratelimit-*` that have nothing remaining.
+    limits of `anthropic-ratelimit-*` that have nothing remaining; where it was said that a limit
+    was met (`limited`), a limit that does not say what remains counts too.
     """
     for name, unit_s in ((b"retry-after-ms", 0.001), (b"retry-after", 1.0)):
         value = header(headers, name)
@@ -120,10 +122,10 @@ def retry_after(headers: Headers, wall: float) -> float | None:
         date = _http_date(value)
         if date is not None:
             return max(0.0, date - wall)
-    return _ratelimit_reset(headers, wall)
+    return _ratelimit_reset(headers, wall, limited)
 
 
-def _ratelimit_reset(headers: Headers, wall: float) -> float | None:
+def _ratelimit_reset(headers: Headers, wall: float, limited: bool) -> float | None:
     limits = {name: value for name, value in headers if name.startswith(b"anthropic-ratelimit-")}
     latest: float | None = None
     for name, value in limits.items():
@@ -131,7 +133,8 @@ def _ratelimit_reset(headers: Headers, wall: float) -> float | None:
             continue
         remaining = limits.get(name[: -len(b"reset")] + b"remaining")
         status = limits.get(name[: -len(b"reset")] + b"status")
-        if remaining != b"0" and status != b"rejected":
+        untold = limited and remaining is None and status is None
+        if remaining != b"0" and status != b"rejected" and not untold:
             continue
         reset = _number(value)
         if reset is None:
@@ -166,14 +169,19 @@ def _rfc3339(value: bytes) -> float | None:
 _KEPT = frozenset({b"request-id", b"retry-after", b"retry-after-ms", b"x-should-retry"})
 
 
-@lru_cache(maxsize=1024)
 def _is_kept(name: bytes) -> bool:
     return name in _KEPT or name.startswith(b"anthropic-")
 
 
+@lru_cache(maxsize=256)
+def _kept(names: tuple[bytes, ...]) -> tuple[bool, ...]:
+    """Say which of these headers are kept: a provider sends the same ones again and again."""
+    return tuple(map(_is_kept, names))
+
+
 def kept_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
     """Return the headers of a provider's answer that a client may see, but for those that describe its body."""
-    return [pair for pair in headers if _is_kept(pair[0])]
+    return list(compress(headers, _kept(names_of(headers))))
 
 
 def reply_headers(headers: Headers) -> Headers:
