@@ -158,7 +158,7 @@ _CAUSES = {
     "unreachable": "network unreachable",
     "connect_timeout": "no connection in time",
     "tls": "TLS failed",
-    "proxy": "the proxy refused",
+    "proxy": "no way through the proxy",
     "reset": "connection reset",
     "closed": "connection closed before the end",
     "head_timeout": "no answer in time",

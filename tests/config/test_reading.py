@@ -396,7 +396,9 @@ def test_keys_that_others_can_read_are_warned_of(tmp_path: Path) -> None:
     path = tmp_path / "providers.yaml"
     path.write_text(GOOD)
     path.chmod(0o644)
-    assert any("chmod 600" in str(warning) for warning in load(path, {}).warnings)
+    (warning,) = load(path, {}).warnings
+    assert warning.line == 5
+    assert "chmod 600" in warning.message
     path.chmod(0o600)
     assert load(path, {}).warnings == ()
 

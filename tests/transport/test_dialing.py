@@ -198,13 +198,14 @@ async def test_a_proxy_that_refuses(authority: trustme.CA, ca_file: str, scheme:
 
     assert (caught.value.cause, caught.value.sent) == ("proxy", False)
     assert "wrong" not in str(caught.value)
+    assert caught.value.detail == ("it refused: 407" if scheme == "http" else "it refused")
 
 
 async def test_a_proxy_that_is_not_there(ca_file: str) -> None:
     with pytest.raises(TransportError) as caught:
         await ask(Transport(), secure(443, ca_file, "http://127.0.0.1:9"))
 
-    assert caught.value.cause == "proxy"
+    assert (caught.value.cause, caught.value.detail) == ("proxy", "it can't be reached")
 
 
 async def test_plain_http_goes_in_absolute_form() -> None:

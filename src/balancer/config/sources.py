@@ -43,10 +43,12 @@ def load(path: Path, env: Mapping[str, str]) -> Config:
     except OSError as error:
         raise ConfigError([Problem(str(path), 0, f"the file can't be read: {error.strerror}")]) from None
     config = parse(data, path.name, env, path)
-    literal = any(p.secret and p.secret.encode() in data for p in config.providers.values())
-    if literal and os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH):
-        words = f"the file holds keys and others on this machine can read it; run: chmod 600 {path.name}"
-        config = replace(config, warnings=(*config.warnings, Problem(path.name, 0, words)))
+    places = [data.find(p.secret.encode()) for p in config.providers.values() if p.secret]
+    literal = min((place for place in places if place >= 0), default=None)
+    if literal is not None and os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH):
+        words = f"here is a key, and others on this machine can read the file; run: chmod 600 {path.name}"
+        line = data.count(b"\n", 0, literal) + 1
+        config = replace(config, warnings=(*config.warnings, Problem(path.name, line, words)))
     return config
 
 

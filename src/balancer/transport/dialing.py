@@ -33,8 +33,11 @@ async def dial(origin: Origin, connect_s: float) -> Connection:
             return await _dial(origin)
     except TimeoutError:
         raise TransportError("connect_timeout") from None
-    except (ProxyError, ProxyConnectionError, ProxyTimeoutError) as error:
-        raise TransportError("proxy", type(error).__name__) from None
+    except ProxyError as error:
+        code = error.error_code
+        raise TransportError("proxy", "it refused" if code is None else f"it refused: {code}") from None
+    except (ProxyConnectionError, ProxyTimeoutError):
+        raise TransportError("proxy", "it can't be reached") from None
     except OSError as error:
         raise _in_our_words(error) from None
 
@@ -92,7 +95,7 @@ async def _to_proxy(scheme: str, host: str, port: int | None) -> Connection:
             server_hostname=host if context else None,
         )
     except OSError as error:
-        raise TransportError("proxy", _in_our_words(error).cause) from None
+        raise TransportError("proxy", f"it can't be reached: {_in_our_words(error).cause}") from None
     return made
 
 
@@ -127,7 +130,7 @@ async def _through_tls_proxy(origin: Origin) -> Connection:
             server_hostname=proxy.hostname,
         )
     except OSError as error:
-        raise TransportError("proxy", _in_our_words(error).cause) from None
+        raise TransportError("proxy", f"it can't be reached: {_in_our_words(error).cause}") from None
     try:
         host = f"[{origin.host}]" if ":" in origin.host else origin.host
         target = f"{host}:{origin.port}".encode()
@@ -136,7 +139,7 @@ async def _through_tls_proxy(origin: Origin) -> Connection:
             lines.append(b"proxy-authorization: " + credentials)
         outer.write(b"\r\n".join(lines) + b"\r\n\r\n")
         if (await greeting.answered).split(b" ", 2)[1:2] != [b"200"]:
-            raise TransportError("proxy", "CONNECT was refused")
+            raise TransportError("proxy", "it refused")
         made = Connection(loop)
         inner = await loop.start_tls(outer, made, tls_context(origin.ca_file), server_hostname=origin.host)
         if inner is None:
