@@ -37,32 +37,33 @@ class Splitter:
     """Collects bytes until they are whole frames."""
 
     def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
-        self._rest = bytearray()
+        self.kept = bytearray()
+        """What has come of a frame that has not ended; not for others to change."""
         self._max_frame_bytes = max_frame_bytes
 
     @property
     def rest(self) -> bytes:
         """The bytes of a frame that has not ended."""
-        return bytes(self._rest)
+        return bytes(self.kept)
 
     def block(self, data: bytes) -> bytes:
         """Return all the frames that `data` completes, as one run of bytes. Raises `FrameTooLong`."""
-        if not self._rest:
+        if not self.kept:
             end = _last_break(data)
             if end == len(data):
                 return data
-            self._rest += data[end:]
+            self.kept += data[end:]
             self._check()
             return data[:end]
         # A boundary may lie across the seam: look again at the last three bytes that were there.
-        seam = max(0, len(self._rest) - 3)
-        self._rest += data
-        end = _last_break(self._rest, seam)
+        seam = max(0, len(self.kept) - 3)
+        self.kept += data
+        end = _last_break(self.kept, seam)
         if not end:
             self._check()
             return b""
-        whole = bytes(self._rest[:end])
-        del self._rest[:end]
+        whole = bytes(self.kept[:end])
+        del self.kept[:end]
         self._check()
         return whole
 
@@ -71,7 +72,7 @@ class Splitter:
         return frames(self.block(data))
 
     def _check(self) -> None:
-        if len(self._rest) > self._max_frame_bytes:
+        if len(self.kept) > self._max_frame_bytes:
             raise FrameTooLong(f"a frame of more than {self._max_frame_bytes} bytes")
 
 

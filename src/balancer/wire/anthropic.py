@@ -259,8 +259,14 @@ _DELTA = re.compile(rb'event: content_block_delta\ndata: \{"type": ?"content_blo
 MANY_BYTES = 4096
 """More than this is counted instead of being looked at byte by byte, which takes half as long again."""
 
-_SILENT = (b'event: content_block_stop\ndata: {"type', b'event: ping\ndata: {"type')
-"""Frames that say nothing that we act on begin like this."""
+_SILENT = re.compile(
+    rb'event: (?:content_block_stop\ndata: \{"type": ?"content_block_stop"|ping\ndata: \{"type": ?"ping"'
+    rb'|content_block_start\ndata: \{"type": ?"content_block_start", ?"index": ?\d+,'
+    rb' ?"content_block": ?\{"type": ?"text").*\}\n\n'
+)
+"""A frame that says nothing that we act on, as Anthropic writes it: it need not be decoded."""
+
+_STOP = re.compile(rb'event: message_stop\ndata: \{"type": ?"message_stop" *\}\n\n')
 
 _PLAIN_BLOCKS = frozenset({"text", "tool_use"})
 """Relays send the start of such a block before they know anything: it says nothing yet."""
@@ -279,6 +285,8 @@ class StreamDecoder:
     def feed(self, data: bytes) -> list[Piece]:
         if self.complete or self._failed:
             return []
+        if self._flowing and len(data) <= MANY_BYTES and not self._splitter.kept and _CONTENT.fullmatch(data):
+            return [Piece(data)]  # an event or two that came by themselves: so it is most of the time
         try:
             block = self._splitter.block(data)
         except sse.FrameTooLong as error:
@@ -324,8 +332,11 @@ class StreamDecoder:
         return pieces
 
     def _frame(self, frame: bytes) -> Piece:
-        if frame.startswith(_SILENT) and frame.endswith(b"}\n\n"):
+        if _SILENT.fullmatch(frame):
             return Piece(frame)
+        if self._begun and _STOP.fullmatch(frame):
+            self.complete = True
+            return Piece(frame, substance=True)
         event, data = sse.fields(frame)
         if not data:
             return Piece(frame)
