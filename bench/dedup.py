@@ -42,6 +42,9 @@ class Nobody:
     async def finish(self) -> None:
         return
 
+    def put(self, data: bytes, *, last: bool = False) -> bool:
+        return True
+
     def spoil(self) -> None:
         return
 

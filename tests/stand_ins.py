@@ -124,6 +124,9 @@ class Taker:
         if not self.end:
             await self.write(b"", last=True)
 
+    def put(self, data: bytes, *, last: bool = False) -> bool:
+        return False
+
     def spoil(self) -> None:
         return
 

@@ -9,7 +9,7 @@ nobody else can take over.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Self
 
 from balancer.model import Headers
@@ -86,6 +86,14 @@ class Delivery:
             self.opened = True
             self.status = status
             self.sink.start(status, self._headers + headers)
+
+    def give(self, data: bytes, *, last: bool) -> Awaitable[None] | None:
+        """Give some of the body; return what is to be awaited where that takes waiting."""
+        if not self.sink.put(data, last=last):
+            return self.write(data, last=last)
+        self.finished = last
+        self._last = self._now()
+        return None
 
     async def write(self, data: bytes, *, last: bool = False) -> None:
         """Give some of the body; `last`: with this it is whole."""

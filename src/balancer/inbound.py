@@ -142,11 +142,19 @@ class Exchange:
             raise ValueError("a line break inside a header")
         self._head = head + b"\r\n\r\n"
 
+    def put(self, data: bytes, *, last: bool = False) -> bool:
+        if self._flow.write_paused or self.gone or self.response_complete:
+            return False
+        self._send(data, last)
+        return True
+
     async def write(self, data: bytes, *, last: bool = False) -> None:
         if self._flow.write_paused and not self.gone:
             await self._flow.drain()
-        if self.gone or self.response_complete:
-            return
+        if not self.gone and not self.response_complete:
+            self._send(data, last)
+
+    def _send(self, data: bytes, last: bool) -> None:
         head, self._head = self._head, b""
         if self._chunked:
             framed = b"%b%x\r\n%b\r\n" % (head, len(data), data) if data else head

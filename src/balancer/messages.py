@@ -76,6 +76,10 @@ class AsgiClient:
         self._left = None if length is None else int(length)
         self._head = {"type": "http.response.start", "status": status, "headers": headers}
 
+    def put(self, data: bytes, *, last: bool = False) -> bool:
+        """ASGI knows only the other way."""
+        return False
+
     async def write(self, data: bytes, *, last: bool = False) -> None:
         if self._left is not None:
             self._left -= len(data)

@@ -268,25 +268,31 @@ class Relay:
                 if delivery.committed:
                     held.append(piece.data)
                     continue
-                if piece.data != wire_words.PING:
-                    held.append(piece.data)
-                    held_bytes += len(piece.data)
+                held.append(b"" if piece.data == wire_words.PING else piece.data)
+                held_bytes += len(held[-1])
                 if piece.substance:
                     self._commit(life, ask, decoder, head, held_bytes)
                 elif held_bytes > HELD_MAX_BYTES:
                     return Broken(life.stage, "too_large", "nothing but preliminaries")
             if delivery.committed and held:
-                await delivery.write(held[0] if len(held) == 1 else b"".join(held), last=decoder.complete)
+                given = held[0] if len(held) == 1 else b"".join(held)
                 held.clear()
+                if (waiting := delivery.give(given, last=decoder.complete)) is not None:
+                    await waiting
             if not data and not decoder.complete:
                 return Broken(life.stage, "truncated")
-        await delivery.finish()
-        life.notes = getattr(decoder, "notes", ())
-        if life.lesson is not None:
-            self._counting.learn(life.lesson, ask.candidate, life.usage)
+        if not delivery.finished:
+            await delivery.finish()
+        self._note(life, ask, decoder)
         if data and await _drain(answer, decoder):
             life.notes = getattr(decoder, "notes", ())
         return Completed(life.usage)
+
+    def _note(self, life: Life, ask: Ask, decoder: Decoder) -> None:
+        """The answer is whole: keep what was noted on the way, and learn from what it used."""
+        life.notes = getattr(decoder, "notes", ())
+        if life.lesson is not None:
+            self._counting.learn(life.lesson, ask.candidate, life.usage)
 
     def _left_s(self, deadline: float, idle_s: float) -> float:
         left_s = deadline - self._now()

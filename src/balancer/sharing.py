@@ -282,18 +282,24 @@ class LeaderSink:
         if not shared.leader_left:
             self._client.start(status, (*headers, _LEADER))
 
+    def put(self, data: bytes, *, last: bool = False) -> bool:
+        shared = self.shared
+        if self._pump is not None or shared.followers or shared.leader_left or not self._client.put(data, last=last):
+            return False
+        if last and not self._replay_s:
+            shared.end = "whole"
+            self._registry.forget(shared)  # nobody came, and nobody can any more
+        else:
+            self._keep(data, last)
+        return True
+
     async def write(self, data: bytes, *, last: bool = False) -> None:
         shared = self.shared
-        alone = self._pump is None and not shared.followers
-        if alone and not shared.leader_left and not self._client.busy:
-            if last and not self._replay_s:
-                shared.end = "whole"
-                self._registry.forget(shared)  # nobody came, and nobody can any more
-            else:
-                self._keep(data, last)
-            await self._client.write(data, last=last)
-            return
         if self._pump is None and not shared.leader_left:
+            if not shared.followers and not self._client.busy:
+                self._keep(data, last)
+                await self._client.write(data, last=last)
+                return
             shared.leader = Taker(shared.count)
             self._pump = asyncio.get_running_loop().create_task(self._feed(shared.leader))
         self._keep(data, last)

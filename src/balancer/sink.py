@@ -20,6 +20,13 @@ class Sink(Protocol):
         """Give the head, once. It goes out with the first of the body."""
         ...
 
+    def put(self, data: bytes, *, last: bool = False) -> bool:
+        """Give some of the body if that takes no waiting. False: it was not taken, so `write` it.
+
+        Nearly everything goes this way: three coroutines for every event of a stream would cost more than the rest.
+        """
+        ...
+
     async def write(self, data: bytes, *, last: bool = False) -> None:
         """Give some of the body; `last`: with this it is whole."""
         ...
