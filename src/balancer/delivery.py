@@ -70,8 +70,9 @@ class Delivery:
         self._owner: asyncio.Task[object] | None = None
 
     def __enter__(self) -> Self:
-        self._owner = asyncio.current_task()
-        self._timer = asyncio.get_running_loop().call_later(HOLD_MAX_S, self._tick)
+        owner = self._owner = asyncio.current_task()
+        loop = owner.get_loop() if owner is not None else asyncio.get_running_loop()
+        self._timer = loop.call_later(HOLD_MAX_S, self._tick)
         return self
 
     def __exit__(self, *exc: object) -> None:

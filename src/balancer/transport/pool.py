@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager
 from functools import lru_cache
+from time import monotonic
 from types import TracebackType
 
 from balancer.model import Origin, WireRequest
@@ -63,7 +64,7 @@ class Transport:
     def take(self, origin: Origin) -> Connection | None:
         """Return the idle connection that was used last, if it is still good."""
         idle = self._idle.get(origin)
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         while idle:
             connection, since = idle.pop()
             connection.on_idle_end = None
@@ -82,7 +83,7 @@ class Transport:
             connection.close()
             return
         connection.on_idle_end = lambda lost: self._forget(origin, lost)
-        idle.append((connection, asyncio.get_running_loop().time()))
+        idle.append((connection, monotonic()))
 
     def borrow(self, connection: Connection) -> None:
         self._active.add(connection)
@@ -129,12 +130,12 @@ class _Exchange:
     async def _tried(self, idle: Connection, pieces: list[bytes | memoryview]) -> bool:
         """Ask over a connection that was idle; say whether it still was one."""
         self._use(idle)
-        sent_at = asyncio.get_running_loop().time()
+        sent_at = monotonic()
         try:
             idle.send(pieces)
             await idle.head(self._head_s)
         except TransportError as error:
-            late = asyncio.get_running_loop().time() - sent_at > STALE_S
+            late = monotonic() - sent_at > STALE_S
             if idle.received or late or error.cause not in ("closed", "reset"):
                 raise
             self._release()  # it was closed under our feet, and nobody has seen the request
