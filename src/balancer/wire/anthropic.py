@@ -256,8 +256,12 @@ _MESSAGE = msgspec.json.Decoder(_Message)
 _CONTENT = re.compile(rb'(?:event: content_block_delta\ndata: \{"type": ?"content_block_delta",.*\}\n\n)++')
 """A run of whole frames that are content and nothing else, as Anthropic writes them: one pass, in C, says so."""
 _DELTA = re.compile(rb'event: content_block_delta\ndata: \{"type": ?"content_block_delta",')
-MANY_BYTES = 4096
-"""More than this is counted instead of being looked at byte by byte, which takes half as long again."""
+MANY_BYTES = 30_000
+"""More than this is counted instead of being looked at byte by byte, which takes half as long again. (From here on
+CPython searches for long words in leaps.)"""
+
+FEW_BYTES = 4096
+"""What comes by itself is not more than this."""
 
 _SILENT = re.compile(
     rb'event: (?:content_block_stop\ndata: \{"type": ?"content_block_stop"|ping\ndata: \{"type": ?"ping"'
@@ -285,7 +289,7 @@ class StreamDecoder:
     def feed(self, data: bytes) -> list[Piece]:
         if self.complete or self._failed:
             return []
-        if self._flowing and len(data) <= MANY_BYTES and not self._splitter.kept and _CONTENT.fullmatch(data):
+        if self._flowing and len(data) <= FEW_BYTES and not self._splitter.kept and _CONTENT.fullmatch(data):
             return [Piece(data)]  # an event or two that came by themselves: so it is most of the time
         try:
             block = self._splitter.block(data)
@@ -298,17 +302,24 @@ class StreamDecoder:
         return self._look_where_it_matters(block)
 
     def _look_where_it_matters(self, block: bytes) -> list[Piece]:
-        """Look at frames until content flows; from there on only at those that may say more than content."""
-        pieces: list[Piece] = []
-        at = 0
-        while at < len(block) and not self.complete and not self._failed:
+        """Look at frames until content flows; from there on only at those that may say more than content.
+
+        All that is for the client is one piece, the bytes as they came, and so is an error behind it.
+        """
+        at, substance, usage = 0, False, None
+        while at < len(block) and not self.complete:
             if self._flowing and (end := _content_end(block, at)):
-                pieces.append(Piece(block[at:end]))
-            else:
-                end = block.find(b"\n\n", at) + 2
-                pieces.append(self._frame(block[at:end]))
+                at, substance = end, True
+                continue
+            end = block.find(b"\n\n", at) + 2
+            piece = self._frame(block[at:end])
+            if piece.error is not None:
+                return [Piece(block[:at], substance, usage=usage), piece] if at else [piece]
+            substance = substance or piece.substance
+            if piece.usage is not None:
+                usage = piece.usage if usage is None else usage.merged(piece.usage)
             at = end
-        return pieces
+        return [Piece(block if at == len(block) else block[:at], substance, usage=usage)]
 
     def end(self) -> list[Piece]:
         if self.complete or self._failed:
