@@ -150,3 +150,10 @@ async def test_a_provider_that_can_not_count_is_stood_in_for() -> None:
         assert answer.headers["x-balancer-token-source"] == "estimate"
         assert 5 < answer.json()["input_tokens"] < 40
         assert bad.status_code == 400
+
+
+async def test_half_a_character_is_counted_as_it_is_answered() -> None:
+    counting = Counting(lambda: 0.0)
+    half = BODY.replace(b"hello", rb"hel\ud83dlo")
+
+    assert await counting.count(half, "claude-x", None) > 0

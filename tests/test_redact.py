@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from stand_ins import provider
 
 from balancer.model import Origin
-from balancer.redact import LONGEST, anonymous, scrub, secrets_of
+from balancer.redact import LONGEST, anonymous, scrub, secrets_of, without
 
 SHOWN = {
     "Overloaded": "Overloaded",
@@ -91,3 +91,15 @@ ANONYMOUS = {
 def test_anonymous(text: str, expected: str) -> None:
     assert anonymous(text) == expected
     assert scrub(anonymous(text)) == scrub(expected)
+
+
+def test_a_short_secret_goes_only_where_it_stands_alone() -> None:
+    assert scrub("maximum of x, not x-ray: key x", ["x"]) == "maximum of [redacted], not [redacted]-ray: key [redacted]"
+    assert scrub("maximum", ["x"]) == "maximum"
+
+
+def test_a_body_is_untouched_but_for_secrets() -> None:
+    body = b'{"error": "key \xff sk-very-secret \x1b[0m <html>"}'
+
+    assert without(body, ["sk-very-secret", ""]) == body.replace(b"sk-very-secret", b"[redacted]")
+    assert without(body, ["another"]) is body

@@ -12,6 +12,7 @@ import msgspec
 from balancer import dialects
 from balancer.model import Candidate, Operation, Usage
 from balancer.tokens import Correction, Estimator
+from balancer.wire.anthropic import without_lone_surrogates
 
 ACTIVE_S = 600.0
 """Where a provider counts for itself, lessons are taken this long after an estimate was asked for: they
@@ -38,7 +39,11 @@ class Counting:
     async def count(self, body: bytes, model: str, candidate: Candidate | None) -> int:
         """Return an estimate of a request's input tokens. Raises `msgspec.MsgspecError`."""
         self._asked_at = self._now()
-        estimate = await self._estimate(body, candidate.model if candidate else model)
+        named = candidate.model if candidate else model
+        try:
+            estimate = await self._estimate(body, named)
+        except msgspec.DecodeError:
+            estimate = await self._estimate(without_lone_surrogates(body), named)
         if candidate is None:
             return estimate
         return self._correction.correct(candidate.provider.name, candidate.model, estimate)

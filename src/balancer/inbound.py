@@ -411,7 +411,7 @@ class Connection(HttpToolsProtocol):
         lines = [
             STATUS_LINE[status],
             *[b"%b: %b\r\n" % pair for pair in (*self.server_state.default_headers, wire.CONTENT_TYPE_JSON)],
-            b"x-balancer-request-id: %b\r\n" % request_id.encode(),
+            b"x-balancer-request-id: %b\r\nrequest-id: %b\r\n" % (request_id.encode(), request_id.encode()),
             b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body),
             body,
         ]

@@ -386,6 +386,7 @@ async def reject(sink: Sink, error: Rejected, request_id: str) -> None:
         wire.CONTENT_TYPE_JSON,
         (b"content-length", b"%d" % len(body)),
         (b"x-balancer-request-id", request_id.encode()),
+        (b"request-id", request_id.encode()),
     ]
     if error.status == 405:
         headers.append((b"allow", b"POST"))

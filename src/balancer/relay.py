@@ -43,7 +43,7 @@ from balancer.model import (
     Verdict,
     WireRequest,
 )
-from balancer.redact import scrub
+from balancer.redact import scrub, without
 from balancer.sharing import Shared, Taker
 from balancer.sink import Sink
 from balancer.transport import Answer, Transport, TransportError
@@ -420,7 +420,7 @@ class Relay:
             await life.delivery.fail(frame)
             return
         if answer.reply is not None:
-            body, headers = self._unkeyed(answer.reply.body), answer.reply.headers
+            body, headers = without(answer.reply.body, self.fleet.secrets), answer.reply.headers
         else:
             body = wire_words.error_body(answer.kind, self._clean(answer.message), life.request.id)
             headers = (wire_words.CONTENT_TYPE_JSON, (b"request-id", life.request.id.encode()))
@@ -470,13 +470,6 @@ class Relay:
 
     def _clean(self, message: str) -> str:
         return scrub(message, self.fleet.secrets)
-
-    def _unkeyed(self, body: bytes) -> bytes:
-        """Return a provider's own words untouched, unless they quote a key of ours."""
-        for secret in self.fleet.secrets:
-            if secret.encode() in body:
-                body = body.replace(secret.encode(), b"[redacted]")
-        return body
 
 
 def _advance(flow: Flow, reply: Reply) -> WireRequest | None:

@@ -38,6 +38,7 @@ STATUSES: dict[str, tuple[int, Any, int, str, str]] = {
     "503": (503, said("loading"), 503, "overloaded_error", "loading"),
     "504": (504, b"", 504, "timeout_error", ""),
     "529": (529, b"", 529, "overloaded_error", ""),
+    "an image, told as an error of the server": (500, said("image input is not supported - hint: if this is unexpected, you may need to provide the mmproj"), 400, "invalid_request_error", "Could not process image: image input is not supported - hint: if this is unexpected, you may need to provide the mmproj"),
     "an image": (400, said("This model does not support image input"), 400, "invalid_request_error", "Could not process image: This model does not support image input"),
     "a list": (400, [{"error": {"message": "bad", "code": 400, "status": "INVALID_ARGUMENT"}}], 400, "invalid_request_error", "bad"),
     "words": (400, {"error": "bad"}, 400, "invalid_request_error", "bad"),

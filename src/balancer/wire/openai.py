@@ -305,8 +305,10 @@ def fault_of(reply: Reply, wall: float, request_id: str) -> Fault:
     """
     said = body_complaint(reply.body)
     overflow = too_long(said)
-    status = 400 if overflow is not None or reply.status == 422 else reply.status
-    message = scrub(anonymous(overflow if overflow is not None else _worded(said, status)))
+    media = _media(said)
+    callers = overflow is not None or reply.status == 422 or (reply.status == 500 and media)  # 500: llama.cpp says so
+    status = 400 if callers else reply.status
+    message = scrub(anonymous(overflow if overflow is not None else _worded(said, media if status == 400 else "")))
     kind = _KIND_OF_STATUS.get(status) or kind_of(status)
     if status == 429 and "insufficient_quota" in said.words:
         kind = "billing_error"
@@ -325,14 +327,16 @@ def fault_of(reply: Reply, wall: float, request_id: str) -> Fault:
     )
 
 
-def _worded(said: Complaint, status: int) -> str:
-    """Return the message; about media in the words by which Claude Code knows to leave them out."""
-    message = said.message or said.code or said.type
-    if status == 400 and _IMAGE.search(message.lower()):
-        return f"Could not process image: {message}"
-    if status == 400 and _PDF.search(message.lower()):
-        return f"Could not process PDF: {message}"
-    return message
+def _media(said: Complaint) -> str:
+    """Return the words by which Claude Code knows which media to leave out; empty: it is not about any."""
+    message = said.message.lower()
+    if _IMAGE.search(message):
+        return "Could not process image: "
+    return "Could not process PDF: " if _PDF.search(message) else ""
+
+
+def _worded(said: Complaint, about: str) -> str:
+    return about + (said.message or said.code or said.type)
 
 
 _OVERFLOW = re.compile(
