@@ -15,6 +15,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from httptools import HttpParserError, HttpParserUpgrade
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -251,7 +252,15 @@ class Connection(HttpToolsProtocol):
         self._read_bytes = len(data)
         if self._in_head:
             self._head_bytes += len(data)
-        super().data_received(data)
+        self._idle_since = None
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except HttpParserError:
+            self.send_400_response("")
+        except HttpParserUpgrade:  # to what nobody here speaks; the request itself was served
+            self._unsupported_upgrade_warning()
         if self._coming:
             self._wait_for_more()
         elif self._in_head:
@@ -472,10 +481,6 @@ class Connection(HttpToolsProtocol):
         self._idle_since = self.loop.time()
         if self._idle_timer is None:
             self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._close_if_idle)
-
-    def _unset_keepalive_if_required(self) -> None:
-        self._idle_since = None
-        super()._unset_keepalive_if_required()
 
     def _close_if_idle(self) -> None:
         self._idle_timer = None

@@ -28,6 +28,8 @@ Labels: TypeAlias = tuple[str, ...]
 
 _CLASSES = {number: f"{number}xx" for number in range(1, 6)}
 
+_WORDS = {True: "true", False: "false"}
+
 _STATES = {"healthy": 0, "probing": 1, "resting": 2, "disabled": 3}
 
 _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -63,10 +65,6 @@ class _Histogram:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
-
-    def add(self, value: float) -> None:
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
 
 
 class Metrics:
@@ -118,21 +116,24 @@ class Metrics:
         counters = self._counters
         status_class = _CLASSES.get(event.status // 100, "none")
         counters["requests_total"][event.operation, self._model(event), status_class, event.outcome] += 1
-        stream = "true" if event.stream else "false"
-        self._observe("request_duration_seconds", (event.operation, stream), event.duration_s)
+        self._observe("request_duration_seconds", (event.operation, _WORDS[event.stream]), event.duration_s)
         if event.first_substance_s is not None:
             self._observe("time_to_first_token_seconds", (event.provider,), event.first_substance_s)
         if event.queued_s > 0:
             self._observe("queue_wait_seconds", (), event.queued_s)
-        if event.outcome == "abandoned":
-            counters["client_disconnects_total"][()] += 1
-        elif event.outcome == "broken_stream":
-            counters["stream_truncations_total"][(event.provider,)] += 1
+        if event.outcome != "ok":
+            self._went_wrong(event)
         if event.dedup == "follower":
             counters["dedup_hits_total"][()] += 1
             return  # the leader's attempts and tokens are counted once, with the leader
         self._attempts(event)
         self._tokens(event)
+
+    def _went_wrong(self, event: RequestEnded) -> None:
+        if event.outcome == "abandoned":
+            self._counters["client_disconnects_total"][()] += 1
+        elif event.outcome == "broken_stream":
+            self._counters["stream_truncations_total"][(event.provider,)] += 1
 
     def _attempts(self, event: RequestEnded) -> None:
         previous, asked = None, self._counters["attempts_total"]
@@ -169,7 +170,8 @@ class Metrics:
         histogram = histograms.get(labels)
         if histogram is None:
             histogram = histograms[labels] = _Histogram(_HISTOGRAMS[name][2])
-        histogram.add(value)
+        histogram.counts[bisect_left(histogram.bounds, value)] += 1
+        histogram.total += value
 
     def _lines(self) -> Iterator[str]:
         for name, (words, names) in _COUNTERS.items():
