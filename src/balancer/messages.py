@@ -135,12 +135,13 @@ class AsgiClient:
 
 
 class Messages:
-    """Serves the hot paths."""
+    """Serves the hot paths, on the loop on which it was made."""
 
     def __init__(self, relay: Relay, registry: Registry, seed: int) -> None:
         self._relay = relay
         self._registry = registry
         self._seed = seed
+        self._loop = asyncio.get_running_loop()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, admitted: Admitted) -> None:
         """Answer through ASGI."""
@@ -239,7 +240,7 @@ class Messages:
 
         So does the last follower of a `shared` answer when its leader has left.
         """
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         cancelled = False
         if shared is not None and task is not None:
             shared.cancel = task.cancel

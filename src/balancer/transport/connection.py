@@ -106,6 +106,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
         if not self._used:
+            self._cancel_timer()
             if self.on_idle_end:
                 self.on_idle_end(self)
             return
@@ -239,7 +240,7 @@ class Connection(asyncio.Protocol):
             and not transport.get_write_buffer_size()  # the answer came before the request was out
         )
         self._used = False
-        self._cancel_timer()
+        self._waiter = None
         if not clean:
             self.close()
         return clean
@@ -255,7 +256,7 @@ class Connection(asyncio.Protocol):
     def _news(self, within_s: float, cause: str) -> asyncio.Future[None]:
         """Return what is done when anything happens, and fails with `cause` when nothing does.
 
-        One lazy timer serves all the waits of an exchange.
+        One lazy timer serves all the waits of all the exchanges: it looks when it is time how much is left.
         """
         deadline = self._deadline = self._loop.time() + within_s
         if self._timer is None:
