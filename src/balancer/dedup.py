@@ -11,13 +11,11 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import compress
-from typing import TypeAlias
 
+import msgspec
 import xxhash
 
-from balancer.model import Headers, Request
-
-Key: TypeAlias = tuple[int, str, bool, str, bytes, Headers, bytes]
+from balancer.model import Headers, Request, names_of
 
 _UNTELLING = frozenset(
     {
@@ -50,6 +48,18 @@ _UNTELLING = frozenset(
 _UNTELLING_PREFIXES = (b"x-stainless-", b"x-forwarded-")
 
 
+class Key(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
+    """What a request has in common with its twins. It is looked up four times, and hashed once."""
+
+    generation: int
+    client: str
+    claude_code: bool
+    operation: str
+    query: bytes
+    headers: Headers
+    digest: bytes
+
+
 def key(request: Request, seed: int, generation: int) -> Key:
     """Return what `request` has in common with its twins. The body is hashed, never kept.
 
@@ -57,16 +67,14 @@ def key(request: Request, seed: int, generation: int) -> Key:
     because a body of 400 KB has to cost microseconds. `generation` is the configuration's: who asks
     after a reload is answered by what is in force then.
     """
-    headers = tuple(compress(request.headers, _telling(request.names)))
-    digest = xxhash.xxh3_128_digest(request.body, seed)
-    return (
+    return Key(
         generation,
         request.client,
         request.claude_code,
         request.operation.word,
         request.query,
-        headers,
-        digest,
+        tuple(compress(request.headers, _telling(request.names or names_of(request.headers)))),
+        xxhash.xxh3_128_digest(request.body, seed),
     )
 
 

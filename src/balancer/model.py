@@ -88,11 +88,7 @@ class Request(msgspec.Struct):
     claude_code: bool = False
     """The client is Claude Code: decides what `on_broken_stream: auto` does."""
     names: tuple[bytes, ...] = ()
-    """Of `headers`; what depends on them alone is remembered by these."""
-
-    def __post_init__(self) -> None:
-        if not self.names:
-            self.names = names_of(self.headers)
+    """Of `headers`, where they are known already; what depends on them alone is remembered by these."""
 
     def drop_body(self) -> None:
         """Let go of the body. After this the request can't be sent again."""

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import httptools
 
 from balancer.model import Headers
+from balancer.transport.answer import Answer
 from balancer.transport.errors import TransportError
 
 HEAD_MAX_BYTES = 64 * 1024
@@ -27,7 +28,7 @@ BUFFER_BYTES = 64 * 1024
 _BODILESS = frozenset({204, 304})
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.Protocol, Answer):
     """A connection, used for one exchange at a time."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -35,6 +36,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self.on_idle_end: Callable[[Connection], None] | None = None
         """Called when the peer closes the connection, or says anything, while nobody uses it."""
+        self.idle_since = 0.0
+        """The pool's own: when it was given back."""
         self.lost = False
         self._used = False
         """An exchange is under way."""
@@ -210,14 +213,16 @@ class Connection(asyncio.Protocol):
             await self._news(within_s, "head_timeout")
 
     async def read(self, within_s: float) -> bytes:
-        """Return what has arrived of the body, waiting if that is nothing; `b""` at its clean end."""
-        chunks = self._chunks
-        while not chunks:
+        while (data := self.take()) is None:
             if self._error:
                 raise self._error
-            if self._complete:
-                return b""
             await self._news(within_s, "idle_timeout")
+        return data
+
+    def take(self) -> bytes | None:
+        chunks = self._chunks
+        if not chunks:
+            return b"" if self._complete and not self._error else None
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         chunks.clear()
         self._unread = 0

@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
-from balancer.model import Data, Fail, Head, Headers, Pause, Step
+from balancer.model import Data, Fail, Head, Pause, Step
+from balancer.transport.answer import Answer
 from balancer.transport.errors import TransportError
 
 
-class Playback:
+class Playback(Answer):
     """Plays a script as if it came over a connection."""
 
     def __init__(self, steps: Iterator[Step]) -> None:
         self._steps = steps
         self._paused_s = 0.0
-        self.status = 0
-        self.headers: Headers = ()
-        self.encoding: bytes | None = None
 
     async def head(self, within_s: float) -> None:
         """Play up to the head. Raises `TransportError`."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import chain
 from time import monotonic
 from types import TracebackType
 
 from balancer.model import Origin, WireRequest
-from balancer.transport.answer import Answer
+from balancer.transport.answer import Answer, plain
 from balancer.transport.connection import Connection
 from balancer.transport.dialing import dial, proxy_authorization, speaks_absolute_form
 from balancer.transport.errors import TransportError
@@ -31,7 +32,7 @@ class Transport:
     def __init__(self, *, max_idle_per_origin: int = 64, idle_s: float = 55.0) -> None:
         self._max_idle = max_idle_per_origin
         self._idle_s = idle_s
-        self._idle: dict[Origin, list[tuple[Connection, float]]] = {}
+        self._idle: dict[Origin, list[Connection]] = {}
         self._active: set[Connection] = set()
 
     def __repr__(self) -> str:
@@ -57,18 +58,16 @@ class Transport:
     def retire(self, keep: Collection[Origin]) -> None:
         """Close idle connections to origins that are not in `keep`."""
         for origin in [origin for origin in self._idle if origin not in keep]:
-            for connection, _ in self._idle.pop(origin):
+            for connection in self._idle.pop(origin):
                 connection.on_idle_end = None
                 connection.close()
 
     def take(self, origin: Origin) -> Connection | None:
         """Return the idle connection that was used last, if it is still good."""
         idle = self._idle.get(origin)
-        now = monotonic()
         while idle:
-            connection, since = idle.pop()
-            connection.on_idle_end = None
-            if not connection.lost and now - since < self._idle_s:
+            connection = idle.pop()
+            if not connection.lost and monotonic() - connection.idle_since < self._idle_s:
                 return connection
             connection.close()
         return None
@@ -78,18 +77,28 @@ class Transport:
         self._active.discard(connection)
         if not connection.release():
             return
-        idle = self._idle.setdefault(origin, [])
+        idle = self._idle.get(origin)
+        if idle is None:
+            idle = self._idle[origin] = []
         if len(idle) >= self._max_idle:
             connection.close()
             return
-        connection.on_idle_end = lambda lost: self._forget(origin, lost)
-        idle.append((connection, monotonic()))
+        connection.idle_since = monotonic()
+        idle.append(connection)
+
+    async def open(self, origin: Origin, within_s: float) -> Connection:
+        """Return a new connection. Raises `TransportError`."""
+        connection = await dial(origin, within_s)
+        connection.on_idle_end = partial(self._forget, origin)
+        return connection
 
     def borrow(self, connection: Connection) -> None:
         self._active.add(connection)
 
     def _forget(self, origin: Origin, connection: Connection) -> None:
-        self._idle[origin] = [pair for pair in self._idle.get(origin, ()) if pair[0] is not connection]
+        idle = self._idle.get(origin)
+        if idle is not None and connection in idle:
+            idle.remove(connection)
 
 
 class _Exchange:
@@ -109,15 +118,28 @@ class _Exchange:
         wire, self._wire = self._wire, None
         if wire is None:
             raise RuntimeError("an exchange is entered once")
+        transport = self._transport
         try:
             pieces = _pieces(wire)
-            connection = self._transport.take(self._origin)
-            if connection is None or not await self._tried(connection, pieces):
-                connection = await dial(self._origin, self._connect_s)
-                self._use(connection)
-                connection.send(pieces)
-                await connection.head(self._head_s)
-            return Answer(connection)
+            connection = transport.take(self._origin)
+            if connection is not None:
+                sent_at = monotonic()
+                transport.borrow(connection)
+                self._connection = connection
+                try:
+                    connection.send(pieces)
+                    await connection.head(self._head_s)
+                    return plain(connection)
+                except TransportError as error:
+                    if not _was_stale(connection, error, sent_at):
+                        raise
+                self._release()
+            connection = await transport.open(self._origin, self._connect_s)
+            transport.borrow(connection)
+            self._connection = connection
+            connection.send(pieces)
+            await connection.head(self._head_s)
+            return plain(connection)
         except BaseException:
             self._release()
             raise
@@ -127,29 +149,15 @@ class _Exchange:
     ) -> None:
         self._release()
 
-    async def _tried(self, idle: Connection, pieces: list[bytes | memoryview]) -> bool:
-        """Ask over a connection that was idle; say whether it still was one."""
-        self._use(idle)
-        sent_at = monotonic()
-        try:
-            idle.send(pieces)
-            await idle.head(self._head_s)
-        except TransportError as error:
-            late = monotonic() - sent_at > STALE_S
-            if idle.received or late or error.cause not in ("closed", "reset"):
-                raise
-            self._release()  # it was closed under our feet, and nobody has seen the request
-            return False
-        return True
-
-    def _use(self, connection: Connection) -> None:
-        self._connection = connection
-        self._transport.borrow(connection)
-
     def _release(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             self._transport.give_back(self._origin, connection)
+
+
+def _was_stale(idle: Connection, error: TransportError, sent_at: float) -> bool:
+    """Say whether a connection was closed under our feet, while it was idle: then nobody has seen the request."""
+    return not idle.received and error.cause in ("closed", "reset") and monotonic() - sent_at <= STALE_S
 
 
 class _Played:
@@ -167,7 +175,7 @@ class _Played:
             raise RuntimeError("nothing to play")
         playback = Playback(script())
         await playback.head(self._head_s)
-        return Answer(playback)
+        return plain(playback)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -177,34 +185,29 @@ class _Played:
 
 def _pieces(wire: WireRequest) -> list[bytes | memoryview]:
     """Return the request as it goes over the wire. Raises `ValueError` for a header that would break out of it."""
-    size = sum(map(len, wire.body))
+    method, target, body = wire.method, wire.target, wire.body
     start, fixed = _prelude(wire.origin)
-    lines = [b"%b %b%b HTTP/1.1" % (wire.method, start, wire.target), *fixed, *map(b": ".join, wire.headers)]
-    head = b"\r\n".join(lines)
-    breaks = len(lines) - 1
-    if head.count(b"\n") != breaks or head.count(b"\r") != breaks:
-        raise ValueError("a line break inside a header")
-    if b"\0" in head or b" " in wire.target:
-        raise ValueError("a control character inside a header")
-    if b"\r\naccept-encoding: " not in head:
-        head += b"\r\naccept-encoding: identity"
-    if size or wire.method != b"GET":
-        head += b"\r\ncontent-length: %d" % size
-    head += b"\r\n\r\n"
+    bare = b"".join(chain(*wire.headers, (target,)))
+    if b"\n" in bare or b"\r" in bare or b"\0" in bare or b" " in target:
+        raise ValueError("a line break or a control character inside a header")
+    head = b"\r\n".join((b"%b %b%b HTTP/1.1%b" % (method, start, target, fixed), *map(b": ".join, wire.headers)))
+    coding = b"" if b"\r\naccept-encoding: " in head else b"\r\naccept-encoding: identity"
+    size = len(body[0]) if len(body) == 1 else sum(map(len, body))
+    length = b"\r\ncontent-length: %d" % size if size or method != b"GET" else b""
     if size <= JOINED_MAX_BYTES:
-        return [b"".join((head, *wire.body))]
-    return [head, *wire.body]
+        return [b"".join((head, coding, length, b"\r\n\r\n", *body))]
+    return [b"".join((head, coding, length, b"\r\n\r\n")), *body]
 
 
 @lru_cache(maxsize=256)
-def _prelude(origin: Origin) -> tuple[bytes, tuple[bytes, ...]]:
+def _prelude(origin: Origin) -> tuple[bytes, bytes]:
     """Return what stands before the target, and the header lines that are the same for every request."""
     host = f"[{origin.host}]" if ":" in origin.host else origin.host
     if origin.port != (443 if origin.tls else 80):
         host += f":{origin.port}"
-    fixed = b"host: " + host.encode("idna" if not host.isascii() else "ascii")
+    fixed = b"\r\nhost: " + host.encode("idna" if not host.isascii() else "ascii")
     if not speaks_absolute_form(origin):
-        return b"", (fixed,)
+        return b"", fixed
     if credentials := proxy_authorization(origin):
-        return b"http://" + host.encode(), (fixed, b"proxy-authorization: " + credentials)
-    return b"http://" + host.encode(), (fixed,)
+        fixed += b"\r\nproxy-authorization: " + credentials
+    return b"http://" + host.encode(), fixed
