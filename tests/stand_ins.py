@@ -76,7 +76,7 @@ class PlayedTransport:
                     self.closed.append(port)
 
 
-class _Watched:
+class _Watched(Answer):
     def __init__(self, answer: Answer, whole: list[bool]) -> None:
         self._answer = answer
         self._whole = whole

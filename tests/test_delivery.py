@@ -9,7 +9,7 @@ import pytest
 from stand_ins import Taker
 
 from balancer import delivery
-from balancer.delivery import Delivery
+from balancer.delivery import Delivery, Watch
 from balancer.wire.anthropic import PING
 
 
@@ -21,7 +21,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def to(taker: Taker, *, stream: bool = True) -> Delivery:
-    return Delivery(taker, stream=stream, headers=((b"x-own", b"1"),), now=time.monotonic)
+    watch = Watch(time.monotonic)
+    return Delivery(taker, watch, asyncio.current_task(), stream=stream, headers=((b"x-own", b"1"),))
 
 
 class Counting(Taker):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Self
+from typing import Any, Self
 
 from balancer.model import Headers
 from balancer.sink import Sink
@@ -26,6 +26,9 @@ PING_S = 10.0
 STUCK_S = 120.0
 """A client that takes nothing for this long is cut off."""
 
+LOOK_EVERY_S = 0.05
+"""The shortest time from one look at all the deliveries to the next."""
+
 STREAM_HEADERS: Headers = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -33,8 +36,25 @@ STREAM_HEADERS: Headers = (
 )
 
 
+class Watch:
+    """Looks after the deliveries under way. One timer for all of them: one a request would cost more than 2 us."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.now = now
+        self.loop = asyncio.get_running_loop()
+        self.deliveries: set[Delivery] = set()
+        self.timer: asyncio.TimerHandle | None = None
+        """Set: there will be a look, and sooner than anything that begins now can be due."""
+
+    def look(self) -> None:
+        """See to every delivery, and when to do that next."""
+        now = self.now()
+        due_s = min([delivery.look(now) for delivery in self.deliveries], default=None)
+        self.timer = None if due_s is None else self.loop.call_later(max(due_s, LOOK_EVERY_S), self.look)
+
+
 class Delivery:
-    """One answer on its way to its client. Used with `with`, in the task that writes it."""
+    """One answer on its way to its client. Used with `with`; `owner` is the task that writes it."""
 
     __slots__ = (
         "_headers",
@@ -43,7 +63,7 @@ class Delivery:
         "_owner",
         "_ping",
         "_stream",
-        "_timer",
+        "_watch",
         "_writing_since",
         "committed",
         "finished",
@@ -53,8 +73,12 @@ class Delivery:
         "stuck",
     )
 
-    def __init__(self, sink: Sink, *, stream: bool, headers: Headers, now: Callable[[], float]) -> None:
+    def __init__(
+        self, sink: Sink, watch: Watch, owner: asyncio.Task[Any] | None, *, stream: bool, headers: Headers
+    ) -> None:
         self.sink = sink
+        self._watch = watch
+        self._owner = owner
         self.opened = False
         self.committed = False
         self.finished = False
@@ -62,22 +86,20 @@ class Delivery:
         self.status = 0
         self._stream = stream
         self._headers = headers
-        self._now = now
-        self._last = now()
+        self._now = watch.now
+        self._last = watch.now()
         self._writing_since: float | None = None
-        self._timer: asyncio.TimerHandle | None = None
         self._ping: asyncio.Task[None] | None = None
-        self._owner: asyncio.Task[object] | None = None
 
     def __enter__(self) -> Self:
-        owner = self._owner = asyncio.current_task()
-        loop = owner.get_loop() if owner is not None else asyncio.get_running_loop()
-        self._timer = loop.call_later(HOLD_MAX_S, self._tick)
+        watch = self._watch
+        watch.deliveries.add(self)
+        if watch.timer is None:
+            watch.timer = watch.loop.call_later(HOLD_MAX_S, watch.look)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._timer:
-            self._timer.cancel()
+        self._watch.deliveries.discard(self)
         if self._ping:
             self._ping.cancel()
 
@@ -117,24 +139,19 @@ class Delivery:
         self.finished = True
         await self.sink.abort()
 
-    def _tick(self) -> None:
-        """Look after the connection. One lazy timer a request, not one a write."""
-        now = self._now()
-        loop = asyncio.get_running_loop()
+    def look(self, now: float) -> float:
+        """Look after the connection; return in how many seconds to look again."""
         if self._writing_since is not None:
-            if now - self._writing_since >= STUCK_S and self._owner:
+            if now - self._writing_since >= STUCK_S and self._owner and not self.stuck:
                 self.stuck = True
                 self._owner.cancel()
-                return
-            self._timer = loop.call_later(PING_S, self._tick)
-            return
+            return PING_S
         due_s = self._last + (PING_S if self.opened else HOLD_MAX_S) - now
         if due_s > 0.01:
-            self._timer = loop.call_later(due_s, self._tick)
-            return
+            return due_s
         if self._stream and not self.finished:
-            self._ping = loop.create_task(self._keep_alive())
-        self._timer = loop.call_later(PING_S, self._tick)
+            self._ping = self._watch.loop.create_task(self._keep_alive())
+        return PING_S
 
     async def _keep_alive(self) -> None:
         if not self.finished:  # it may have been over in the same turn of the loop

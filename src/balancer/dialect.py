@@ -76,6 +76,19 @@ class Decoder(Protocol):
     complete: bool
     """The answer has ended as an answer ends (`message_stop`, a whole JSON message)."""
 
+    headers: Headers
+    """Lines for the head of the client's answer."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was dropped, repaired or rotated on the way; known when the answer is complete."""
+        ...
+
+    @property
+    def ending(self) -> bool | None:
+        """All is there but the end, which is not to be waited for much longer. None: this type never knows."""
+        ...
+
     def feed(self, data: bytes) -> list[Piece]:
         """Return what `data` completes. A fault inside the answer is a piece with `error`."""
         ...

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -89,11 +89,12 @@ class Fleet:
         self.in_flight = 0
         self.draining = False
         self.budget = Budget()
-        self._ledgers: dict[str, Ledger] = {}
+        self._ledgers = _Ledgers()
         self._health: dict[tuple[str, str], Health] = {}
         self._probes: dict[tuple[str, str], int] = {}
         self._turns: dict[tuple[str, Operation], int] = {}
-        self._places = asyncio.Event()
+        self._queue: list[asyncio.Future[None]] = []
+        """Who waits for a place."""
         self._take(config)
 
     # Configuration
@@ -125,7 +126,9 @@ class Fleet:
         self._strategy = STRATEGIES[settings.selection_strategy]
         self._pins = getattr(self, "_pins", None) or Pins(PINS_MAX, settings.sticky.ttl)
         self._pins.ttl_s = settings.sticky.ttl
-        self._places.set()
+        self._sticky = settings.sticky.enabled
+        self._whole_s = max(SECONDS_TO_WHOLE_ANSWER, settings.non_streaming_timeout)
+        _wake(self._queue)
         self._candidates: dict[tuple[str, str, str], tuple[Candidate, ...]] = {}
 
     def _forgive(self, name: str) -> None:
@@ -176,24 +179,20 @@ class Fleet:
 
     def journey(self, request: Request, candidates: list[Candidate], now: float) -> Journey:
         """Return the way of a request that arrived at `now`."""
-        limits = self._config.settings.limits
         dispensable = request.operation is Operation.COUNT_TOKENS  # an estimate will do
-        deadline = now + self._patience_s(request)
-        return Journey(candidates, deadline, self.budget, limits.queue_s, dispensable)
+        deadline = now + (SECONDS_TO_COUNT if dispensable else self._patience_s(request))
+        return Journey(candidates, deadline, self.budget, self._config.settings.limits.queue_s, dispensable)
 
     def _patience_s(self, request: Request) -> float:
-        if request.operation is Operation.COUNT_TOKENS:
-            return SECONDS_TO_COUNT
-        whole_s = max(SECONDS_TO_WHOLE_ANSWER, self._config.settings.non_streaming_timeout)
-        longest_s = SECONDS_TO_ANSWER_MAX if request.stream else whole_s
-        if request.client_timeout_s is not None and request.client_timeout_s > 2 * CLIENT_MARGIN_S:
-            return min(longest_s, request.client_timeout_s - CLIENT_MARGIN_S)
+        longest_s = SECONDS_TO_ANSWER_MAX if request.stream else self._whole_s
+        clients_s = request.client_timeout_s
+        if clients_s is not None and clients_s > 2 * CLIENT_MARGIN_S:
+            return min(longest_s, clients_s - CLIENT_MARGIN_S)
         return longest_s
 
     def standing(self, candidate: Candidate, now: float) -> Standing:
         """Say how a candidate stands right now."""
-        name = candidate.provider.name
-        ledger = self.ledger(name)
+        ledger = self._ledgers[candidate.provider.name]
         usable, rested_until, last_failure = True, 0.0, 0.0
         for key in _keys(candidate) if self._health else ():
             health = self._health.get(key)
@@ -230,8 +229,8 @@ class Fleet:
 
     def place(self, candidate: Candidate, now: float) -> _Place:
         """Hold a place at the provider, and the probe where its circuit is half-open."""
-        probes = [key for key in _own_keys(candidate) if self._is_half_open(key, now)] if self._health else []
-        return _Place(self.ledger(candidate.provider.name), self._probes, probes, self._places)
+        probes = [key for key in _own_keys(candidate) if self._is_half_open(key, now)] if self._health else ()
+        return _Place(self._ledgers[candidate.provider.name], self._probes, probes, self._queue)
 
     def _is_half_open(self, key: tuple[str, str], now: float) -> bool:
         health = self._health.get(key)
@@ -239,12 +238,16 @@ class Fleet:
 
     async def place_freed(self, within_s: float) -> None:
         """Return when a place may be free, or after `within_s`."""
-        self._places.clear()
+        freed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append(freed)
         try:
             async with asyncio.timeout(within_s):
-                await self._places.wait()
+                await freed
         except TimeoutError:
             return
+        finally:
+            if freed in self._queue:
+                self._queue.remove(freed)
 
     @property
     def full(self) -> bool:
@@ -258,25 +261,24 @@ class Fleet:
             await self.place_freed(left_s)
         return now() - began
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         """Hold a place in the balancer as a whole."""
         self.in_flight += 1
+        return self
 
     def __exit__(self, *_: object) -> None:
         self.in_flight -= 1
-        self._places.set()
+        if self._queue:
+            _wake(self._queue)
 
     # What was learnt
 
     def ledger(self, name: str) -> Ledger:
-        ledger = self._ledgers.get(name)
-        if ledger is None:
-            ledger = self._ledgers[name] = Ledger()
-        return ledger
+        return self._ledgers[name]
 
     def substance(self, candidate: Candidate, took_s: float, now: float) -> None:
         """The candidate's answer has begun."""
-        ledger = self.ledger(candidate.provider.name)
+        ledger = self._ledgers[candidate.provider.name]
         ledger.substance_s = peak_ewma(ledger.substance_s, took_s, now - ledger.substance_at)
         ledger.substance_at = now
         ledger.last_substance_s = took_s
@@ -285,13 +287,16 @@ class Fleet:
         self, candidate: Candidate, outcome: Outcome, verdict: Verdict, *, began: float, now: float, wall: float
     ) -> None:
         """Learn from how an attempt ended."""
-        ledger = self.ledger(candidate.provider.name)
         if verdict.mark is Mark.NONE:
             return
+        ledger = self._ledgers[candidate.provider.name]
         if verdict.mark is Mark.GOOD:
             ledger.successes += 1
-            ledger.duration_s = ledger.duration_s * 0.8 + (now - began) * 0.2 if ledger.duration_s else now - began
+            took_s, known_s = now - began, ledger.duration_s
+            ledger.duration_s = known_s * 0.8 + took_s * 0.2 if known_s else took_s
             self.budget.earn()
+            if not self._health:
+                return
         else:
             ledger.failures += 1
             ledger.last_error = _last_error(outcome, verdict, wall)
@@ -313,7 +318,7 @@ class Fleet:
             self._health[key] = after
             if good and before.rested_until and not after.rested_until:
                 self.bus.emit(events.ProviderRecovered(wall, name, key[1]))
-                self._places.set()
+                _wake(self._queue)
             elif not good and after.rested_until > max(before.rested_until, now):
                 rest_s = after.rested_until - now
                 self.bus.emit(
@@ -330,11 +335,11 @@ class Fleet:
 
     def pin(self, candidate: Candidate, request: Request, route: Route, now: float) -> None:
         """The conversation's prompt cache is warm at this provider now."""
-        if request.conversation is not None and self._config.settings.sticky.enabled:
+        if request.conversation is not None and self._sticky:
             self._pins.put((request.conversation, route.pattern), candidate.provider.name, now)
 
     def _pinned(self, request: Request, route: Route, now: float) -> str | None:
-        if request.conversation is None or not self._config.settings.sticky.enabled:
+        if request.conversation is None or not self._sticky:
             return None
         return self._pins.get((request.conversation, route.pattern), now)
 
@@ -372,30 +377,52 @@ class Fleet:
 class _Place:
     """A place at a provider, while it is held. A plain class: `contextlib` costs three times as much."""
 
-    __slots__ = ("_freed", "_mine", "_probes", "ledger")
+    __slots__ = ("_ledger", "_mine", "_probes", "_queue")
 
     def __init__(
-        self, ledger: Ledger, probes: dict[tuple[str, str], int], mine: list[tuple[str, str]], freed: asyncio.Event
+        self,
+        ledger: Ledger,
+        probes: dict[tuple[str, str], int],
+        mine: Sequence[tuple[str, str]],
+        queue: list[asyncio.Future[None]],
     ) -> None:
-        self.ledger = ledger
+        self._ledger = ledger
         self._probes = probes
         self._mine = mine
-        self._freed = freed
+        self._queue = queue
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Ledger:
         for key in self._mine:
             self._probes[key] = self._probes.get(key, 0) + 1
-        self.ledger.in_flight += 1
-        self.ledger.requests += 1
-        return self
+        ledger = self._ledger
+        ledger.in_flight += 1
+        ledger.requests += 1
+        return ledger
 
     def __exit__(self, *_: object) -> None:
-        self.ledger.in_flight -= 1
+        self._ledger.in_flight -= 1
         for key in self._mine:
             self._probes[key] -= 1
             if not self._probes[key]:
                 del self._probes[key]
-        self._freed.set()
+        if self._queue:
+            _wake(self._queue)
+
+
+class _Ledgers(dict[str, Ledger]):
+    """One of every name that is asked for."""
+
+    def __missing__(self, name: str) -> Ledger:
+        ledger = self[name] = Ledger()
+        return ledger
+
+
+def _wake(queue: list[asyncio.Future[None]]) -> None:
+    """Have those who wait for a place look whether there is one."""
+    for freed in queue:
+        if not freed.done():
+            freed.set_result(None)
+    queue.clear()
 
 
 class _Loads(Mapping[str, Load]):

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade
@@ -37,6 +39,8 @@ HEAD_WITHIN_S = 30.0
 """How long a head may take to come whole, and how long a new connection may say nothing."""
 
 TOO_LONG = f"the request's line and headers are longer than {HEAD_MAX_BYTES} bytes"
+
+_LENGTH = re.compile(rb"(?:^|\n)content-length: (\d+)")
 
 _PATHS = {b"/v1/messages": "/v1/messages", b"/v1/messages/count_tokens": "/v1/messages/count_tokens"}
 
@@ -126,22 +130,26 @@ class Exchange:
         self._left = 0
         self._tell: Callable[[], None] | None = None
 
+    def body(self) -> bytes:
+        """Hand over the request's body."""
+        parts, self.parts = self.parts, []
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
     # What the relay calls
 
     def start(self, status: int, headers: Headers) -> None:
-        lines = [STATUS_LINE[status][:-2], *map(b": ".join, self._lines), *map(b": ".join, headers)]
-        length = dict(headers).get(b"content-length")
-        if not self.keep_alive:
-            lines.append(b"connection: close")
-        if length is None:
-            lines.append(b"transfer-encoding: chunked")
-            self._chunked = True
-        else:
-            self._left = int(length)
-        head = b"\r\n".join(lines)
-        if head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1:
+        bare = b"".join(chain(*headers))
+        if b"\n" in bare or b"\r" in bare:
             raise ValueError("a line break inside a header")
-        self._head = head + b"\r\n\r\n"
+        lines = b"\r\n".join((*map(b": ".join, headers), b""))
+        length = _LENGTH.search(lines)
+        if length is None:
+            self._chunked = True
+            lines += b"transfer-encoding: chunked\r\n"
+        else:
+            self._left = int(length[1])
+        closing = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
+        self._head = b"".join((STATUS_LINE[status], _of_server(self._lines), lines, closing))
 
     def put(self, data: bytes, *, last: bool = False) -> bool:
         if self._flow.write_paused or self.gone or self.response_complete:
@@ -201,6 +209,19 @@ class Exchange:
         tell, self._tell = self._tell, None
         if tell is not None and not self.finished:
             tell()
+
+
+_last: tuple[list[tuple[bytes, bytes]], bytes] = ([], b"")
+
+
+def _of_server(lines: list[tuple[bytes, bytes]]) -> bytes:
+    """Return the server's own lines (`date`, `server`) as they are sent. It makes a new list of them once a second."""
+    global _last
+    known, joined = _last
+    if known is not lines:
+        joined = b"".join([b"%b: %b\r\n" % pair for pair in lines])
+        _last = lines, joined
+    return joined
 
 
 class Connection(HttpToolsProtocol):
@@ -377,30 +398,23 @@ class Connection(HttpToolsProtocol):
         The server waits for its tasks when it is stopped, so this is one of them only while it answers.
         """
         task = self._worker = cast("asyncio.Task[None]", asyncio.current_task())
+        messages = self._host.messages
         while True:
             self.tasks.add(task)
-            try:
-                await self._answer(exchange)
+            try:  # nothing here may hold the body: an open stream would hold it too
+                await messages.answer(exchange.admitted, exchange.path, exchange.query, exchange.body(), exchange, task)
+            except Exception:
+                _log.exception("a request failed in a way that it should not")
+                if not exchange.finished:
+                    await exchange.abort()
             finally:
                 self.tasks.discard(task)
+            if not exchange.finished and not exchange.gone:
+                self.transport.close()
             if self.transport.is_closing() or self._worker is not task:  # the next request did not wait for us
                 return
             self._next = self.loop.create_future()
             exchange = await self._next
-
-    async def _answer(self, exchange: Exchange) -> None:
-        parts, exchange.parts = exchange.parts, []
-        body = parts[0] if len(parts) == 1 else b"".join(parts)
-        answering = self._host.messages.answer(exchange.admitted, exchange.path, exchange.query, body, exchange)
-        del parts, body  # an open stream must not hold what nobody needs any more
-        try:
-            await answering
-        except Exception:
-            _log.exception("a request failed in a way that it should not")
-            if not exchange.finished:
-                await exchange.abort()
-        if not exchange.finished and not exchange.gone:
-            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         """As uvicorn calls it: what came is not HTTP."""

@@ -119,7 +119,8 @@ class Journey(msgspec.Struct):
     queued_s: float = 0.0
     crowded: bool = False
     """It ended because there was no place, not because anybody failed."""
-    _over: bool = False
+    over: bool = False
+    """An outcome was recorded that stands."""
     _panicked: bool = False
     _retries: int = 0
     _rested: bool = False
@@ -128,7 +129,7 @@ class Journey(msgspec.Struct):
 
     def next(self, now: float, standing: Standings, chance: float) -> Next:
         """Return the next step. `chance` (0 to 1) places the jitter of waits."""
-        if self._over or now >= self.deadline or not self.candidates:
+        if self.over or now >= self.deadline or not self.candidates:
             return _DONE
         untried = [c for c in self.candidates if not self._tried(c)] if self.attempts else self.candidates
         if not untried:
@@ -136,8 +137,11 @@ class Journey(msgspec.Struct):
         standings: list[tuple[Candidate, Standing]] = []
         for candidate in untried:
             state = standing(candidate, now)
-            if state.usable and not state.full and (step := self._go(candidate, state, now, len(untried) == 1)):
-                return step
+            if state.usable and not state.full:
+                if not self.attempts:
+                    return self._try(candidate, now, last_hope=len(untried) == 1)
+                if step := self._go(candidate, state, now, len(untried) == 1):
+                    return step
             standings.append((candidate, state))
         if any(state.full and state.rested_until <= now for _, state in standings):
             return self._queue(now, standings)
@@ -147,7 +151,8 @@ class Journey(msgspec.Struct):
         """Note how a try ended, and say what follows from it."""
         verdict = judge_of(candidate, outcome)
         self.attempts.append((candidate, outcome, verdict))
-        self._over = not verdict.again and not (too_long(outcome) and self._widened(candidate))
+        good = verdict.mark is Mark.GOOD
+        self.over = good or (not verdict.again and not (too_long(outcome) and self._widened(candidate)))
         return verdict
 
     def _widened(self, narrow: Candidate) -> bool:
@@ -166,7 +171,7 @@ class Journey(msgspec.Struct):
     def _go(self, candidate: Candidate, state: Standing, now: float, last_hope: bool) -> Next | None:
         """Return the step to a usable candidate; None: it would only amplify an outage."""
         shown_bad = state.last_failure > 0 and now - state.last_failure < SHOWN_S
-        free = not self.attempts or state.proven or not self._failed_before()
+        free = state.proven or not self._failed_before()
         if free or (state.in_flight == 0 and not shown_bad) or self.budget.spend():
             return self._try(candidate, now, last_hope=last_hope)
         return None if state.in_flight == 0 or self.dispensable else self._wait(LOOK_AGAIN_S, now)

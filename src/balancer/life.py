@@ -29,6 +29,9 @@ TOKENS_PER_S = 20.0
 """A non-streaming answer that comes slower than this has stopped: somebody else may be asked."""
 
 
+UNTOLD = Usage()
+
+
 class Life(msgspec.Struct):
     """One request on its way."""
 
@@ -39,7 +42,9 @@ class Life(msgspec.Struct):
     journey: Journey | None = None
     route: Route | None = None
     attempts: list[events.Attempt] = []
-    usage: Usage = Usage()
+    usage: Usage = UNTOLD
+    held_bytes: int = 0
+    """How much of the answer of this attempt was held back."""
     candidate: Candidate | None = None
     """Whose answer the client got."""
     first: Candidate | None = None

@@ -146,6 +146,9 @@ class Messages:
     async def __call__(self, scope: Scope, receive: Receive, send: Send, admitted: Admitted) -> None:
         """Answer through ASGI."""
         client = AsgiClient(receive, send, scope["http_version"])
+        task = asyncio.current_task(self._loop)
+        if task is None:
+            raise RuntimeError("a request is answered in a task of its own")
         try:
             self._check(scope["method"], admitted)
             body = await _body(receive, admitted, self._relay.fleet.config.settings.limits.max_body_bytes)
@@ -154,34 +157,32 @@ class Messages:
         except Rejected as error:
             await reject(client, error, new_id())
             return
-        answering = self.answer(admitted, scope["path"], scope["query_string"], body, client)
+        answering = self.answer(admitted, scope["path"], scope["query_string"], body, client, task)
         del body  # an open stream must not hold what nobody needs any more
         await answering
 
-    async def answer(self, admitted: Admitted, path: str, query: bytes, body: bytes, client: Client) -> None:
-        """Answer a request that is whole."""
+    def answer(
+        self, admitted: Admitted, path: str, query: bytes, body: bytes, client: Client, task: asyncio.Task[Any]
+    ) -> Coroutine[Any, Any, None]:
+        """Return what answers a request that is whole, to be awaited in `task`."""
         request_id = new_id()
         try:
             self._check("POST", admitted)
             request = self._request(admitted, OPERATIONS[path], query, body, request_id)
         except Rejected as error:
-            await reject(client, error, request_id)
-            return
-        del body  # it lives in the request alone, which lets go of it when it is not needed any more
-        settings = self._relay.fleet.config.settings.deduplication
+            return reject(client, error, request_id)
+        fleet, registry = self._relay.fleet, self._registry
+        settings = fleet.config.settings.deduplication
         if not settings.enabled:
-            await self._watched(self._relay.answer(request, client), client, _always)
-            return
-        key = dedup.key(request, self._seed, self._relay.fleet.generation)
-        self._registry.max_bytes = settings.max_bytes
-        if (shared := self._registry.find(key)) is not None:
-            await self._follow(request, client, shared)
-            return
+            return self._watched(self._relay.answer(request, client, task), client, task)
+        key = dedup.key(request, self._seed, fleet.generation)
+        registry.max_bytes = settings.max_bytes
+        if (shared := registry.find(key)) is not None:
+            return self._follow(request, client, shared, task)
         replay_s = settings.replay_s
         if request.operation is Operation.COUNT_TOKENS:
             replay_s = max(replay_s, COUNT_REPLAY_S)
-        leading = LeaderSink(client, self._registry, self._registry.lead(key), replay_s)
-        await self._watched(self._led(request, leading), client, leading.left, leading.shared)
+        return self._lead(request, client, LeaderSink(client, registry, registry.lead(key), replay_s), task)
 
     def _check(self, method: str, admitted: Admitted) -> None:
         """Refuse what needs no look into the body. Raises `Rejected`."""
@@ -212,58 +213,51 @@ class Messages:
             tuple(first) if len(first) == len(admitted.headers) else (),
         )
 
-    async def _led(self, request: Request, leading: LeaderSink) -> None:
+    async def _lead(self, request: Request, client: Client, leading: LeaderSink, task: asyncio.Task[Any]) -> None:
         """Answer a request whose answer others may join: it goes on while anybody takes it."""
+        shared = leading.shared
+        shared.cancel = task.cancel
+        client.on_left(leading.leave)
         try:
-            await self._relay.answer(request, leading)
-        finally:
-            if leading.pumped:
-                await leading.drained()
-            leading.close()
-
-    async def _follow(self, request: Request, client: Client, shared: Shared) -> None:
-        """Take the answer that a twin is getting."""
-        taker = shared.join()
-        own = ((b"x-balancer-request-id", request.id.encode()),)
-        with self._relay.following(request, shared, taker):
-            request.drop_body()
-            await self._watched(follow(shared, taker, self._registry, client, own), client, _always)
-
-    async def _watched(
-        self,
-        work: Coroutine[Any, Any, None],
-        client: Client,
-        left: Callable[[], bool],
-        shared: Shared | None = None,
-    ) -> None:
-        """Run `work`; when the client leaves before its answer is whole, and `left()` agrees, cancel it.
-
-        So does the last follower of a `shared` answer when its leader has left.
-        """
-        task = asyncio.current_task(self._loop)
-        cancelled = False
-        if shared is not None and task is not None:
-            shared.cancel = task.cancel
-
-        def tell() -> None:
-            nonlocal cancelled
-            if left() and task is not None:
-                cancelled = True
-                task.cancel()
-
-        client.on_left(tell)
-        try:
-            await work
+            try:
+                await self._relay.answer(request, leading, task)
+            finally:
+                if leading.pumped:
+                    await leading.drained()
+                leading.close()
         except asyncio.CancelledError:
-            if task is None or not (cancelled or (shared is not None and shared.leader_left)):
+            if not shared.leader_left:
                 raise
             task.uncancel()
         finally:
             client.on_left(None)
 
+    async def _follow(self, request: Request, client: Client, shared: Shared, task: asyncio.Task[Any]) -> None:
+        """Take the answer that a twin is getting."""
+        taker = shared.join()
+        own = ((b"x-balancer-request-id", request.id.encode()),)
+        with self._relay.following(request, shared, taker):
+            request.drop_body()
+            await self._watched(follow(shared, taker, self._registry, client, own), client, task)
 
-def _always() -> bool:
-    return True
+    async def _watched(self, work: Coroutine[Any, Any, None], client: Client, task: asyncio.Task[Any]) -> None:
+        """Run `work`; when the client leaves before its answer is whole, cancel it."""
+        cancelled = False
+
+        def leave() -> None:
+            nonlocal cancelled
+            cancelled = True
+            task.cancel()
+
+        client.on_left(leave)
+        try:
+            await work
+        except asyncio.CancelledError:
+            if not cancelled:
+                raise
+            task.uncancel()
+        finally:
+            client.on_left(None)
 
 
 _ids = random.Random()

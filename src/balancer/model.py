@@ -322,6 +322,14 @@ class Piece(msgspec.Struct, gc=False):
     usage: Usage | None = None
 
 
+class Laconic:
+    """What a decoder (`dialect.Decoder`) says besides the pieces, where that is nothing."""
+
+    headers: Headers = ()
+    notes: tuple[str, ...] = ()
+    ending: bool | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Pause:
     """A script's step: nothing happens for `seconds`."""

@@ -17,21 +17,21 @@ from msgspec.structs import replace
 
 from balancer import dialects, drills, events, exhausted
 from balancer.counting import Counting
-from balancer.delivery import STREAM_HEADERS, Delivery
+from balancer.delivery import STREAM_HEADERS, Delivery, Watch
 from balancer.dialect import Ask, Decoder, Dialect, Flow, FlowFailed, Incapable
 from balancer.fleet import Fleet, Ledger
 from balancer.journey import Journey, Try, Wait
 from balancer.judge import judge_of
-from balancer.life import Life, patience_s, told
+from balancer.life import UNTOLD, Life, patience_s, told
 from balancer.model import (
     Abandoned,
     Broken,
     Candidate,
     Completed,
     Fault,
-    Headers,
     Operation,
     Outcome,
+    Piece,
     Provider,
     Refused,
     Reply,
@@ -39,7 +39,6 @@ from balancer.model import (
     Stage,
     Timeouts,
     Unfit,
-    Usage,
     Verdict,
     WireRequest,
 )
@@ -82,17 +81,18 @@ class Relay:
         self._transport = transport
         self._now = now
         self._wall = wall
+        self._watch = Watch(now)
         self._counting = Counting(now)
         self._errands: dict[tuple[object, str], asyncio.Task[Reply]] = {}
 
-    async def answer(self, request: Request, sink: Sink) -> None:
-        """Give `sink` the answer to `request`, whatever it takes.
+    async def answer(self, request: Request, sink: Sink, task: asyncio.Task[Any] | None = None) -> None:
+        """Give `sink` the answer to `request`, whatever it takes. `task` is the one that this runs in.
 
         Returns when the answer is over. Cancelled when the client has left: the provider's
         connection is closed before this returns.
         """
         own = ((b"x-balancer-request-id", request.id.encode()),)
-        delivery = Delivery(sink, stream=request.stream, headers=own, now=self._now)
+        delivery = Delivery(sink, self._watch, task or asyncio.current_task(), stream=request.stream, headers=own)
         life = Life(request, delivery, self._now(), len(request.body))
         self.fleet.bus.emit(life.began(self._wall()))
         try:
@@ -139,27 +139,38 @@ class Relay:
         if route is None:
             patterns = ", ".join(f"'{pattern}'" for pattern in self.fleet.routing.patterns)
             message = f"no route matches the model '{life.request.model}'; there are routes for {patterns}"
-            return await self._say(life, exhausted.Answer(404, "not_found_error", message))
+            await self._say(life, exhausted.Answer(404, "not_found_error", message))
+            return
         if self.fleet.full:
             life.queued_s = await self.fleet.room(self._now)
             if self.fleet.full:
-                return await self._say(life, exhausted.no_place(life.request.model))
-        with self.fleet:
-            candidates, life.pinned = self.fleet.candidates(life.request, route, self._now())
+                await self._say(life, exhausted.no_place(life.request.model))
+                return
+        with self.fleet as fleet:
+            request = life.request
+            candidates, life.pinned = fleet.candidates(request, route, self._now())
             life.first = candidates[0] if candidates else None
-            if life.request.operation is not Operation.MESSAGES:  # those every type can answer
-                candidates = [c for c in candidates if dialects.get(c.provider.type).supports(life.request.operation)]
-            journey = life.journey = self.fleet.journey(life.request, candidates, life.arrived)
+            if request.operation is not Operation.MESSAGES:  # those every type can answer
+                candidates = [c for c in candidates if dialects.get(c.provider.type).supports(request.operation)]
+            journey = life.journey = fleet.journey(request, candidates, life.arrived)
             await self._walk(life, journey)
-            return await self._conclude(life, journey)
+            if not life.delivery.finished:
+                await self._conclude(life, journey)
 
     async def _walk(self, life: Life, journey: Journey) -> None:
+        fleet = self.fleet
         while True:
             began = self._now()
-            step = journey.next(began, self.fleet.standing, self.fleet.rng.random())
+            step = journey.next(began, fleet.standing, fleet.rng.random())
             if isinstance(step, Try):
+                candidate = step.candidate
                 outcome = await self._attempt(life, step, began)
-                self._learn(life, step.candidate, outcome, journey.record(step.candidate, outcome), began)
+                now = self._now()
+                verdict = journey.record(candidate, outcome)
+                life.attempts.append(told(candidate, outcome, verdict, now - began))
+                fleet.observe(candidate, outcome, verdict, began=began, now=now, wall=self._wall())
+                if journey.over:
+                    return
             elif isinstance(step, Wait):
                 await (self.fleet.place_freed(step.seconds) if step.for_place else asyncio.sleep(step.seconds))
                 if step.for_place:
@@ -168,21 +179,16 @@ class Relay:
             else:
                 return
 
-    def _learn(self, life: Life, candidate: Candidate, outcome: Outcome, verdict: Verdict, began: float) -> None:
-        now = self._now()
-        life.attempts.append(told(candidate, outcome, verdict, now - began))
-        self.fleet.observe(candidate, outcome, verdict, began=began, now=now, wall=self._wall())
-
     async def _attempt(self, life: Life, step: Try, began: float) -> Outcome:
         """Ask one provider once."""
         candidate = step.candidate
-        with self.fleet.place(candidate, began) as place:
-            ledger = place.ledger
+        with self.fleet.place(candidate, began) as ledger:
             dialect = dialects.get(candidate.provider.type)
             nonce = f"{life.request.id}.{len(life.attempts)}"
             ask = Ask(life.request, candidate, life.request.operation, ledger.memory, self._wall(), nonce)
             try:
-                return await self._exchange(life, dialect, ask, step, ledger)
+                deadline = began + patience_s(life.request, candidate.provider.timeouts, step)
+                return await self._exchange(life, dialect, ask, deadline, ledger)
             except Incapable as error:
                 return Unfit(str(error))
             except FlowFailed as error:
@@ -198,11 +204,10 @@ class Relay:
                 _log.exception("asking %s failed in a way that it should not", candidate.provider.name)
                 return Broken(life.stage, "crashed", type(error).__name__)
 
-    async def _exchange(self, life: Life, dialect: Dialect, ask: Ask, step: Try, ledger: Ledger) -> Outcome:
+    async def _exchange(self, life: Life, dialect: Dialect, ask: Ask, deadline: float, ledger: Ledger) -> Outcome:
         """Run the dialect's flow: errands first, then the request proper, repaired if need be."""
-        timeouts = ask.provider.timeouts
-        deadline = self._now() + patience_s(life.request, timeouts, step)
-        life.usage = Usage()
+        timeouts = ask.candidate.provider.timeouts
+        life.usage, life.held_bytes = UNTOLD, 0
         flow: Flow = dialect.flow(ask)
         wire: WireRequest | None = next(flow)
         while wire is not None:
@@ -213,18 +218,17 @@ class Relay:
                     deadline += self._now() - began
                 wire = _advance(flow, reply)
                 continue
-            if (drilled := self._drilled(wire, ledger, life.request.stream)) is not None:
+            if ledger.drill and (drilled := self._drilled(wire, ledger, ledger.drill, life.request.stream)):
                 wire, dialect = drilled, dialects.get("anthropic")  # drills speak the Messages API
             async with self._open(wire, timeouts, deadline) as answer:
                 wire = None  # the body of the request must not live as long as the answer
-                head = Reply(answer.status, answer.headers)
-                fine = 200 <= answer.status < 300
+                fine, body = 200 <= answer.status < 300, b""
                 if not fine:
                     body = await answer.read_whole(REFUSAL_MAX_BYTES, timeouts.idle_s)
-                    head = Reply(answer.status, answer.headers, body)
+                head = Reply(answer.status, answer.headers, body)
                 wire = _advance(flow, head)
                 if wire is None and fine:
-                    return await self._receive(life, dialect, ask, head, answer, deadline)
+                    return await self._receive(life, ask, dialect.decoder(ask, head), head, answer, deadline)
                 if wire is None:
                     return Refused(dialect.fault(ask, head), life.stage)
         return Broken(life.stage, "crashed", "the flow ended without a request")
@@ -232,11 +236,8 @@ class Relay:
     def _open(self, wire: WireRequest, timeouts: Timeouts, deadline: float) -> AbstractAsyncContextManager[Answer]:
         return self._transport.exchange(wire, connect_s=timeouts.connect_s, head_s=max(0.001, deadline - self._now()))
 
-    def _drilled(self, wire: WireRequest, ledger: Ledger, stream: bool) -> WireRequest | None:
-        """Return what a drill orders to be played instead of `wire`, or None."""
-        drill = ledger.drill
-        if drill is None:
-            return None
+    def _drilled(self, wire: WireRequest, ledger: Ledger, drill: drills.Drill, stream: bool) -> WireRequest | None:
+        """Return what a drill orders to be played instead of `wire`, or None where it is over."""
         if not drills.due(drill, self._now()):
             ledger.drill = None
             return None
@@ -246,18 +247,18 @@ class Relay:
     # What comes back
 
     async def _receive(
-        self, life: Life, dialect: Dialect, ask: Ask, head: Reply, answer: Answer, deadline: float
+        self, life: Life, ask: Ask, decoder: Decoder, head: Reply, answer: Answer, deadline: float
     ) -> Outcome:
-        decoder = dialect.decoder(ask, head)
         held: list[bytes] = []
         """What the client has not been given: held back, or of the same read."""
-        held_bytes = 0
         idle_s = ask.candidate.provider.timeouts.idle_s
         delivery = life.delivery
-        data = b""
-        read = answer.read if not hasattr(decoder, "ending") else _Ending(answer, decoder, self._now).read
+        source = answer if decoder.ending is None else _Ending(answer, decoder, self._now)
+        data: bytes | None = None
         while not decoder.complete:
-            data = await read(idle_s if delivery.committed else self._left_s(deadline, idle_s))
+            data = source.take()
+            if data is None:
+                data = await source.read(idle_s if delivery.committed else self._left_s(deadline, idle_s))
             for piece in decoder.feed(data) if data else decoder.end():
                 if piece.error is not None:
                     if delivery.committed and held:
@@ -267,13 +268,8 @@ class Relay:
                     life.usage = life.usage.merged(piece.usage)
                 if delivery.committed:
                     held.append(piece.data)
-                    continue
-                held.append(b"" if piece.data == wire_words.PING else piece.data)
-                held_bytes += len(held[-1])
-                if piece.substance:
-                    self._commit(life, ask, decoder, head, held_bytes)
-                elif held_bytes > HELD_MAX_BYTES:
-                    return Broken(life.stage, "too_large", "nothing but preliminaries")
+                elif (broken := self._hold(life, ask, decoder, head, held, piece)) is not None:
+                    return broken
             if delivery.committed and held:
                 given = held[0] if len(held) == 1 else b"".join(held)
                 held.clear()
@@ -284,13 +280,26 @@ class Relay:
         if not delivery.finished:
             await delivery.finish()
         self._note(life, ask, decoder)
-        if data and await _drain(answer, decoder):
-            life.notes = getattr(decoder, "notes", ())
+        if data and (rest := answer.take()) != b"" and await _drain(answer, decoder, rest):
+            life.notes = decoder.notes
         return Completed(life.usage)
+
+    def _hold(
+        self, life: Life, ask: Ask, decoder: Decoder, head: Reply, held: list[bytes], piece: Piece
+    ) -> Broken | None:
+        """Hold a piece back, until one has substance."""
+        data = b"" if piece.data == wire_words.PING else piece.data
+        held.append(data)
+        life.held_bytes += len(data)
+        if piece.substance:
+            self._commit(life, ask, decoder, head)
+        elif life.held_bytes > HELD_MAX_BYTES:
+            return Broken(life.stage, "too_large", "nothing but preliminaries")
+        return None
 
     def _note(self, life: Life, ask: Ask, decoder: Decoder) -> None:
         """The answer is whole: keep what was noted on the way, and learn from what it used."""
-        life.notes = getattr(decoder, "notes", ())
+        life.notes = decoder.notes
         if life.lesson is not None:
             self._counting.learn(life.lesson, ask.candidate, life.usage)
 
@@ -300,31 +309,29 @@ class Relay:
             raise TransportError("silent", sent=True)
         return min(left_s, idle_s)
 
-    def _commit(self, life: Life, ask: Ask, decoder: Decoder, head: Reply, length: int) -> None:
+    def _commit(self, life: Life, ask: Ask, decoder: Decoder, head: Reply) -> None:
         """The answer has begun: from here on it is this provider's, for better or worse."""
-        now = self._now()
-        request = life.request
+        now, fleet = self._now(), self.fleet
+        request, candidate = life.request, ask.candidate
         life.delivery.committed = True
-        life.candidate = ask.candidate
-        life.first_substance_s = now - life.arrived
-        if request.operation is Operation.MESSAGES:
-            life.lesson = self._counting.lesson(request.body, ask.candidate)
-            if life.route is not None:
-                self.fleet.substance(ask.candidate, life.first_substance_s, now)
-                if not life.detour:
-                    self.fleet.pin(ask.candidate, request, life.route, now)
-        request.drop_body()  # nobody else can be asked any more
-        life.delivery.start(200, self._head(life, decoder, head, length))
-
-    def _head(self, life: Life, decoder: Decoder, head: Reply, length: int) -> Headers:
+        life.candidate = candidate
+        took_s = life.first_substance_s = now - life.arrived
         lines = wire_words.kept_headers(head.headers)
-        lines += getattr(decoder, "headers", ())
+        lines += decoder.headers
         lines += life.who_answered(len(life.attempts) + 1)
-        if life.request.operation is Operation.COUNT_TOKENS:
+        if request.operation is Operation.MESSAGES:
+            life.lesson = self._counting.lesson(request.body, candidate)
+            fleet.substance(candidate, took_s, now)
+            if life.route is not None and not life.detour:
+                fleet.pin(candidate, request, life.route, now)
+        elif request.operation is Operation.COUNT_TOKENS:
             lines.append((b"x-balancer-token-source", b"provider"))
-        if life.request.stream:
-            return (*STREAM_HEADERS, *lines)
-        return (wire_words.CONTENT_TYPE_JSON, (b"content-length", b"%d" % length), *lines)
+        request.drop_body()  # nobody else can be asked any more
+        if request.stream:
+            life.delivery.start(200, (*STREAM_HEADERS, *lines))
+        else:
+            length_line = (b"content-length", b"%d" % life.held_bytes)
+            life.delivery.start(200, (wire_words.CONTENT_TYPE_JSON, length_line, *lines))
 
     # Errands
 
@@ -383,11 +390,9 @@ class Relay:
     # The end
 
     async def _conclude(self, life: Life, journey: Journey) -> None:
-        if life.delivery.finished:
-            return None
         if life.delivery.committed:
             await self._break(life, journey.attempts[-1][1], journey.attempts[-1][2])
-            return None
+            return
         now = self._now()
         asked = {id(candidate) for candidate, _, _ in journey.attempts}
         resting, _ = self.fleet.resting([c for c in journey.candidates if id(c) not in asked], now)
@@ -395,8 +400,9 @@ class Relay:
         attempts = journey.attempts
         answer = exhausted.answer(life.request.model, attempts, resting, recovery_s, crowded=journey.crowded)
         if life.request.operation is Operation.COUNT_TOKENS and answer.reply is None:
-            return await self._estimate(life)
-        return await self._say(life, answer)
+            await self._estimate(life)
+            return
+        await self._say(life, answer)
 
     async def _estimate(self, life: Life) -> None:
         """No provider could count: say what is likely."""
@@ -480,13 +486,13 @@ def _advance(flow: Flow, reply: Reply) -> WireRequest | None:
         return None
 
 
-class _Ending:
+class _Ending(Answer):
     """Reads an answer whose decoder knows when there is nothing left to come but its end (`ending`).
 
     Some servers neither say how much was used nor end the body: what is there is the answer.
     """
 
-    def __init__(self, answer: Answer, decoder: Any, now: Callable[[], float]) -> None:
+    def __init__(self, answer: Answer, decoder: Decoder, now: Callable[[], float]) -> None:
         self._answer = answer
         self._decoder = decoder
         self._now = now
@@ -504,16 +510,18 @@ class _Ending:
             return b""
 
 
-async def _drain(answer: Answer, decoder: Decoder) -> bool:
+async def _drain(answer: Answer, decoder: Decoder, data: bytes | None) -> bool:
     """Read what follows the end of an answer, so that the connection can be used again.
 
     The decoder looks at it, for what it notes: the client has its answer. Returns whether there was any.
+    `data` is the first of it, if that is there already.
     """
     more = False
     try:
-        while data := await answer.read(AFTER_END_S):
+        while data := data or await answer.read(AFTER_END_S):
             more = True
             decoder.feed(data)
+            data = None
     except TransportError:
         pass
     return more

@@ -204,10 +204,14 @@ class Registry:
 
     def forget(self, shared: Shared) -> None:
         """Nobody can join any more; what nobody reads is let go."""
+        self.close(shared)
+        self._trim(shared)
+
+    def close(self, shared: Shared) -> None:
+        """Nobody can join any more."""
         shared.joinable = False
         if self._shared.get(shared.key) is shared:
             del self._shared[shared.key]
-        self._trim(shared)
 
     def _trim(self, shared: Shared) -> None:
         """Let go of what everybody has taken."""
@@ -263,6 +267,11 @@ class LeaderSink:
         """Nobody takes the answer any more."""
         return self.shared.leader_left and not self.shared.followers
 
+    def leave(self) -> None:
+        """The leader's client has left: end it, unless others follow."""
+        if self.left():
+            self.shared.cancel()
+
     def left(self) -> bool:
         """The leader's client has left. Say whether to end it: not while others follow."""
         shared = self.shared
@@ -286,9 +295,9 @@ class LeaderSink:
         shared = self.shared
         if self._pump is not None or shared.followers or shared.leader_left or not self._client.put(data, last=last):
             return False
-        if last and not self._replay_s:
-            shared.end = "whole"
-            self._registry.forget(shared)  # nobody came, and nobody can any more
+        if last and not self._replay_s and not shared.chunks:
+            shared.end = "whole"  # nobody came, and nobody can any more
+            self._registry.close(shared)
         else:
             self._keep(data, last)
         return True
@@ -350,8 +359,7 @@ class LeaderSink:
             await _give(shared, taker, self._client)
         except TimeoutError:
             await self._client.abort()
-            if self.left():
-                shared.cancel()
+            self.leave()
         except asyncio.CancelledError:
             if not shared.leader_left:
                 await self._client.abort()

@@ -98,7 +98,7 @@ def test_a_refusal_is_repaired_and_remembered_for_a_day() -> None:
 
     assert ["max_tokens" in body_of(wire) for wire in wires] == [True, False]
     assert body_of(wires[1])["max_completion_tokens"] == 32000
-    assert DIALECT.decoder(first, Reply(200, JSON)).notes == ("learnt rename:max_tokens:max_completion_tokens",)  # type: ignore[attr-defined]
+    assert DIALECT.decoder(first, Reply(200, JSON)).notes == ("learnt rename:max_tokens:max_completion_tokens",)
     assert DIALECT.describe(memory, Options(), 0.0) == {
         "lessons": {"gpt-x": ["rename:max_tokens:max_completion_tokens"]}
     }
@@ -176,7 +176,7 @@ def test_what_the_responses_api_does_not_know_is_counted() -> None:
     (wire,) = sent(of, Reply(200, JSON))
 
     assert not {"stop", "top_k"} & set(body_of(wire))
-    assert DIALECT.decoder(of, Reply(200, JSON)).notes == ("dropped stop_sequence", "dropped top_k")  # type: ignore[attr-defined]
+    assert DIALECT.decoder(of, Reply(200, JSON)).notes == ("dropped stop_sequence", "dropped top_k")
 
 
 def test_every_option_is_a_capability_and_is_described() -> None:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from balancer import sse
 from balancer.convert.answer import Frames, Shell, Whole, Writer
 from balancer.convert.composing import Composer
-from balancer.model import Fault, Piece
+from balancer.model import Fault, Headers, Piece
 from balancer.wire import openai as wire
 from balancer.wire.faults import broken, sort_of
 
@@ -44,6 +44,8 @@ class Reader(Protocol):
 
 class Decoder:
     """The decoder of `DIALECT.decoder`. What comes decides how it is read, what was asked how it is written."""
+
+    headers: Headers = ()
 
     def __init__(self, composer: Composer, writer: Writer, reader: Reader, notes: tuple[str, ...]) -> None:
         self.complete = False

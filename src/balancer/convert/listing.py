@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from balancer.model import Piece
+from balancer.model import Laconic, Piece
 from balancer.wire.faults import broken, sort_of
 
 MAX_LISTING_BYTES = 16 * 1024 * 1024
@@ -23,7 +23,7 @@ class _Listing(msgspec.Struct):
     data: list[_Model]
 
 
-class ModelsDecoder:
+class ModelsDecoder(Laconic):
     """Reads `GET /models` whole."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from balancer import ndjson, sse
 from balancer.convert.zed_faults import fault_of, object_of, of_failed
-from balancer.model import Fault, Piece, Usage
+from balancer.model import Fault, Laconic, Piece, Usage
 from balancer.wire.anthropic import MAX_ANSWER_BYTES, StreamDecoder
 from balancer.wire.faults import broken, sort_of
 
@@ -124,6 +124,8 @@ class Assembly:
 
 class Decoder:
     """The decoder of an answer of `/completions`."""
+
+    ending: bool | None = None
 
     def __init__(
         self,
@@ -268,7 +270,7 @@ def text_of(body: bytes) -> tuple[str, Usage]:
     return "".join(block["text"] for block in content if block.get("type") == "text"), used
 
 
-class Small:
+class Small(Laconic):
     """The decoder of a small JSON answer that is turned into another."""
 
     def __init__(self, convert: Callable[[dict[str, Any]], bytes | None]) -> None:

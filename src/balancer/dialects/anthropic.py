@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from balancer import credentials
 from balancer.convert import foreign
 from balancer.dialect import Ask, Decoder, Flow
-from balancer.model import Fault, Headers, Operation, Reply, WireRequest
+from balancer.model import Fault, Headers, Operation, Reply, WireRequest, names_of
 from balancer.wire import anthropic as wire
 
 _DROPPED = frozenset(
@@ -115,7 +115,7 @@ def request(ask: Ask) -> WireRequest:
     target = _target(provider.base_path, ask.operation)
     if ask.request.query:
         target += b"?" + ask.request.query
-    lines = forwarded(ask.request.headers, ask.request.names)
+    lines = forwarded(ask.request.headers, ask.request.names or names_of(ask.request.headers))
     lines += credentials.headers_for(provider, ask.request)
     if provider.headers:
         over = {name for name, _ in provider.headers}

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from balancer import sse
-from balancer.model import Fault, Operation, Piece, Usage
+from balancer.model import Fault, Laconic, Operation, Piece, Usage
 from balancer.wire.faults import (
     CONTENT_TYPE_JSON,
     KIND_OF,
@@ -276,7 +276,7 @@ _PLAIN_BLOCKS = frozenset({"text", "tool_use"})
 """Relays send the start of such a block before they know anything: it says nothing yet."""
 
 
-class StreamDecoder:
+class StreamDecoder(Laconic):
     """Reads a Messages API stream and hands it on byte for byte, frame by frame."""
 
     def __init__(self) -> None:
@@ -413,7 +413,7 @@ def _counted_end(block: bytes, at: int) -> int:
     return end if block.count(b"\n", at, end) == 3 * frames and block[end - 3] == 0x7D else 0
 
 
-class MessageDecoder:
+class MessageDecoder(Laconic):
     """Reads a whole JSON answer, and hands it on as it came if it is what was asked for."""
 
     def __init__(self, operation: Operation) -> None:
