@@ -96,3 +96,17 @@ def test_without_a_file_there_is_only_the_terminal(capsys: pytest.CaptureFixture
     logs.close()
 
     assert "claude-x" in capsys.readouterr().out
+
+
+def test_what_nobody_took_up_in_time_is_told_of_in_the_file_and_on_the_terminal(
+    logs: Logs, path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs._inbox, "_max_waiting", 0)
+    logs(ended())
+    monkeypatch.setattr(logs._inbox, "_max_waiting", 9)
+    logs(ended())
+    logs.close()
+
+    said, told = events_in(path)
+    assert (told["event"], str(said["message"])[:1]) == ("request_ended", "1")
+    assert "1 lines are not shown" in capsys.readouterr().out

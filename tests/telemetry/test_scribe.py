@@ -103,3 +103,13 @@ def test_what_comes_after_closing_is_dropped() -> None:
     scribe.close()
 
     assert scribe.dropped == 1
+
+
+def test_what_was_dropped_elsewhere_is_told_of_too() -> None:
+    told: list[int] = []
+    scribe: Scribe[int] = Scribe("t", lambda batch, dropped: told.append(dropped), fail)
+    scribe.miss(3)
+    scribe.put(1)
+    scribe.close()
+
+    assert told == [3]

@@ -74,6 +74,10 @@ class Console:
         if level >= self.level and (self.level <= Level.DEBUG or not isinstance(event, RequestBegan)):
             self._scribe.put(event)
 
+    def miss(self, count: int) -> None:
+        """So many events were dropped before they came here."""
+        self._scribe.miss(count)
+
     def close(self) -> None:
         """Write what is waiting."""
         self._scribe.close()

@@ -39,11 +39,6 @@ class JsonLines:
         self._complained = ""
         self._scribe: Scribe[Entry] = Scribe("log-file", self._write, self._complain)
 
-    @property
-    def dropped(self) -> int:
-        """How many lines could not be kept."""
-        return self._scribe.dropped
-
     def __call__(self, event: Entry) -> None:
         self.take(event, level_of(event))
 
@@ -51,6 +46,10 @@ class JsonLines:
         """Write an event that matters this much, if that is enough."""
         if level >= self.level:
             self._scribe.put(event)
+
+    def miss(self, count: int) -> None:
+        """So many events were dropped before they came here."""
+        self._scribe.miss(count)
 
     def close(self) -> None:
         """Write what is waiting and close the file."""

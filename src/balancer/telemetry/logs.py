@@ -1,4 +1,8 @@
-"""Everything that is written down, as one listener: the log file, the terminal, and what libraries say."""
+"""Everything that is written down, as one listener: the log file, the terminal, and what libraries say.
+
+The event loop only puts an event down. A thread takes them up, many in one go, and gives each to
+the file and to the terminal, which have a thread each: neither can hold up the other.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from balancer.redact import scrub
 from balancer.telemetry.console import Console, wants_color
 from balancer.telemetry.jsonlines import JsonLines
 from balancer.telemetry.levels import Entry, Level, Said, level_named, level_of
+from balancer.telemetry.scribe import Scribe
 
 _LEFT_ON_PURPOSE = "ASGI callable returned without completing response"
 """uvicorn says so whenever we break a stream that its provider broke: that is how a client learns of it."""
@@ -38,14 +43,24 @@ class Logs:
         level = level_named(settings.log_level)
         self.console = Console(level, wants_color(sys.stdout, os.environ, settings.log_color))
         self.file = JsonLines(Path(settings.log_file), level) if settings.log_file else None
+        self._inbox: Scribe[Entry] = Scribe("log", self._sort, lambda error: None)
         self._records = Records(self)
         logging.getLogger().addHandler(self._records)
 
     def __call__(self, event: Entry) -> None:
-        level = level_of(event)
-        if self.file is not None:
-            self.file.take(event, level)
-        self.console.take(event, level)
+        self._inbox.put(event)
+
+    def _sort(self, batch: list[Entry], dropped: int) -> None:
+        file, console = self.file, self.console
+        if dropped:
+            console.miss(dropped)
+            if file is not None:
+                file.miss(dropped)
+        for event in batch:
+            level = level_of(event)
+            if file is not None:
+                file.take(event, level)
+            console.take(event, level)
 
     def apply(self, settings: LogSettings) -> None:
         """Take a reloaded configuration's level and colour; the file stays the one it is."""
@@ -58,6 +73,7 @@ class Logs:
     def close(self) -> None:
         """Write what is waiting; libraries speak to stderr again."""
         logging.getLogger().removeHandler(self._records)
+        self._inbox.close()
         self.console.close()
         if self.file is not None:
             self.file.close()

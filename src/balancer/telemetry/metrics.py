@@ -7,12 +7,13 @@ Counters come from events; what is true at the moment (states, in flight) from t
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 from balancer import __version__
 from balancer.events import Event, ProviderRecovered, ProviderRested, Reloaded, ReloadRefused, RequestEnded
+from balancer.model import Usage
 
 BATCH = 128
 """So many events are counted in one go."""
@@ -88,11 +89,15 @@ class Metrics:
 
     def _count(self) -> None:
         waiting, self._waiting = self._waiting, []
+        alike: defaultdict[tuple[object, ...], list[RequestEnded]] = defaultdict(list)
         for event in waiting:
             if isinstance(event, RequestEnded):
-                self._ended(event)
+                names = event.operation, event.model, event.stream, event.provider, event.dedup
+                alike[event.status, event.outcome, names].append(event)
             else:
                 self._told(event)
+        for events in alike.values():
+            self._ended(events)
 
     def _told(self, event: Event) -> None:
         match event:
@@ -112,66 +117,71 @@ class Metrics:
         self._count()
         return "\n".join([*self._lines(), *_gauges(view), ""])
 
-    def _ended(self, event: RequestEnded) -> None:
-        counters = self._counters
-        status_class = _CLASSES.get(event.status // 100, "none")
-        counters["requests_total"][event.operation, self._model(event), status_class, event.outcome] += 1
-        self._observe("request_duration_seconds", (event.operation, _WORDS[event.stream]), event.duration_s)
-        if event.first_substance_s is not None:
-            self._observe("time_to_first_token_seconds", (event.provider,), event.first_substance_s)
-        if event.queued_s > 0:
-            self._observe("queue_wait_seconds", (), event.queued_s)
-        if event.outcome != "ok":
-            self._went_wrong(event)
-        if event.dedup == "follower":
-            counters["dedup_hits_total"][()] += 1
+    def _ended(self, events: list[RequestEnded]) -> None:
+        """Count requests that ended alike."""
+        counters, one, count = self._counters, events[0], len(events)
+        status_class = _CLASSES.get(one.status // 100, "none")
+        counters["requests_total"][one.operation, self._model(events), status_class, one.outcome] += count
+        self._observe(
+            "request_duration_seconds", (one.operation, _WORDS[one.stream]), [event.duration_s for event in events]
+        )
+        first = [event.first_substance_s for event in events if event.first_substance_s is not None]
+        self._observe("time_to_first_token_seconds", (one.provider,), first)
+        self._observe("queue_wait_seconds", (), [event.queued_s for event in events if event.queued_s > 0])
+        if one.outcome == "abandoned":
+            counters["client_disconnects_total"][()] += count
+        elif one.outcome == "broken_stream":
+            counters["stream_truncations_total"][(one.provider,)] += count
+        if one.dedup == "follower":
+            counters["dedup_hits_total"][()] += count
             return  # the leader's attempts and tokens are counted once, with the leader
-        self._attempts(event)
-        self._tokens(event)
+        self._attempts(events)
+        if one.provider:
+            self._tokens(one.provider, [event.usage for event in events])
 
-    def _went_wrong(self, event: RequestEnded) -> None:
-        if event.outcome == "abandoned":
-            self._counters["client_disconnects_total"][()] += 1
-        elif event.outcome == "broken_stream":
-            self._counters["stream_truncations_total"][(event.provider,)] += 1
+    def _attempts(self, events: list[RequestEnded]) -> None:
+        asked, failovers = self._counters["attempts_total"], self._counters["failovers_total"]
+        for event in events:
+            previous = None
+            for attempt in event.attempts:
+                status = "" if attempt.status is None else str(attempt.status)
+                asked[attempt.provider, attempt.outcome, status] += 1
+                if previous is not None and previous.provider != attempt.provider:
+                    failovers[previous.provider, attempt.provider, previous.stage] += 1
+                previous = attempt
 
-    def _attempts(self, event: RequestEnded) -> None:
-        previous, asked = None, self._counters["attempts_total"]
-        for attempt in event.attempts:
-            status = "" if attempt.status is None else str(attempt.status)
-            asked[attempt.provider, attempt.outcome, status] += 1
-            if previous is not None and previous.provider != attempt.provider:
-                self._counters["failovers_total"][previous.provider, attempt.provider, previous.stage] += 1
-            previous = attempt
+    def _tokens(self, provider: str, usages: list[Usage]) -> None:
+        tokens = self._counters["tokens_total"]
+        for kind, count in (
+            ("input", sum([usage.input_tokens or 0 for usage in usages])),
+            ("output", sum([usage.output_tokens or 0 for usage in usages])),
+            ("cache_read", sum([usage.cache_read_tokens or 0 for usage in usages])),
+            ("cache_creation", sum([usage.cache_creation_tokens or 0 for usage in usages])),
+        ):
+            if count:
+                tokens[provider, kind] += count
 
-    def _tokens(self, event: RequestEnded) -> None:
-        usage, tokens, provider = event.usage, self._counters["tokens_total"], event.provider
-        if not provider:
-            return
-        if usage.input_tokens:
-            tokens[provider, "input"] += usage.input_tokens
-        if usage.output_tokens:
-            tokens[provider, "output"] += usage.output_tokens
-        if usage.cache_read_tokens:
-            tokens[provider, "cache_read"] += usage.cache_read_tokens
-        if usage.cache_creation_tokens:
-            tokens[provider, "cache_creation"] += usage.cache_creation_tokens
-
-    def _model(self, event: RequestEnded) -> str:
-        if event.model in self._models:
-            return event.model
-        if not event.attempts or len(self._models) >= MAX_MODELS:  # a name that no route knows says nothing
+    def _model(self, events: list[RequestEnded]) -> str:
+        model = events[0].model
+        if model in self._models:
+            return model
+        asked = any(event.attempts for event in events)  # a name that no route knows says nothing
+        if not asked or len(self._models) >= MAX_MODELS:
             return "other"
-        self._models.add(event.model)
-        return event.model
+        self._models.add(model)
+        return model
 
-    def _observe(self, name: str, labels: Labels, value: float) -> None:
+    def _observe(self, name: str, labels: Labels, values: list[float]) -> None:
+        if not values:
+            return
         histograms = self._histograms[name]
         histogram = histograms.get(labels)
         if histogram is None:
             histogram = histograms[labels] = _Histogram(_HISTOGRAMS[name][2])
-        histogram.counts[bisect_left(histogram.bounds, value)] += 1
-        histogram.total += value
+        bounds, counts = histogram.bounds, histogram.counts
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+        histogram.total += sum(values)
 
     def _lines(self) -> Iterator[str]:
         for name, (words, names) in _COUNTERS.items():

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-FLUSH_EVERY_S = 0.1
+FLUSH_EVERY_S = 0.05
 """How long entries gather before they are written together."""
 
 MAX_WAITING = 20_000
@@ -63,6 +63,10 @@ class Scribe(Generic[T]):
             self._dropped += 1
             return
         self._waiting.put(entry)
+
+    def miss(self, count: int) -> None:
+        """So many entries were dropped before they came here: they are told of with those that were dropped here."""
+        self._dropped += count
 
     def close(self) -> None:
         """Write what is waiting, for at most `CLOSE_WITHIN_S`, and end the thread."""
