@@ -35,6 +35,18 @@ def names_of(headers: Headers) -> tuple[bytes, ...]:
     return names if len(names) == len(headers) else tuple([name for name, _ in headers])
 
 
+def written(headers: Headers) -> bytes:
+    """Return `headers` as they go over the wire, each with its line's end.
+
+    Raises `ValueError` for one that would break out of its line. (To look for line ends before there are
+    any costs half of what counting them costs.)
+    """
+    lines = b"\0".join((*map(b": ".join, headers), b""))
+    if b"\n" in lines or b"\r" in lines or lines.count(b"\0") != len(headers):
+        raise ValueError("a line break or a control character inside a header")
+    return lines.replace(b"\0", b"\r\n")
+
+
 class Operation(enum.Enum):
     """What a provider is asked to do."""
 

@@ -6,11 +6,10 @@ import asyncio
 from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager
 from functools import lru_cache, partial
-from itertools import chain
 from time import monotonic
 from types import TracebackType
 
-from balancer.model import Origin, WireRequest
+from balancer.model import Origin, WireRequest, written
 from balancer.transport.answer import Answer, plain
 from balancer.transport.connection import Connection
 from balancer.transport.dialing import dial, proxy_authorization, speaks_absolute_form
@@ -186,28 +185,28 @@ class _Played:
 def _pieces(wire: WireRequest) -> list[bytes | memoryview]:
     """Return the request as it goes over the wire. Raises `ValueError` for a header that would break out of it."""
     method, target, body = wire.method, wire.target, wire.body
-    start, fixed = _prelude(wire.origin)
-    bare = b"".join(chain(*wire.headers, (target,)))
-    if b"\n" in bare or b"\r" in bare or b"\0" in bare or b" " in target:
-        raise ValueError("a line break or a control character inside a header")
-    head = b"\r\n".join((b"%b %b%b HTTP/1.1%b" % (method, start, target, fixed), *map(b": ".join, wire.headers)))
-    coding = b"" if b"\r\naccept-encoding: " in head else b"\r\naccept-encoding: identity"
+    start, fixed = _around(wire.origin)
+    if target.split() != [target]:
+        raise ValueError("a space inside a request's target")
+    lines = written(wire.headers)
+    coding = b"" if b"\naccept-encoding: " in lines else b"accept-encoding: identity\r\n"
     size = len(body[0]) if len(body) == 1 else sum(map(len, body))
-    length = b"\r\ncontent-length: %d" % size if size or method != b"GET" else b""
+    length = b"content-length: %d\r\n\r\n" % size if size or method != b"GET" else b"\r\n"
+    head = (method, start, target, fixed, lines, coding, length)
     if size <= JOINED_MAX_BYTES:
-        return [b"".join((head, coding, length, b"\r\n\r\n", *body))]
-    return [b"".join((head, coding, length, b"\r\n\r\n")), *body]
+        return [b"".join((*head, *body))]
+    return [b"".join(head), *body]
 
 
 @lru_cache(maxsize=256)
-def _prelude(origin: Origin) -> tuple[bytes, bytes]:
-    """Return what stands before the target, and the header lines that are the same for every request."""
+def _around(origin: Origin) -> tuple[bytes, bytes]:
+    """Return what stands before a request's target and what comes after it: the same for every request."""
     host = f"[{origin.host}]" if ":" in origin.host else origin.host
     if origin.port != (443 if origin.tls else 80):
         host += f":{origin.port}"
-    fixed = b"\r\nhost: " + host.encode("idna" if not host.isascii() else "ascii")
+    fixed = b" HTTP/1.1\r\nhost: " + host.encode("idna" if not host.isascii() else "ascii") + b"\r\n"
     if not speaks_absolute_form(origin):
-        return b"", fixed
+        return b" ", fixed
     if credentials := proxy_authorization(origin):
-        fixed += b"\r\nproxy-authorization: " + credentials
-    return b"http://" + host.encode(), fixed
+        fixed += b"proxy-authorization: " + credentials + b"\r\n"
+    return b" http://" + host.encode(), fixed
