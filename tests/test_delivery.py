@@ -22,7 +22,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def to(taker: Taker, *, stream: bool = True) -> Delivery:
     watch = Watch(time.monotonic)
-    return Delivery(taker, watch, asyncio.current_task(), stream=stream, headers=((b"x-own", b"1"),))
+    return Delivery(taker, watch, asyncio.current_task(), stream, ((b"x-own", b"1"),), watch.now())
 
 
 class Counting(Taker):

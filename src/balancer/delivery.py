@@ -12,6 +12,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
+import msgspec
+
 from balancer.model import Headers
 from balancer.sink import Sink
 from balancer.wire.anthropic import PING
@@ -53,43 +55,24 @@ class Watch:
         self.timer = None if due_s is None else self.loop.call_later(max(due_s, LOOK_EVERY_S), self.look)
 
 
-class Delivery:
+class Delivery(msgspec.Struct, eq=False):
     """One answer on its way to its client. Used with `with`; `owner` is the task that writes it."""
 
-    __slots__ = (
-        "_headers",
-        "_last",
-        "_now",
-        "_owner",
-        "_ping",
-        "_stream",
-        "_watch",
-        "_writing_since",
-        "committed",
-        "finished",
-        "opened",
-        "sink",
-        "status",
-        "stuck",
-    )
-
-    def __init__(
-        self, sink: Sink, watch: Watch, owner: asyncio.Task[Any] | None, *, stream: bool, headers: Headers
-    ) -> None:
-        self.sink = sink
-        self._watch = watch
-        self._owner = owner
-        self.opened = False
-        self.committed = False
-        self.finished = False
-        self.stuck = False
-        self.status = 0
-        self._stream = stream
-        self._headers = headers
-        self._now = watch.now
-        self._last = watch.now()
-        self._writing_since: float | None = None
-        self._ping: asyncio.Task[None] | None = None
+    sink: Sink
+    _watch: Watch
+    _owner: asyncio.Task[Any] | None
+    _stream: bool
+    _headers: Headers
+    """Go before whatever head there will be."""
+    _last: float
+    """When the client was last given anything."""
+    opened: bool = False
+    committed: bool = False
+    finished: bool = False
+    stuck: bool = False
+    status: int = 0
+    _writing_since: float | None = None
+    _ping: asyncio.Task[None] | None = None
 
     def __enter__(self) -> Self:
         watch = self._watch
@@ -115,14 +98,14 @@ class Delivery:
         if not self.sink.put(data, last=last):
             return self.write(data, last=last)
         self.finished = last
-        self._last = self._now()
+        self._last = self._watch.now()
         return None
 
     async def write(self, data: bytes, *, last: bool = False) -> None:
         """Give some of the body; `last`: with this it is whole."""
         if last:
             self.finished = True
-        self._writing_since = self._last = self._now()
+        self._writing_since = self._last = self._watch.now()
         await self.sink.write(data, last=last)
         self._writing_since = None
 

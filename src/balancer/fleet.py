@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+import msgspec
+
 from balancer import config as configuration
 from balancer import events, routing
 from balancer.affinity import Pins
@@ -374,22 +376,13 @@ class Fleet:
         }
 
 
-class _Place:
-    """A place at a provider, while it is held. A plain class: `contextlib` costs three times as much."""
+class _Place(msgspec.Struct, eq=False):
+    """A place at a provider, while it is held. A class: `contextlib` costs three times as much."""
 
-    __slots__ = ("_ledger", "_mine", "_probes", "_queue")
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        probes: dict[tuple[str, str], int],
-        mine: Sequence[tuple[str, str]],
-        queue: list[asyncio.Future[None]],
-    ) -> None:
-        self._ledger = ledger
-        self._probes = probes
-        self._mine = mine
-        self._queue = queue
+    _ledger: Ledger
+    _probes: dict[tuple[str, str], int]
+    _mine: Sequence[tuple[str, str]]
+    _queue: list[asyncio.Future[None]]
 
     def __enter__(self) -> Ledger:
         for key in self._mine:

@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
+import msgspec
 from httptools import HttpParserError, HttpParserUpgrade
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -63,29 +64,27 @@ class _Nobody:
         return
 
 
-class Exchange:
+class Exchange(msgspec.Struct, eq=False):
     """One request and its answer. To uvicorn it looks like one of its cycles; to the relay it is a client."""
 
-    __slots__ = (
-        "_chunked",
-        "_flow",
-        "_head",
-        "_left",
-        "_lines",
-        "_tell",
-        "_transport",
-        "admitted",
-        "finished",
-        "gone",
-        "keep_alive",
-        "on_response",
-        "parts",
-        "path",
-        "query",
-        "response_complete",
-    )
+    admitted: Admitted
+    path: str
+    query: bytes
+    keep_alive: bool
+    on_response: Callable[[], None]
+    _transport: asyncio.Transport
+    _flow: FlowControl
+    _lines: list[tuple[bytes, bytes]]
+    parts: list[bytes] = []
+    finished: bool = False
+    response_complete: bool = False
+    gone: bool = False
+    _head: bytes = b""
+    _chunked: bool = False
+    _left: int = 0
+    _tell: Callable[[], None] | None = None
 
-    message_event = _Nobody()
+    message_event: ClassVar[_Nobody] = _Nobody()
 
     @property
     def disconnected(self) -> bool:
@@ -99,34 +98,6 @@ class Exchange:
     @property
     def busy(self) -> bool:
         return self._flow.write_paused and not self.gone
-
-    def __init__(
-        self,
-        admitted: Admitted,
-        path: str,
-        query: bytes,
-        transport: asyncio.Transport,
-        flow: FlowControl,
-        lines: list[tuple[bytes, bytes]],
-        keep_alive: bool,
-        on_response: Callable[[], None],
-    ) -> None:
-        self.admitted = admitted
-        self.path = path
-        self.query = query
-        self.parts: list[bytes] = []
-        self.keep_alive = keep_alive
-        self.on_response = on_response
-        self.finished = False
-        self.response_complete = False
-        self.gone = False
-        self._transport = transport
-        self._flow = flow
-        self._lines = lines
-        self._head = b""
-        self._chunked = False
-        self._left = 0
-        self._tell: Callable[[], None] | None = None
 
     def body(self) -> bytes:
         """Hand over the request's body."""
@@ -332,11 +303,11 @@ class Connection(HttpToolsProtocol):
             admitted,
             path,
             query,
+            parser.should_keep_alive(),
+            self.on_response_complete,
             self.transport,
             self.flow,
             self.server_state.default_headers,
-            parser.should_keep_alive(),
-            self.on_response_complete,
         )
         self.cycle = exchange
         self._coming = True

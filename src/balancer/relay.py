@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -91,9 +91,10 @@ class Relay:
         Returns when the answer is over. Cancelled when the client has left: the provider's
         connection is closed before this returns.
         """
+        now = self._now()
         own = ((b"x-balancer-request-id", request.id.encode()),)
-        delivery = Delivery(sink, self._watch, task or asyncio.current_task(), stream=request.stream, headers=own)
-        life = Life(request, delivery, self._now(), len(request.body))
+        delivery = Delivery(sink, self._watch, task or asyncio.current_task(), request.stream, own, now)
+        life = Life(request, delivery, now, len(request.body))
         self.fleet.bus.emit(life.began(self._wall()))
         try:
             with delivery:
@@ -220,7 +221,8 @@ class Relay:
                 continue
             if ledger.drill and (drilled := self._drilled(wire, ledger, ledger.drill, life.request.stream)):
                 wire, dialect = drilled, dialects.get("anthropic")  # drills speak the Messages API
-            async with self._open(wire, timeouts, deadline) as answer:
+            head_s = max(0.001, deadline - self._now())
+            async with self._transport.exchange(wire, connect_s=timeouts.connect_s, head_s=head_s) as answer:
                 wire = None  # the body of the request must not live as long as the answer
                 fine, body = 200 <= answer.status < 300, b""
                 if not fine:
@@ -232,9 +234,6 @@ class Relay:
                 if wire is None:
                     return Refused(dialect.fault(ask, head), life.stage)
         return Broken(life.stage, "crashed", "the flow ended without a request")
-
-    def _open(self, wire: WireRequest, timeouts: Timeouts, deadline: float) -> AbstractAsyncContextManager[Answer]:
-        return self._transport.exchange(wire, connect_s=timeouts.connect_s, head_s=max(0.001, deadline - self._now()))
 
     def _drilled(self, wire: WireRequest, ledger: Ledger, drill: drills.Drill, stream: bool) -> WireRequest | None:
         """Return what a drill orders to be played instead of `wire`, or None where it is over."""
@@ -350,8 +349,10 @@ class Relay:
     async def _fetch(self, wire: WireRequest, timeouts: Timeouts, deadline: float) -> Reply:
         if wire.within_s is not None:
             deadline = self._now() + wire.within_s
+        head_s = max(0.001, deadline - self._now())
+        exchange = self._transport.exchange(wire, connect_s=timeouts.connect_s, head_s=head_s)
         try:
-            async with asyncio.timeout(wire.within_s), self._open(wire, timeouts, deadline) as answer:
+            async with asyncio.timeout(wire.within_s), exchange as answer:
                 body = await answer.read_whole(ERRAND_MAX_BYTES, timeouts.idle_s)
                 return Reply(answer.status, answer.headers, body)
         except TransportError as error:

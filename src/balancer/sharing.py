@@ -245,17 +245,14 @@ class Registry:
             self.forget(heapq.heappop(self._replays)[2])
 
 
-class LeaderSink:
+class LeaderSink(msgspec.Struct, eq=False):
     """Gives the leader's client its answer, and keeps it for the others."""
 
-    __slots__ = ("_client", "_pump", "_registry", "_replay_s", "shared")
-
-    def __init__(self, client: Client, registry: Registry, shared: Shared, replay_s: float) -> None:
-        self._client = client
-        self._registry = registry
-        self.shared = shared
-        self._replay_s = replay_s
-        self._pump: asyncio.Task[None] | None = None
+    _client: Client
+    _registry: Registry
+    shared: Shared
+    _replay_s: float
+    _pump: asyncio.Task[None] | None = None
 
     @property
     def pumped(self) -> bool:

@@ -9,6 +9,8 @@ from functools import lru_cache, partial
 from time import monotonic
 from types import TracebackType
 
+import msgspec
+
 from balancer.model import Origin, WireRequest, written
 from balancer.transport.answer import Answer, plain
 from balancer.transport.connection import Connection
@@ -45,7 +47,7 @@ class Transport:
         """
         if wire.script is not None:
             return _Played(wire, head_s)
-        return _Exchange(self, wire, connect_s, head_s)
+        return _Exchange(self, wire, wire.origin, connect_s, head_s)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -100,18 +102,15 @@ class Transport:
             idle.remove(connection)
 
 
-class _Exchange:
+class _Exchange(msgspec.Struct, eq=False):
     """One exchange; the context manager that `Transport.exchange` returns."""
 
-    __slots__ = ("_connect_s", "_connection", "_head_s", "_origin", "_transport", "_wire")
-
-    def __init__(self, transport: Transport, wire: WireRequest, connect_s: float, head_s: float) -> None:
-        self._transport = transport
-        self._wire: WireRequest | None = wire
-        self._origin = wire.origin
-        self._connect_s = connect_s
-        self._head_s = head_s
-        self._connection: Connection | None = None
+    _transport: Transport
+    _wire: WireRequest | None
+    _origin: Origin
+    _connect_s: float
+    _head_s: float
+    _connection: Connection | None = None
 
     async def __aenter__(self) -> Answer:
         wire, self._wire = self._wire, None

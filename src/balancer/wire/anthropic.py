@@ -93,7 +93,7 @@ class Head(msgspec.Struct):
     def token_limit(self) -> int | None:
         """`max_tokens` where it is a number."""
         try:
-            return int(bytes(self.max_tokens))
+            return int(self.max_tokens)
         except ValueError:
             return None
 
