@@ -308,8 +308,9 @@ class StreamDecoder(Laconic):
         """
         at, substance, usage = 0, False, None
         while at < len(block) and not self.complete:
-            if self._flowing and (end := _content_end(block, at)):
+            if self._begun and (end := _content_end(block, at)):
                 at, substance = end, True
+                self._flowing = True
                 continue
             end = block.find(b"\n\n", at) + 2
             piece = self._frame(block[at:end])
