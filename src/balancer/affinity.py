@@ -6,12 +6,12 @@ Claude Code says of itself; requests that say nothing are nobody's conversation.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
 
 import msgspec
+import xxhash
 
 from balancer.wire.anthropic import Head
 
@@ -63,7 +63,7 @@ def _without_cache_control(message: bytes) -> bytes:
 
 
 def _name(*parts: bytes) -> str:
-    return hashlib.blake2b(b"\0".join(parts), digest_size=16).hexdigest()
+    return xxhash.xxh3_128_hexdigest(b"\0".join(parts))
 
 
 class Pins:

@@ -131,8 +131,8 @@ class Exchange(msgspec.Struct, eq=False):
     def _send(self, data: bytes, last: bool) -> None:
         head, self._head = self._head, b""
         if self._chunked:
-            framed = b"%b%x\r\n%b\r\n" % (head, len(data), data) if data else head
-            self._transport.write(framed + b"0\r\n\r\n" if last else framed)
+            end = b"\r\n0\r\n\r\n" if last else b"\r\n"
+            self._transport.write(b"".join((head, b"%x\r\n" % len(data), data, end)) if data else head + end[2:])
         else:
             self._left -= len(data)
             last = self._left <= 0

@@ -224,6 +224,8 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     status: int
     headers: Headers
     body: bytes = b""
+    names: tuple[bytes, ...] = ()
+    """Of `headers`, where they are known already."""
 
 
 class Fault(msgspec.Struct, frozen=True, gc=False):

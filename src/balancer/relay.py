@@ -227,7 +227,7 @@ class Relay:
                 fine, body = 200 <= answer.status < 300, b""
                 if not fine:
                     body = await answer.read_whole(REFUSAL_MAX_BYTES, timeouts.idle_s)
-                head = Reply(answer.status, answer.headers, body)
+                head = Reply(answer.status, answer.headers, body, answer.names)
                 wire = _advance(flow, head)
                 if wire is None and fine:
                     return await self._receive(life, ask, dialect.decoder(ask, head), head, answer, deadline)
@@ -315,7 +315,7 @@ class Relay:
         life.delivery.committed = True
         life.candidate = candidate
         took_s = life.first_substance_s = now - life.arrived
-        lines = wire_words.kept_headers(head.headers)
+        lines = wire_words.kept_headers(head)
         lines += decoder.headers
         lines += life.who_answered(len(life.attempts) + 1)
         if request.operation is Operation.MESSAGES:

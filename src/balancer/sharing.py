@@ -284,7 +284,8 @@ class LeaderSink(msgspec.Struct, eq=False):
     def start(self, status: int, headers: Headers) -> None:
         shared = self.shared
         shared.status, shared.headers = status, headers
-        shared.changed()
+        if shared.followers:
+            shared.changed()
         if not shared.leader_left:
             self._client.start(status, (*headers, _LEADER))
 

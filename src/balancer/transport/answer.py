@@ -12,6 +12,8 @@ class Answer:
 
     status: int = 0
     headers: Headers = ()
+    names: tuple[bytes, ...] = ()
+    """Of `headers`, where each has one of its own."""
     encoding: bytes | None = None
     """The value of `content-encoding`."""
 

@@ -161,6 +161,7 @@ class Connection(asyncio.Protocol, Answer):
     def _frame(self) -> None:
         """Find out where the body ends; what says two things is believed in neither."""
         last = dict(self.headers)
+        self.names = tuple(last) if len(last) == len(self.headers) else ()
         length, coding = last.get(b"content-length"), last.get(b"transfer-encoding")
         if length is not None and coding is not None:
             self._fail("protocol", "both content-length and transfer-encoding")

@@ -179,9 +179,9 @@ def _kept(names: tuple[bytes, ...]) -> tuple[bool, ...]:
     return tuple(map(_is_kept, names))
 
 
-def kept_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
+def kept_headers(reply: Reply) -> list[tuple[bytes, bytes]]:
     """Return the headers of a provider's answer that a client may see, but for those that describe its body."""
-    return list(compress(headers, _kept(names_of(headers))))
+    return list(compress(reply.headers, _kept(reply.names or names_of(reply.headers))))
 
 
 def reply_headers(headers: Headers) -> Headers:
