@@ -58,7 +58,7 @@ def test_names_that_clients_make_up_do_not_grow_the_memory() -> None:
     for number in range(5000):
         routes.match(f"model-{number}")
 
-    assert len(routes._remembered) == routing.REMEMBERED
+    assert 0 < len(routes._remembered) <= routing.REMEMBERED
 
 
 @given(st.text(max_size=8))

@@ -79,7 +79,7 @@ class Pins:
         return len(self._pins)
 
     def get(self, conversation: Hashable, now: float) -> str | None:
-        """Return the provider of a conversation, and let the pin live on."""
+        """Return the provider of a conversation. That it is asked for does not let a pin live on: an answer does."""
         found = self._pins.get(conversation)
         if found is None:
             return None
@@ -87,8 +87,6 @@ class Pins:
         if now - used > self.ttl_s:
             del self._pins[conversation]
             return None
-        self._pins[conversation] = (provider, now)
-        self._pins.move_to_end(conversation)
         return provider
 
     def put(self, conversation: Hashable, provider: str, now: float) -> None:

@@ -72,7 +72,14 @@ class Gate:
             first = dict(headers[::-1])
             if sum(name == b"host" for name, _ in headers) > 1:
                 return Denied(400, "invalid_request_error", "a request has one Host header")
-        elif self._is_plain(first, client):
+        elif (  # nearly all are: no keys are asked for, and somebody on this machine asks as one does
+            not self._keyed
+            and client is not None
+            and _is_loopback(client[0])
+            and first.get(b"host") in self._hosts
+            and b"origin" not in first
+            and GATE_HEADER not in first
+        ):
             shown = first.get(b"x-api-key"), first.get(b"authorization")
             return Admitted(self._names.get(shown) or self._name_of(shown), headers, first)
         if denied := self._strange(first):
@@ -102,17 +109,6 @@ class Gate:
             first = dict(kept) if len(first) == len(headers) else dict(kept[::-1])
         who = b"\x00".join([raw for _, _, raw in presented])
         return Admitted(self._name(who) if who else "", kept, first)
-
-    def _is_plain(self, first: Mapping[bytes, bytes], client: tuple[str, int] | None) -> bool:
-        """Say whether it is as nearly all are: no keys are asked for, and somebody on this machine asks as one does."""
-        return (
-            not self._keyed
-            and client is not None
-            and _is_loopback(client[0])
-            and first.get(b"host") in self._hosts
-            and b"origin" not in first
-            and GATE_HEADER not in first
-        )
 
     def _name_of(self, who: tuple[bytes | None, bytes | None]) -> str:
         """Return the name of a client by its credentials, and remember it."""

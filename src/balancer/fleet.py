@@ -75,10 +75,15 @@ class Ledger:
 
     def count(self, usage: Usage) -> None:
         """Add what an answer used."""
-        self.usage["input"] += usage.input_tokens or 0
-        self.usage["output"] += usage.output_tokens or 0
-        self.usage["cache_read"] += usage.cache_read_tokens or 0
-        self.usage["cache_creation"] += usage.cache_creation_tokens or 0
+        total = self.usage
+        if count := usage.input_tokens:
+            total["input"] += count
+        if count := usage.output_tokens:
+            total["output"] += count
+        if count := usage.cache_read_tokens:
+            total["cache_read"] += count
+        if count := usage.cache_creation_tokens:
+            total["cache_creation"] += count
 
 
 class Fleet:
@@ -101,14 +106,9 @@ class Fleet:
 
     # Configuration
 
-    @property
-    def config(self) -> Config:
-        """What the file says. Requests under way keep the one they began with."""
-        return self._config
-
     def reload(self, config: Config, wall: float) -> tuple[str, ...]:
         """Put `config` in force, and return in words what changed."""
-        old = self._config
+        old = self.config
         changes = tuple(configuration.changes(old, config))
         for name, provider in config.providers.items():
             before = old.providers.get(name)
@@ -121,7 +121,8 @@ class Fleet:
 
     def _take(self, config: Config) -> None:
         settings = config.settings
-        self._config = config
+        self.config = config
+        """What the file says. Requests under way keep the one they began with."""
         self.routing = routing.compile(config.routes)
         self.secrets = _secrets(config)
         self._policy = Policy(settings.cooldown_s, settings.cooldown_constant)
@@ -151,6 +152,8 @@ class Fleet:
         """
         everybody = self._everybody(route, request.model, request.operation)
         pinned = self._pinned(request, route, now)
+        if len(everybody) == 1 and not self._health:
+            return list(everybody), pinned == everybody[0].provider.name
         usable = [c for c in everybody if self.standing(c, now).usable] if self._health else list(everybody)
         if len(usable) > 1 and self._strategy is not priority:  # that is the order they are in already
             taking = (route.pattern, request.operation)  # who counts before each request must not take its turn
@@ -172,7 +175,7 @@ class Fleet:
         key = (route.pattern, model, operation.word)
         found = self._candidates.get(key)
         if found is None:
-            targets = routing.candidates(route, model, self._config.providers)
+            targets = routing.candidates(route, model, self.config.providers)
             found = tuple(replace(c, operation=operation) for c in priority(targets, _NOBODY))
             if len(self._candidates) >= routing.REMEMBERED:
                 self._candidates.clear()
@@ -183,7 +186,7 @@ class Fleet:
         """Return the way of a request that arrived at `now`."""
         dispensable = request.operation is Operation.COUNT_TOKENS  # an estimate will do
         deadline = now + (SECONDS_TO_COUNT if dispensable else self._patience_s(request))
-        return Journey(candidates, deadline, self.budget, self._config.settings.limits.queue_s, dispensable)
+        return Journey(candidates, deadline, self.budget, self.config.settings.limits.queue_s, dispensable)
 
     def _patience_s(self, request: Request) -> float:
         longest_s = SECONDS_TO_ANSWER_MAX if request.stream else self._whole_s
@@ -195,8 +198,12 @@ class Fleet:
     def standing(self, candidate: Candidate, now: float) -> Standing:
         """Say how a candidate stands right now."""
         ledger = self._ledgers[candidate.provider.name]
+        limit = candidate.provider.max_in_flight
+        full = limit is not None and ledger.in_flight >= limit
+        if not self._health:
+            return Standing(True, full, 0.0, 0.0, ledger.substance_at > max(0.0, now - PROVEN_S), ledger.in_flight)
         usable, rested_until, last_failure = True, 0.0, 0.0
-        for key in _keys(candidate) if self._health else ():
+        for key in _keys(candidate):
             health = self._health.get(key)
             if health is None:
                 continue
@@ -205,10 +212,9 @@ class Fleet:
             if circuit is Circuit.OPEN or (circuit is Circuit.HALF_OPEN and key in self._probes):
                 usable = False
                 rested_until = max(rested_until, health.rested_until)
-        limit = candidate.provider.max_in_flight
         return Standing(
             usable=usable,
-            full=limit is not None and ledger.in_flight >= limit,
+            full=full,
             rested_until=rested_until,
             last_failure=last_failure,
             proven=ledger.substance_at > max(last_failure, now - PROVEN_S),
@@ -254,12 +260,12 @@ class Fleet:
     @property
     def full(self) -> bool:
         """No request more may come in."""
-        return self.in_flight >= self._config.settings.limits.max_in_flight
+        return self.in_flight >= self.config.settings.limits.max_in_flight
 
     async def room(self, now: Callable[[], float]) -> float:
         """Wait, for a bounded time, until there is room; return how long it took."""
         began = now()
-        while self.full and (left_s := began + self._config.settings.limits.queue_s - now()) > 0:
+        while self.full and (left_s := began + self.config.settings.limits.queue_s - now()) > 0:
             await self.place_freed(left_s)
         return now() - began
 
@@ -349,7 +355,7 @@ class Fleet:
 
     def drill(self, name: str, drill: Drill | None) -> None:
         """Order a provider to misbehave, or to stop doing so. Raises `KeyError` for no such provider."""
-        if name not in self._config.providers:
+        if name not in self.config.providers:
             raise KeyError(name)
         self.ledger(name).drill = drill
 

@@ -134,13 +134,14 @@ class Journey(msgspec.Struct):
         untried = [c for c in self.candidates if not self._tried(c)] if self.attempts else self.candidates
         if not untried:
             return self._come_back(now, standing, chance)
+        last_hope = len(untried) == 1
         standings: list[tuple[Candidate, Standing]] = []
         for candidate in untried:
             state = standing(candidate, now)
             if state.usable and not state.full:
                 if not self.attempts:
-                    return self._try(candidate, now, last_hope=len(untried) == 1)
-                if step := self._go(candidate, state, now, len(untried) == 1):
+                    return Try(candidate, self.deadline - now, last_hope)
+                if step := self._go(candidate, state, now, last_hope):
                     return step
             standings.append((candidate, state))
         if any(state.full and state.rested_until <= now for _, state in standings):

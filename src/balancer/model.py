@@ -53,6 +53,8 @@ class Operation(enum.Enum):
     word: str
     """The value; reading it costs a third of what `value` costs."""
 
+    __hash__ = object.__hash__  # in C; Enum's own is Python
+
     def __init__(self, word: str) -> None:
         self.word = word
 

@@ -154,31 +154,25 @@ class Relay:
             if request.operation is not Operation.MESSAGES:  # those every type can answer
                 candidates = [c for c in candidates if dialects.get(c.provider.type).supports(request.operation)]
             journey = life.journey = fleet.journey(request, candidates, life.arrived)
-            await self._walk(life, journey)
+            while not journey.over:
+                began = self._now()
+                step = journey.next(began, fleet.standing, fleet.rng.random())
+                if isinstance(step, Try):
+                    candidate = step.candidate
+                    outcome = await self._attempt(life, step, began)
+                    now = self._now()
+                    verdict = journey.record(candidate, outcome)
+                    life.attempts.append(told(candidate, outcome, verdict, now - began))
+                    fleet.observe(candidate, outcome, verdict, began=began, now=now, wall=self._wall())
+                elif isinstance(step, Wait):
+                    await (fleet.place_freed(step.seconds) if step.for_place else asyncio.sleep(step.seconds))
+                    if step.for_place:
+                        journey.queued_s += self._now() - began
+                        life.queued_s = journey.queued_s
+                else:
+                    break
             if not life.delivery.finished:
                 await self._conclude(life, journey)
-
-    async def _walk(self, life: Life, journey: Journey) -> None:
-        fleet = self.fleet
-        while True:
-            began = self._now()
-            step = journey.next(began, fleet.standing, fleet.rng.random())
-            if isinstance(step, Try):
-                candidate = step.candidate
-                outcome = await self._attempt(life, step, began)
-                now = self._now()
-                verdict = journey.record(candidate, outcome)
-                life.attempts.append(told(candidate, outcome, verdict, now - began))
-                fleet.observe(candidate, outcome, verdict, began=began, now=now, wall=self._wall())
-                if journey.over:
-                    return
-            elif isinstance(step, Wait):
-                await (self.fleet.place_freed(step.seconds) if step.for_place else asyncio.sleep(step.seconds))
-                if step.for_place:
-                    journey.queued_s += self._now() - began
-                    life.queued_s = journey.queued_s
-            else:
-                return
 
     async def _attempt(self, life: Life, step: Try, began: float) -> Outcome:
         """Ask one provider once."""
@@ -264,7 +258,7 @@ class Relay:
                         await delivery.write(b"".join(held))
                     return Refused(piece.error, life.stage)
                 if piece.usage is not None:
-                    life.usage = life.usage.merged(piece.usage)
+                    life.usage = piece.usage if life.usage is UNTOLD else life.usage.merged(piece.usage)
                 if delivery.committed:
                     held.append(piece.data)
                 elif (broken := self._hold(life, ask, decoder, head, held, piece)) is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 
 from balancer.model import Candidate, Provider, Route
@@ -26,7 +25,7 @@ class Routing:
         wild = [route for route in routes if _is_pattern(route.pattern)]
         # sorted() keeps the order of the file among equally specific ones
         self._wild = [(_compiled(route.pattern), route) for route in sorted(wild, key=lambda r: -_literals(r.pattern))]
-        self._remembered: OrderedDict[str, Route | None] = OrderedDict()
+        self._remembered: dict[str, Route | None] = {}
 
     @property
     def patterns(self) -> tuple[str, ...]:
@@ -42,13 +41,12 @@ class Routing:
         A name with a suffix like `[1m]` is looked up as it is; where that gives only a pattern or
         nothing, its exact route without the suffix wins.
         """
-        if model in self._remembered:
-            self._remembered.move_to_end(model)
-            return self._remembered[model]
-        route = self._look_up(model)
-        self._remembered[model] = route
-        if len(self._remembered) > REMEMBERED:
-            self._remembered.popitem(last=False)
+        remembered = self._remembered
+        if model in remembered:
+            return remembered[model]
+        if len(remembered) >= REMEMBERED:
+            remembered.clear()
+        route = remembered[model] = self._look_up(model)
         return route
 
     def _look_up(self, model: str) -> Route | None:

@@ -59,10 +59,11 @@ class Scribe(Generic[T]):
 
     def put(self, entry: T) -> None:
         """Have `entry` written soon. Returns at once; from any thread; raises nothing."""
-        if self._closed or self._waiting.qsize() >= self._max_waiting:
+        waiting = self._waiting
+        if waiting.qsize() < self._max_waiting:
+            waiting.put(entry)
+        else:
             self._dropped += 1
-            return
-        self._waiting.put(entry)
 
     def miss(self, count: int) -> None:
         """So many entries were dropped before they came here: they are told of with those that were dropped here."""
@@ -72,7 +73,7 @@ class Scribe(Generic[T]):
         """Write what is waiting, for at most `CLOSE_WITHIN_S`, and end the thread."""
         if self._closed:
             return
-        self._closed = True
+        self._closed, self._max_waiting = True, 0
         self._closing.set()
         self._waiting.put(_End())
         self._thread.join(CLOSE_WITHIN_S)
