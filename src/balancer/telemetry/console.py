@@ -23,6 +23,7 @@ from balancer.events import (
     RequestBegan,
     RequestEnded,
 )
+from balancer.model import Usage
 from balancer.telemetry.levels import Entry, Level, Said, level_of
 from balancer.telemetry.scribe import Scribe
 
@@ -39,6 +40,9 @@ _NAMES = {level: f"{level.name:<7}" for level in Level}
 
 _DIM = "\x1b[2m"
 _RESET = "\x1b[0m"
+
+NOTABLE_S = 0.01
+"""A shorter wait for a place is not told of."""
 
 LONGEST_NAME = 60
 LONGEST_REASON = 300
@@ -108,7 +112,7 @@ def render(entry: Entry, color: bool) -> str:
     """Return the line that tells of `entry`."""
     level = Level.DEBUG if isinstance(entry, RequestBegan) else level_of(entry)
     at = _second(int(entry.wall))
-    words = in_words(entry)
+    words = _ended(entry) if isinstance(entry, RequestEnded) else in_words(entry)
     if not color:
         return f"{at} {_NAMES[level]} {words}"
     loud = words if level < Level.WARNING else f"{COLORS[level]}{words}{_RESET}"
@@ -126,7 +130,7 @@ def in_words(entry: Entry) -> str:
         case RequestEnded():
             return _ended(entry)
         case RequestBegan():
-            return _joined(short(entry.id), _what(entry), f"{entry.body_bytes:,} bytes")
+            return f"{short(entry.id)}  {_what(entry)}  {entry.body_bytes:,} bytes"
         case ProviderRested():
             return _rested(entry)
         case ProviderRecovered():
@@ -150,25 +154,28 @@ def _ended(entry: RequestEnded) -> str:
     times = f"{entry.duration_s:.2f}s"
     if entry.first_substance_s is not None and entry.stream:
         times = f"TTFT {entry.first_substance_s:.2f}s, {times}"
-    notes = [f"queued {entry.queued_s:.2f}s"] if entry.queued_s >= 0.01 else []
+    told = f"{short(entry.id)}  {_what(entry)}  {chain(entry)}  {entry.status or '-'}  {times}"
+    if tokens := _tokens(entry.usage):
+        told = f"{told}  {tokens}"
+    if entry.outcome == "ok" and not entry.dedup and entry.queued_s < NOTABLE_S:
+        return told
+    notes = [f"queued {entry.queued_s:.2f}s"] if entry.queued_s >= NOTABLE_S else []
     if entry.dedup:
         notes.append(f"dedup {entry.dedup}")
     if entry.outcome != "ok":
         notes.append(f"{entry.outcome.replace('_', ' ')}: {printable(entry.reason, LONGEST_REASON)}".rstrip(": "))
-    return _joined(
-        short(entry.id), _what(entry), chain(entry), str(entry.status or "-"), times, _tokens(entry), "; ".join(notes)
-    )
+    return f"{told}  {'; '.join(notes)}"
 
 
 def _what(entry: RequestBegan | RequestEnded) -> str:
-    model = printable(entry.model)
+    model = _name(entry.model)
     return model if entry.operation == "messages" else f"{entry.operation} {model}".rstrip()
 
 
 def chain(entry: RequestEnded) -> str:
     """Say who was asked, one after the other: `a 529 -> b ok`."""
     if len(entry.attempts) == 1 and entry.attempts[0].outcome == "completed":
-        return printable(entry.provider)
+        return _name(entry.provider)
     if not entry.attempts:
         return printable(entry.provider) or "nobody asked"
     return " -> ".join(f"{printable(attempt.provider)} {_how(attempt)}" for attempt in entry.attempts)
@@ -183,8 +190,7 @@ def _how(attempt: Attempt) -> str:
     return (printable(attempt.reason) or attempt.outcome) + drill
 
 
-def _tokens(entry: RequestEnded) -> str:
-    usage = entry.usage
+def _tokens(usage: Usage) -> str:
     taken = (usage.input_tokens or 0) + (usage.cache_read_tokens or 0) + (usage.cache_creation_tokens or 0)
     if usage.output_tokens is None and not taken:
         return ""
@@ -214,13 +220,15 @@ def _span(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.1f} s"
 
 
-def _joined(*parts: str) -> str:
-    return "  ".join(filter(None, parts))
-
-
 def short(request_id: str) -> str:
     """Return enough of an id to find the request in the log."""
     return printable(request_id.removeprefix("req_"))[:8]
+
+
+@lru_cache(maxsize=256)
+def _name(text: str) -> str:
+    """Return a name, as they come again and again."""
+    return printable(text)
 
 
 def printable(text: str, longest: int = LONGEST_NAME) -> str:

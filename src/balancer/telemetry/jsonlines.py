@@ -29,6 +29,9 @@ _TAGS = {
 """Each kind's name, and where what follows it begins: msgspec always writes it first."""
 
 
+_MILLISECONDS = tuple(b'.%03dZ"' % number for number in range(1000))
+
+
 class JsonLines:
     """A listener that writes every event to a file."""
 
@@ -87,15 +90,16 @@ def line(entry: Entry) -> bytes:
     rest = _ENCODER.encode(entry)[starts_at:]
     if not rest.isascii() or b"\x7f" in rest:
         rest = _RAW_CONTROLS.sub(_escaped, rest)
-    whole, part = divmod(int(entry.wall * 1000), 1000)
-    return b'{"time":"%b.%03dZ%b%b\n' % (_second(whole), part, said, rest)
+    wall = entry.wall
+    whole = int(wall)
+    return b"".join((_second(whole), _MILLISECONDS[int((wall - whole) * 1000)], said, rest, b"\n"))
 
 
 @lru_cache(maxsize=64)
 def _said(kind: type[Entry], level: Level) -> tuple[bytes, int]:
     """Return what stands between the time and what an entry holds, and where that begins in its JSON."""
     tag, starts_at = _TAGS[kind]
-    return f'","level":"{level.name}","event":"{tag}"'.encode(), starts_at
+    return f',"level":"{level.name}","event":"{tag}"'.encode(), starts_at
 
 
 def _escaped(match: re.Match[bytes]) -> bytes:
@@ -104,4 +108,4 @@ def _escaped(match: re.Match[bytes]) -> bytes:
 
 @lru_cache(maxsize=8)
 def _second(wall: int) -> bytes:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(wall)).encode()
+    return time.strftime('{"time":"%Y-%m-%dT%H:%M:%S', time.gmtime(wall)).encode()
