@@ -24,7 +24,7 @@ def _last_break(data: bytes | bytearray, start: int = 0) -> int:
     """Return the index just after the last blank line of `data`, or 0."""
     if data.endswith(b"\n\n"):
         return len(data)
-    if b"\r" not in data:  # JSON strings hold no raw CR, so this is the rule, not the exception
+    if data.find(b"\r") < 0:  # JSON strings hold no raw CR, so this is the rule, not the exception
         found = data.rfind(b"\n\n", start)
         return found + 2 if found >= 0 else 0
     last = 0
@@ -80,7 +80,7 @@ def frames(block: bytes) -> list[bytes]:
     """Cut a run of whole frames into frames; joined again they are `block`."""
     if not block:
         return []
-    if b"\r" not in block:
+    if block.find(b"\r") < 0:
         parts = block.split(b"\n\n")
         return [part + b"\n\n" for part in parts[:-1]]
     found: list[bytes] = []
@@ -94,7 +94,7 @@ def frames(block: bytes) -> list[bytes]:
 def fields(frame: bytes) -> tuple[bytes, bytes]:
     """Return a frame's event name and its data; both empty for a comment."""
     first = frame.find(b"\n")
-    if frame[:7] == b"event: " and frame[first : first + 7] == b"\ndata: " and b"\r" not in frame:
+    if frame[:7] == b"event: " and frame[first : first + 7] == b"\ndata: " and frame.find(b"\r") < 0:
         start = first + 7
         if frame.find(b"\n", start) == len(frame) - 2:  # as nearly everybody writes it
             return frame[7:first], frame[start:-2]

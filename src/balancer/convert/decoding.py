@@ -105,7 +105,7 @@ class Decoder:
         return pieces
 
     def _event(self, frame: bytes) -> Fault | None:
-        if frame[:6] == _DATA and frame.find(b"\n", 0, -2) < 0 and b"\r" not in frame:
+        if frame[:6] == _DATA and frame.find(b"\n", 0, -2) < 0 and frame.find(b"\r") < 0:
             return self._reader.event(frame[6:-2])
         event, data = sse.fields(frame)
         if event == b"error":

@@ -88,7 +88,7 @@ def line(entry: Entry) -> bytes:
     """Return the line that tells of `entry`: `time`, `level`, `event`, then what it holds."""
     said, starts_at = _said(type(entry), level_of(entry))
     rest = _ENCODER.encode(entry)[starts_at:]
-    if not rest.isascii() or b"\x7f" in rest:
+    if not rest.isascii() or rest.find(b"\x7f") >= 0:
         rest = _RAW_CONTROLS.sub(_escaped, rest)
     wall = entry.wall
     whole = int(wall)

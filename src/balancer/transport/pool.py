@@ -188,7 +188,7 @@ def _pieces(wire: WireRequest) -> list[bytes | memoryview]:
     if target.split() != [target]:
         raise ValueError("a space inside a request's target")
     lines = written(wire.headers)
-    coding = b"" if b"\naccept-encoding: " in lines else b"accept-encoding: identity\r\n"
+    coding = b"" if lines.find(b"\naccept-encoding: ") >= 0 else b"accept-encoding: identity\r\n"
     size = len(body[0]) if len(body) == 1 else sum(map(len, body))
     length = b"content-length: %d\r\n\r\n" % size if size or method != b"GET" else b"\r\n"
     head = (method, start, target, fixed, lines, coding, length)

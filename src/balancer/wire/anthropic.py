@@ -174,7 +174,7 @@ def spliced(body: bytes, model: str) -> tuple[bytes | memoryview, ...]:
     that is not so is the body walked to find the ones on the top level.
     """
     matches = _models(body)
-    if len(matches) != 1 or b"\\u" in body[:64]:
+    if len(matches) != 1 or body.find(b"\\u", 0, 64) >= 0:
         matches = _top_level_models(body)
     if not matches:  # the key is written with escapes: legal, seen nowhere
         decoded = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
@@ -297,7 +297,7 @@ class StreamDecoder(Laconic):
             return [self._fail(broken(str(error)))]
         if not block:
             return []
-        if b"\r" in block:
+        if block.find(b"\r") >= 0:
             return self._look(sse.frames(block))
         return self._look_where_it_matters(block)
 
