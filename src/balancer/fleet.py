@@ -184,7 +184,7 @@ class Fleet:
 
     def journey(self, request: Request, candidates: list[Candidate], now: float) -> Journey:
         """Return the way of a request that arrived at `now`."""
-        dispensable = request.operation is Operation.COUNT_TOKENS  # an estimate will do
+        dispensable = request.operation.counts  # an estimate will do
         deadline = now + (SECONDS_TO_COUNT if dispensable else self._patience_s(request))
         return Journey(candidates, deadline, self.budget, self.config.settings.limits.queue_s, dispensable)
 
@@ -295,16 +295,16 @@ class Fleet:
         self, candidate: Candidate, outcome: Outcome, verdict: Verdict, *, began: float, now: float, wall: float
     ) -> None:
         """Learn from how an attempt ended."""
-        if verdict.mark is Mark.NONE:
-            return
         ledger = self._ledgers[candidate.provider.name]
-        if verdict.mark is Mark.GOOD:
+        if verdict.mark.good:
             ledger.successes += 1
             took_s, known_s = now - began, ledger.duration_s
             ledger.duration_s = known_s * 0.8 + took_s * 0.2 if known_s else took_s
             self.budget.earn()
             if not self._health:
                 return
+        elif verdict.mark is Mark.NONE:
+            return
         else:
             ledger.failures += 1
             ledger.last_error = _last_error(outcome, verdict, wall)
@@ -312,7 +312,7 @@ class Fleet:
 
     def _learn(self, candidate: Candidate, verdict: Verdict, began: float, now: float, wall: float) -> None:
         name = candidate.provider.name
-        good = verdict.mark is Mark.GOOD
+        good = verdict.mark.good
         if good:  # a good answer speaks for the provider and for the model
             keys = [key for key in _own_keys(candidate) if key in self._health]
         else:
@@ -444,7 +444,7 @@ class _Loads(Mapping[str, Load]):
 def _keys(candidate: Candidate) -> tuple[tuple[str, str], ...]:
     """Return what has to be well for a candidate to be asked: the provider, its model, its counting."""
     name = candidate.provider.name
-    if candidate.operation is Operation.COUNT_TOKENS:
+    if candidate.operation.counts:
         return ((name, ""), (name, candidate.model), (name, COUNTING))
     return ((name, ""), (name, candidate.model))
 

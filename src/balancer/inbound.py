@@ -22,7 +22,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from balancer.edge import Admitted
 from balancer.messages import BODY_IDLE_S, BODY_MIN_BYTES_PER_S, Messages, new_id
-from balancer.model import Headers, written
+from balancer.model import Headers, collector, written
 from balancer.wire import anthropic as wire
 
 if TYPE_CHECKING:
@@ -202,6 +202,9 @@ class Connection(HttpToolsProtocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
+        self._fields: list[tuple[bytes, bytes]] = []
+        """The headers of the request that comes."""
+        self.on_header = collector(self._fields)  # type: ignore[method-assign, assignment]
         super().__init__(config, server_state, app_state, _loop)
         self._host = cast("Host", config.loaded_app)
         self._exchange: Exchange | None = None
@@ -269,11 +272,8 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self.url = b""
-        self.headers = []
+        self._fields.clear()
         self._in_head = True
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -292,7 +292,7 @@ class Connection(HttpToolsProtocol):
         parser = self.parser
         if parser.get_method() != b"POST" or parser.get_http_version() != "1.1" or parser.should_upgrade():
             return False
-        admitted = self._host.admit(path, "POST", self.client, tuple(self.headers))
+        admitted = self._host.admit(path, "POST", self.client, tuple(self._fields))
         if admitted is None:
             return False
         first = admitted.first
@@ -319,7 +319,7 @@ class Connection(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
-        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > HEAD_MAX_BYTES:
+        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self._fields) > HEAD_MAX_BYTES:
             self._refuse_head(TOO_LONG)
 
     def _refuse_head(self, why: str) -> None:
@@ -327,10 +327,10 @@ class Connection(HttpToolsProtocol):
         raise ValueError(why)  # the parser stops at it, and uvicorn sends its 400
 
     def _go_the_long_way(self) -> None:
-        for name, value in self.headers:  # the parser takes any coding, as long as the last is `chunked`
+        for name, value in self._fields:  # the parser takes any coding, as long as the last is `chunked`
             if name == b"transfer-encoding" and value.strip().lower() != b"chunked":
                 self._refuse_head("a transfer-encoding other than chunked is not supported")
-        url, headers = self.url, self.headers
+        url, headers = self.url, self._fields
         self._exchange = None
         super().on_message_begin()
         self.headers += headers  # in place: the scope has this very list

@@ -152,8 +152,7 @@ class Journey(msgspec.Struct):
         """Note how a try ended, and say what follows from it."""
         verdict = judge_of(candidate, outcome)
         self.attempts.append((candidate, outcome, verdict))
-        good = verdict.mark is Mark.GOOD
-        self.over = good or (not verdict.again and not (too_long(outcome) and self._widened(candidate)))
+        self.over = verdict.mark.good or (not verdict.again and not (too_long(outcome) and self._widened(candidate)))
         return verdict
 
     def _widened(self, narrow: Candidate) -> bool:

@@ -20,7 +20,6 @@ from balancer.model import (
     Completed,
     Fault,
     Mark,
-    Operation,
     Outcome,
     Refused,
     Scope,
@@ -92,11 +91,11 @@ def judge_of(candidate: Candidate, outcome: Outcome) -> Verdict:
     that can't count tokens, or not in the little time that counting is given, may still answer.
     """
     verdict = judge(outcome)
-    if verdict.mark is not Mark.BAD:
+    if verdict.mark.good or verdict.mark is Mark.NONE:
         return verdict
     if verdict.long and candidate.provider.passthrough:
         return Verdict(Mark.NONE, verdict.again, reason=f"{verdict.reason} (the client's own key)")
-    counted = candidate.operation is Operation.COUNT_TOKENS and not verdict.long
+    counted = candidate.operation.counts and not verdict.long
     if counted and getattr(outcome, "stage", None) is not Stage.CONNECT:
         return replace(verdict, scope=Scope.COUNTING)
     return verdict

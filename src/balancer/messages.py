@@ -180,7 +180,7 @@ class Messages:
         if (shared := registry.find(key)) is not None:
             return self._follow(request, client, shared, task)
         replay_s = settings.replay_s
-        if request.operation is Operation.COUNT_TOKENS:
+        if request.operation.counts:
             replay_s = max(replay_s, COUNT_REPLAY_S)
         return self._lead(request, client, LeaderSink(client, registry, registry.lead(key), replay_s), task)
 
@@ -204,7 +204,7 @@ class Messages:
             admitted.headers,
             body,
             head.model,
-            bool(head.stream) and operation is Operation.MESSAGES,
+            bool(head.stream) and operation.answers,
             head.token_limit,
             affinity.of_request(first, head, admitted.client, by),
             _seconds(first.get(b"x-stainless-timeout")),
@@ -265,7 +265,7 @@ _ids = random.Random()
 
 def new_id() -> str:
     """Return an id for a request."""
-    return f"req_{_ids.getrandbits(96):024x}"
+    return "req_" + _ids.getrandbits(96).to_bytes(12, "big").hex()
 
 
 def _check_kind(method: str, first: Mapping[bytes, bytes]) -> None:

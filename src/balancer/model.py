@@ -21,6 +21,34 @@ Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 """Header lines in wire order. Names are lower case; values are as they came."""
 
 
+NAMES_MAX = 1000
+
+
+class _Names(dict[bytes, bytes]):
+    """Names of headers in lower case, by how they were spelt. The usual ones come with every request: always the
+    same object, whose hash is known, and which is equal to itself without a look at its bytes."""
+
+    def __missing__(self, name: bytes) -> bytes:
+        lower = name.lower()
+        if len(self) >= NAMES_MAX or len(name) > 64:  # clients name headers as they like
+            return lower
+        lower = self[name] = self.setdefault(lower, lower)
+        return lower
+
+
+NAMES = _Names()
+
+
+def collector(into: list[tuple[bytes, bytes]]) -> Callable[[bytes, bytes], None]:
+    """Return what a parser calls with each header: the fewest steps that there can be, as there are dozens."""
+    append, names = into.append, NAMES
+
+    def on_header(name: bytes, value: bytes) -> None:
+        append((names[name], value))
+
+    return on_header
+
+
 def header(headers: Headers, name: bytes) -> bytes | None:
     """Return the first value of `name` (lower case) in `headers`, or None."""
     for key, value in headers:
@@ -53,11 +81,17 @@ class Operation(enum.Enum):
 
     word: str
     """The value; reading it costs a third of what `value` costs."""
+    answers: bool
+    """It is `MESSAGES`. (To ask the class for a member costs ten times as much as to ask a member for this.)"""
+    counts: bool
+    """It is `COUNT_TOKENS`."""
 
     __hash__ = object.__hash__  # in C; Enum's own is Python
 
     def __init__(self, word: str) -> None:
         self.word = word
+        self.answers = word == "messages"
+        self.counts = word == "count_tokens"
 
     MESSAGES = "messages"
     COUNT_TOKENS = "count_tokens"
@@ -295,6 +329,12 @@ Outcome: TypeAlias = Completed | Refused | Broken | Unfit | Abandoned
 
 class Mark(enum.Enum):
     """What an outcome says about the provider's health."""
+
+    good: bool
+    """It is `GOOD`."""
+
+    def __init__(self, word: str) -> None:
+        self.good = word == "good"
 
     GOOD = "good"
     BAD = "bad"

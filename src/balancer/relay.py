@@ -151,7 +151,7 @@ class Relay:
             request = life.request
             candidates, life.pinned = fleet.candidates(request, route, self._now())
             life.first = candidates[0] if candidates else None
-            if request.operation is not Operation.MESSAGES:  # those every type can answer
+            if not request.operation.answers:  # those every type can answer
                 candidates = [c for c in candidates if dialects.get(c.provider.type).supports(request.operation)]
             journey = life.journey = fleet.journey(request, candidates, life.arrived)
             while not journey.over:
@@ -312,12 +312,12 @@ class Relay:
         lines = wire_words.kept_headers(head)
         lines += decoder.headers
         lines += life.who_answered(len(life.attempts) + 1)
-        if request.operation is Operation.MESSAGES:
+        if request.operation.answers:
             life.lesson = self._counting.lesson(request.body, candidate)
             fleet.substance(candidate, took_s, now)
             if life.route is not None and not life.detour:
                 fleet.pin(candidate, request, life.route, now)
-        elif request.operation is Operation.COUNT_TOKENS:
+        elif request.operation.counts:
             lines.append((b"x-balancer-token-source", b"provider"))
         request.drop_body()  # nobody else can be asked any more
         if request.stream:
@@ -394,7 +394,7 @@ class Relay:
         _, recovery_s = self.fleet.resting(list(journey.candidates), now)
         attempts = journey.attempts
         answer = exhausted.answer(life.request.model, attempts, resting, recovery_s, crowded=journey.crowded)
-        if life.request.operation is Operation.COUNT_TOKENS and answer.reply is None:
+        if life.request.operation.counts and answer.reply is None:
             await self._estimate(life)
             return
         await self._say(life, answer)

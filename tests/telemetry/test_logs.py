@@ -42,7 +42,7 @@ def events_in(path: Path) -> list[dict[str, object]]:
 def test_an_event_is_in_the_file_and_on_the_terminal(
     logs: Logs, path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    logs(ended())
+    logs.take(ended())
     logs.close()
 
     assert [told["event"] for told in events_in(path)] == ["request_ended"]
@@ -81,8 +81,8 @@ def test_a_closed_log_no_longer_listens(logs: Logs, path: Path) -> None:
 def test_a_reload_may_change_the_level(logs: Logs, path: Path) -> None:
     logs.apply(Settings(str(path), log_level="ERROR"))
 
-    logs(ended())
-    logs(ended(outcome="failed"))
+    logs.take(ended())
+    logs.take(ended(outcome="failed"))
     logs.close()
 
     assert [told["level"] for told in events_in(path)] == ["ERROR"]
@@ -92,7 +92,7 @@ def test_a_reload_may_change_the_level(logs: Logs, path: Path) -> None:
 def test_without_a_file_there_is_only_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     logs = Logs(Settings(None))
 
-    logs(ended())
+    logs.take(ended())
     logs.close()
 
     assert "claude-x" in capsys.readouterr().out
@@ -102,9 +102,9 @@ def test_what_nobody_took_up_in_time_is_told_of_in_the_file_and_on_the_terminal(
     logs: Logs, path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logs._inbox, "_max_waiting", 0)
-    logs(ended())
+    logs.take(ended())
     monkeypatch.setattr(logs._inbox, "_max_waiting", 9)
-    logs(ended())
+    logs.take(ended())
     logs.close()
 
     said, told = events_in(path)

@@ -23,7 +23,7 @@ VIEW = {
 def counted(*events: object) -> list[str]:
     metrics = Metrics()
     for event in events:
-        metrics(event)  # type: ignore[arg-type]
+        metrics.take(event)  # type: ignore[arg-type]
     return metrics.render(VIEW).splitlines()
 
 

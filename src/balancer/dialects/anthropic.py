@@ -120,9 +120,9 @@ def request(ask: Ask) -> WireRequest:
     if provider.headers:
         over = {name for name, _ in provider.headers}
         lines = [pair for pair in lines if pair[0] not in over] + list(provider.headers)
-    if ask.operation is Operation.MODELS:
-        return WireRequest(provider.origin, b"GET", target, tuple(lines))
-    return WireRequest(provider.origin, b"POST", target, tuple(lines), body(ask))
+    if ask.operation.answers or ask.operation.counts:
+        return WireRequest(provider.origin, b"POST", target, tuple(lines), body(ask))
+    return WireRequest(provider.origin, b"GET", target, tuple(lines))
 
 
 @lru_cache(maxsize=256)
@@ -140,7 +140,7 @@ def body(ask: Ask) -> tuple[bytes | memoryview, ...]:
 
 def decoder(ask: Ask) -> Decoder:
     """Return the decoder for an answer that is in the Messages API's words already."""
-    if ask.operation is Operation.MESSAGES and ask.request.stream:
+    if ask.request.stream and ask.operation.answers:
         return wire.StreamDecoder()
     return wire.MessageDecoder(ask.operation)
 

@@ -75,7 +75,7 @@ class Console:
     def take(self, event: Entry, level: Level) -> None:
         """Show an event that matters this much, if that is enough."""
         # That a request began is told by its end; whoever wants every step asks for DEBUG.
-        if level >= self.level and (self.level <= Level.DEBUG or not isinstance(event, RequestBegan)):
+        if level >= self.level and (not isinstance(event, RequestBegan) or self.level <= Level.DEBUG):
             self._scribe.put(event)
 
     def miss(self, count: int) -> None:

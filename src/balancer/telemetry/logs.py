@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -44,11 +45,10 @@ class Logs:
         self.console = Console(level, wants_color(sys.stdout, os.environ, settings.log_color))
         self.file = JsonLines(Path(settings.log_file), level) if settings.log_file else None
         self._inbox: Scribe[Entry] = Scribe("log", self._sort, lambda error: None)
-        self._records = Records(self)
+        self.take = self._inbox.put
+        """The listener: `take(event)` returns at once."""
+        self._records = Records(self.take)
         logging.getLogger().addHandler(self._records)
-
-    def __call__(self, event: Entry) -> None:
-        self._inbox.put(event)
 
     def _sort(self, batch: list[Entry], dropped: int) -> None:
         file, console = self.file, self.console
@@ -82,16 +82,16 @@ class Logs:
 class Records(logging.Handler):
     """Takes in the records of the standard library's logging."""
 
-    def __init__(self, logs: Logs) -> None:
+    def __init__(self, take: Callable[[Entry], None]) -> None:
         super().__init__()
-        self._logs = logs
+        self._take = take
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             message = record.getMessage()
             if _LEFT_ON_PURPOSE in message:
                 return
-            self._logs(Said(record.created, _level(record), record.name, scrub(message), _trace(record)))
+            self._take(Said(record.created, _level(record), record.name, scrub(message), _trace(record)))
         except Exception:  # a record that can't be told must not fail the work that it tells of
             self.handleError(record)
 

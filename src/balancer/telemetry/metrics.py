@@ -81,7 +81,7 @@ class Metrics:
         self._waiting: list[Event] = []
         """What is not counted yet."""
 
-    def __call__(self, event: Event) -> None:
+    def take(self, event: Event) -> None:
         """Take an event. Many are counted in one go: by itself each costs three times as much, its code gone cold."""
         self._waiting.append(event)
         if len(self._waiting) >= BATCH:

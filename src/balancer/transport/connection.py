@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import httptools
 
-from balancer.model import Headers
+from balancer.model import Headers, collector
 from balancer.transport.answer import Answer
 from balancer.transport.errors import TransportError
 
@@ -48,6 +48,8 @@ class Connection(asyncio.Protocol, Answer):
         self._chunks: list[bytes] = []
         self.on_body = self._chunks.append
         """What the parser calls with each piece of the body: in C, as a stream has hundreds."""
+        self._fields: list[tuple[bytes, bytes]] = []
+        self.on_header = collector(self._fields)
         self._begin()
         self._parser = httptools.HttpResponseParser(self)
 
@@ -56,7 +58,7 @@ class Connection(asyncio.Protocol, Answer):
         self.status = 0
         self.headers: Headers = ()
         self.encoding: bytes | None = None
-        self._fields: list[tuple[bytes, bytes]] = []
+        self._fields.clear()
         self._head_bytes = 0
         self._interims = 0
         self._headed = False
@@ -137,9 +139,6 @@ class Connection(asyncio.Protocol, Answer):
             self._keep = False
             self._foreign_from = len(self._chunks)
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields.append((name.lower(), value))
-
     def on_headers_complete(self) -> None:
         if self._error or self._complete:
             return
@@ -154,7 +153,7 @@ class Connection(asyncio.Protocol, Answer):
             return
         self.status = status
         self.headers = tuple(self._fields)
-        self._fields = []
+        self._fields.clear()
         self._frame()
         self._headed = not self._error
 
@@ -183,7 +182,7 @@ class Connection(asyncio.Protocol, Answer):
         if self._error or self._complete:
             return
         if not self.status:  # an interim answer: the real one follows
-            self._fields = []
+            self._fields.clear()
             return
         self._keep = self._parser.should_keep_alive() and not self._to_close
         self._complete = True
