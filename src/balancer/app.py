@@ -81,7 +81,7 @@ class App:
 
     @property
     def max_body_bytes(self) -> int:
-        return self.fleet.config.settings.limits.max_body_bytes
+        return self.fleet.rules.max_body_bytes
 
     def admit(self, path: str, method: str, client: tuple[str, int] | None, headers: Headers) -> Admitted | None:
         """Return a request that may come in; None: uvicorn's way has the words for why not."""

@@ -18,7 +18,7 @@ import msgspec
 from balancer import config as configuration
 from balancer import events, routing
 from balancer.affinity import Pins
-from balancer.config import Config
+from balancer.config import Config, Settings
 from balancer.drills import Drill
 from balancer.events import Bus
 from balancer.health import Circuit, Health, Policy, observe
@@ -86,6 +86,35 @@ class Ledger:
             total["cache_creation"] += count
 
 
+class Rules(msgspec.Struct, frozen=True):
+    """What every request asks of the settings. They are pydantic's, where an attribute costs ten times as much."""
+
+    max_body_bytes: int
+    max_in_flight: int
+    queue_s: float
+    sticky: bool
+    sticky_by: str
+    deduplicates: bool
+    shared_max_bytes: int
+    replay_s: float
+    whole_answer_s: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> Rules:
+        limits, sticky, shared = settings.limits, settings.sticky, settings.deduplication
+        return cls(
+            limits.max_body_bytes,
+            limits.max_in_flight,
+            limits.queue_s,
+            sticky.enabled,
+            sticky.by,
+            shared.enabled,
+            shared.max_bytes,
+            shared.replay_s,
+            max(SECONDS_TO_WHOLE_ANSWER, settings.non_streaming_timeout),
+        )
+
+
 class Fleet:
     """The providers as they are now."""
 
@@ -96,7 +125,7 @@ class Fleet:
         self.in_flight = 0
         self.draining = False
         self.budget = Budget()
-        self._ledgers = _Ledgers()
+        self._ledgers: dict[str, Ledger] = {}
         self._health: dict[tuple[str, str], Health] = {}
         self._probes: dict[tuple[str, str], int] = {}
         self._turns: dict[tuple[str, Operation], int] = {}
@@ -129,8 +158,7 @@ class Fleet:
         self._strategy = STRATEGIES[settings.selection_strategy]
         self._pins = getattr(self, "_pins", None) or Pins(PINS_MAX, settings.sticky.ttl)
         self._pins.ttl_s = settings.sticky.ttl
-        self._sticky = settings.sticky.enabled
-        self._whole_s = max(SECONDS_TO_WHOLE_ANSWER, settings.non_streaming_timeout)
+        self.rules = Rules.of(settings)
         _wake(self._queue)
         self._candidates: dict[tuple[str, str, str], tuple[Candidate, ...]] = {}
 
@@ -186,10 +214,10 @@ class Fleet:
         """Return the way of a request that arrived at `now`."""
         dispensable = request.operation.counts  # an estimate will do
         deadline = now + (SECONDS_TO_COUNT if dispensable else self._patience_s(request))
-        return Journey(candidates, deadline, self.budget, self.config.settings.limits.queue_s, dispensable)
+        return Journey(candidates, deadline, self.budget, self.rules.queue_s, dispensable)
 
     def _patience_s(self, request: Request) -> float:
-        longest_s = SECONDS_TO_ANSWER_MAX if request.stream else self._whole_s
+        longest_s = SECONDS_TO_ANSWER_MAX if request.stream else self.rules.whole_answer_s
         clients_s = request.client_timeout_s
         if clients_s is not None and clients_s > 2 * CLIENT_MARGIN_S:
             return min(longest_s, clients_s - CLIENT_MARGIN_S)
@@ -197,11 +225,11 @@ class Fleet:
 
     def standing(self, candidate: Candidate, now: float) -> Standing:
         """Say how a candidate stands right now."""
-        ledger = self._ledgers[candidate.provider.name]
+        ledger = self.ledger(candidate.provider.name)
         limit = candidate.provider.max_in_flight
         full = limit is not None and ledger.in_flight >= limit
         if not self._health:
-            return Standing(True, full, 0.0, 0.0, ledger.substance_at > max(0.0, now - PROVEN_S), ledger.in_flight)
+            return Standing(True, full, 0.0, 0.0, 0.0 < ledger.substance_at > now - PROVEN_S, ledger.in_flight)
         usable, rested_until, last_failure = True, 0.0, 0.0
         for key in _keys(candidate):
             health = self._health.get(key)
@@ -238,7 +266,7 @@ class Fleet:
     def place(self, candidate: Candidate, now: float) -> _Place:
         """Hold a place at the provider, and the probe where its circuit is half-open."""
         probes = [key for key in _own_keys(candidate) if self._is_half_open(key, now)] if self._health else ()
-        return _Place(self._ledgers[candidate.provider.name], self._probes, probes, self._queue)
+        return _Place(self.ledger(candidate.provider.name), self._probes, probes, self._queue)
 
     def _is_half_open(self, key: tuple[str, str], now: float) -> bool:
         health = self._health.get(key)
@@ -260,12 +288,12 @@ class Fleet:
     @property
     def full(self) -> bool:
         """No request more may come in."""
-        return self.in_flight >= self.config.settings.limits.max_in_flight
+        return self.in_flight >= self.rules.max_in_flight
 
     async def room(self, now: Callable[[], float]) -> float:
         """Wait, for a bounded time, until there is room; return how long it took."""
         began = now()
-        while self.full and (left_s := began + self.config.settings.limits.queue_s - now()) > 0:
+        while self.full and (left_s := began + self.rules.queue_s - now()) > 0:
             await self.place_freed(left_s)
         return now() - began
 
@@ -282,11 +310,14 @@ class Fleet:
     # What was learnt
 
     def ledger(self, name: str) -> Ledger:
-        return self._ledgers[name]
+        ledger = self._ledgers.get(name)
+        if ledger is None:
+            ledger = self._ledgers[name] = Ledger()
+        return ledger
 
     def substance(self, candidate: Candidate, took_s: float, now: float) -> None:
         """The candidate's answer has begun."""
-        ledger = self._ledgers[candidate.provider.name]
+        ledger = self.ledger(candidate.provider.name)
         ledger.substance_s = peak_ewma(ledger.substance_s, took_s, now - ledger.substance_at)
         ledger.substance_at = now
         ledger.last_substance_s = took_s
@@ -295,7 +326,7 @@ class Fleet:
         self, candidate: Candidate, outcome: Outcome, verdict: Verdict, *, began: float, now: float, wall: float
     ) -> None:
         """Learn from how an attempt ended."""
-        ledger = self._ledgers[candidate.provider.name]
+        ledger = self.ledger(candidate.provider.name)
         if verdict.mark.good:
             ledger.successes += 1
             took_s, known_s = now - began, ledger.duration_s
@@ -343,11 +374,11 @@ class Fleet:
 
     def pin(self, candidate: Candidate, request: Request, route: Route, now: float) -> None:
         """The conversation's prompt cache is warm at this provider now."""
-        if request.conversation is not None and self._sticky:
+        if request.conversation is not None and self.rules.sticky:
             self._pins.put((request.conversation, route.pattern), candidate.provider.name, now)
 
     def _pinned(self, request: Request, route: Route, now: float) -> str | None:
-        if request.conversation is None or not self._sticky:
+        if request.conversation is None or not self.rules.sticky:
             return None
         return self._pins.get((request.conversation, route.pattern), now)
 
@@ -406,14 +437,6 @@ class _Place(msgspec.Struct, eq=False):
                 del self._probes[key]
         if self._queue:
             _wake(self._queue)
-
-
-class _Ledgers(dict[str, Ledger]):
-    """One of every name that is asked for."""
-
-    def __missing__(self, name: str) -> Ledger:
-        ledger = self[name] = Ledger()
-        return ledger
 
 
 def _wake(queue: list[asyncio.Future[None]]) -> None:

@@ -54,7 +54,8 @@ class Budget:
 
     def earn(self) -> None:
         """A request succeeded."""
-        self.tokens = min(self.capacity, self.tokens + self.earned_per_success)
+        if self.tokens < self.capacity:
+            self.tokens = min(self.capacity, self.tokens + self.earned_per_success)
 
     def spend(self) -> bool:
         """Take a token for a retry; False: there is none."""

@@ -151,7 +151,7 @@ class Messages:
             raise RuntimeError("a request is answered in a task of its own")
         try:
             self._check(scope["method"], admitted)
-            body = await _body(receive, admitted, self._relay.fleet.config.settings.limits.max_body_bytes)
+            body = await _body(receive, admitted, self._relay.fleet.rules.max_body_bytes)
         except ClientLeft:
             return
         except Rejected as error:
@@ -172,14 +172,14 @@ class Messages:
         except Rejected as error:
             return reject(client, error, request_id)
         fleet, registry = self._relay.fleet, self._registry
-        settings = fleet.config.settings.deduplication
-        if not settings.enabled:
+        rules = fleet.rules
+        if not rules.deduplicates:
             return self._watched(self._relay.answer(request, client, task), client, task)
         key = dedup.key(request, self._seed, fleet.generation)
-        registry.max_bytes = settings.max_bytes
+        registry.max_bytes = rules.shared_max_bytes
         if (shared := registry.find(key)) is not None:
             return self._follow(request, client, shared, task)
-        replay_s = settings.replay_s
+        replay_s = rules.replay_s
         if request.operation.counts:
             replay_s = max(replay_s, COUNT_REPLAY_S)
         return self._lead(request, client, LeaderSink(client, registry, registry.lead(key), replay_s), task)
@@ -196,7 +196,7 @@ class Messages:
         except wire.BadRequest as error:
             raise Rejected(400, "invalid_request_error", str(error)) from None
         first = admitted.first
-        by = self._relay.fleet.config.settings.sticky.by
+        by = self._relay.fleet.rules.sticky_by
         return Request(
             request_id,
             operation,

@@ -22,29 +22,28 @@ Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 
 
 NAMES_MAX = 1000
+NAME_MAX_BYTES = 64
+"""How many names of headers are remembered, and how long they may be."""
 
 
-class _Names(dict[bytes, bytes]):
-    """Names of headers in lower case, by how they were spelt. The usual ones come with every request: always the
-    same object, whose hash is known, and which is equal to itself without a look at its bytes."""
-
-    def __missing__(self, name: bytes) -> bytes:
-        lower = name.lower()
-        if len(self) >= NAMES_MAX or len(name) > 64:  # clients name headers as they like
-            return lower
-        lower = self[name] = self.setdefault(lower, lower)
-        return lower
+_names: dict[bytes, bytes] = {}
+"""Names of headers in lower case, by how they were spelt. The usual ones come with every request: always the
+same object, whose hash is known, and which is equal to itself without a look at its bytes."""
 
 
-NAMES = _Names()
+def _lowered(name: bytes) -> bytes:
+    lower = name.lower()
+    if len(_names) < NAMES_MAX and len(name) <= NAME_MAX_BYTES:  # clients name headers as they like
+        lower = _names[name] = _names.setdefault(lower, lower)
+    return lower
 
 
 def collector(into: list[tuple[bytes, bytes]]) -> Callable[[bytes, bytes], None]:
     """Return what a parser calls with each header: the fewest steps that there can be, as there are dozens."""
-    append, names = into.append, NAMES
+    append, known = into.append, _names.get
 
     def on_header(name: bytes, value: bytes) -> None:
-        append((names[name], value))
+        append((known(name) or _lowered(name), value))
 
     return on_header
 

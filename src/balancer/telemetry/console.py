@@ -75,7 +75,7 @@ class Console:
     def take(self, event: Entry, level: Level) -> None:
         """Show an event that matters this much, if that is enough."""
         # That a request began is told by its end; whoever wants every step asks for DEBUG.
-        if level >= self.level and (not isinstance(event, RequestBegan) or self.level <= Level.DEBUG):
+        if level >= self.level and (type(event) is not RequestBegan or self.level <= Level.DEBUG):
             self._scribe.put(event)
 
     def miss(self, count: int) -> None:
@@ -110,7 +110,7 @@ def _put(stream: TextIO, text: str) -> None:
 
 def render(entry: Entry, color: bool) -> str:
     """Return the line that tells of `entry`."""
-    level = Level.DEBUG if isinstance(entry, RequestBegan) else level_of(entry)
+    level = Level.DEBUG if type(entry) is RequestBegan else level_of(entry)
     at = _second(int(entry.wall))
     words = _ended(entry) if isinstance(entry, RequestEnded) else in_words(entry)
     if not color:

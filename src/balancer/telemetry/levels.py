@@ -59,11 +59,11 @@ _ENDS = {"failed": Level.ERROR, "broken_stream": Level.ERROR, "client_error": Le
 
 def level_of(entry: Entry) -> Level:
     """Say how much `entry` matters."""
-    if isinstance(entry, RequestEnded):  # nearly all of them are
-        return _ENDS.get(entry.outcome, _INFO)
     level = _ALWAYS.get(type(entry))
     if level is not None:
         return level
+    if isinstance(entry, RequestEnded):
+        return _ENDS.get(entry.outcome, _INFO)
     match entry:
         case ProviderRested(long=long):
             return Level.ERROR if long else Level.WARNING

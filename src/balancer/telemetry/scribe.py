@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -84,12 +84,14 @@ class Scribe(Generic[T]):
             batch = [self._waiting.get()]
             self._closing.wait(FLUSH_EVERY_S)
             batch += [self._waiting.get_nowait() for _ in range(self._waiting.qsize())]  # nobody else takes any
-            going = not any(isinstance(entry, _End) for entry in batch)
-            self._hand_over([entry for entry in batch if not isinstance(entry, _End)])
+            entries = cast("list[T]", batch)
+            if self._closed:  # else the end can't be among them
+                going = not any(isinstance(entry, _End) for entry in batch)
+                entries = [entry for entry in batch if not isinstance(entry, _End)]
+            if entries:
+                self._hand_over(entries)
 
     def _hand_over(self, batch: list[T]) -> None:
-        if not batch:
-            return
         dropped = self._dropped - self._told
         self._told += dropped
         try:
