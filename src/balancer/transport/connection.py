@@ -213,16 +213,21 @@ class Connection(asyncio.Protocol, Answer):
             await self._news(within_s, "head_timeout")
 
     async def read(self, within_s: float) -> bytes:
-        while (data := self.take()) is None:
+        while not self._chunks:
             if self._error:
                 raise self._error
+            if self._complete:
+                return b""
             await self._news(within_s, "idle_timeout")
-        return data
+        return self._arrived()
 
     def take(self) -> bytes | None:
+        if self._chunks:
+            return self._arrived()
+        return b"" if self._complete and not self._error else None
+
+    def _arrived(self) -> bytes:
         chunks = self._chunks
-        if not chunks:
-            return b"" if self._complete and not self._error else None
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         chunks.clear()
         self._unread = 0
