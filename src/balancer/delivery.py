@@ -97,7 +97,8 @@ class Delivery(msgspec.Struct, eq=False):
         """Give some of the body; return what is to be awaited where that takes waiting."""
         if not self.sink.put(data, last=last):
             return self.write(data, last=last)
-        self.finished = last
+        if last:
+            self.finished = True
         self._last = self._watch.now()
         return None
 

@@ -129,10 +129,15 @@ class Exchange(msgspec.Struct, eq=False):
             self._send(data, last)
 
     def _send(self, data: bytes, last: bool) -> None:
-        head, self._head = self._head, b""
+        head = self._head
+        if head:
+            self._head = b""
         if self._chunked:
-            end = b"\r\n0\r\n\r\n" if last else b"\r\n"
-            self._transport.write(b"".join((head, b"%x\r\n" % len(data), data, end)) if data else head + end[2:])
+            if data and not head and not last:  # an event of a stream: what there is most of
+                self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+            else:
+                end = b"\r\n0\r\n\r\n" if last else b"\r\n"
+                self._transport.write(b"".join((head, b"%x\r\n" % len(data), data, end)) if data else head + end[2:])
         else:
             self._left -= len(data)
             last = self._left <= 0

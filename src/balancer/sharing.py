@@ -191,7 +191,8 @@ class Registry:
         self.held_bytes += size
         if self.held_bytes > self.max_bytes:
             self._shed(shared)
-        shared.changed()
+        if shared.followers or shared.leader is not None:
+            shared.changed()
 
     def done(self, shared: Shared, end: str, replay_s: float) -> None:
         """The answer is over; a good one may be given again for `replay_s` seconds."""

@@ -42,6 +42,7 @@ class Connection(asyncio.Protocol, Answer):
         self._used = False
         """An exchange is under way."""
         self._timer: asyncio.TimerHandle | None = None
+        self._look_when = 0.0
         self._deadline = 0.0
         self._cause = ""
         self._waiter: asyncio.Future[None] | None = None
@@ -270,13 +271,16 @@ class Connection(asyncio.Protocol, Answer):
         """
         deadline = self._deadline = self._loop.time() + within_s
         if self._timer is None:
-            self._timer = self._loop.call_at(deadline, self._tick)
-        elif self._timer.when() > deadline:
+            self._look_at(deadline)
+        elif self._look_when > deadline:
             self._timer.cancel()
-            self._timer = self._loop.call_at(deadline, self._tick)
+            self._look_at(deadline)
         self._cause = cause
         waiter = self._waiter = self._loop.create_future()
         return waiter
+
+    def _look_at(self, when: float) -> None:
+        self._timer, self._look_when = self._loop.call_at(when, self._tick), when
 
     def _tick(self) -> None:
         self._timer = None
@@ -284,7 +288,7 @@ class Connection(asyncio.Protocol, Answer):
         if waiter is None or waiter.done():
             return
         if self._loop.time() < self._deadline - 0.001:
-            self._timer = self._loop.call_at(self._deadline, self._tick)
+            self._look_at(self._deadline)
             return
         error = TransportError(self._cause, sent=True, headed=self._headed)
         self._error = self._error or error
