@@ -129,3 +129,19 @@ async def test_a_client_that_takes_nothing_is_cut_off() -> None:
             await task
 
     assert given.stuck
+
+
+async def test_one_watch_looks_after_all_and_rests_when_there_is_nobody() -> None:
+    watch = Watch(time.monotonic)
+    early, late = Counting(1), Counting(1)
+    with Delivery(early, watch, None, True, (), watch.now()) as first:
+        await asyncio.sleep(0.03)
+        with Delivery(late, watch, None, True, (), watch.now()) as second:
+            await early.enough.wait()
+            assert (first.opened, second.opened) == (True, False)
+            await late.enough.wait()
+    assert not watch.deliveries
+    assert watch.timer is not None
+    watch.timer.cancel()
+    watch.look()
+    assert watch.timer is None

@@ -50,9 +50,11 @@ class Watch:
 
     def look(self) -> None:
         """See to every delivery, and when to do that next."""
+        self.timer = None
         now = self.now()
-        due_s = min([delivery.look(now) for delivery in self.deliveries], default=None)
-        self.timer = None if due_s is None else self.loop.call_later(max(due_s, LOOK_EVERY_S), self.look)
+        dues_s = [delivery.look(now) for delivery in self.deliveries]
+        if dues_s:
+            self.timer = self.loop.call_later(max(min(dues_s), LOOK_EVERY_S), self.look)
 
 
 class Delivery(msgspec.Struct, eq=False):
