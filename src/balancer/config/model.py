@@ -33,7 +33,7 @@ class Sticky(Part):
     enabled: bool = True
     """Whether conversations are pinned at all."""
     ttl: float = Field(300.0, ge=0, le=86_400)
-    """Seconds without a request after which a pin is forgotten; the cache of Anthropic lives 300."""
+    """Seconds without an answer after which a pin is forgotten; the cache of Anthropic lives 300."""
     by: Literal["session", "prefix"] = "session"
     """`session`: by Claude Code's session and agent. `prefix`: also requests that carry
     `cache_control`, by their system prompt and first message."""
