@@ -95,6 +95,13 @@ class Delivery(msgspec.Struct, eq=False):
             self.status = status
             self.sink.start(status, self._headers + headers)
 
+    def put(self, data: bytes) -> bool:
+        """Give some of the body, but not the last of it, if that takes no waiting; say whether it was given."""
+        if not self.sink.put(data):
+            return False
+        self._last = self._watch.now()
+        return True
+
     def give(self, data: bytes, *, last: bool) -> Awaitable[None] | None:
         """Give some of the body; return what is to be awaited where that takes waiting."""
         if not self.sink.put(data, last=last):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -247,15 +247,21 @@ class Relay:
         idle_s = ask.candidate.provider.timeouts.idle_s
         delivery = life.delivery
         source = answer if decoder.ending is None else _Ending(answer, decoder, self._now)
+        stream: _Stream | None = None
         data: bytes | None = None
         while not decoder.complete:
             data = source.take()
-            if data is None:
-                data = await source.read(idle_s if delivery.committed else self._left_s(deadline, idle_s))
-            for piece in decoder.feed(data) if data else decoder.end():
+            if data is None and delivery.committed and source.flows:
+                stream = stream or _Stream(decoder, delivery)
+                pieces = await stream.follow(source, idle_s)
+            else:
+                if data is None:
+                    data = await source.read(idle_s if delivery.committed else self._left_s(deadline, idle_s))
+                pieces = decoder.feed(data) if data else decoder.end()
+            for piece in pieces:
                 if piece.error is not None:
-                    if delivery.committed and held:
-                        await delivery.write(b"".join(held))
+                    if delivery.committed and (waiting := _given(delivery, held, last=False)) is not None:
+                        await waiting
                     return Refused(piece.error, life.stage)
                 if piece.usage is not None:
                     life.usage = piece.usage if life.usage is UNTOLD else life.usage.merged(piece.usage)
@@ -263,17 +269,14 @@ class Relay:
                     held.append(piece.data)
                 elif (broken := self._hold(life, ask, decoder, head, held, piece)) is not None:
                     return broken
-            if delivery.committed and held:
-                given = held[0] if len(held) == 1 else b"".join(held)
-                held.clear()
-                if (waiting := delivery.give(given, last=decoder.complete)) is not None:
-                    await waiting
-            if not data and not decoder.complete:
+            if delivery.committed and (waiting := _given(delivery, held, last=decoder.complete)) is not None:
+                await waiting
+            if data == b"" and not decoder.complete:
                 return Broken(life.stage, "truncated")
         if not delivery.finished:
             await delivery.finish()
         self._note(life, ask, decoder)
-        if data and (rest := answer.take()) != b"" and await _drain(answer, decoder, rest):
+        if data != b"" and (rest := answer.take()) != b"" and await _drain(answer, decoder, rest):
             life.notes = decoder.notes
         return Completed(life.usage)
 
@@ -473,12 +476,46 @@ class Relay:
         return scrub(message, self.fleet.secrets)
 
 
+def _given(delivery: Delivery, held: list[bytes], *, last: bool) -> Awaitable[None] | None:
+    """Give what was held; return what is to be awaited where that takes waiting."""
+    if not held:
+        return None
+    data = held[0] if len(held) == 1 else b"".join(held)
+    held.clear()
+    return delivery.give(data, last=last)
+
+
 def _advance(flow: Flow, reply: Reply) -> WireRequest | None:
     """Tell the flow what came back; return what to send next, or None when it has ended."""
     try:
         return flow.send(reply)
     except StopIteration:
         return None
+
+
+class _Stream(msgspec.Struct, eq=False):
+    """Gives the client what comes, as it comes: for as long as it is nothing but content, and takes no waiting."""
+
+    _decoder: Decoder
+    _delivery: Delivery
+    _left: list[Piece] = []
+    """What came last, where that is more than content, or has to wait."""
+
+    async def follow(self, answer: Answer, within_s: float) -> list[Piece]:
+        """Return what has to be looked at. Raises what `Answer.flow` raises."""
+        self._left = []
+        await answer.flow(self._take, within_s)
+        return self._left
+
+    def _take(self, data: bytes) -> bool:
+        pieces = self._decoder.feed(data)
+        if len(pieces) == 1:
+            piece = pieces[0]
+            plain = piece.error is None and piece.usage is None and not self._decoder.complete
+            if plain and self._delivery.put(piece.data):
+                return True
+        self._left = pieces
+        return not pieces
 
 
 class _Ending(Answer):

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from balancer.model import Data, Fail, Head, Headers, Origin, Pause, Step, WireRequest
-from balancer.transport import Transport, TransportError
+from balancer.transport import Answer, Transport, TransportError
 
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 BROTLI = b"HTTP/1.1 200 OK\r\ncontent-encoding: br\r\n\r\n" + brotli.compress(b"hello")
@@ -27,10 +27,41 @@ def wire(port: int, body: bytes = b"{}", headers: Headers = (), method: bytes = 
 
 
 async def ask(
-    transport: Transport, request: WireRequest, *, connect_s: float = 2, head_s: float = 2, read_s: float = 2
+    transport: Transport,
+    request: WireRequest,
+    *,
+    connect_s: float = 2,
+    head_s: float = 2,
+    read_s: float = 2,
+    flowing: bool = False,
 ) -> tuple[int, Headers, bytes]:
     async with transport.exchange(request, connect_s=connect_s, head_s=head_s) as answer:
-        return answer.status, answer.headers, await answer.read_whole(10_000_000, read_s)
+        body = await (handed_on(answer, read_s) if flowing else answer.read_whole(10_000_000, read_s))
+        return answer.status, answer.headers, body
+
+
+async def handed_on(answer: Answer, within_s: float) -> bytes:
+    """Take a body as the relay takes a stream: handed on as it comes, but for what is refused now and then."""
+    parts: list[bytes] = []
+
+    def give(data: bytes) -> bool:
+        parts.append(data)
+        return len(parts) % 3 > 0
+
+    while (data := answer.take()) != b"":
+        if data is not None:
+            parts.append(data)
+        elif answer.flows:
+            await answer.flow(give, within_s)
+        else:
+            data = await answer.read(within_s)
+            if not data:
+                break
+            parts.append(data)
+    return b"".join(parts)
+
+
+MANNERS = pytest.mark.parametrize("flowing", [False, True], ids=["read", "handed on"])
 
 
 def saying(*parts: bytes, then: str = "keep", slowly: bool = False) -> Callable[[Line], Awaitable[None]]:
@@ -81,13 +112,14 @@ GOOD: dict[str, tuple[Callable[[Line], Awaitable[None]], bytes]] = {
 }  # fmt: skip
 
 
+@MANNERS
 @pytest.mark.parametrize(("script", "body"), GOOD.values(), ids=GOOD)
-async def test_good_answers(script: Callable[[Line], Awaitable[None]], body: bytes) -> None:
+async def test_good_answers(script: Callable[[Line], Awaitable[None]], body: bytes, flowing: bool) -> None:
     async with BadServer(script) as server:
         transport = Transport()
 
         for _ in range(3):
-            assert (await ask(transport, wire(server.port)))[2] == body
+            assert (await ask(transport, wire(server.port), flowing=flowing))[2] == body
         await transport.close()
 
 
@@ -176,13 +208,14 @@ BAD: dict[str, tuple[Callable[[Line], Awaitable[None]], set[str]]] = {
 }
 
 
+@MANNERS
 @pytest.mark.parametrize(("script", "causes"), BAD.values(), ids=BAD)
-async def test_bad_answers(script: Callable[[Line], Awaitable[None]], causes: set[str]) -> None:
+async def test_bad_answers(script: Callable[[Line], Awaitable[None]], causes: set[str], flowing: bool) -> None:
     async with BadServer(script) as server:
         transport = Transport()
 
         with pytest.raises(TransportError) as caught:
-            await ask(transport, wire(server.port), head_s=0.3, read_s=0.3)
+            await ask(transport, wire(server.port), head_s=0.3, read_s=0.3, flowing=flowing)
 
         assert caught.value.cause in causes
         assert caught.value.sent
@@ -363,6 +396,46 @@ async def test_a_slow_reader_pauses_the_upstream() -> None:
         assert written > stalled
 
 
+async def in_three(line: Line) -> None:
+    """Say something three times, 0.2 s apart, and end."""
+    await line.request()
+    await line.say(CHUNKED)
+    for _ in range(3):
+        await asyncio.sleep(0.2)
+        await line.say(b"2\r\nhe\r\n")
+    await asyncio.sleep(0.2)
+    await line.say(b"0\r\n\r\n")
+
+
+async def test_what_is_handed_on_comes_at_once_and_each_wait_has_its_own_time() -> None:
+    given: list[bytes] = []
+
+    def give(data: bytes) -> bool:
+        given.append(data)
+        return True
+
+    async with BadServer(in_three) as server:
+        transport = Transport()
+        async with transport.exchange(wire(server.port), connect_s=1, head_s=1) as answer:
+            await answer.flow(give, 0.4)  # less than all of it takes
+            assert answer.take() == b""
+        assert given == [b"he"] * 3
+        assert repr(transport) == "<Transport idle=1 active=0>"
+        await transport.close()
+
+
+async def test_who_fails_to_take_what_is_handed_on_hears_of_it_himself() -> None:
+    def give(data: bytes) -> bool:
+        raise LookupError(data)
+
+    async with BadServer(in_three) as server:
+        transport = Transport()
+        with pytest.raises(LookupError, match="he"):
+            async with transport.exchange(wire(server.port), connect_s=1, head_s=1) as answer:
+                await answer.flow(give, 1)
+        assert repr(transport) == "<Transport idle=0 active=0>"
+
+
 async def test_how_a_request_looks_on_the_wire() -> None:
     seen: list[bytes] = []
 
@@ -386,8 +459,8 @@ async def test_a_header_can_not_break_out(headers: Headers) -> None:
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=40)
-@given(st.lists(st.integers(0, 130), max_size=12))
-async def test_a_response_cut_anywhere_is_the_same(cuts: list[int]) -> None:
+@given(st.lists(st.integers(0, 130), max_size=12), st.booleans())
+async def test_a_response_cut_anywhere_is_the_same(cuts: list[int], flowing: bool) -> None:
     data = (
         b"HTTP/1.1 200 OK\r\nx: y\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhell\r\n10\r\n"
         + b"o" * 16
@@ -403,7 +476,7 @@ async def test_a_response_cut_anywhere_is_the_same(cuts: list[int]) -> None:
 
     async with BadServer(cutting) as server:
         transport = Transport()
-        status, headers, body = await ask(transport, wire(server.port))
+        status, headers, body = await ask(transport, wire(server.port), flowing=flowing)
         await transport.close()
 
     assert (status, headers[0], body) == (200, (b"x", b"y"), b"hell" + b"o" * 16)

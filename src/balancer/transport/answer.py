@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from balancer.model import Headers
 from balancer.transport.decompress import Decompressor
 from balancer.transport.errors import TransportError
@@ -26,6 +28,17 @@ class Answer:
 
         Raises `TransportError`: `idle_timeout` after `within_s` seconds without a byte, others
         when the body broke off.
+        """
+        raise NotImplementedError
+
+    flows: bool = False
+    """What comes can be handed on as it comes: `flow` may be called."""
+
+    async def flow(self, give: Callable[[bytes], bool], within_s: float) -> None:
+        """Hand on what comes, as it comes, without a task in between; return when `give` says that it
+        wants no more that way, or when there is something for `take`.
+
+        Raises as `read` does, with `within_s` for each wait; what `give` raises comes out of here.
         """
         raise NotImplementedError
 

@@ -31,6 +31,8 @@ _BODILESS = frozenset({204, 304})
 class Connection(asyncio.Protocol, Answer):
     """A connection, used for one exchange at a time."""
 
+    flows = True
+
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._transport: asyncio.Transport | None = None
@@ -46,6 +48,9 @@ class Connection(asyncio.Protocol, Answer):
         self._deadline = 0.0
         self._cause = ""
         self._waiter: asyncio.Future[None] | None = None
+        self._give: Callable[[bytes], bool] | None = None
+        """Who takes what comes, as it comes, and how long to wait for more."""
+        self._give_within_s = 0.0
         self._chunks: list[bytes] = []
         self.on_body = self._chunks.append
         """What the parser calls with each piece of the body: in C, as a stream has hundreds."""
@@ -104,7 +109,8 @@ class Connection(asyncio.Protocol, Answer):
                 self._transport.pause_reading()
         elif self._head_bytes > HEAD_MAX_BYTES:
             self._fail("too_large", f"a head of more than {HEAD_MAX_BYTES} bytes")
-        self._wake()
+        if self._give is None or not self._hand_on(self._give):
+            self._wake()
 
     def eof_received(self) -> bool:
         return False  # close: a half-closed upstream will say no more
@@ -212,6 +218,31 @@ class Connection(asyncio.Protocol, Answer):
             if self._error:
                 raise self._error
             await self._news(within_s, "head_timeout")
+
+    async def flow(self, give: Callable[[bytes], bool], within_s: float) -> None:
+        if self._chunks or (self._complete and not self._error):
+            return
+        if self._error:
+            raise self._error
+        self._give, self._give_within_s = give, within_s
+        try:
+            await self._news(within_s, "idle_timeout")
+        finally:
+            self._give = None
+
+    def _hand_on(self, give: Callable[[bytes], bool]) -> bool:
+        """Give what has come to whoever takes it; False: whoever waits has to see to it."""
+        if not self._chunks or self._complete or self._error:
+            return False
+        self._deadline = self._loop.time() + self._give_within_s
+        try:
+            if give(self._arrived()):
+                return True
+        except Exception as error:  # it is not the peer's fault: whoever waits is to hear of it
+            if self._waiter is not None and not self._waiter.done():
+                self._waiter.set_exception(error)
+        self._give = None
+        return False
 
     async def read(self, within_s: float) -> bytes:
         while not self._chunks:
