@@ -180,6 +180,15 @@ def test_what_is_no_answer_is_a_fault(data: bytes, status: int, kind: str) -> No
     assert not decoder.complete
 
 
+@pytest.mark.parametrize("before", [START, START + TEXT])
+@pytest.mark.parametrize("more", [b"", DELTA * 3, DELTA * 400])
+def test_first_content_that_is_no_json_has_no_substance(before: bytes, more: bytes) -> None:
+    pieces, _ = run(before + DELTA.replace(b'"delta":', b"oops") + more, end=False)
+
+    assert [piece.substance for piece in pieces if piece.error is None] == [False]
+    assert pieces[-1].error is not None, "so somebody else can answer"
+
+
 def test_what_follows_the_end_is_ignored() -> None:
     pieces, decoder = run(ANSWER, OVERLOADED)
 

@@ -308,7 +308,7 @@ class StreamDecoder(Laconic):
         """
         at, substance, usage = 0, False, None
         while at < len(block) and not self.complete:
-            if self._begun and (end := _content_end(block, at)):
+            if self._begun and (end := _content_end(block, at)) and (self._flowing or _readable(block, at)):
                 at, substance = end, True
                 self._flowing = True
                 continue
@@ -389,6 +389,16 @@ class StreamDecoder(Laconic):
                 if event == b"error" or decoded.error:
                     return self._fail(stated(decoded.error, "the provider reported an error without words"))
                 return Piece(frame)
+
+
+def _readable(block: bytes, at: int) -> bool:
+    """Say whether the frame of content at `at` is JSON. Asked of the first: until then another provider may answer."""
+    start = block.find(b"\n", at) + 7
+    try:
+        _FRAME.decode(block[start : block.find(b"\n", start)])
+    except (msgspec.MsgspecError, RecursionError):
+        return False
+    return True
 
 
 def _content_end(block: bytes, at: int) -> int:
