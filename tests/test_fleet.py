@@ -222,3 +222,17 @@ async def test_without_rests_who_was_passed_over_is_named_with_its_failure() -> 
     world.fail("b", 1.0)
 
     assert world.fleet.resting([world.candidate("b")], 1.0)[0] == [("b", "529 overloaded_error")]
+
+
+async def test_who_waits_no_longer_for_a_place_is_forgotten_and_the_others_are_woken() -> None:
+    fleet = World().fleet
+    waiting = [asyncio.create_task(fleet.place_freed(within_s)) for within_s in (60.0, 60.0, 0.001)]
+    await waiting[2]
+    waiting[0].cancel()
+    await asyncio.wait(waiting[:1])
+
+    assert len(fleet._queue) == 1
+    with fleet:
+        pass
+    await waiting[1]
+    assert not fleet._queue

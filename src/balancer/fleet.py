@@ -129,8 +129,8 @@ class Fleet:
         self._health: dict[tuple[str, str], Health] = {}
         self._probes: dict[tuple[str, str], int] = {}
         self._turns: dict[tuple[str, Operation], int] = {}
-        self._queue: list[asyncio.Future[None]] = []
-        """Who waits for a place."""
+        self._queue: dict[asyncio.Future[None], None] = {}
+        """Who waits for a place, in the order they came. A dict, as one of a thousand may leave."""
         self._take(config)
 
     # Configuration
@@ -275,15 +275,14 @@ class Fleet:
     async def place_freed(self, within_s: float) -> None:
         """Return when a place may be free, or after `within_s`."""
         freed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.append(freed)
+        self._queue[freed] = None
         try:
             async with asyncio.timeout(within_s):
                 await freed
         except TimeoutError:
             return
         finally:
-            if freed in self._queue:
-                self._queue.remove(freed)
+            self._queue.pop(freed, None)
 
     @property
     def full(self) -> bool:
@@ -419,7 +418,7 @@ class _Place(msgspec.Struct, eq=False):
     _ledger: Ledger
     _probes: dict[tuple[str, str], int]
     _mine: Sequence[tuple[str, str]]
-    _queue: list[asyncio.Future[None]]
+    _queue: dict[asyncio.Future[None], None]
 
     def __enter__(self) -> Ledger:
         for key in self._mine:
@@ -439,7 +438,7 @@ class _Place(msgspec.Struct, eq=False):
             _wake(self._queue)
 
 
-def _wake(queue: list[asyncio.Future[None]]) -> None:
+def _wake(queue: dict[asyncio.Future[None], None]) -> None:
     """Have those who wait for a place look whether there is one."""
     for freed in queue:
         if not freed.done():
