@@ -25,6 +25,7 @@ settings: {log_file: null, log_level: CRITICAL}
 BODY = b'{"model":"m","max_tokens":5,"messages":[]}'
 HOST = b"host: localhost\r\n"
 POST = b"POST /v1/messages HTTP/1.1\r\n" + HOST
+CHUNKED = POST + b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(BODY), BODY)
 GOOD = POST + b"content-length: %d\r\n\r\n" % len(BODY) + BODY
 
 
@@ -97,6 +98,8 @@ REFUSED = {
     "headers without end": ([POST, *[b"x-a: b\r\n" * 2000] * 20], 400, "longer than 65536 bytes"),
     "another coding": ([POST + b"transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n"], 400, "transfer-encoding"),
     "a coding that is none": ([POST + b"transfer-encoding: xchunked\r\n\r\n0\r\n\r\n"], 400, "transfer-encoding"),
+    "trailers without end": ([CHUNKED, b"0\r\n", *[b"x-a: b\r\n" * 2000] * 20], 400, "longer than 65536 bytes"),
+    "a trailer without end": ([CHUNKED, b"0\r\nx-a: ", *[b"b" * 16_000] * 20], 400, "longer than 65536 bytes"),
     "a chunk without size": ([POST + b"transfer-encoding: chunked\r\n\r\n", b"zz\r\nabc"], 400, "not a valid HTTP request"),
     "a head that stops": ([POST], 408, "headers did not come"),
     "a body that stops": ([GOOD[:-9]], 408, "body stopped"),
@@ -149,3 +152,31 @@ async def test_a_head_just_within_the_limit_is_taken(port: int) -> None:
     head = POST + b"connection: close\r\nx-long: " + b"x" * 65_000 + b"\r\ncontent-length: %d\r\n\r\n" % len(BODY)
 
     assert (await talk(port, head[:30_000], head[30_000:] + BODY, every_s=0.02)).startswith(b"HTTP/1.1 200")
+
+
+async def test_what_follows_a_body_is_no_header(port: int) -> None:
+    """Whatever looks at headers has done so by then."""
+    trailers = b"0\r\norigin: https://elsewhere.example\r\nhost: elsewhere.example\r\n\r\n"
+
+    last = GOOD.replace(HOST, HOST + b"connection: close\r\n")
+
+    answer = await talk(port, CHUNKED + trailers, last, every_s=0.1)
+
+    assert answer.count(b"HTTP/1.1 200") == 2
+
+
+async def test_trailers_do_not_count_as_the_next_head(port: int) -> None:
+    line = b"x-long: " + b"x" * 39_000 + b"\r\n"
+    last = GOOD.replace(HOST, HOST + b"connection: close\r\n" + line)
+
+    answer = await talk(
+        port, CHUNKED + b"0\r\n", line, b"\r\n", last[:99], last[99:30_000], last[30_000:], every_s=0.05
+    )
+
+    assert answer.count(b"HTTP/1.1 200") == 2
+
+
+async def test_a_request_that_goes_wrong_puts_nothing_into_the_answer_before_it(port: int) -> None:
+    answer = await talk(port, GOOD + POST + b"transfer-encoding: chunked\r\n\r\nzz\r\n")
+
+    assert b"HTTP/1.1 400" not in answer

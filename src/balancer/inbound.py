@@ -221,9 +221,13 @@ class Connection(HttpToolsProtocol):
         self._awaited: Exchange | None = None
         """Whose body did not come in one piece, and since when it is waited for."""
         self._awaited_since = 0.0
+        self._ahead: Any = None
+        """What is answered while requests behind it wait for their turn: uvicorn knows only the last of them."""
         self._in_head = False
+        """In a head, or in what may be the trailers of a body."""
+        self._in_trailers = False
         self._head_bytes = 0
-        """What has come of a head that did not come in one piece."""
+        """What has come of a head (or of trailers) that did not come in one piece."""
         self._head_timer: asyncio.TimerHandle | None = None
         """Runs while a head is waited for."""
         self._read_bytes = 0
@@ -270,6 +274,10 @@ class Connection(HttpToolsProtocol):
                 timer.cancel()
         if exchange is not None:
             exchange.left()
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            ahead.disconnected = True
+            ahead.message_event.set()
         if self._next is not None:
             self._next.cancel()
 
@@ -336,22 +344,31 @@ class Connection(HttpToolsProtocol):
             if name == b"transfer-encoding" and value.strip().lower() != b"chunked":
                 self._refuse_head("a transfer-encoding other than chunked is not supported")
         url, headers = self.url, self._fields
-        self._exchange = None
+        if not self.pipeline:
+            self._ahead = self.cycle
         super().on_message_begin()
         self.headers += headers  # in place: the scope has this very list
         self.url = url
         self.expect_100_continue = any(n == b"expect" and v.lower() == b"100-continue" for n, v in headers)
         super().on_headers_complete()
 
+    def on_chunk_header(self) -> None:
+        """It may be the last chunk's. What follows then is as long as a head at most: the parser keeps all of it."""
+        self._in_head = self._in_trailers = True
+        self._head_bytes = 0
+
     def on_body(self, body: bytes) -> None:
         if self._coming and self._exchange is not None:
             self._exchange.parts.append(body)
         elif self.cycle is not self._exchange:
+            self._in_head = self._in_trailers = False
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         exchange = self._exchange
         if exchange is None or self.cycle is not exchange:
+            self._in_head = self._in_trailers = False
+            self._head_bytes = 0
             super().on_message_complete()
             return
         if not self._coming:
@@ -394,7 +411,7 @@ class Connection(HttpToolsProtocol):
         """Answer a request that never became one, in the shape of every other error, and close."""
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete and not self._coming:
-            if type(cycle) is Exchange or cycle.response_started or not cycle.more_body:
+            if type(cycle) is Exchange or self.pipeline or cycle.response_started or not cycle.more_body:
                 self.transport.close()  # an answer is on its way: nothing else may come between
                 return
             cycle.disconnected = True  # its body went wrong: nobody waits for the rest
@@ -418,7 +435,7 @@ class Connection(HttpToolsProtocol):
             return
         if self._head_bytes > HEAD_MAX_BYTES:
             self._refuse(400, TOO_LONG)
-        elif self._head_timer is None:
+        elif self._head_timer is None and not self._in_trailers:  # a body is waited for already
             self._head_timer = self.loop.call_later(HEAD_WITHIN_S, self._head_is_late)
 
     def _head_is_late(self) -> None:
@@ -456,6 +473,7 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         if self.pipeline or type(self.cycle) is not Exchange:
+            self._ahead = self.pipeline[-1][0] if self.pipeline else None
             super().on_response_complete()
             return
         self.server_state.total_requests += 1

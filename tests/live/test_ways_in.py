@@ -156,6 +156,30 @@ async def test_a_client_that_leaves_ends_the_work_for_it(world: World, begun: bo
     await eventually(lambda: world.upstream.left == left + 1)
 
 
+@pytest.mark.parametrize("line", ["x-a: b", "transfer-encoding: chunked"], ids=["plain", "chunked"])
+async def test_who_has_asked_ahead_of_time_may_leave_as_well(line: str) -> None:
+    async with Upstream(trickles) as upstream, balancer(configuration(upstream)) as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(post(15, line, stream=True) + post(16) + post(17))
+        async with asyncio.timeout(10):
+            await reader.readuntil(b"so far")
+        writer.transport.abort()
+        ends = await running.ended()
+
+    assert [end["outcome"] for end in ends] == ["abandoned"]
+    assert len(upstream.asked) == 1
+    assert b"Traceback" not in running.output
+
+
+async def trickles(seen: Seen, peer: Peer) -> None:
+    """Never end, so that whoever is given it has to be written to."""
+    await peer.sse()
+    await peer.chunk(start() + block())
+    while True:
+        await peer.chunk(delta("so far"))
+        await asyncio.sleep(0.01)
+
+
 async def test_a_stream_that_broke_has_no_end_that_looks_whole(world: World) -> None:
     async def breaks(seen: Seen, peer: Peer) -> None:
         await peer.sse()
