@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from live.harness import eventually
 from uvicorn.server import ServerState
 
 from balancer import inbound, messages
@@ -180,3 +182,26 @@ async def test_a_request_that_goes_wrong_puts_nothing_into_the_answer_before_it(
     answer = await talk(port, GOOD + POST + b"transfer-encoding: chunked\r\n\r\nzz\r\n")
 
     assert b"HTTP/1.1 400" not in answer
+
+
+@pytest.mark.parametrize("sent", [GOOD[:-9], GOOD, GOOD + GOOD], ids=["half a body", "a request", "two requests"])
+async def test_who_leaves_leaves_nothing_for_the_collector(port: int, sent: bytes) -> None:
+    """It comes late: until then, bodies of 32 MB that stopped half way would be kept."""
+    gc.collect()
+    gc.disable()
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(sent)
+        if sent.endswith(BODY):
+            await reader.readuntil(b"usage")
+        else:
+            await eventually(lambda: bool(kept()))
+        writer.close()
+        await eventually(lambda: not kept())
+    finally:
+        gc.enable()
+
+
+def kept() -> list[object]:
+    """Return what there is of clients' connections and requests."""
+    return [one for one in gc.get_objects() if type(one) in (inbound.Connection, inbound.Exchange)]

@@ -235,8 +235,8 @@ class Connection(HttpToolsProtocol):
         """Why a head that could be parsed is refused."""
         self._worker: asyncio.Task[None] | None = None
         """Answers what comes the short way."""
-        self._next: asyncio.Future[Exchange] | None = None
-        """What it answers next, while it waits for that."""
+        self._next: asyncio.Future[Exchange | None] | None = None
+        """What it answers next, while it waits for that; None: nothing any more."""
         self._idle_since: float | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
 
@@ -278,8 +278,9 @@ class Connection(HttpToolsProtocol):
         if ahead is not None:
             ahead.disconnected = True
             ahead.message_event.set()
-        if self._next is not None:
-            self._next.cancel()
+        if self._next is not None and not self._next.done():
+            self._next.set_result(None)
+        self.cycle = self._exchange = self._awaited = None  # they know this connection, and the collector comes late
 
     # What the parser calls
 
@@ -401,7 +402,10 @@ class Connection(HttpToolsProtocol):
             if self.transport.is_closing() or self._worker is not task:  # the next request did not wait for us
                 return
             self._next = self.loop.create_future()
-            exchange = await self._next
+            following = await self._next
+            if following is None:
+                return
+            exchange = following
 
     def send_400_response(self, msg: str) -> None:
         """As uvicorn calls it: what came is not HTTP."""
