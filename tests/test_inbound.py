@@ -16,6 +16,9 @@ from uvicorn.server import ServerState
 from balancer import inbound, messages
 from balancer.app import create_app
 from balancer.commands import server
+from balancer.model import Request
+from balancer.relay import Relay
+from balancer.sink import Sink
 
 CONFIG = """\
 providers:
@@ -182,6 +185,23 @@ async def test_a_request_that_goes_wrong_puts_nothing_into_the_answer_before_it(
     answer = await talk(port, GOOD + POST + b"transfer-encoding: chunked\r\n\r\nzz\r\n")
 
     assert b"HTTP/1.1 400" not in answer
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_a_fault_of_ours_ends_the_connection(port: int, monkeypatch: pytest.MonkeyPatch, begun: bool) -> None:
+    async def fails(relay: Relay, request: Request, sink: Sink, task: object) -> None:
+        if begun:
+            sink.start(200, ((b"x-a", b"b"),))
+            await sink.write(b"so far")
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(Relay, "answer", fails)
+
+    for _ in range(2):  # the second is not taken for a twin of the first
+        answer = await talk(port, GOOD)
+
+        assert (b"so far" in answer) is begun
+        assert b"0\r\n\r\n" not in answer
 
 
 @pytest.mark.parametrize("sent", [GOOD[:-9], GOOD, GOOD + GOOD], ids=["half a body", "a request", "two requests"])

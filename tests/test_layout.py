@@ -36,7 +36,6 @@ TESTED_ELSEWHERE = {
     "control/status.py": "live/test_control.py",
     "control/catalogue.py": "live/test_control.py",
     # nouns and contracts without behaviour of their own
-    "model.py": "test_relay.py",
     "dialect.py": "dialects/test_contract.py",
     "events.py": "test_relay.py",
     "clock.py": "test_cli.py",
