@@ -20,6 +20,17 @@ def test_names_of_headers_are_told_in_lower_case_however_many_there_are() -> Non
     assert len(model._names) <= model.NAMES_MAX + 1
 
 
+def test_a_client_that_makes_up_names_does_not_keep_the_usual_ones_from_being_remembered() -> None:
+    into: list[tuple[bytes, bytes]] = []
+    on_header = collector(into)
+    for number in range(model.NAMES_MAX * 2):
+        on_header(b"made-up-%d" % number, b"")
+    for _ in range(2):
+        on_header(bytes(bytearray(b"Usual")), b"")
+
+    assert into[-1][0] is into[-2][0]
+
+
 def test_headers_are_written_a_line_each() -> None:
     assert written(((b"a", b"1"), (b"b", b""), (b"a", b"x: \t\xff"))) == b"a: 1\r\nb: \r\na: x: \t\xff\r\n"
     assert written(()) == b""
