@@ -458,6 +458,29 @@ async def test_a_header_can_not_break_out(headers: Headers) -> None:
         await ask(Transport(), wire(9, headers=headers))
 
 
+@pytest.mark.parametrize("target", [b"/x y", b"/x\r\ny: z", b"/x\n", b"/x\0y", b"/\t", b""])
+async def test_a_target_can_not_break_out(target: bytes) -> None:
+    with pytest.raises(ValueError, match="inside a request's target"):
+        await ask(Transport(), WireRequest(wire(9).origin, b"POST", target, ()))
+
+
+@pytest.mark.parametrize("others", [(), ((b"x-api-key", b"k"),)])
+async def test_a_coding_that_was_asked_for_is_the_only_one(others: Headers) -> None:
+    """Wherever among the headers it stands."""
+    seen: list[bytes] = []
+
+    async def noting(line: Line) -> None:
+        seen.append(await line.request())
+        await line.say(OK)
+
+    async with BadServer(noting) as server:
+        await ask(Transport(), wire(server.port, headers=((b"accept-encoding", b"gzip"), *others)))
+        await ask(Transport(), wire(server.port, headers=(*others, (b"accept-encoding", b"gzip"))))
+
+    for head in seen:
+        assert head.count(b"accept-encoding: ") == head.count(b"accept-encoding: gzip\r\n") == 1
+
+
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=40)
 @given(st.lists(st.integers(0, 130), max_size=12), st.booleans())
 async def test_a_response_cut_anywhere_is_the_same(cuts: list[int], flowing: bool) -> None:

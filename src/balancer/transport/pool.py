@@ -185,13 +185,13 @@ def _pieces(wire: WireRequest) -> list[bytes | memoryview]:
     """Return the request as it goes over the wire. Raises `ValueError` for a header that would break out of it."""
     method, target, body = wire.method, wire.target, wire.body
     start, fixed = _around(wire.origin)
-    if target.split() != [target]:
-        raise ValueError("a space inside a request's target")
-    lines = written(wire.headers)
+    if target.split() != [target] or target.find(b"\0") >= 0:
+        raise ValueError("a space or a control character inside a request's target")
+    lines = fixed + written(wire.headers)
     coding = b"" if lines.find(b"\naccept-encoding: ") >= 0 else b"accept-encoding: identity\r\n"
     size = len(body[0]) if len(body) == 1 else sum(map(len, body))
     length = b"content-length: %d\r\n\r\n" % size if size or method != b"GET" else b"\r\n"
-    head = (method, start, target, fixed, lines, coding, length)
+    head = (method, start, target, lines, coding, length)
     if size <= JOINED_MAX_BYTES:
         return [b"".join((*head, *body))]
     return [b"".join(head), *body]
