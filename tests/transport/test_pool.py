@@ -543,6 +543,21 @@ async def test_origins_that_are_gone_are_let_go() -> None:
         assert repr(transport) == "<Transport idle=0 active=0>"
 
 
+async def test_a_connection_whose_origin_went_while_it_was_in_use_is_not_kept() -> None:
+    async with BadServer(saying(OK)) as server:
+        transport, request = Transport(), wire(server.port)
+        async with transport.exchange(request, connect_s=1, head_s=1) as answer:
+            transport.retire(())
+            assert await answer.read_whole(5, 1) == b"hello"
+        assert repr(transport) == "<Transport idle=0 active=0>"
+
+        async with transport.exchange(request, connect_s=1, head_s=1) as answer:
+            transport.retire((request.origin,))
+            assert await answer.read_whole(5, 1) == b"hello"
+        assert repr(transport) == "<Transport idle=1 active=0>"
+        await transport.close()
+
+
 async def test_a_connection_that_breaks_late_was_not_stale(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("balancer.transport.pool.STALE_S", 0.05)
 

@@ -34,7 +34,8 @@ class Transport:
         self._max_idle = max_idle_per_origin
         self._idle_s = idle_s
         self._idle: dict[Origin, list[Connection]] = {}
-        self._active: set[Connection] = set()
+        self._active: dict[Connection, Origin | None] = {}
+        """In use, and for whom they are kept afterwards; None: for nobody."""
 
     def __repr__(self) -> str:
         return f"<Transport idle={sum(map(len, self._idle.values()))} active={len(self._active)}>"
@@ -57,11 +58,14 @@ class Transport:
         await asyncio.sleep(0)
 
     def retire(self, keep: Collection[Origin]) -> None:
-        """Close idle connections to origins that are not in `keep`."""
+        """Close connections to origins that are not in `keep`: idle ones now, others when they are given back."""
         for origin in [origin for origin in self._idle if origin not in keep]:
             for connection in self._idle.pop(origin):
                 connection.on_idle_end = None
                 connection.close()
+        for connection, whose in self._active.items():
+            if whose not in keep:
+                self._active[connection] = None
 
     def take(self, origin: Origin) -> Connection | None:
         """Return the idle connection that was used last, if it is still good."""
@@ -73,10 +77,13 @@ class Transport:
             connection.close()
         return None
 
-    def give_back(self, origin: Origin, connection: Connection) -> None:
+    def give_back(self, connection: Connection) -> None:
         """End an exchange; keep the connection if it can be used again."""
-        self._active.discard(connection)
+        origin = self._active.pop(connection, None)
         if not connection.release():
+            return
+        if origin is None:
+            connection.close()
             return
         idle = self._idle.get(origin)
         if idle is None:
@@ -93,8 +100,8 @@ class Transport:
         connection.on_idle_end = partial(self._forget, origin)
         return connection
 
-    def borrow(self, connection: Connection) -> None:
-        self._active.add(connection)
+    def borrow(self, origin: Origin, connection: Connection) -> None:
+        self._active[connection] = origin
 
     def _forget(self, origin: Origin, connection: Connection) -> None:
         idle = self._idle.get(origin)
@@ -122,7 +129,7 @@ class _Exchange(msgspec.Struct, eq=False):
             connection = transport.take(self._origin)
             if connection is not None:
                 sent_at = monotonic()
-                transport.borrow(connection)
+                transport.borrow(self._origin, connection)
                 self._connection = connection
                 try:
                     connection.send(pieces)
@@ -133,7 +140,7 @@ class _Exchange(msgspec.Struct, eq=False):
                         raise
                 self._release()
             connection = await transport.open(self._origin, self._connect_s)
-            transport.borrow(connection)
+            transport.borrow(self._origin, connection)
             self._connection = connection
             connection.send(pieces)
             await connection.head(self._head_s)
@@ -150,7 +157,7 @@ class _Exchange(msgspec.Struct, eq=False):
     def _release(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            self._transport.give_back(self._origin, connection)
+            self._transport.give_back(connection)
 
 
 def _was_stale(idle: Connection, error: TransportError, sent_at: float) -> bool:
