@@ -111,6 +111,26 @@ def test_the_names_of_models_are_bounded() -> None:
     assert 'model="other",status_class="2xx",outcome="ok"} 50' in told
 
 
+def test_a_model_has_its_name_from_the_first_time_that_anybody_was_asked_for_it() -> None:
+    """Whatever is counted together with what."""
+    unasked = {"model": "m", "attempts": (), "provider": ""}
+    told = "\n".join(
+        counted(
+            ended(**unasked),
+            ended(model="m", status=400, outcome="client_error"),
+            ended(**unasked),
+            ended(**unasked, status=404, outcome="client_error"),
+        )
+    )
+
+    for sample in (
+        'model="other",status_class="2xx",outcome="ok"} 1',
+        'model="m",status_class="4xx",outcome="client_error"} 2',
+        'model="m",status_class="2xx",outcome="ok"} 1',
+    ):
+        assert sample in told
+
+
 def test_a_model_that_no_route_knows_is_not_named() -> None:
     told = "\n".join(counted(ended(model="strange", attempts=(), provider="")))
 

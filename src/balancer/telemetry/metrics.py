@@ -89,15 +89,16 @@ class Metrics:
 
     def _count(self) -> None:
         waiting, self._waiting = self._waiting, []
-        alike: defaultdict[tuple[object, ...], list[RequestEnded]] = defaultdict(list)
+        alike: defaultdict[tuple[str, tuple[object, ...]], list[RequestEnded]] = defaultdict(list)
         for event in waiting:
             if isinstance(event, RequestEnded):
-                names = event.operation, event.model, event.stream, event.provider, event.dedup
-                alike[event.status, event.outcome, names].append(event)
+                model = event.model if event.model in self._models else self._named(event)
+                what = event.operation, event.stream, event.provider, event.dedup, event.status, event.outcome
+                alike[model, what].append(event)
             else:
                 self._told(event)
-        for events in alike.values():
-            self._ended(events)
+        for (model, _), events in alike.items():
+            self._ended(model, events)
 
     def _told(self, event: Event) -> None:
         match event:
@@ -117,11 +118,11 @@ class Metrics:
         self._count()
         return "\n".join([*self._lines(), *_gauges(view), ""])
 
-    def _ended(self, events: list[RequestEnded]) -> None:
+    def _ended(self, model: str, events: list[RequestEnded]) -> None:
         """Count requests that ended alike."""
         counters, one, count = self._counters, events[0], len(events)
         status_class = _CLASSES.get(one.status // 100, "none")
-        counters["requests_total"][one.operation, self._model(events), status_class, one.outcome] += count
+        counters["requests_total"][one.operation, model, status_class, one.outcome] += count
         self._observe(
             "request_duration_seconds", (one.operation, _WORDS[one.stream]), [event.duration_s for event in events]
         )
@@ -161,15 +162,12 @@ class Metrics:
             if count:
                 tokens[provider, kind] += count
 
-    def _model(self, events: list[RequestEnded]) -> str:
-        model = events[0].model
-        if model in self._models:
-            return model
-        asked = any(event.attempts for event in events)  # a name that no route knows says nothing
-        if not asked or len(self._models) >= MAX_MODELS:
+    def _named(self, event: RequestEnded) -> str:
+        """Return what a model is counted under that was not named yet."""
+        if not event.attempts or len(self._models) >= MAX_MODELS:  # a name that no route knows says nothing
             return "other"
-        self._models.add(model)
-        return model
+        self._models.add(event.model)
+        return event.model
 
     def _observe(self, name: str, labels: Labels, values: list[float]) -> None:
         if not values:
