@@ -89,6 +89,35 @@ def test_a_reload_may_change_the_level(logs: Logs, path: Path) -> None:
     assert logs.console.level is Level.ERROR
 
 
+@pytest.mark.parametrize(("before", "after", "told"), [("INFO", "ERROR", ["early"]), ("ERROR", "INFO", ["late"])])
+def test_a_changed_level_is_for_what_comes_after_it(
+    path: Path, capsys: pytest.CaptureFixture[str], before: str, after: str, told: list[str]
+) -> None:
+    """That the configuration was changed is told by the old one's measure."""
+    logs = Logs(Settings(str(path), before))
+    logs.take(ended(model="early"))
+    logs.apply(Settings(str(path), after))
+    logs.take(ended(model="late"))
+    logs.close()
+
+    assert [line["model"] for line in events_in(path)] == told
+    shown = capsys.readouterr().out
+    assert [word for word in ("early", "late") if word in shown] == told
+
+
+def test_a_changed_level_is_not_lost_however_much_is_waiting(
+    logs: Logs, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs._inbox, "_max_waiting", 0)
+    logs.apply(Settings(str(path), "ERROR"))
+    monkeypatch.setattr(logs._inbox, "_max_waiting", 9)
+    logs.take(ended())
+    logs.take(ended(outcome="failed"))
+    logs.close()
+
+    assert [told["outcome"] for told in events_in(path)] == ["failed"]
+
+
 def test_without_a_file_there_is_only_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     logs = Logs(Settings(None))
 

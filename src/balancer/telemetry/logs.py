@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
+
 from balancer.redact import scrub
 from balancer.telemetry.console import Console, wants_color
 from balancer.telemetry.jsonlines import JsonLines
@@ -37,6 +39,13 @@ class LogSettings(Protocol):
     def log_file(self) -> str | None: ...
 
 
+class _Change(msgspec.Struct):
+    """A reloaded configuration's level and colour, in its place among the events: it is for those behind it."""
+
+    level: Level
+    color: bool
+
+
 class Logs:
     """A listener that writes everything down, and takes in what the standard library's loggers say."""
 
@@ -44,19 +53,22 @@ class Logs:
         level = level_named(settings.log_level)
         self.console = Console(level, wants_color(sys.stdout, os.environ, settings.log_color))
         self.file = JsonLines(Path(settings.log_file), level) if settings.log_file else None
-        self._inbox: Scribe[Entry] = Scribe("log", self._sort, lambda error: None)
-        self.take = self._inbox.put
+        self._inbox: Scribe[Entry | _Change] = Scribe("log", self._sort, lambda error: None)
+        self.take: Callable[[Entry], None] = self._inbox.put
         """The listener: `take(event)` returns at once."""
         self._records = Records(self.take)
         logging.getLogger().addHandler(self._records)
 
-    def _sort(self, batch: list[Entry], dropped: int) -> None:
+    def _sort(self, batch: list[Entry | _Change], dropped: int) -> None:
         file, console = self.file, self.console
         if dropped:
             console.miss(dropped)
             if file is not None:
                 file.miss(dropped)
         for event in batch:
+            if isinstance(event, _Change):
+                self._change(event)
+                continue
             level = level_of(event)
             if file is not None:
                 file.take(event, level)
@@ -64,11 +76,13 @@ class Logs:
 
     def apply(self, settings: LogSettings) -> None:
         """Take a reloaded configuration's level and colour; the file stays the one it is."""
-        level = level_named(settings.log_level)
-        self.console.level = level
-        self.console.color = wants_color(sys.stdout, os.environ, settings.log_color)
+        color = wants_color(sys.stdout, os.environ, settings.log_color)
+        self._inbox.insist(_Change(level_named(settings.log_level), color))
+
+    def _change(self, change: _Change) -> None:
+        self.console.level, self.console.color = change.level, change.color
         if self.file is not None:
-            self.file.level = level
+            self.file.level = change.level
 
     def close(self) -> None:
         """Write what is waiting; libraries speak to stderr again."""

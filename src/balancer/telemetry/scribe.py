@@ -65,6 +65,10 @@ class Scribe(Generic[T]):
         else:
             self._dropped += 1
 
+    def insist(self, entry: T) -> None:
+        """Have `entry` written, however many are waiting."""
+        self._waiting.put(entry)
+
     def miss(self, count: int) -> None:
         """So many entries were dropped before they came here: they are told of with those that were dropped here."""
         self._dropped += count
