@@ -107,7 +107,18 @@ class Told(io.StringIO):
         self.said.set()
 
 
-def test_a_date_has_milliseconds() -> None:
-    said = Said(0.9999, Level.INFO, "test", "hello")
+@pytest.mark.parametrize(
+    ("wall", "time"),
+    [
+        (0.0, "1970-01-01T00:00:00.000Z"),
+        (0.9999, "1970-01-01T00:00:00.999Z"),
+        (1.9999, "1970-01-01T00:00:01.999Z"),
+        (1_764_078_894.123, "2025-11-25T13:54:54.123Z"),
+        (1_764_078_894.001, "2025-11-25T13:54:54.001Z"),
+        (1_764_078_894.999, "2025-11-25T13:54:54.999Z"),
+    ],
+)
+def test_a_date_has_the_milliseconds_of_the_clock(wall: float, time: str) -> None:
+    told = json.loads(line(Said(wall, Level.INFO, "test", "hello")))
 
-    assert json.loads(line(said))["time"] == "1970-01-01T00:00:00.999Z"
+    assert (told["time"], told["wall"]) == (time, wall)

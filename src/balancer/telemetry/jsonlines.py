@@ -90,9 +90,8 @@ def line(entry: Entry) -> bytes:
     rest = _ENCODER.encode(entry)[starts_at:]
     if not rest.isascii() or rest.find(b"\x7f") >= 0:
         rest = _RAW_CONTROLS.sub(_escaped, rest)
-    wall = entry.wall
-    whole = int(wall)
-    return b"".join((_second(whole), _MILLISECONDS[int((wall - whole) * 1000)], said, rest, b"\n"))
+    wall_ms = int(entry.wall * 1000)  # not of the fraction: what it loses below the point shows above it
+    return b"".join((_second(wall_ms // 1000), _MILLISECONDS[wall_ms % 1000], said, rest, b"\n"))
 
 
 @lru_cache(maxsize=64)

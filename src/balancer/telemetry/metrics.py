@@ -88,11 +88,11 @@ class Metrics:
             self._count()
 
     def _count(self) -> None:
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting, known = self._waiting, [], self._models
         alike: defaultdict[tuple[str, tuple[object, ...]], list[RequestEnded]] = defaultdict(list)
         for event in waiting:
             if isinstance(event, RequestEnded):
-                model = event.model if event.model in self._models else self._named(event)
+                model = event.model if event.model in known else self._named(event)
                 what = event.operation, event.stream, event.provider, event.dedup, event.status, event.outcome
                 alike[model, what].append(event)
             else:
