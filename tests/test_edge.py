@@ -143,3 +143,19 @@ def test_two_hosts_are_one_too_many() -> None:
 
     assert status(check(gate(), headers=headers)) == 400
     assert status(check(gate(), headers=((b"accept", b"a"), (b"accept", b"b"), (b"host", b"localhost")))) == 200
+
+
+@pytest.mark.parametrize(
+    ("keys", "name"), [((), b"x-balancer-key"), ((KEY,), b"x-balancer-key"), ((KEY,), b"x-api-key")]
+)
+def test_the_first_values_are_in_the_order_of_the_headers_though_a_key_stood_there_twice(
+    keys: tuple[str, ...], name: bytes
+) -> None:
+    """What a provider may see of the headers is told by their names, in this order."""
+    twice = (name, KEY.encode())
+    others = ((b"host", b"localhost"), (b"authorization", b"Bearer own"), (b"x-a", b"1"))
+
+    admitted = check(gate(keys), headers=(twice, *others, twice))
+
+    assert isinstance(admitted, Admitted)
+    assert (admitted.headers, tuple(admitted.first.items())) == (others, others)

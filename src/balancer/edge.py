@@ -46,7 +46,7 @@ class Admitted(msgspec.Struct, frozen=True, gc=False):
     headers: Headers
     """Without the headers that carried a gate key."""
     first: dict[bytes, bytes]
-    """The first value of each of them."""
+    """The first value of each of them; in their order, where each stands there once."""
 
 
 class Gate:
@@ -106,7 +106,9 @@ class Gate:
         kept = headers
         if good or any(name == GATE_HEADER for name, _, _ in presented):
             kept = tuple(pair for pair in headers if pair not in good and pair[0] != GATE_HEADER)
-            first = dict(kept) if len(first) == len(headers) else dict(kept[::-1])
+            first = dict(kept)
+            if len(first) != len(kept):
+                first = dict(kept[::-1])
         who = b"\x00".join([raw for _, _, raw in presented])
         return Admitted(self._name(who) if who else "", kept, first)
 
