@@ -132,6 +132,18 @@ def test_a_stream_cut_anywhere_comes_out_byte_for_byte(cuts: list[int]) -> None:
     assert not any(piece.error for piece in pieces)
 
 
+@pytest.mark.parametrize("breaks", [b"\n", b"\n\n", b"\n\n\n"])
+def test_blank_lines_more_than_it_takes_change_nothing(breaks: bytes) -> None:
+    """Wherever a read ends; one of them alone once kept the decoder from ever coming back."""
+    delta, end = DELTA + breaks, STOP + breaks
+
+    for chunks in ([START, delta, end], [START + breaks, delta * 2 + end], [START + delta + end], [breaks, START, end]):
+        pieces, decoder = run(*chunks)
+
+        assert b"".join(piece.data for piece in pieces) == b"".join(chunks)[: -len(breaks)]
+        assert decoder.complete
+
+
 def test_usage_is_collected() -> None:
     usage = Usage()
     for piece in run(ANSWER)[0]:

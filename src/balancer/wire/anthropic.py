@@ -313,6 +313,8 @@ class StreamDecoder(Laconic):
                 self._flowing = True
                 continue
             end = block.find(b"\n\n", at) + 2
+            if end <= at:  # a line break more than ends a frame: all that is left
+                end = len(block)
             piece = self._frame(block[at:end])
             if piece.error is not None:
                 return [Piece(block[:at], substance, usage=usage), piece] if at else [piece]
