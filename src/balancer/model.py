@@ -34,9 +34,7 @@ same object, whose hash is known, and which is equal to itself without a look at
 def _lowered(name: bytes) -> bytes:
     lower = name.lower()
     if len(name) <= NAME_MAX_BYTES:
-        if (
-            len(_names) >= NAMES_MAX
-        ):  # clients name headers as they like; the usual names are back with the next request
+        if len(_names) >= NAMES_MAX:  # clients name headers as they like; the usual ones are soon back
             _names.clear()
         lower = _names[name] = _names.setdefault(lower, lower)
     return lower
