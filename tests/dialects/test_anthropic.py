@@ -66,6 +66,15 @@ def test_what_belongs_to_one_connection_or_to_us_stays(name: str) -> None:
     assert name.encode() not in names(wire)
 
 
+def test_what_a_second_connection_header_names_stays_too() -> None:
+    wire = sent(
+        ((b"connection", b"keep-alive"), (b"named-hop", b"x"), (b"connection", b"Named-Hop"), (b"x-kept", b"x"))
+    )
+
+    assert b"named-hop" not in dict(wire.headers)
+    assert dict(wire.headers)[b"x-kept"] == b"x"
+
+
 @pytest.mark.parametrize(
     ("auth_type", "name", "value"),
     [("api_key", b"x-api-key", b"sk-a"), ("auth_token", b"authorization", b"Bearer sk-a")],

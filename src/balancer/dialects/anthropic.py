@@ -68,8 +68,8 @@ def forwarded(headers: Headers, names: tuple[bytes, ...]) -> list[tuple[bytes, b
     """Return the client's headers that may go along to a provider of this type."""
     mask, named_at, versioned = _sorted_out(names)
     lines = list(compress(headers, mask))
-    if named_at is not None:
-        words = headers[named_at][1].lower()
+    for at in named_at:
+        words = headers[at][1].lower()
         if words not in (b"keep-alive", b"close"):
             gone = {word.strip() for word in words.split(b",")}
             lines = [pair for pair in lines if pair[0] not in gone]
@@ -80,13 +80,13 @@ def forwarded(headers: Headers, names: tuple[bytes, ...]) -> list[tuple[bytes, b
 
 
 @lru_cache(maxsize=256)
-def _sorted_out(names: tuple[bytes, ...]) -> tuple[tuple[bool, ...], int | None, bool]:
+def _sorted_out(names: tuple[bytes, ...]) -> tuple[tuple[bool, ...], tuple[int, ...], bool]:
     """Say which headers go along, where `connection` is among them, and whether `anthropic-version` is there.
 
     A client sends the same names again and again: this is remembered by all of them at once.
     """
     mask = tuple(name not in _DROPPED and not name.startswith(_DROPPED_PREFIXES) for name in names)
-    named_at = names.index(b"connection") if b"connection" in names else None
+    named_at = tuple(at for at, name in enumerate(names) if name == b"connection")
     return mask, named_at, DEFAULT_VERSION[0] in names
 
 
