@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from balancer.model import Candidate, Headers, Operation, Origin, Provider, Request, Step, WireRequest
 from balancer.transport import Answer, Transport
+from balancer.transport.connection import Connection
 
 
 def provider(name: str = "a", **more: object) -> Provider:
@@ -42,6 +43,72 @@ def request(body: bytes = b'{"model":"m","messages":[]}', headers: Headers = (),
         "stream": True,
     }
     return Request(**{**fields, **more})  # type: ignore[arg-type]
+
+
+def wire_request() -> WireRequest:
+    """Return what goes out to a provider."""
+    return WireRequest(Origin(tls=False, host="127.0.0.1", port=9), b"POST", b"/", (), (b"{}",))
+
+
+class Socket(asyncio.Transport):
+    """What asyncio gives a connection, without anything behind it."""
+
+    paused = False
+    aborted = False
+
+    def write(self, data: Any) -> None:
+        return
+
+    def is_closing(self) -> bool:
+        return self.aborted
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class HandFed:
+    """A transport with one connection, to which the test says itself what comes, and what comes in one turn of the loop."""
+
+    def __init__(self) -> None:
+        self.socket = Socket()
+        self.asked = asyncio.Event()
+        self.kept = False
+        """The connection could be used again."""
+        self._early: tuple[bytes, ...] = ()
+        self._connection = Connection(asyncio.get_running_loop())
+        self._connection.connection_made(self.socket)
+
+    def says(self, *reads: bytes) -> None:
+        """Each is read by itself, in this turn; before anybody has asked: as soon as somebody does."""
+        if not self.asked.is_set():
+            self._early += reads
+            return
+        for data in reads:
+            self._connection.data_received(data)
+
+    def breaks(self, error: Exception | None = None) -> None:
+        """The connection is gone: closed, or as `error` says."""
+        self._connection.connection_lost(error)
+
+    @asynccontextmanager
+    async def exchange(self, wire: WireRequest, *, connect_s: float, head_s: float) -> AsyncIterator[Answer]:
+        self._connection.send([b"".join(wire.body)])
+        self.asked.set()
+        self.says(*self._early)
+        try:
+            await self._connection.head(head_s)
+            yield self._connection
+        finally:
+            self.kept = self._connection.release()
 
 
 class PlayedTransport:

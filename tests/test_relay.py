@@ -10,14 +10,19 @@ from typing import Any
 
 import pytest
 from fakezed import answer
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from msgspec.structs import replace
-from stand_ins import PlayedTransport, Taker, request
-from wire.test_anthropic import ANSWER, DELTA, OVERLOADED, START, TEXT
+from stand_ins import HandFed, PlayedTransport, Taker, request
+from wire.test_anthropic import ANSWER, DELTA, OVERLOADED, START, STOP, TEXT
 
 from balancer import config, events
+from balancer.dedup import key
 from balancer.fleet import Fleet
-from balancer.model import Data, Fail, Head, Operation, Pause, Request, Step
+from balancer.model import Data, Fail, Head, Operation, Pause, Piece, Request, Step
 from balancer.relay import Relay
+from balancer.sharing import LeaderSink, Registry, follow
+from balancer.wire import anthropic as wire
 
 SSE = Head(200, ((b"content-type", b"text/event-stream"), (b"request-id", b"req_up"), (b"set-cookie", b"no")))
 JSON = Head(200, ((b"content-type", b"application/json"),))
@@ -35,7 +40,14 @@ def error(status: int, kind: str = "api_error", message: str = "no", **headers: 
 class World:
     """A relay with two providers, a and b, that follow scripts."""
 
-    def __init__(self, a: list[list[Step]], b: list[list[Step]], settings: str = "", clock: Any = None) -> None:
+    def __init__(
+        self,
+        a: list[list[Step]],
+        b: list[list[Step]],
+        settings: str = "",
+        clock: Any = None,
+        fed: HandFed | None = None,
+    ) -> None:
         text = f"""
 providers:
   - {{name: a, type: anthropic, base_url: "http://127.0.0.1:1001", auth_value: sk-secret-of-a, request_timeout: 1, max_in_flight: 8}}
@@ -50,7 +62,8 @@ settings: {{failure_cooldown: 60{settings}}}
         self.fleet = Fleet(config.parse(text, "providers.yaml", {}), bus, random.Random(1))
         self.transport = PlayedTransport({1001: a, 1002: b})
         loop = asyncio.get_running_loop()
-        self.relay = Relay(self.fleet, self.transport, now=clock or loop.time, wall=lambda: 1.8e9)  # type: ignore[arg-type]
+        transport: Any = fed or self.transport
+        self.relay = Relay(self.fleet, transport, now=clock or loop.time, wall=lambda: 1.8e9)
 
     async def ask(self, ask: Request | None = None, **more: Any) -> Taker:
         taker = Taker()
@@ -408,3 +421,210 @@ async def test_what_follows_the_end_of_an_answer_is_looked_at_for_the_log() -> N
     assert (taker.status, taker.end) == (200, "whole")
     assert b"http_500" not in taker.body
     assert any("reported a failure" in note for note in world.ended.notes)
+
+
+# Content that is handed on as it comes
+
+FLOWING = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+BEGUN = START + TEXT + DELTA
+LATER = [
+    *[DELTA.replace(b"an error", b"%d" % number) for number in range(6)],
+    b'event: ping\ndata: {"type":"ping"}\n\n',
+    b'event: message_delta\ndata: {"type":"message_delta","delta":{},"usage":{"output_tokens":3}}\n\n',
+    DELTA.replace(b"an error", b"x" * 300),
+    b": a comment\n\n",
+    DELTA.replace(b"\n", b"\r\n"),
+    DELTA.replace(b"an error", b"\xc3\xa9"),
+]
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+async def settled() -> None:
+    """Return when everybody who had something to do has done it."""
+    for _ in range(12):
+        await asyncio.sleep(0)
+
+
+class Quick(Taker):
+    """Takes what it is given at once, where it does not say otherwise."""
+
+    gone = False
+
+    def __init__(self, takes: list[bool] | None = None) -> None:
+        super().__init__()
+        self._takes = iter(takes or ())
+        self.ended = asyncio.Event()
+
+    def put(self, data: bytes, *, last: bool = False) -> bool:
+        assert self.status
+        assert not self.end
+        if not next(self._takes, True):
+            return False
+        self.body += data
+        self.begun.set()
+        self.end = "whole" if last else ""
+        return True
+
+    async def write(self, data: bytes, *, last: bool = False) -> None:
+        await asyncio.sleep(0)
+        await super().write(data, last=last)
+        if last:
+            self.ended.set()
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=80)
+@given(
+    cuts=st.lists(st.tuples(st.integers(1, 400), st.booleans()), max_size=40),
+    takes=st.lists(st.booleans(), max_size=20),
+    joining=st.sets(st.integers(0, 15), max_size=2),
+    leaving=st.sets(st.integers(0, 15), max_size=2),
+    chunks=st.integers(1, 3),
+)
+async def test_whatever_comes_in_whatever_pieces_everybody_gets_all_of_it_in_order(
+    cuts: list[tuple[int, bool]], takes: list[bool], joining: set[int], leaving: set[int], chunks: int
+) -> None:
+    frames = [BEGUN, *LATER, STOP]
+    parts = [b"".join(frames[at : at + chunks]) for at in range(0, len(frames), chunks)]
+    said = b"".join(map(chunk, parts)) + b"0\r\n\r\n"
+    fed = HandFed()
+    world = World([], [], fed=fed)
+    registry, client = Registry(1_000_000, lambda: 0.0), Quick(takes)
+    shared = registry.lead(key(request(), 1, 0))
+    leading = LeaderSink(client, registry, shared, 0.0)
+    task = asyncio.create_task(world.relay.answer(request(), leading))
+    await settled()
+    followers: list[tuple[Quick, asyncio.Task[None]]] = []
+
+    async def twin(taker: Quick) -> None:
+        if registry.find(shared.key) is not None:
+            await follow(shared, shared.join(), registry, taker, ())
+
+    fed.says(FLOWING)
+    at = 0
+    for number, (size, waits) in enumerate([*cuts, (len(said), True)]):
+        if at < len(said):
+            fed.says(said[at : at + size])
+            at += size
+        if number in joining:
+            taker = Quick()
+            followers.append((taker, asyncio.create_task(twin(taker))))
+        if number in leaving and followers:
+            followers.pop()[1].cancel()
+        if waits:
+            await settled()
+    await asyncio.wait_for(task, 5)
+    await leading.drained()
+    await asyncio.gather(*(following for _, following in followers))
+
+    for taker in (client, *(taker for taker, _ in followers if taker.status)):
+        assert (taker.body, taker.end) == (b"".join(frames), "whole")
+    assert fed.kept
+    assert (world.ended.outcome, world.ended.usage.output_tokens) == ("ok", 5)
+    assert registry.held_bytes == 0
+
+
+ENDS: dict[str, tuple[list[bytes], Exception | None, bool]] = {
+    "closed": ([], None, True),
+    "reset": ([], ConnectionResetError(), True),
+    "an error event": ([chunk(OVERLOADED)], None, False),
+    "an error event behind content": ([chunk(DELTA + OVERLOADED)], None, False),
+    "garbage": ([chunk(b"data: {oops\n\n")], None, False),
+    "half a frame": ([chunk(DELTA[:30]) + b"0\r\n\r\n"], None, False),
+    "no chunk": ([b"zz\r\n"], None, False),
+    "no chunk behind content": ([chunk(DELTA) + b"zz\r\n"], None, False),
+    "a clean end without message_stop": ([b"0\r\n\r\n"], None, False),
+    "silence": ([], None, False),
+}
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["in the same turn", "later"])
+@pytest.mark.parametrize("name", ENDS)
+async def test_content_that_flows_and_breaks_off_is_given_whole_and_never_ends_well(name: str, at_once: bool) -> None:
+    said, error, lost = ENDS[name]
+    fed, client = HandFed(), Quick()
+    world = World([], [], ", stream_idle_timeout: 0.2", fed=fed)
+    task = asyncio.create_task(world.relay.answer(request(claude_code=True), client))
+    fed.says(FLOWING + chunk(BEGUN))
+    await settled()
+
+    fed.says(chunk(DELTA), chunk(LATER[7]), chunk(DELTA))
+    if not at_once:
+        await settled()
+    fed.says(*said)
+    if lost:
+        fed.breaks(error)
+    await asyncio.wait_for(task, 5)
+
+    content = BEGUN + DELTA + LATER[7] + DELTA + (DELTA if "behind" in name else b"")
+    assert (client.body, client.end) == (content, "aborted")
+    assert world.ended.outcome == "broken_stream"
+    assert world.fleet.ledger("a").failures == 1
+    assert world.fleet.ledger("a").in_flight == 0
+
+
+@pytest.mark.parametrize(
+    "said", [[chunk(DELTA)], [b"%x\r\n" % len(DELTA), DELTA + b"\r\n"]], ids=["at once", "in two reads"]
+)
+async def test_what_could_not_be_given_is_no_gap_in_a_whole_answer(said: list[bytes]) -> None:
+    class Failing(Quick):
+        def put(self, data: bytes, *, last: bool = False) -> bool:
+            if self.body:
+                raise LookupError
+            return super().put(data, last=last)
+
+    fed, client = HandFed(), Failing()
+    world = World([], [], fed=fed)
+    task = asyncio.create_task(world.relay.answer(request(claude_code=True), client))
+    fed.says(FLOWING + chunk(BEGUN))
+    await settled()
+
+    fed.says(*said, chunk(STOP) + b"0\r\n\r\n")
+    await asyncio.wait_for(task, 5)
+
+    assert (client.body, client.end) == (BEGUN, "aborted")
+    assert not fed.kept
+
+
+async def test_a_client_that_leaves_in_the_turn_in_which_content_comes_is_given_no_more() -> None:
+    fed, client = HandFed(), Quick()
+    world = World([], [], fed=fed)
+    registry = Registry(1_000_000, lambda: 0.0)
+    leading = LeaderSink(client, registry, registry.lead(key(request(), 1, 0)), 0.0)
+    task = asyncio.create_task(world.relay.answer(request(), leading))
+    leading.shared.cancel = task.cancel
+    fed.says(FLOWING + chunk(BEGUN))
+    await settled()
+
+    fed.says(chunk(DELTA))
+    leading.leave()
+    fed.says(chunk(DELTA), chunk(STOP) + b"0\r\n\r\n")
+    await asyncio.gather(task, return_exceptions=True)
+
+    assert (client.body, client.end) == (BEGUN + DELTA, "")
+    assert world.ended.outcome == "abandoned"
+    assert (world.fleet.ledger("a").failures, world.fleet.ledger("a").in_flight) == (0, 0)
+
+
+async def test_an_answer_that_ends_without_a_word_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Curt(wire.StreamDecoder):
+        def feed(self, data: bytes) -> list[Piece]:
+            pieces = super().feed(data)
+            return [] if self.complete else pieces
+
+    monkeypatch.setattr(wire, "StreamDecoder", Curt)
+    fed, client = HandFed(), Quick()
+    world = World([], [], fed=fed)
+    task = asyncio.create_task(world.relay.answer(request(), client))
+    fed.says(FLOWING + chunk(BEGUN))
+    await settled()
+
+    fed.says(chunk(STOP))
+    await asyncio.wait_for(client.ended.wait(), 5)
+    fed.says(b"0\r\n\r\n")
+    await task
+
+    assert (client.body, client.end) == (BEGUN, "whole")
+    assert fed.kept

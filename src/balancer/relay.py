@@ -509,13 +509,14 @@ class _Stream(msgspec.Struct, eq=False):
 
     def _take(self, data: bytes) -> bool:
         pieces = self._decoder.feed(data)
-        if len(pieces) == 1:
+        if not self._decoder.complete:
+            if not pieces:
+                return True
             piece = pieces[0]
-            plain = piece.error is None and piece.usage is None and not self._decoder.complete
-            if plain and self._delivery.put(piece.data):
+            if len(pieces) == 1 and piece.error is None and piece.usage is None and self._delivery.put(piece.data):
                 return True
         self._left = pieces
-        return not pieces
+        return False
 
 
 class _Ending(Answer):

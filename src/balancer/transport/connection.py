@@ -231,16 +231,17 @@ class Connection(asyncio.Protocol, Answer):
             self._give = None
 
     def _hand_on(self, give: Callable[[bytes], bool]) -> bool:
-        """Give what has come to whoever takes it; False: whoever waits has to see to it."""
-        if not self._chunks or self._complete or self._error:
-            return False
-        self._deadline = self._loop.time() + self._give_within_s
-        try:
-            if give(self._arrived()):
-                return True
-        except Exception as error:  # it is not the peer's fault: whoever waits is to hear of it
-            if self._waiter is not None and not self._waiter.done():
-                self._waiter.set_exception(error)
+        """Give what has come to whoever takes it; False: whoever waits has to see to it, and is given no more."""
+        if not self._complete and self._error is None:
+            self._deadline = self._loop.time() + self._give_within_s
+            if not self._chunks:
+                return True  # some of what stands around the chunks
+            try:
+                if give(self._arrived()):
+                    return True
+            except Exception as error:  # it is not the peer's fault: whoever waits is to hear of it
+                if self._waiter is not None and not self._waiter.done():
+                    self._waiter.set_exception(error)
         self._give = None
         return False
 
