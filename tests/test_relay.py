@@ -586,6 +586,7 @@ async def test_what_could_not_be_given_is_no_gap_in_a_whole_answer(said: list[by
 
     assert (client.body, client.end) == (BEGUN, "aborted")
     assert not fed.kept
+    assert world.fleet.ledger("a").failures == 0  # it was not the provider
 
 
 async def test_a_client_that_leaves_in_the_turn_in_which_content_comes_is_given_no_more() -> None:
