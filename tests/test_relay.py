@@ -461,7 +461,8 @@ class Quick(Taker):
     def put(self, data: bytes, *, last: bool = False) -> bool:
         assert self.status
         assert not self.end
-        if not next(self._takes, True):
+        self.busy = self.busy or not next(self._takes, True)
+        if self.busy:
             return False
         self.body += data
         self.begun.set()
@@ -470,6 +471,8 @@ class Quick(Taker):
 
     async def write(self, data: bytes, *, last: bool = False) -> None:
         await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        self.busy = False
         await super().write(data, last=last)
         if last:
             self.ended.set()
