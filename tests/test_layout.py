@@ -29,6 +29,7 @@ TESTED_ELSEWHERE = {
     "convert/zed_task.py": "dialects/test_zed.py",
     "convert/zed_tokens.py": "convert/test_zed_account.py",
     "life.py": "test_relay.py",
+    "stream.py": "test_relay.py",
     "sink.py": "test_relay.py",
     "app.py": "live/test_control.py",
     "messages.py": "live/test_ways_in.py",

@@ -102,8 +102,12 @@ class Delivery(msgspec.Struct, eq=False):
         self._last = self._watch.now()
         return True
 
-    def give(self, data: bytes, *, last: bool) -> Awaitable[None] | None:
-        """Give some of the body; return what is to be awaited where that takes waiting."""
+    def give(self, held: list[bytes], *, last: bool) -> Awaitable[None] | None:
+        """Give all that is held of the body; return what is to be awaited where that takes waiting."""
+        if not held:
+            return None
+        data = held[0] if len(held) == 1 else b"".join(held)
+        held.clear()
         if not self.sink.put(data, last=last):
             return self.write(data, last=last)
         if last:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -45,6 +45,7 @@ from balancer.model import (
 from balancer.redact import scrub, without
 from balancer.sharing import Shared, Taker
 from balancer.sink import Sink
+from balancer.stream import Ending, Stream, drain
 from balancer.transport import Answer, Transport, TransportError
 from balancer.wire import anthropic as wire_words
 
@@ -58,12 +59,6 @@ HELD_MAX_BYTES = 32 * 1024 * 1024
 """The most that is held back for want of substance."""
 
 STOPPED = "this balancer was stopped before the answer was whole; ask again"
-
-AFTER_END_S = 1.0
-"""How long a provider may take to end its body after the end of its answer."""
-
-ENDING_S = 2.0
-"""How long a provider may take to end an answer that is there but for its end."""
 
 
 class Relay:
@@ -246,13 +241,13 @@ class Relay:
         """What the client has not been given: held back, or of the same read."""
         idle_s = ask.candidate.provider.timeouts.idle_s
         delivery = life.delivery
-        source = answer if decoder.ending is None else _Ending(answer, decoder, self._now)
-        stream: _Stream | None = None
+        source = answer if decoder.ending is None else Ending(answer, decoder, self._now)
+        stream: Stream | None = None
         data: bytes | None = None
         while not decoder.complete:
             data = source.take()
             if data is None and delivery.committed and source.flows:
-                stream = stream or _Stream(decoder, delivery)
+                stream = stream or Stream(decoder, delivery)
                 pieces = await stream.follow(source, idle_s)
             else:
                 if data is None:
@@ -260,7 +255,7 @@ class Relay:
                 pieces = decoder.feed(data) if data else decoder.end()
             for piece in pieces:
                 if piece.error is not None:
-                    if delivery.committed and (waiting := _given(delivery, held, last=False)) is not None:
+                    if delivery.committed and (waiting := delivery.give(held, last=False)) is not None:
                         await waiting
                     return Refused(piece.error, life.stage)
                 if piece.usage is not None:
@@ -269,14 +264,14 @@ class Relay:
                     held.append(piece.data)
                 elif (broken := self._hold(life, ask, decoder, head, held, piece)) is not None:
                     return broken
-            if delivery.committed and (waiting := _given(delivery, held, last=decoder.complete)) is not None:
+            if delivery.committed and (waiting := delivery.give(held, last=decoder.complete)) is not None:
                 await waiting
             if data == b"" and not decoder.complete:
                 return Broken(life.stage, "truncated")
         if not delivery.finished:
             await delivery.finish()
         self._note(life, ask, decoder)
-        if data != b"" and (rest := answer.take()) != b"" and await _drain(answer, decoder, rest):
+        if data != b"" and (rest := answer.take()) != b"" and await drain(answer, decoder, rest):
             life.notes = decoder.notes
         return Completed(life.usage)
 
@@ -476,85 +471,9 @@ class Relay:
         return scrub(message, self.fleet.secrets)
 
 
-def _given(delivery: Delivery, held: list[bytes], *, last: bool) -> Awaitable[None] | None:
-    """Give what was held; return what is to be awaited where that takes waiting."""
-    if not held:
-        return None
-    data = held[0] if len(held) == 1 else b"".join(held)
-    held.clear()
-    return delivery.give(data, last=last)
-
-
 def _advance(flow: Flow, reply: Reply) -> WireRequest | None:
     """Tell the flow what came back; return what to send next, or None when it has ended."""
     try:
         return flow.send(reply)
     except StopIteration:
         return None
-
-
-class _Stream(msgspec.Struct, eq=False):
-    """Gives the client what comes, as it comes: for as long as it is nothing but content, and takes no waiting."""
-
-    _decoder: Decoder
-    _delivery: Delivery
-    _left: list[Piece] = []
-    """What came last, where that is more than content, or has to wait."""
-
-    async def follow(self, answer: Answer, within_s: float) -> list[Piece]:
-        """Return what has to be looked at. Raises what `Answer.flow` raises."""
-        self._left = []
-        await answer.flow(self._take, within_s)
-        return self._left
-
-    def _take(self, data: bytes) -> bool:
-        pieces = self._decoder.feed(data)
-        if not self._decoder.complete:
-            if not pieces:
-                return True
-            piece = pieces[0]
-            if len(pieces) == 1 and piece.error is None and piece.usage is None and self._delivery.put(piece.data):
-                return True
-        self._left = pieces
-        return False
-
-
-class _Ending(Answer):
-    """Reads an answer whose decoder knows when there is nothing left to come but its end (`ending`).
-
-    Some servers neither say how much was used nor end the body: what is there is the answer.
-    """
-
-    def __init__(self, answer: Answer, decoder: Decoder, now: Callable[[], float]) -> None:
-        self._answer = answer
-        self._decoder = decoder
-        self._now = now
-        self._until: float | None = None
-
-    async def read(self, within_s: float) -> bytes:
-        if not self._decoder.ending:
-            return await self._answer.read(within_s)
-        if self._until is None:
-            self._until = self._now() + ENDING_S
-        left_s = min(within_s, self._until - self._now())
-        try:
-            return await self._answer.read(left_s) if left_s > 0 else b""
-        except TransportError:
-            return b""
-
-
-async def _drain(answer: Answer, decoder: Decoder, data: bytes | None) -> bool:
-    """Read what follows the end of an answer, so that the connection can be used again.
-
-    The decoder looks at it, for what it notes: the client has its answer. Returns whether there was any.
-    `data` is the first of it, if that is there already.
-    """
-    more = False
-    try:
-        while data := data or await answer.read(AFTER_END_S):
-            more = True
-            decoder.feed(data)
-            data = None
-    except TransportError:
-        pass
-    return more
