@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from balancer import dedup
 from balancer.messages import OPERATIONS
-from balancer.model import Headers, Request
+from balancer.model import Headers, Request, names_of
 from balancer.sharing import LeaderSink, Registry
 from bench.traffic import ask, whole
 
@@ -60,7 +60,17 @@ def request(size: str) -> Request:
     head, _, body = b"".join(ask(size, "bench-whole").pieces(1)).partition(b"\r\n\r\n")
     lines = (line.split(b": ", 1) for line in head.split(b"\r\n")[1:])
     headers = tuple((name.lower(), value) for name, value in lines)
-    return Request("req_1", OPERATIONS["/v1/messages"], b"beta=true", headers, body, "bench-whole", False, client="c")
+    return Request(
+        "req_1",
+        OPERATIONS["/v1/messages"],
+        b"beta=true",
+        headers,
+        body,
+        "bench-whole",
+        False,
+        client="c",
+        names=names_of(headers),
+    )
 
 
 async def cost_us(size: str) -> float:
