@@ -18,8 +18,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from balancer import dedup
+from balancer.headers import Headers, names_of
 from balancer.messages import OPERATIONS
-from balancer.model import Headers, Request, names_of
+from balancer.model import Request
 from balancer.sharing import LeaderSink, Registry
 from bench.traffic import ask, whole
 

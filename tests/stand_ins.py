@@ -9,7 +9,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from balancer.model import Candidate, Headers, Operation, Origin, Provider, Request, Step, WireRequest
+from balancer.headers import Headers
+from balancer.model import Candidate, Operation, Origin, Provider, Request, WireRequest
+from balancer.script import Step
 from balancer.transport import Answer, Transport
 from balancer.transport.connection import Connection
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from balancer.affinity import Pins, of_request
-from balancer.model import Headers
+from balancer.headers import Headers
 from balancer.wire.anthropic import head
 
 SESSION: Headers = ((b"x-claude-code-session-id", b"11111111-2222"),)

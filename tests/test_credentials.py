@@ -6,7 +6,7 @@ import pytest
 from stand_ins import provider, request
 
 from balancer.credentials import bearer_for, headers_for
-from balancer.model import Headers
+from balancer.headers import Headers
 
 CLIENT: Headers = ((b"x-api-key", b"client"), (b"authorization", b"Bearer client"), (b"x-app", b"cli"))
 

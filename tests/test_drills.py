@@ -8,7 +8,8 @@ import pytest
 
 from balancer import drills
 from balancer.drills import AFTER_CONTENT, FAULTS, Drill, due, play
-from balancer.model import Data, Fail, Head, Operation, Pause, Piece
+from balancer.model import Operation, Piece
+from balancer.script import Data, Fail, Head, Pause
 from balancer.wire.anthropic import MessageDecoder, StreamDecoder
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from balancer.edge import Admitted, Denied, Gate
-from balancer.model import Headers
+from balancer.headers import Headers
 
 KEY = "gate-key-of-some-length"
 ADMIN = "admin-key-of-some-length"

@@ -19,8 +19,9 @@ from wire.test_anthropic import ANSWER, DELTA, OVERLOADED, START, STOP, TEXT
 from balancer import config, events
 from balancer.dedup import key
 from balancer.fleet import Fleet
-from balancer.model import Data, Fail, Head, Operation, Pause, Piece, Request, Step
+from balancer.model import Operation, Piece, Request
 from balancer.relay import Relay
+from balancer.script import Data, Fail, Head, Pause, Step
 from balancer.sharing import LeaderSink, Registry, follow
 from balancer.wire import anthropic as wire
 

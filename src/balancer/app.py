@@ -27,8 +27,8 @@ from balancer.control import api
 from balancer.control.catalogue import Catalogue
 from balancer.edge import Admitted, Denied, Gate
 from balancer.fleet import Fleet
+from balancer.headers import Headers
 from balancer.messages import OPERATIONS, AsgiClient, Messages, Receive, Rejected, Scope, Send, new_id, reject
-from balancer.model import Headers
 from balancer.relay import Relay
 from balancer.sharing import Registry
 from balancer.telemetry.logs import Logs

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from balancer.model import Headers, Provider, Request
+from balancer.headers import Headers
+from balancer.model import Provider, Request
 
 _CLIENTS = (b"authorization", b"x-api-key")
 

@@ -15,7 +15,8 @@ from itertools import compress
 import msgspec
 import xxhash
 
-from balancer.model import Headers, Request, names_of
+from balancer.headers import Headers, names_of
+from balancer.model import Request
 
 _UNTELLING = frozenset(
     {

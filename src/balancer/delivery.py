@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import msgspec
 
-from balancer.model import Headers
+from balancer.headers import Headers
 from balancer.sink import Sink
 from balancer.wire.anthropic import PING
 

@@ -12,7 +12,8 @@ from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
-from balancer.model import Candidate, Fault, Headers, Operation, Piece, Provider, Reply, Request, Usage, WireRequest
+from balancer.headers import Headers
+from balancer.model import Candidate, Fault, Operation, Piece, Provider, Reply, Request, Usage, WireRequest
 
 
 class Ask(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from balancer.model import Data, Fail, Head, Pause, Step
+from balancer.script import Data, Fail, Head, Pause, Step
 from balancer.wire.answers import Answer, Text, block_delta, block_start, deltas, event
 
 Script = Callable[[], Iterator[Step]]

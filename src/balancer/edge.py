@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from balancer.model import Headers
+from balancer.headers import Headers
 
 OPEN_PATHS = frozenset({"/", "/health", "/ready", "/api/hello"})
 """Probes: they tell nothing that a key should guard."""

@@ -21,8 +21,8 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from balancer.edge import Admitted
+from balancer.headers import Headers, collector, written
 from balancer.messages import BODY_IDLE_S, BODY_MIN_BYTES_PER_S, Messages, new_id
-from balancer.model import Headers, collector, written
 from balancer.wire import anthropic as wire
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from typing import Any, Self, TypeAlias
 
 from balancer import affinity, dedup
 from balancer.edge import Admitted
-from balancer.model import Headers, Operation, Request, header
+from balancer.headers import Headers, header
+from balancer.model import Operation, Request
 from balancer.relay import Relay
 from balancer.sharing import LeaderSink, Registry, Shared, follow
 from balancer.sink import Client, Sink

@@ -23,7 +23,7 @@ import msgspec
 
 from balancer.dedup import Key
 from balancer.delivery import STUCK_S
-from balancer.model import Headers, header
+from balancer.headers import Headers, header
 from balancer.sink import Client, Sink
 
 TAKE_BYTES = 64 * 1024

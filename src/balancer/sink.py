@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from balancer.model import Headers
+from balancer.headers import Headers
 
 
 class Sink(Protocol):

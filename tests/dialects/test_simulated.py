@@ -14,7 +14,8 @@ from balancer import drills, sse
 from balancer.convert.foreign import strip_foreign_thinking
 from balancer.dialect import Ask
 from balancer.dialects.simulated import DIALECT, Options
-from balancer.model import Candidate, Data, Head, Operation, Origin, Pause, Piece, Provider, Reply, Request, Step
+from balancer.model import Candidate, Operation, Origin, Piece, Provider, Reply, Request
+from balancer.script import Data, Head, Pause, Step
 
 SCHEMA = {
     "type": "object",

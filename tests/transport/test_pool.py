@@ -14,7 +14,9 @@ from badserver import BadServer, Line
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from balancer.model import Data, Fail, Head, Headers, Origin, Pause, Step, WireRequest
+from balancer.headers import Headers
+from balancer.model import Origin, WireRequest
+from balancer.script import Data, Fail, Head, Pause, Step
 from balancer.transport import Answer, Transport, TransportError
 
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"

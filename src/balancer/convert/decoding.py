@@ -7,7 +7,8 @@ from typing import Any, Protocol
 from balancer import sse
 from balancer.convert.answer import Frames, Shell, Whole, Writer
 from balancer.convert.composing import Composer
-from balancer.model import Fault, Headers, Piece
+from balancer.headers import Headers
+from balancer.model import Fault, Piece
 from balancer.wire import openai as wire
 from balancer.wire.faults import broken, sort_of
 

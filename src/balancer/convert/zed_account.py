@@ -19,7 +19,8 @@ from balancer.convert import zed_faults as faults
 from balancer.convert import zed_tokens as tokens
 from balancer.convert.zed_options import Options
 from balancer.dialect import Ask, FlowFailed
-from balancer.model import Fault, Headers, Reply, WireRequest
+from balancer.headers import Headers
+from balancer.model import Fault, Reply, WireRequest
 from balancer.redact import scrub
 
 T = TypeVar("T")

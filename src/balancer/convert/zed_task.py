@@ -18,7 +18,8 @@ from balancer.convert import zed_threads as threads
 from balancer.convert.zed_account import Part, options_of
 from balancer.convert.zed_options import CostControl
 from balancer.dialect import Ask, FlowFailed, Incapable
-from balancer.model import Fault, Usage, header
+from balancer.headers import header
+from balancer.model import Fault, Usage
 
 _MODE = b"x-balancer-zed-mode"
 ANSWER_TOKENS = 1000

@@ -13,7 +13,8 @@ import uuid
 from typing import Any
 
 from balancer.convert.blocks import BILLING
-from balancer.model import Request, header
+from balancer.headers import header
+from balancer.model import Request
 
 _NAMESPACE = uuid.UUID("6d1c2f0a-54d5-5d51-9f0e-2e5d6a1f7c11")
 _REMINDER = re.compile(r"<system-reminder>.*?</system-reminder>", re.DOTALL)

@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict
 from balancer import credentials
 from balancer.convert import foreign
 from balancer.dialect import Ask, Decoder, Flow
-from balancer.model import Fault, Headers, Operation, Reply, WireRequest, names_of
+from balancer.headers import Headers, names_of
+from balancer.model import Fault, Operation, Reply, WireRequest
 from balancer.wire import anthropic as wire
 
 _DROPPED = frozenset(

@@ -32,7 +32,8 @@ from balancer.convert.profiles import (
     TokenLimitField,
 )
 from balancer.dialect import Ask, Decoder, Flow
-from balancer.model import Data, Fault, Head, Operation, Reply, Step, WireRequest
+from balancer.model import Fault, Operation, Reply, WireRequest
+from balancer.script import Data, Head, Step
 from balancer.wire import openai as wire
 
 MAX_REPAIRS = 3

@@ -16,7 +16,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from balancer import drills
 from balancer.convert.foreign import signed
 from balancer.dialect import Ask, Decoder, Flow
-from balancer.model import Data, Fault, Head, Operation, Pause, Reply, Step, WireRequest
+from balancer.model import Fault, Operation, Reply, WireRequest
+from balancer.script import Data, Head, Pause, Step
 from balancer.wire import anthropic as wire
 from balancer.wire.answers import Answer, Block, Text, Thinking, ToolUse, tokens, words
 from balancer.wire.specimen import specimen

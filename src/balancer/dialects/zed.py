@@ -23,7 +23,8 @@ from balancer.convert.zed_account import options_of
 from balancer.convert.zed_options import Options
 from balancer.convert.zed_task import Task, begun, blocks, choose, control, expected_usd, make_fit, shorten
 from balancer.dialect import Ask, Decoder, Flow, Incapable
-from balancer.model import Fault, Operation, Reply, Usage, header
+from balancer.headers import header
+from balancer.model import Fault, Operation, Reply, Usage
 
 _WRAPPED = b"x-zed-server-supports-status-messages"
 COUNT_MAX_TOKENS = 1024

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from balancer.model import Headers
+from balancer.headers import Headers
 from balancer.transport.decompress import Decompressor
 from balancer.transport.errors import TransportError
 

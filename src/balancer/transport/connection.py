@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import httptools
 
-from balancer.model import Headers, collector
+from balancer.headers import Headers, collector
 from balancer.transport.answer import Answer
 from balancer.transport.errors import TransportError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
-from balancer.model import Data, Fail, Head, Pause, Step
+from balancer.script import Data, Fail, Head, Pause, Step
 from balancer.transport.answer import Answer
 from balancer.transport.errors import TransportError
 

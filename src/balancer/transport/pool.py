@@ -11,7 +11,8 @@ from types import TracebackType
 
 import msgspec
 
-from balancer.model import Origin, WireRequest, written
+from balancer.headers import written
+from balancer.model import Origin, WireRequest
 from balancer.transport.answer import Answer, plain
 from balancer.transport.connection import Connection
 from balancer.transport.dialing import dial, proxy_authorization, speaks_absolute_form

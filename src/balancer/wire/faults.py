@@ -10,7 +10,8 @@ from itertools import compress
 import msgspec
 
 from balancer import sse
-from balancer.model import Fault, Headers, Reply, header, names_of
+from balancer.headers import Headers, header, names_of
+from balancer.model import Fault, Reply
 
 STATUS_OF = {
     "invalid_request_error": 400,

@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from balancer.model import Fault, Reply, Usage, header
+from balancer.headers import header
+from balancer.model import Fault, Reply, Usage
 from balancer.redact import anonymous, scrub
 from balancer.wire.faults import (
     CONTENT_TYPE_JSON,
