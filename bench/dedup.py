@@ -17,11 +17,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from balancer import dedup
+from balancer.coalescing import key as dedup
+from balancer.coalescing.shared import LeaderSink, Registry
 from balancer.headers import Headers, names_of
 from balancer.messages import OPERATIONS
 from balancer.model import Request
-from balancer.sharing import LeaderSink, Registry
 from bench.traffic import ask, whole
 
 ROUNDS = 2000

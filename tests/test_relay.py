@@ -17,12 +17,12 @@ from stand_ins import HandFed, PlayedTransport, Taker, request
 from wire.test_anthropic import ANSWER, DELTA, OVERLOADED, START, STOP, TEXT
 
 from balancer import config, events
-from balancer.dedup import key
+from balancer.coalescing.key import key
+from balancer.coalescing.shared import LeaderSink, Registry, follow
 from balancer.fleet import Fleet
 from balancer.model import Operation, Piece, Request
 from balancer.relay import Relay
 from balancer.script import Data, Fail, Head, Pause, Step
-from balancer.sharing import LeaderSink, Registry, follow
 from balancer.wire import anthropic as wire
 
 SSE = Head(200, ((b"content-type", b"text/event-stream"), (b"request-id", b"req_up"), (b"set-cookie", b"no")))

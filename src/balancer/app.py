@@ -21,6 +21,7 @@ from fastapi import FastAPI
 
 from balancer import config as configuration
 from balancer import events, heap
+from balancer.coalescing.shared import Registry
 from balancer.config import Config, ConfigError, Problem
 from balancer.config.watch import watch
 from balancer.control import api
@@ -30,7 +31,6 @@ from balancer.fleet import Fleet
 from balancer.headers import Headers
 from balancer.messages import OPERATIONS, AsgiClient, Messages, Receive, Rejected, Scope, Send, new_id, reject
 from balancer.relay import Relay
-from balancer.sharing import Registry
 from balancer.telemetry.logs import Logs
 from balancer.telemetry.metrics import Metrics
 from balancer.transport import Transport

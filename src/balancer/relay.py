@@ -16,6 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from balancer import dialects, drills, events, exhausted
+from balancer.coalescing.shared import Shared, Taker
 from balancer.counting import Counting
 from balancer.delivery import STREAM_HEADERS, Delivery, Watch
 from balancer.dialect import Ask, Decoder, Dialect, Flow, FlowFailed, Incapable
@@ -43,7 +44,6 @@ from balancer.model import (
     WireRequest,
 )
 from balancer.redact import scrub, without
-from balancer.sharing import Shared, Taker
 from balancer.sink import Sink
 from balancer.stream import Ending, Stream, drain
 from balancer.transport import Answer, Transport, TransportError

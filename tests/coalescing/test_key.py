@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from stand_ins import request
 
-from balancer.dedup import key
+from balancer.coalescing.key import key
 from balancer.model import Operation
 
 BETA = (b"anthropic-beta", b"a")

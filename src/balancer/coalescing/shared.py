@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from balancer.dedup import Key
+from balancer.coalescing.key import Key
 from balancer.delivery import STUCK_S
 from balancer.headers import Headers, header
 from balancer.sink import Client, Sink

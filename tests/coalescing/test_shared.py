@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from stand_ins import Taker, request
 
-from balancer import sharing
-from balancer.dedup import key
-from balancer.sharing import CHUNK_COST_BYTES, TAKE_BYTES, LeaderSink, Registry, Shared, follow
+from balancer.coalescing import shared as sharing
+from balancer.coalescing.key import key
+from balancer.coalescing.shared import CHUNK_COST_BYTES, TAKE_BYTES, LeaderSink, Registry, Shared, follow
 
 KEY = key(request(), 1, 0)
 HEADERS = ((b"content-type", b"x"), (b"x-balancer-request-id", b"leader"))
