@@ -9,13 +9,13 @@ from typing import Any
 
 from openai_schema import check_chat
 
-from balancer.convert import request
-from balancer.convert.answer import Shell
-from balancer.convert.chat import ChatReader
-from balancer.convert.composing import Composer
-from balancer.convert.decoding import Decoder, Reader, writer_for
-from balancer.convert.profiles import PROFILES, Capabilities, Profile
-from balancer.convert.responses import ResponsesReader
+from balancer.dialects.openai import request
+from balancer.dialects.openai.chat import ChatReader
+from balancer.dialects.openai.composer import Composer
+from balancer.dialects.openai.decoder import Decoder, Reader, writer_for
+from balancer.dialects.openai.profiles import PROFILES, Capabilities, Profile
+from balancer.dialects.openai.responses import ResponsesReader
+from balancer.dialects.openai.writer import Shell
 from balancer.model import Piece
 
 FOREIGN_FIELDS = frozenset({"top_k", "thinking", "reasoning", "reasoning_content", "reasoning_details"})

@@ -12,7 +12,7 @@ import re
 import uuid
 from typing import Any
 
-from balancer.convert.blocks import BILLING
+from balancer.dialects.openai.blocks import BILLING
 from balancer.headers import header
 from balancer.model import Request
 

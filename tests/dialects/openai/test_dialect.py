@@ -10,7 +10,7 @@ from openai_schema import check_chat, check_responses
 from stand_ins import provider, request
 
 from balancer.dialect import Ask
-from balancer.dialects.openai import DIALECT, MAX_REPAIRS, Options, base_path, capabilities
+from balancer.dialects.openai.dialect import DIALECT, MAX_REPAIRS, Options, base_path, capabilities
 from balancer.model import Candidate, Operation, Reply, WireRequest
 
 BODY = {"model": "claude", "max_tokens": 32000, "messages": [{"role": "user", "content": "hi"}]}

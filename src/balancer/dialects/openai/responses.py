@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
-from balancer.convert.composing import Composer
-from balancer.convert.decoding import not_an_answer
-from balancer.convert.turns import REASONING_ITEMS
+from balancer.dialects.openai.composer import Composer
+from balancer.dialects.openai.decoder import not_an_answer
+from balancer.dialects.openai.turns import REASONING_ITEMS
 from balancer.model import Fault, Usage
 from balancer.wire import openai as wire
 from balancer.wire.faults import broken

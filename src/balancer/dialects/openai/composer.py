@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from balancer.convert import foreign
-from balancer.convert.answer import Ending, Shell, Writer, arguments
-from balancer.convert.names import plain_id
+from balancer.dialects.openai.names import plain_id
+from balancer.dialects.openai.writer import Ending, Shell, Writer, arguments
 from balancer.model import Usage
 
 CHARS_PER_TOKEN = 4

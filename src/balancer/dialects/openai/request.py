@@ -13,14 +13,14 @@ from typing import Any
 
 import msgspec
 
-from balancer.convert import effort, tools
-from balancer.convert.blocks import content, system_text
-from balancer.convert.lessons import schema_hint
-from balancer.convert.names import Names
-from balancer.convert.profiles import Capabilities
-from balancer.convert.schema import cleaned, is_strict
-from balancer.convert.turns import Turns
 from balancer.dialect import Incapable
+from balancer.dialects.openai import effort, tools
+from balancer.dialects.openai.blocks import content, system_text
+from balancer.dialects.openai.lessons import schema_hint
+from balancer.dialects.openai.names import Names
+from balancer.dialects.openai.profiles import Capabilities
+from balancer.dialects.openai.schema import cleaned, is_strict
+from balancer.dialects.openai.turns import Turns
 from balancer.wire import anthropic as wire
 
 _SESSION = re.compile(r"session_(?:id\W+)?([0-9a-fA-F-]{8,})")

@@ -7,7 +7,7 @@ import json
 import pytest
 from anthropic.types import ModelInfo
 
-from balancer.convert.listing import ModelsDecoder
+from balancer.dialects.openai.listing import ModelsDecoder
 
 
 def test_a_list() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.convert.tags import ThinkTags
+from balancer.dialects.openai.think_tags import ThinkTags
 
 TEXTS: dict[str, tuple[str, str]] = {
     "a": ("", "a"),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from balancer.convert.composing import Composer
-from balancer.convert.decoding import not_an_answer
-from balancer.convert.tags import Part, ThinkTags
+from balancer.dialects.openai.composer import Composer
+from balancer.dialects.openai.decoder import not_an_answer
+from balancer.dialects.openai.think_tags import Part, ThinkTags
 from balancer.model import Fault, Usage
 from balancer.wire import openai as wire
 from balancer.wire.faults import broken

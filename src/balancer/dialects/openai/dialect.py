@@ -17,11 +17,12 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from balancer import credentials
-from balancer.convert import decoding, lessons, listing, request, responses
-from balancer.convert.answer import Shell
-from balancer.convert.chat import ChatReader
-from balancer.convert.composing import Composer
-from balancer.convert.profiles import (
+from balancer.dialect import Ask, Decoder, Flow
+from balancer.dialects.openai import decoder as decoding
+from balancer.dialects.openai import lessons, listing, request, responses
+from balancer.dialects.openai.chat import ChatReader
+from balancer.dialects.openai.composer import Composer
+from balancer.dialects.openai.profiles import (
     PROFILES,
     Capabilities,
     Effort,
@@ -31,7 +32,7 @@ from balancer.convert.profiles import (
     SystemRole,
     TokenLimitField,
 )
-from balancer.dialect import Ask, Decoder, Flow
+from balancer.dialects.openai.writer import Shell
 from balancer.model import Fault, Operation, Reply, WireRequest
 from balancer.script import Data, Head, Step
 from balancer.wire import openai as wire

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from balancer import sse
-from balancer.convert.answer import Frames, Shell, Whole, Writer
-from balancer.convert.composing import Composer
+from balancer.dialects.openai.composer import Composer
+from balancer.dialects.openai.writer import Frames, Shell, Whole, Writer
 from balancer.headers import Headers
 from balancer.model import Fault, Piece
 from balancer.wire import openai as wire

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from conversion import assistant, chat, messages_request, result, text, use, user
 
-from balancer.convert.profiles import EFFORTS, PROFILES, Profile
+from balancer.dialects.openai.profiles import EFFORTS, PROFILES, Profile
 
 FULL = messages_request(
     "go", assistant({"type": "thinking", "thinking": "hm", "signature": "s"}, text("so"), use("t1", "t")),

@@ -10,9 +10,9 @@ import pytest
 from conversion import chat, converted, messages_request, text
 from openai_schema import check_chat, check_responses
 
-from balancer.convert import request, responses
-from balancer.convert.profiles import PROFILES, Profile
 from balancer.dialect import Incapable
+from balancer.dialects.openai import request, responses
+from balancer.dialects.openai.profiles import PROFILES, Profile
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 CASES = sorted(path.name.removesuffix(".in.json") for path in GOLDEN.glob("*.in.json"))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from balancer.convert.blocks import content
-from balancer.convert.names import Names
-from balancer.convert.profiles import Capabilities
-from balancer.convert.schema import cleaned, is_strict
 from balancer.dialect import Incapable
+from balancer.dialects.openai.blocks import content
+from balancer.dialects.openai.names import Names
+from balancer.dialects.openai.profiles import Capabilities
+from balancer.dialects.openai.schema import cleaned, is_strict
 
 _STRING = {"type": "string"}
 _RANGE = {"type": "array", "items": {"type": "integer"}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.convert.names import Names, plain_id, tool_id
+from balancer.dialects.openai.names import Names, plain_id, tool_id
 
 
 @given(st.text(min_size=1, max_size=200), st.integers(24, 64))

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from conversion import assistant, chat, converted, messages_request, result, use, user
 
-from balancer.convert.names import Names
 from balancer.dialect import Incapable
+from balancer.dialects.openai.names import Names
 
 SEARCH = {"type": "web_search_20250305", "name": "web_search"}
 TOOL: dict[str, Any] = {"name": "t", "description": "does", "input_schema": {"type": "object", "properties": {}}}

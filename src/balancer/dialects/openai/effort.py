@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from balancer.convert.profiles import EFFORTS, Capabilities
+from balancer.dialects.openai.profiles import EFFORTS, Capabilities
 
 _BUDGETS = ((4096, "low"), (16384, "medium"), (31999, "high"))
 """Below so many thinking tokens, so much effort."""

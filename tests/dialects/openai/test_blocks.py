@@ -8,8 +8,8 @@ import pytest
 from conversion import assistant as said
 from conversion import converted, messages_request, result, text, turns, use, user
 
-from balancer.convert.profiles import Profile
 from balancer.dialect import Incapable
+from balancer.dialects.openai.profiles import Profile
 
 PDF = {"type": "document", "title": "T", "source": {"type": "base64", "media_type": "application/pdf", "data": "aGk="}}
 PNG = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}}

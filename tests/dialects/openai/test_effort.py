@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from balancer.convert import effort
-from balancer.convert.profiles import PROFILES, Profile
+from balancer.dialects.openai import effort
+from balancer.dialects.openai.profiles import PROFILES, Profile
 
 
 def thinks(budget: int) -> dict[str, Any]:

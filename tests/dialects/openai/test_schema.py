@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from balancer.convert.schema import cleaned, is_strict
+from balancer.dialects.openai.schema import cleaned, is_strict
 
 EMPTY: dict[str, Any] = {"type": "object", "properties": {}}
 CASES: dict[str, tuple[Any, dict[str, Any]]] = {

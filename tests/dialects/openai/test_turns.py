@@ -8,8 +8,8 @@ import pytest
 from conversion import assistant, chat, converted, messages_request, result, text, turns, use, user
 
 from balancer.convert.foreign import signed
-from balancer.convert.turns import INTERRUPTED
 from balancer.dialect import Incapable
+from balancer.dialects.openai.turns import INTERRUPTED
 
 PNG = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}}
 

@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from balancer.convert.profiles import Capabilities
 from balancer.dialect import Incapable
+from balancer.dialects.openai.profiles import Capabilities
 
 Block: TypeAlias = dict[str, Any]
 Part: TypeAlias = dict[str, Any]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from anthropic.types import Message
 
-from balancer.convert.answer import Ending, Shell, Whole, arguments
+from balancer.dialects.openai.writer import Ending, Shell, Whole, arguments
 from balancer.model import Usage
 
 ARGUMENTS: dict[str, tuple[str, dict[str, Any]]] = {

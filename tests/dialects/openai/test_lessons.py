@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from balancer.convert import lessons
+from balancer.dialects.openai import lessons
 from balancer.wire.openai import body_complaint
 
 TOOL = {"type": "function", "function": {"name": "t", "strict": True}}
