@@ -19,7 +19,7 @@ from balancer import config as configuration
 from balancer import events, routing
 from balancer.affinity import Pins
 from balancer.config import Config, Settings
-from balancer.drills import Drill
+from balancer.dialects.simulated.faults import Drill
 from balancer.events import Bus
 from balancer.health import Circuit, Health, Policy, observe
 from balancer.journey import Budget, Journey, Standing

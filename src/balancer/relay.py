@@ -15,11 +15,12 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from balancer import dialects, drills, events, exhausted
+from balancer import dialects, events, exhausted
 from balancer.coalescing.shared import Shared, Taker
 from balancer.counting import Counting
 from balancer.delivery import STREAM_HEADERS, Delivery, Watch
 from balancer.dialect import Ask, Decoder, Dialect, Flow, FlowFailed, Incapable
+from balancer.dialects.simulated import faults as drills
 from balancer.fleet import Fleet, Ledger
 from balancer.journey import Journey, Try, Wait
 from balancer.judge import judge_of

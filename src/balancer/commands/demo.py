@@ -21,9 +21,9 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.table import Table
 
-from balancer import drills
 from balancer.app import create_app
 from balancer.commands import calling, reading, server
+from balancer.dialects.simulated import faults as drills
 
 ILL = "main"
 

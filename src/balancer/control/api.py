@@ -10,9 +10,10 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.exceptions import HTTPException as Refusal
 
-from balancer import __version__, drills, events
+from balancer import __version__, events
 from balancer.config import Problem
 from balancer.control import status
+from balancer.dialects.simulated import faults as drills
 from balancer.fleet import Fleet
 from balancer.messages import is_json, new_id
 from balancer.telemetry.metrics import Metrics

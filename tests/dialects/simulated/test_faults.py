@@ -6,8 +6,8 @@ from itertools import islice
 
 import pytest
 
-from balancer import drills
-from balancer.drills import AFTER_CONTENT, FAULTS, Drill, due, play
+from balancer.dialects.simulated import faults as drills
+from balancer.dialects.simulated.faults import AFTER_CONTENT, FAULTS, Drill, due, play
 from balancer.model import Operation, Piece
 from balancer.script import Data, Fail, Head, Pause
 from balancer.wire.anthropic import MessageDecoder, StreamDecoder

@@ -10,10 +10,11 @@ import jsonschema
 import pytest
 from pydantic import ValidationError
 
-from balancer import drills, sse
+from balancer import sse
 from balancer.convert.foreign import strip_foreign_thinking
 from balancer.dialect import Ask
-from balancer.dialects.simulated import DIALECT, Options
+from balancer.dialects.simulated import faults as drills
+from balancer.dialects.simulated.dialect import DIALECT, Options
 from balancer.model import Candidate, Operation, Origin, Piece, Provider, Reply, Request
 from balancer.script import Data, Head, Pause, Step
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from balancer.dialects.simulated.answers import Answer, Text, block_delta, block_start, deltas, event
 from balancer.script import Data, Fail, Head, Pause, Step
-from balancer.wire.answers import Answer, Text, block_delta, block_start, deltas, event
 
 Script = Callable[[], Iterator[Step]]
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.wire.specimen import specimen
+from balancer.dialects.simulated.specimen import specimen
 
 SCHEMAS: dict[str, dict[str, Any]] = {
     "nothing is required": {"type": "object", "properties": {"a": {"type": "string"}}},

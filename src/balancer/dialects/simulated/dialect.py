@@ -13,14 +13,14 @@ from typing import Annotated, Any
 import msgspec
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from balancer import drills
 from balancer.convert.foreign import signed
 from balancer.dialect import Ask, Decoder, Flow
+from balancer.dialects.simulated import faults as drills
+from balancer.dialects.simulated.answers import Answer, Block, Text, Thinking, ToolUse, tokens, words
+from balancer.dialects.simulated.specimen import specimen
 from balancer.model import Fault, Operation, Reply, WireRequest
 from balancer.script import Data, Head, Pause, Step
 from balancer.wire import anthropic as wire
-from balancer.wire.answers import Answer, Block, Text, Thinking, ToolUse, tokens, words
-from balancer.wire.specimen import specimen
 
 BYTES_PER_TOKEN = 4
 """A rough rule for JSON around English text."""

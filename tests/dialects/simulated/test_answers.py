@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from balancer.dialects.simulated.answers import Answer, Block, Text, Thinking, ToolUse, deltas, tokens, words
 from balancer.model import Operation, Usage
-from balancer.wire.answers import Answer, Block, Text, Thinking, ToolUse, deltas, tokens, words
 from balancer.wire.anthropic import MessageDecoder, StreamDecoder
 
 ANSWER = Answer(
