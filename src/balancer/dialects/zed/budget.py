@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from balancer.convert.zed_options import CostControl, Price
+from balancer.dialects.zed.options import CostControl, Price
 from balancer.model import Usage
 
 MAX_PROMPTS = 1000

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from balancer.convert.zed_threads import user_text
+from balancer.dialects.zed.threads import user_text
 from balancer.model import Usage
 
 MARK = "[Summary of the earlier part of this conversation, made automatically]\n"

@@ -6,7 +6,7 @@ from typing import Any
 
 from stand_ins import request
 
-from balancer.convert import zed_threads as threads
+from balancer.dialects.zed import threads
 
 
 def text(said: str, role: str = "user") -> dict[str, Any]:

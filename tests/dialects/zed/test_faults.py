@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from balancer.convert import zed_faults as faults
+from balancer.dialects.zed import faults
 from balancer.model import Reply
 
 

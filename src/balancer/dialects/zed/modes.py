@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from balancer.convert.zed_options import BurnThresholds
-from balancer.convert.zed_threads import prompt_start, tool_calls, user_text
+from balancer.dialects.zed.options import BurnThresholds
+from balancer.dialects.zed.threads import prompt_start, tool_calls, user_text
 
 EDITORS = frozenset({"Edit", "MultiEdit", "Write", "NotebookEdit", "apply_patch"})
 PLANNERS = frozenset({"TodoWrite", "update_plan"})

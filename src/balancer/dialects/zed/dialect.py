@@ -11,18 +11,15 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from balancer.convert import zed_account as account
-from balancer.convert import zed_answers as answers
-from balancer.convert import zed_books as books
-from balancer.convert import zed_cost as cost
-from balancer.convert import zed_faults as faults
-from balancer.convert import zed_rotation as rotation
-from balancer.convert import zed_threads as threads
-from balancer.convert import zed_tidy as tidy
-from balancer.convert.zed_account import options_of
-from balancer.convert.zed_options import Options
-from balancer.convert.zed_task import Task, begun, blocks, choose, control, expected_usd, make_fit, shorten
 from balancer.dialect import Ask, Decoder, Flow, Incapable
+from balancer.dialects.zed import account, faults, rotation, threads
+from balancer.dialects.zed import budget as cost
+from balancer.dialects.zed import decoder as answers
+from balancer.dialects.zed import memory as books
+from balancer.dialects.zed import request as tidy
+from balancer.dialects.zed.account import options_of
+from balancer.dialects.zed.options import Options
+from balancer.dialects.zed.task import Task, begun, blocks, choose, control, expected_usd, make_fit, shorten
 from balancer.headers import header
 from balancer.model import Fault, Operation, Reply, Usage
 

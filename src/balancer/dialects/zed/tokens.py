@@ -6,7 +6,7 @@ import base64
 import binascii
 import re
 
-from balancer.convert.zed_faults import object_of
+from balancer.dialects.zed.faults import object_of
 
 EARLY_S = 60.0
 """So long before its end a token is exchanged for a new one."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from balancer.convert import zed_books as books
-from balancer.convert.zed_account import Account
-from balancer.convert.zed_options import Options
-from balancer.convert.zed_rotation import Cut
+from balancer.dialects.zed import memory as books
+from balancer.dialects.zed.account import Account
+from balancer.dialects.zed.options import Options
+from balancer.dialects.zed.rotation import Cut
 
 WALL = 1.8e9
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from balancer.convert import zed_answers as answers
-from balancer.convert import zed_rotation as rotation
-from balancer.convert.zed_account import Part, account_of, options_of, sent
-from balancer.convert.zed_options import MAX_CONTEXT_TOKENS
-from balancer.convert.zed_tidy import zed_model
 from balancer.dialect import Ask
+from balancer.dialects.zed import decoder as answers
+from balancer.dialects.zed import rotation
+from balancer.dialects.zed.account import Part, account_of, options_of, sent
+from balancer.dialects.zed.options import MAX_CONTEXT_TOKENS
+from balancer.dialects.zed.request import zed_model
 from balancer.model import Usage
 
 PROMPT = (

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from balancer.convert import zed_tidy as tidy
+from balancer.dialects.zed import request as tidy
 
 BODY: dict[str, Any] = {
     "model": "m",

@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from balancer import ndjson, sse
-from balancer.convert.zed_faults import fault_of, object_of, of_failed
+from balancer.dialects.zed.faults import fault_of, object_of, of_failed
 from balancer.model import Fault, Laconic, Piece, Usage
 from balancer.wire.anthropic import MAX_ANSWER_BYTES, StreamDecoder
 from balancer.wire.faults import broken, sort_of

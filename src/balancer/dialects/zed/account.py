@@ -14,11 +14,10 @@ import msgspec
 from msgspec.structs import replace
 
 from balancer import __version__, credentials
-from balancer.convert import zed_answers as answers
-from balancer.convert import zed_faults as faults
-from balancer.convert import zed_tokens as tokens
-from balancer.convert.zed_options import Options
 from balancer.dialect import Ask, FlowFailed
+from balancer.dialects.zed import decoder as answers
+from balancer.dialects.zed import faults, tokens
+from balancer.dialects.zed.options import Options
 from balancer.headers import Headers
 from balancer.model import Fault, Reply, WireRequest
 from balancer.redact import scrub

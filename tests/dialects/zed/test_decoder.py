@@ -11,7 +11,7 @@ from fakezed import EVENTS, answer, line
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.convert import zed_answers as answers
+from balancer.dialects.zed import decoder as answers
 from balancer.model import Piece, Usage
 
 START, BLOCK, DELTA, STOP, END, LAST = EVENTS

@@ -10,10 +10,10 @@ from fakezed import ME, MODELS, PAIR
 from stand_ins import provider, request
 
 from balancer import __version__
-from balancer.convert import zed_account as account
-from balancer.convert.zed_options import Options
-from balancer.convert.zed_tokens import expiry
 from balancer.dialect import Ask, FlowFailed
+from balancer.dialects.zed import account
+from balancer.dialects.zed.options import Options
+from balancer.dialects.zed.tokens import expiry
 from balancer.model import Candidate, Operation, Reply, WireRequest
 
 MINTED = Reply(200, (), b'{"token":"llm-canary"}')

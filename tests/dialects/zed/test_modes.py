@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from balancer.convert import zed_modes as modes
-from balancer.convert.zed_options import BurnThresholds
+from balancer.dialects.zed import modes
+from balancer.dialects.zed.options import BurnThresholds
 
 USER = {"role": "user", "content": [{"type": "text", "text": "do it"}]}
 EDIT: dict[str, Any] = {"tools": [{"name": "Edit"}], "messages": [USER]}

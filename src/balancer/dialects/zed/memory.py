@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from balancer.convert.zed_account import Account
-from balancer.convert.zed_cost import Ledger
-from balancer.convert.zed_options import Options
-from balancer.convert.zed_rotation import Cut, Metered
+from balancer.dialects.zed.account import Account
+from balancer.dialects.zed.budget import Ledger
+from balancer.dialects.zed.options import Options
+from balancer.dialects.zed.rotation import Cut, Metered
 
 PROMPTS_MAX = 8
 """Of so many prompts of a thread it is remembered how they were sent."""

@@ -9,15 +9,12 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from balancer.convert import zed_books as books
-from balancer.convert import zed_cost as cost
-from balancer.convert import zed_modes as modes
-from balancer.convert import zed_rotation as rotation
-from balancer.convert import zed_summary as summary
-from balancer.convert import zed_threads as threads
-from balancer.convert.zed_account import Part, options_of
-from balancer.convert.zed_options import CostControl
 from balancer.dialect import Ask, FlowFailed, Incapable
+from balancer.dialects.zed import budget as cost
+from balancer.dialects.zed import memory as books
+from balancer.dialects.zed import modes, rotation, summary, threads
+from balancer.dialects.zed.account import Part, options_of
+from balancer.dialects.zed.options import CostControl
 from balancer.headers import header
 from balancer.model import Fault, Usage
 

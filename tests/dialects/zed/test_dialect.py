@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stand_ins import provider, request
 
-from balancer.convert.zed_options import Options
 from balancer.dialect import Ask, FlowFailed, Incapable
-from balancer.dialects.zed import DIALECT
+from balancer.dialects.zed.dialect import DIALECT
+from balancer.dialects.zed.options import Options
 from balancer.model import Candidate, Operation, Piece, Reply, WireRequest
 
 WRAPPED = Reply(200, ((b"x-zed-server-supports-status-messages", b"true"),))

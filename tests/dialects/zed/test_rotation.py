@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.convert import zed_rotation as rotation
+from balancer.dialects.zed import rotation
 from balancer.model import Usage
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from balancer.convert import zed_cost as cost
-from balancer.convert.zed_options import CostControl, Price
+from balancer.dialects.zed import budget as cost
+from balancer.dialects.zed.options import CostControl, Price
 from balancer.model import Usage
 
 WALL = 1.8e9
