@@ -7,7 +7,7 @@ from typing import Any
 
 from balancer.affinity import Pins, of_request
 from balancer.headers import Headers
-from balancer.wire.anthropic import head
+from balancer.wire.messages import head
 
 SESSION: Headers = ((b"x-claude-code-session-id", b"11111111-2222"),)
 AGENT: Headers = (*SESSION, (b"x-claude-code-agent-id", b"agent-1"))

@@ -10,7 +10,7 @@ from stand_ins import Taker
 
 from balancer import delivery
 from balancer.delivery import Delivery, Watch
-from balancer.wire.anthropic import PING
+from balancer.wire.stream import PING
 
 
 @pytest.fixture(autouse=True)

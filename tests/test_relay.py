@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from stand_ins import HandFed, PlayedTransport, Taker, request
-from wire.test_anthropic import ANSWER, DELTA, OVERLOADED, START, STOP, TEXT
+from wire.test_messages import ANSWER, DELTA, OVERLOADED, START, STOP, TEXT
 
 from balancer import config, events
 from balancer.coalescing.key import key
@@ -23,7 +23,8 @@ from balancer.fleet import Fleet
 from balancer.model import Operation, Piece, Request
 from balancer.relay import Relay
 from balancer.script import Data, Fail, Head, Pause, Step
-from balancer.wire import anthropic as wire
+from balancer.wire import messages as wire
+from balancer.wire.stream import StreamDecoder
 
 SSE = Head(200, ((b"content-type", b"text/event-stream"), (b"request-id", b"req_up"), (b"set-cookie", b"no")))
 JSON = Head(200, ((b"content-type", b"application/json"),))
@@ -614,7 +615,7 @@ async def test_a_client_that_leaves_in_the_turn_in_which_content_comes_is_given_
 
 
 async def test_an_answer_that_ends_without_a_word_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Curt(wire.StreamDecoder):
+    class Curt(StreamDecoder):
         def feed(self, data: bytes) -> list[Piece]:
             pieces = super().feed(data)
             return [] if self.complete else pieces

@@ -13,7 +13,7 @@ from collections.abc import Hashable, Mapping
 import msgspec
 import xxhash
 
-from balancer.wire.anthropic import Head
+from balancer.wire.messages import Head
 
 _SESSION_SUFFIX = re.compile(r"_session_([0-9a-fA-F-]{8,})$")
 """How older clients wrote the session into `metadata.user_id`."""

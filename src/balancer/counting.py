@@ -12,7 +12,7 @@ import msgspec
 from balancer import dialects
 from balancer.model import Candidate, Operation, Usage
 from balancer.tokens import Correction, Estimator
-from balancer.wire.anthropic import without_lone_surrogates
+from balancer.wire.messages import without_lone_surrogates
 
 ACTIVE_S = 600.0
 """Where a provider counts for itself, lessons are taken this long after an estimate was asked for: they

@@ -16,7 +16,7 @@ import msgspec
 
 from balancer.headers import Headers
 from balancer.sink import Sink
-from balancer.wire.anthropic import PING
+from balancer.wire.stream import PING
 
 HOLD_MAX_S = 10.0
 """How long a stream's client waits for anything at all. Claude Code and the SDKs accept pings

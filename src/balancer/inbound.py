@@ -23,7 +23,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from balancer.edge import Admitted
 from balancer.headers import Headers, collector, written
 from balancer.messages import BODY_IDLE_S, BODY_MIN_BYTES_PER_S, Messages, new_id
-from balancer.wire import anthropic as wire
+from balancer.wire.errors import CONTENT_TYPE_JSON, error_body
 
 if TYPE_CHECKING:
     from uvicorn.config import Config
@@ -421,10 +421,10 @@ class Connection(HttpToolsProtocol):
             cycle.disconnected = True  # its body went wrong: nobody waits for the rest
             cycle.message_event.set()
         request_id = new_id()
-        body = wire.error_body("invalid_request_error", message, request_id)
+        body = error_body("invalid_request_error", message, request_id)
         lines = [
             STATUS_LINE[status],
-            *[b"%b: %b\r\n" % pair for pair in (*self.server_state.default_headers, wire.CONTENT_TYPE_JSON)],
+            *[b"%b: %b\r\n" % pair for pair in (*self.server_state.default_headers, CONTENT_TYPE_JSON)],
             b"x-balancer-request-id: %b\r\nrequest-id: %b\r\n" % (request_id.encode(), request_id.encode()),
             b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body),
             body,

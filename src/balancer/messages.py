@@ -19,7 +19,8 @@ from balancer.headers import Headers, header
 from balancer.model import Operation, Request
 from balancer.relay import Relay
 from balancer.sink import Client, Sink
-from balancer.wire import anthropic as wire
+from balancer.wire import messages as wire
+from balancer.wire.errors import CONTENT_TYPE_JSON, error_body
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -378,9 +379,9 @@ class _Patience:
 
 async def reject(sink: Sink, error: Rejected, request_id: str) -> None:
     """Answer with an error in the Messages API's shape."""
-    body = wire.error_body(error.kind, error.message, request_id)
+    body = error_body(error.kind, error.message, request_id)
     headers: list[tuple[bytes, bytes]] = [
-        wire.CONTENT_TYPE_JSON,
+        CONTENT_TYPE_JSON,
         (b"content-length", b"%d" % len(body)),
         (b"x-balancer-request-id", request_id.encode()),
         (b"request-id", request_id.encode()),

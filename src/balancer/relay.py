@@ -48,7 +48,8 @@ from balancer.redact import scrub, without
 from balancer.sink import Sink
 from balancer.stream import Ending, Stream, drain
 from balancer.transport import Answer, Transport, TransportError
-from balancer.wire import anthropic as wire_words
+from balancer.wire.errors import CONTENT_TYPE_JSON, error_body, error_frame, kept_headers
+from balancer.wire.stream import PING
 
 _log = logging.getLogger(__name__)
 
@@ -280,7 +281,7 @@ class Relay:
         self, life: Life, ask: Ask, decoder: Decoder, head: Reply, held: list[bytes], piece: Piece
     ) -> Broken | None:
         """Hold a piece back, until one has substance."""
-        data = b"" if piece.data == wire_words.PING else piece.data
+        data = b"" if piece.data == PING else piece.data
         held.append(data)
         life.held_bytes += len(data)
         if piece.substance:
@@ -308,7 +309,7 @@ class Relay:
         life.delivery.committed = True
         life.candidate = candidate
         took_s = life.first_substance_s = now - life.arrived
-        lines = wire_words.kept_headers(head)
+        lines = kept_headers(head)
         lines += decoder.headers
         lines += life.who_answered(len(life.attempts) + 1)
         if request.operation.answers:
@@ -323,7 +324,7 @@ class Relay:
             life.delivery.start(200, (*STREAM_HEADERS, *lines))
         else:
             length_line = (b"content-length", b"%d" % life.held_bytes)
-            life.delivery.start(200, (wire_words.CONTENT_TYPE_JSON, length_line, *lines))
+            life.delivery.start(200, (CONTENT_TYPE_JSON, length_line, *lines))
 
     # Errands
 
@@ -408,7 +409,7 @@ class Relay:
         body = b'{"input_tokens":%d}' % count
         length = (b"content-length", b"%d" % len(body))
         source = (b"x-balancer-token-source", b"estimate")
-        life.delivery.start(200, (wire_words.CONTENT_TYPE_JSON, length, source))
+        life.delivery.start(200, (CONTENT_TYPE_JSON, length, source))
         await life.delivery.write(body, last=True)
 
     async def _say(self, life: Life, answer: exhausted.Answer) -> None:
@@ -416,14 +417,14 @@ class Relay:
         life.outcome = "client_error" if answer.status < 500 and answer.status != 429 else "failed"
         life.reason = answer.message
         if life.delivery.opened:  # a 200 and pings were sent: now only an event can tell
-            frame = wire_words.error_frame(answer.kind_in_stream, self._clean(answer.message), life.request.id)
+            frame = error_frame(answer.kind_in_stream, self._clean(answer.message), life.request.id)
             await life.delivery.fail(frame)
             return
         if answer.reply is not None:
             body, headers = without(answer.reply.body, self.fleet.secrets), answer.reply.headers
         else:
-            body = wire_words.error_body(answer.kind, self._clean(answer.message), life.request.id)
-            headers = (wire_words.CONTENT_TYPE_JSON, (b"request-id", life.request.id.encode()))
+            body = error_body(answer.kind, self._clean(answer.message), life.request.id)
+            headers = (CONTENT_TYPE_JSON, (b"request-id", life.request.id.encode()))
         if answer.retry_after_s is not None:
             headers = (*headers, (b"retry-after", b"%d" % answer.retry_after_s))
         headers = (*headers, *life.who_answered(len(life.attempts)), (b"content-length", b"%d" % len(body)))
@@ -448,7 +449,7 @@ class Relay:
         )
 
     async def _tell_broken(self, life: Life, kind: str, message: str) -> None:
-        await life.delivery.fail(wire_words.error_frame(kind, self._clean(message), life.request.id))
+        await life.delivery.fail(error_frame(kind, self._clean(message), life.request.id))
 
     async def _cut_off(self, life: Life) -> None:
         """The task was cancelled: the client left, took nothing for too long, or time to drain is up."""

@@ -17,7 +17,7 @@ from balancer.dialects.simulated import faults as drills
 from balancer.fleet import Fleet
 from balancer.messages import is_json, new_id
 from balancer.telemetry.metrics import Metrics
-from balancer.wire import anthropic as wire
+from balancer.wire.errors import error_body, kind_of
 
 NAME = "claude-code-provider-balancer"
 REQUEST_ID = "x-balancer-request-id"
@@ -166,7 +166,7 @@ async def _failed(request: Request, error: Exception) -> Response:
 
 def _problem(code: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
     request_id = new_id()
-    body = wire.error_body(wire.kind_of(code), message, request_id)
+    body = error_body(kind_of(code), message, request_id)
     return Response(body, code, {**(headers or {}), REQUEST_ID: request_id}, "application/json")
 
 

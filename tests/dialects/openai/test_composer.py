@@ -12,7 +12,7 @@ from conversion import DONE, chunk, decoder, fragment, played, sse, written
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.convert.foreign import OWN_PREFIX, unsigned
+from balancer.wire.signatures import OWN_PREFIX, unsigned
 
 USAGE = {
     "prompt_tokens": 100,

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai_schema import check_chat, check_responses
 
-from balancer.convert.foreign import signed
 from balancer.dialect import Incapable
 from balancer.dialects.openai import request, responses
 from balancer.dialects.openai.profiles import PROFILES, Profile
+from balancer.wire.signatures import signed
 
 words = st.text(alphabet=st.characters(codec="utf-8", categories=["L", "N", "P", "Zs"]), max_size=10)
 ids = st.sampled_from(["toolu_1", "toolu_2", "odd id/with.signs", "x" * 70])

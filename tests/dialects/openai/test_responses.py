@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from openai.types.responses import Response
 from openai_schema import check_responses
 
-from balancer.convert.foreign import signed, unsigned
 from balancer.dialects.openai import request, responses
 from balancer.dialects.openai.profiles import PROFILES
+from balancer.wire.signatures import signed, unsigned
 
 ITEM = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "zzz"}
 PNG = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}}

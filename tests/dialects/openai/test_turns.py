@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from conversion import assistant, chat, converted, messages_request, result, text, turns, use, user
 
-from balancer.convert.foreign import signed
 from balancer.dialect import Incapable
 from balancer.dialects.openai.turns import INTERRUPTED
+from balancer.wire.signatures import signed
 
 PNG = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}}
 

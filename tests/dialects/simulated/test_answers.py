@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from balancer.dialects.simulated.answers import Answer, Block, Text, Thinking, ToolUse, deltas, tokens, words
 from balancer.model import Operation, Usage
-from balancer.wire.anthropic import MessageDecoder, StreamDecoder
+from balancer.wire.stream import StreamDecoder
+from balancer.wire.whole import MessageDecoder
 
 ANSWER = Answer(
     "msg_1",

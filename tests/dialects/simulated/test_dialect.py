@@ -10,13 +10,13 @@ import jsonschema
 import pytest
 from pydantic import ValidationError
 
-from balancer import sse
-from balancer.convert.foreign import strip_foreign_thinking
 from balancer.dialect import Ask
 from balancer.dialects.simulated import faults as drills
 from balancer.dialects.simulated.dialect import DIALECT, Options
 from balancer.model import Candidate, Operation, Origin, Piece, Provider, Reply, Request
 from balancer.script import Data, Head, Pause, Step
+from balancer.wire import sse
+from balancer.wire.signatures import strip_foreign_thinking
 
 SCHEMA = {
     "type": "object",

@@ -8,8 +8,8 @@ from balancer.dialects.openai.composer import Composer
 from balancer.dialects.openai.decoder import not_an_answer
 from balancer.dialects.openai.think_tags import Part, ThinkTags
 from balancer.model import Fault, Usage
-from balancer.wire import openai as wire
-from balancer.wire.faults import broken
+from balancer.wire import chat as wire
+from balancer.wire.errors import broken
 
 _NOT_YET = (None, "", "null")
 """How servers say, chunk by chunk, that an answer has not ended."""

@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 
-from balancer.convert import foreign
 from balancer.dialects.openai.names import plain_id
 from balancer.dialects.openai.writer import Ending, Shell, Writer, arguments
 from balancer.model import Usage
+from balancer.wire import signatures as foreign
 
 CHARS_PER_TOKEN = 4
 """A rough rule, for servers that report no usage."""

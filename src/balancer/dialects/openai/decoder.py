@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from balancer import sse
 from balancer.dialects.openai.composer import Composer
 from balancer.dialects.openai.writer import Frames, Shell, Whole, Writer
 from balancer.headers import Headers
 from balancer.model import Fault, Piece
-from balancer.wire import openai as wire
-from balancer.wire.faults import broken, sort_of
+from balancer.wire import chat as wire
+from balancer.wire import sse
+from balancer.wire.errors import broken, sort_of
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """The largest answer that is held as a whole."""

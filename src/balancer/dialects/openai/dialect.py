@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
-from balancer import credentials
 from balancer.dialect import Ask, Decoder, Flow
 from balancer.dialects.openai import decoder as decoding
 from balancer.dialects.openai import lessons, listing, request, responses
@@ -35,7 +34,8 @@ from balancer.dialects.openai.profiles import (
 from balancer.dialects.openai.writer import Shell
 from balancer.model import Fault, Operation, Reply, WireRequest
 from balancer.script import Data, Head, Step
-from balancer.wire import openai as wire
+from balancer.wire import chat as wire
+from balancer.wire import credentials
 
 MAX_REPAIRS = 3
 """How often one request is repaired and sent once more: each time for another lesson."""

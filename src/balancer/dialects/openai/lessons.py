@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from balancer.wire.openai import MAX_READ_CHARS, Complaint, too_long
+from balancer.wire.chat import MAX_READ_CHARS, Complaint, too_long
 
 KEPT_S = 86400.0
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from balancer.model import Laconic, Piece
-from balancer.wire.faults import broken, sort_of
+from balancer.wire.errors import broken, sort_of
 
 MAX_LISTING_BYTES = 16 * 1024 * 1024
 

@@ -21,7 +21,7 @@ from balancer.dialects.openai.names import Names
 from balancer.dialects.openai.profiles import Capabilities
 from balancer.dialects.openai.schema import cleaned, is_strict
 from balancer.dialects.openai.turns import Turns
-from balancer.wire import anthropic as wire
+from balancer.wire import messages as wire
 
 _SESSION = re.compile(r"session_(?:id\W+)?([0-9a-fA-F-]{8,})")
 _SUFFIX = re.compile(r"\[[^\]]*\]\Z")

@@ -10,8 +10,8 @@ from balancer.dialects.openai.composer import Composer
 from balancer.dialects.openai.decoder import not_an_answer
 from balancer.dialects.openai.turns import REASONING_ITEMS
 from balancer.model import Fault, Usage
-from balancer.wire import openai as wire
-from balancer.wire.faults import broken
+from balancer.wire import chat as wire
+from balancer.wire.errors import broken
 
 MIN_OUTPUT_TOKENS = 16
 """The API takes no smaller `max_output_tokens`."""

@@ -11,11 +11,11 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from balancer.convert.foreign import unsigned
 from balancer.dialect import Incapable
 from balancer.dialects.openai.blocks import Block, Blocks, Part, content, system_text, text_of
 from balancer.dialects.openai.names import Names, tool_id
 from balancer.dialects.openai.profiles import Capabilities
+from balancer.wire.signatures import unsigned
 
 Message: TypeAlias = dict[str, Any]
 

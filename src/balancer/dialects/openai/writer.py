@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 import msgspec
 
-from balancer import sse
 from balancer.model import Usage
-from balancer.wire.anthropic import PING
-from balancer.wire.openai import loose_json
+from balancer.wire import sse
+from balancer.wire.chat import loose_json
+from balancer.wire.stream import PING
 
 _encode = msgspec.json.Encoder().encode
 

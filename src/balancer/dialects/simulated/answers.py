@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from balancer import sse
+from balancer.wire import sse
 
 _WORDS = re.compile(r"\s*\S+\s*")
 """A word is taken for a token: near enough for what only pretends to be a model."""

@@ -13,14 +13,16 @@ from typing import Annotated, Any
 import msgspec
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from balancer.convert.foreign import signed
 from balancer.dialect import Ask, Decoder, Flow
 from balancer.dialects.simulated import faults as drills
 from balancer.dialects.simulated.answers import Answer, Block, Text, Thinking, ToolUse, tokens, words
 from balancer.dialects.simulated.specimen import specimen
 from balancer.model import Fault, Operation, Reply, WireRequest
 from balancer.script import Data, Head, Pause, Step
-from balancer.wire import anthropic as wire
+from balancer.wire.errors import fault_of
+from balancer.wire.signatures import signed
+from balancer.wire.stream import StreamDecoder
+from balancer.wire.whole import MessageDecoder
 
 BYTES_PER_TOKEN = 4
 """A rough rule for JSON around English text."""
@@ -115,11 +117,11 @@ class Simulated:
 
     def decoder(self, ask: Ask, head: Reply) -> Decoder:
         if _streams(ask):
-            return wire.StreamDecoder()
-        return wire.MessageDecoder(ask.operation)
+            return StreamDecoder()
+        return MessageDecoder(ask.operation)
 
     def fault(self, ask: Ask, reply: Reply) -> Fault:
-        return wire.fault_of(reply, ask.wall)
+        return fault_of(reply, ask.wall)
 
     def supports(self, operation: Operation) -> bool:
         return True

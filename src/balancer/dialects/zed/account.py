@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from balancer import __version__, credentials
+from balancer import __version__
 from balancer.dialect import Ask, FlowFailed
 from balancer.dialects.zed import decoder as answers
 from balancer.dialects.zed import faults, tokens
@@ -21,6 +21,7 @@ from balancer.dialects.zed.options import Options
 from balancer.headers import Headers
 from balancer.model import Fault, Reply, WireRequest
 from balancer.redact import scrub
+from balancer.wire import credentials
 
 T = TypeVar("T")
 Part: TypeAlias = Generator[WireRequest, Reply, T]

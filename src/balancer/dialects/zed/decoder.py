@@ -8,11 +8,12 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from balancer import ndjson, sse
 from balancer.dialects.zed.faults import fault_of, object_of, of_failed
 from balancer.model import Fault, Laconic, Piece, Usage
-from balancer.wire.anthropic import MAX_ANSWER_BYTES, StreamDecoder
-from balancer.wire.faults import broken, sort_of
+from balancer.wire import ndjson, sse
+from balancer.wire.errors import broken, sort_of
+from balancer.wire.stream import StreamDecoder
+from balancer.wire.whole import MAX_ANSWER_BYTES
 
 _USAGE = {"input_tokens": 0, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 0}
 _STARTS: dict[str, dict[str, Any]] = {

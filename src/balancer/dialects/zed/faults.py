@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from balancer.model import Fault, Reply
-from balancer.wire import faults as wire
+from balancer.wire import errors as wire
 
 _NAMED = {
     "rate_limit_exceeded": 429,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from stand_ins import provider, request
 
-from balancer.credentials import bearer_for, headers_for
 from balancer.headers import Headers
+from balancer.wire.credentials import bearer_for, headers_for
 
 CLIENT: Headers = ((b"x-api-key", b"client"), (b"authorization", b"Bearer client"), (b"x-app", b"cli"))
 

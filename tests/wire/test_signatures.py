@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from balancer.convert.foreign import OWN_PREFIX, strip_foreign_thinking
+from balancer.wire.signatures import OWN_PREFIX, strip_foreign_thinking
 
 
 def test_a_body_without_any_is_the_same_object() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from balancer.judge import judge
 from balancer.model import Refused, Reply, Stage, Usage
-from balancer.wire import openai as wire
+from balancer.wire import chat as wire
 
 
 def fault(status: int, body: bytes | dict[str, Any], **headers: str) -> Any:

@@ -11,7 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balancer.model import Operation, Piece, Reply, Usage
-from balancer.wire import anthropic as wire
+from balancer.wire import messages as wire
+from balancer.wire.errors import fault_of, retry_after
+from balancer.wire.stream import PING, StreamDecoder
+from balancer.wire.whole import MessageDecoder
 
 START = (
     b'event: message_start\ndata: {"type":"message_start","message":{"type":"message","content":[],'
@@ -116,8 +119,8 @@ def test_an_escaped_key_is_found() -> None:
     assert msgspec.json.decode(b"".join(wire.spliced(b'{"\\u006dodel":"a","messages":[]}', "z")))["model"] == "z"
 
 
-def run(*chunks: bytes, end: bool = True) -> tuple[list[Piece], wire.StreamDecoder]:
-    decoder = wire.StreamDecoder()
+def run(*chunks: bytes, end: bool = True) -> tuple[list[Piece], StreamDecoder]:
+    decoder = StreamDecoder()
     pieces = [piece for chunk in chunks for piece in decoder.feed(chunk)]
     return pieces + (decoder.end() if end else []), decoder
 
@@ -154,7 +157,7 @@ def test_usage_is_collected() -> None:
 
 SUBSTANCE = {
     "an empty text block says nothing": (START + TEXT, False),
-    "a ping says nothing": (wire.PING * 3, False),
+    "a ping says nothing": (PING * 3, False),
     "a delta is substance": (START + TEXT + DELTA, True),
     "a thinking block is substance": (START + THINK, True),
 }
@@ -209,7 +212,7 @@ def test_what_follows_the_end_is_ignored() -> None:
 
 
 def whole(operation: Operation, body: bytes) -> Piece:
-    decoder = wire.MessageDecoder(operation)
+    decoder = MessageDecoder(operation)
     (piece,) = decoder.feed(body) + decoder.end()
     return piece
 
@@ -292,25 +295,25 @@ RESETS = {
 def test_a_429_rests_until_the_limit_is_reset_even_where_it_does_not_say_what_remains(
     headers: list[tuple[bytes, bytes]], seconds: float
 ) -> None:
-    assert wire.fault_of(Reply(429, tuple(headers)), WALL).retry_after_s == seconds
+    assert fault_of(Reply(429, tuple(headers)), WALL).retry_after_s == seconds
 
 
 @pytest.mark.parametrize(("headers", "seconds"), RETRY_AFTERS.values(), ids=RETRY_AFTERS)
 def test_retry_after(headers: list[tuple[bytes, bytes]], seconds: float | None) -> None:
-    assert wire.retry_after(tuple(headers), WALL) == seconds
+    assert retry_after(tuple(headers), WALL) == seconds
 
 
 def test_a_refusal_keeps_its_own_words_for_the_client() -> None:
     body = b'{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long"}}'
     headers = ((b"request-id", b"r1"), (b"set-cookie", b"x"), (b"server", b"y"), (b"anthropic-organization-id", b"o"))
 
-    fault = wire.fault_of(Reply(400, headers, body), WALL)
+    fault = fault_of(Reply(400, headers, body), WALL)
 
     assert fault.message == "prompt is too long"
     assert fault.reply == Reply(400, (headers[0], headers[3]), body)
 
 
 def test_errors_in_other_shapes_are_understood() -> None:
-    assert wire.fault_of(Reply(429, (), b'{"error":"slow down"}'), WALL).kind == "rate_limit_error"
-    assert wire.fault_of(Reply(502, (), b"<html>bad gateway</html>"), WALL).message == "an HTML page"
-    assert wire.fault_of(Reply(529, ((b"x-should-retry", b"false"),), b""), WALL).should_retry is False
+    assert fault_of(Reply(429, (), b'{"error":"slow down"}'), WALL).kind == "rate_limit_error"
+    assert fault_of(Reply(502, (), b"<html>bad gateway</html>"), WALL).message == "an HTML page"
+    assert fault_of(Reply(529, ((b"x-should-retry", b"false"),), b""), WALL).should_retry is False

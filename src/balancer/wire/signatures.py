@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from balancer.wire import anthropic as wire
+from balancer.wire import messages as wire
 
 OWN_PREFIX = "ccb1:made-by-the-claude-code-provider-balancer:"
 """Begins the signature of every thinking block that was made from another type's reasoning.

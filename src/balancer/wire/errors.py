@@ -9,9 +9,9 @@ from itertools import compress
 
 import msgspec
 
-from balancer import sse
 from balancer.headers import Headers, header, names_of
 from balancer.model import Fault, Reply
+from balancer.wire import sse
 
 STATUS_OF = {
     "invalid_request_error": 400,

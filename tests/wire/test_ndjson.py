@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.ndjson import LineTooLong, Splitter
+from balancer.wire.ndjson import LineTooLong, Splitter
 
 VALUES = st.lists(st.text(st.sampled_from('a\u2028\u2029\u0085\n\r"\\ü😀')), max_size=6)
 

@@ -16,14 +16,7 @@ import msgspec
 from balancer.headers import header
 from balancer.model import Fault, Reply, Usage
 from balancer.redact import anonymous, scrub
-from balancer.wire.faults import (
-    CONTENT_TYPE_JSON,
-    STATUS_OF,
-    error_body,
-    kind_of,
-    retry_after,
-    sort_of,
-)
+from balancer.wire.errors import CONTENT_TYPE_JSON, STATUS_OF, error_body, kind_of, retry_after, sort_of
 
 
 class Function(msgspec.Struct):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer import sse
+from balancer.wire import sse
 
 frame_texts = st.builds(
     lambda event, data: [f"event: {event}", f"data: {data}"],
