@@ -19,11 +19,11 @@ from wire.test_messages import ANSWER, DELTA, OVERLOADED, START, STOP, TEXT
 from balancer import config, events
 from balancer.coalescing.key import key
 from balancer.coalescing.shared import LeaderSink, Registry, follow
-from balancer.fleet import Fleet
 from balancer.model import Operation, Piece, Request
 from balancer.relay import Relay
 from balancer.script import Data, Fail, Head, Pause, Step
-from balancer.wire import messages as wire
+from balancer.state.fleet import Fleet
+from balancer.dialects import anthropic
 from balancer.wire.stream import StreamDecoder
 
 SSE = Head(200, ((b"content-type", b"text/event-stream"), (b"request-id", b"req_up"), (b"set-cookie", b"no")))
@@ -620,7 +620,7 @@ async def test_an_answer_that_ends_without_a_word_is_not_waited_for(monkeypatch:
             pieces = super().feed(data)
             return [] if self.complete else pieces
 
-    monkeypatch.setattr(wire, "StreamDecoder", Curt)
+    monkeypatch.setattr(anthropic, "StreamDecoder", Curt)
     fed, client = HandFed(), Quick()
     world = World([], [], fed=fed)
     task = asyncio.create_task(world.relay.answer(request(), client))

@@ -11,7 +11,7 @@ import msgspec
 
 from balancer import dialects
 from balancer.model import Candidate, Operation, Usage
-from balancer.tokens import Correction, Estimator
+from balancer.tokens.estimate import Correction, Estimator
 from balancer.wire.messages import without_lone_surrogates
 
 ACTIVE_S = 600.0

@@ -11,12 +11,12 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from typing import Any, Self, TypeAlias
 
-from balancer import affinity
 from balancer.coalescing import key as dedup
 from balancer.coalescing.shared import LeaderSink, Registry, Shared, follow
 from balancer.edge import Admitted
 from balancer.headers import Headers, header
 from balancer.model import Operation, Request
+from balancer.policy import affinity
 from balancer.relay import Relay
 from balancer.sink import Client, Sink
 from balancer.wire import messages as wire

@@ -15,15 +15,12 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from balancer import dialects, events, exhausted
+from balancer import dialects, events
 from balancer.coalescing.shared import Shared, Taker
 from balancer.counting import Counting
 from balancer.delivery import STREAM_HEADERS, Delivery, Watch
 from balancer.dialect import Ask, Decoder, Dialect, Flow, FlowFailed, Incapable
 from balancer.dialects.simulated import faults as drills
-from balancer.fleet import Fleet, Ledger
-from balancer.journey import Journey, Try, Wait
-from balancer.judge import judge_of
 from balancer.life import UNTOLD, Life, patience_s, told
 from balancer.model import (
     Abandoned,
@@ -44,8 +41,13 @@ from balancer.model import (
     Verdict,
     WireRequest,
 )
+from balancer.policy import exhausted
+from balancer.policy.classify import judge_of
+from balancer.policy.failover import Journey, Try, Wait
 from balancer.redact import scrub, without
 from balancer.sink import Sink
+from balancer.state.fleet import Fleet
+from balancer.state.stats import Ledger
 from balancer.stream import Ending, Stream, drain
 from balancer.transport import Answer, Transport, TransportError
 from balancer.wire.errors import CONTENT_TYPE_JSON, error_body, error_frame, kept_headers

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from balancer.judge import judge
 from balancer.model import Refused, Reply, Stage, Usage
+from balancer.policy.classify import judge
 from balancer.wire import chat as wire
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from balancer import dialects
-from balancer.fleet import Fleet
 from balancer.model import Provider
+from balancer.state.fleet import Fleet
 
 
 def overview(fleet: Fleet, now: float) -> dict[str, int]:

@@ -9,8 +9,8 @@ from typing import Any
 from stand_ins import request
 
 from balancer import config, events
-from balancer.fleet import COUNTING, HEALTHS_MAX, Fleet
 from balancer.model import Candidate, Completed, Fault, Mark, Operation, Refused, Scope, Stage, Verdict
+from balancer.state.fleet import COUNTING, HEALTHS_MAX, Fleet
 
 BAD = Verdict(Mark.BAD, again=True, reason="529 overloaded_error")
 GOOD = Verdict(Mark.GOOD)

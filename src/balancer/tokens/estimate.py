@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import xxhash
 
-from balancer import media
+from balancer.tokens import media
 
 REMEMBERED = 50_000
 """How many blocks are remembered; each costs some hundred bytes."""

@@ -9,23 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Self
 
 import msgspec
 
 from balancer import config as configuration
-from balancer import events, routing
-from balancer.affinity import Pins
+from balancer import events
 from balancer.config import Config, Settings
 from balancer.dialects.simulated.faults import Drill
 from balancer.events import Bus
-from balancer.health import Circuit, Health, Policy, observe
-from balancer.journey import Budget, Journey, Standing
-from balancer.model import Candidate, Mark, Operation, Outcome, Provider, Request, Route, Scope, Usage, Verdict
+from balancer.model import Candidate, Mark, Operation, Outcome, Provider, Request, Route, Scope, Verdict
+from balancer.policy import routes as routing
+from balancer.policy.circuit import Circuit, Health, Policy, observe
+from balancer.policy.failover import Journey, Standing
+from balancer.policy.retry_budget import Budget
+from balancer.policy.strategies import STRATEGIES, Load, View, peak_ewma, priority
 from balancer.redact import secrets_of
-from balancer.selection import STRATEGIES, Load, View, peak_ewma, priority
+from balancer.state.admission import _Place, _wake
+from balancer.state.pins import Pins
+from balancer.state.stats import Ledger
 
 PROVEN_S = 60.0
 """A provider that gave substance within this time, and has not failed since, is known to work."""
@@ -49,41 +53,6 @@ SECONDS_TO_COUNT = 3.0
 
 CLIENT_MARGIN_S = 5.0
 """How long before the client's own deadline (`x-stainless-timeout`) ours lies."""
-
-
-@dataclass(slots=True)
-class Ledger:
-    """What has happened with one provider, in numbers. Survives a reload."""
-
-    requests: int = 0
-    successes: int = 0
-    failures: int = 0
-    in_flight: int = 0
-    usage: dict[str, int] = field(
-        default_factory=lambda: {"input": 0, "output": 0, "cache_read": 0, "cache_creation": 0}
-    )
-    substance_s: float = 0.0
-    """Peak EWMA of the time to first substance."""
-    substance_at: float = 0.0
-    last_substance_s: float | None = None
-    duration_s: float = 0.0
-    """EWMA of the whole attempt."""
-    last_error: dict[str, Any] | None = None
-    memory: dict[str, Any] = field(default_factory=dict)
-    """The dialect's own."""
-    drill: Drill | None = None
-
-    def count(self, usage: Usage) -> None:
-        """Add what an answer used."""
-        total = self.usage
-        if count := usage.input_tokens:
-            total["input"] += count
-        if count := usage.output_tokens:
-            total["output"] += count
-        if count := usage.cache_read_tokens:
-            total["cache_read"] += count
-        if count := usage.cache_creation_tokens:
-            total["cache_creation"] += count
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -410,40 +379,6 @@ class Fleet:
             for (owner, model), health in self._health.items()
             if owner == name and model and health.circuit(now) is Circuit.OPEN
         }
-
-
-class _Place(msgspec.Struct, eq=False):
-    """A place at a provider, while it is held. A class: `contextlib` costs three times as much."""
-
-    _ledger: Ledger
-    _probes: dict[tuple[str, str], int]
-    _mine: Sequence[tuple[str, str]]
-    _queue: dict[asyncio.Future[None], None]
-
-    def __enter__(self) -> Ledger:
-        for key in self._mine:
-            self._probes[key] = self._probes.get(key, 0) + 1
-        ledger = self._ledger
-        ledger.in_flight += 1
-        ledger.requests += 1
-        return ledger
-
-    def __exit__(self, *_: object) -> None:
-        self._ledger.in_flight -= 1
-        for key in self._mine:
-            self._probes[key] -= 1
-            if not self._probes[key]:
-                del self._probes[key]
-        if self._queue:
-            _wake(self._queue)
-
-
-def _wake(queue: dict[asyncio.Future[None], None]) -> None:
-    """Have those who wait for a place look whether there is one."""
-    for freed in queue:
-        if not freed.done():
-            freed.set_result(None)
-    queue.clear()
 
 
 class _Loads(Mapping[str, Load]):

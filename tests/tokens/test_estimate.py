@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from balancer import tokens
-from balancer.tokens import Correction, Estimator, family, of_block, of_image, of_text
+from balancer.tokens import estimate as tokens
+from balancer.tokens.estimate import Correction, Estimator, family, of_block, of_image, of_text
 
 CLAUDE = tokens.WEIGHTS["claude"]
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 from stand_ins import candidate
 
-from balancer.judge import REST_MAX_S, callers_own, judge, judge_of
 from balancer.model import (
     Abandoned,
     Broken,
@@ -22,6 +21,7 @@ from balancer.model import (
     Unfit,
     Verdict,
 )
+from balancer.policy.classify import REST_MAX_S, callers_own, judge, judge_of
 
 
 def refused(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from balancer.affinity import Pins, of_request
 from balancer.headers import Headers
+from balancer.policy.affinity import of_request
+from balancer.state.pins import Pins
 from balancer.wire.messages import head
 
 SESSION: Headers = ((b"x-claude-code-session-id", b"11111111-2222"),)

@@ -7,8 +7,7 @@ Claude Code says of itself; requests that say nothing are nobody's conversation.
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 
 import msgspec
 import xxhash
@@ -64,34 +63,3 @@ def _without_cache_control(message: bytes) -> bytes:
 
 def _name(*parts: bytes) -> str:
     return xxhash.xxh3_128_hexdigest(b"\0".join(parts))
-
-
-class Pins:
-    """Where conversations are pinned: bounded, the least recently used goes first. Holds hashes only."""
-
-    def __init__(self, limit: int, ttl_s: float) -> None:
-        self.ttl_s = ttl_s
-        """How long a pin lives without being used."""
-        self._limit = limit
-        self._pins: OrderedDict[Hashable, tuple[str, float]] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._pins)
-
-    def get(self, conversation: Hashable, now: float) -> str | None:
-        """Return the provider of a conversation. That it is asked for does not let a pin live on: an answer does."""
-        found = self._pins.get(conversation)
-        if found is None:
-            return None
-        provider, used = found
-        if now - used > self.ttl_s:
-            del self._pins[conversation]
-            return None
-        return provider
-
-    def put(self, conversation: Hashable, provider: str, now: float) -> None:
-        """Pin a conversation."""
-        self._pins[conversation] = (provider, now)
-        self._pins.move_to_end(conversation)
-        if len(self._pins) > self._limit:
-            self._pins.popitem(last=False)

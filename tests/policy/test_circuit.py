@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.health import BASE_REST_S, LONG_REST_S, Circuit, Health, Policy, observe
 from balancer.model import Mark, Verdict
+from balancer.policy.circuit import BASE_REST_S, LONG_REST_S, Circuit, Health, Policy, observe
 
 BAD = Verdict(Mark.BAD, again=True, reason="529")
 GOOD = Verdict(Mark.GOOD)

@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from balancer import media
+from balancer.tokens import media
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 8 + struct.pack(">II", 300, 200)
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stand_ins import provider
 
-from balancer import routing
 from balancer.model import Route, Target
+from balancer.policy import routes as routing
 
 PATTERNS = ["*", "*sonnet*", "claude-*", "claude-sonnet-*", "claude-opus-5-5", "c.d*", "anthropic/*", "claude-?-x"]
 ROUTING = routing.compile([Route(pattern, (Target("a", "passthrough"),)) for pattern in PATTERNS])

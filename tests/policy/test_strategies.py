@@ -9,7 +9,7 @@ import pytest
 from stand_ins import candidate
 
 from balancer.model import Candidate
-from balancer.selection import STRATEGIES, Load, View, peak_ewma
+from balancer.policy.strategies import STRATEGIES, Load, View, peak_ewma
 
 A, B, C = (candidate(name, priority=1) for name in "abc")
 SPARE = candidate("spare", priority=2)

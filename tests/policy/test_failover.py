@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from stand_ins import candidate
 
-from balancer import exhausted
-from balancer.journey import RETRIES, Budget, Done, Journey, Next, Standing, Try, Wait
 from balancer.model import Broken, Candidate, Completed, Fault, Outcome, Refused, Stage, Unfit
+from balancer.policy import exhausted
+from balancer.policy.failover import RETRIES, Done, Journey, Next, Standing, Try, Wait
+from balancer.policy.retry_budget import Budget
 
 A, B, C = (candidate(name) for name in "abc")
 OVERLOADED = Refused(Fault(529, "overloaded_error"), Stage.WAIT)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from stand_ins import candidate
 
-from balancer.exhausted import Answer, answer, no_place, shown_kind
-from balancer.judge import judge
 from balancer.model import Broken, Candidate, Fault, Outcome, Refused, Reply, Stage, Unfit, Verdict
+from balancer.policy.classify import judge
+from balancer.policy.exhausted import Answer, answer, no_place, shown_kind
 
 A, B = candidate("a"), candidate("b")
 TOO_LONG = Fault(400, "invalid_request_error", "prompt is too long", reply=Reply(400, (), b"as it came"))

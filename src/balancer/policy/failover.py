@@ -19,13 +19,13 @@ and tells `record` how it went. The rules, in order:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import msgspec
 
-from balancer.judge import judge_of, lasting, too_long
 from balancer.model import Candidate, Mark, Outcome, Unfit, Verdict
+from balancer.policy.classify import judge_of, lasting, too_long
+from balancer.policy.retry_budget import Budget
 
 RETRIES = 2
 """How often a request may come back to providers that have failed it already."""
@@ -42,27 +42,6 @@ SHOWN_S = 0.5
 
 LOOK_AGAIN_S = 0.05
 """How soon a request that stands behind another's probe looks again."""
-
-
-@dataclass(slots=True)
-class Budget:
-    """One bucket of retries for the whole balancer: an outage is not to be amplified."""
-
-    capacity: float = 10.0
-    tokens: float = 10.0
-    earned_per_success: float = 0.2
-
-    def earn(self) -> None:
-        """A request succeeded."""
-        if self.tokens < self.capacity:
-            self.tokens = min(self.capacity, self.tokens + self.earned_per_success)
-
-    def spend(self) -> bool:
-        """Take a token for a retry; False: there is none."""
-        if self.tokens < 1.0:
-            return False
-        self.tokens -= 1.0
-        return True
 
 
 class Standing(msgspec.Struct, frozen=True, gc=False):
