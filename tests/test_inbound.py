@@ -17,8 +17,8 @@ from balancer import inbound, messages
 from balancer.app import create_app
 from balancer.commands import server
 from balancer.model import Request
-from balancer.relay import Relay
-from balancer.sink import Sink
+from balancer.relay.relay import Relay
+from balancer.relay.writer import Sink
 
 CONFIG = """\
 providers:

@@ -29,7 +29,7 @@ from balancer.control.catalogue import Catalogue
 from balancer.edge import Admitted, Denied, Gate
 from balancer.headers import Headers
 from balancer.messages import OPERATIONS, AsgiClient, Messages, Receive, Rejected, Scope, Send, new_id, reject
-from balancer.relay import Relay
+from balancer.relay.relay import Relay
 from balancer.state.fleet import Fleet
 from balancer.telemetry.logs import Logs
 from balancer.telemetry.metrics import Metrics

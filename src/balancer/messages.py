@@ -17,8 +17,8 @@ from balancer.edge import Admitted
 from balancer.headers import Headers, header
 from balancer.model import Operation, Request
 from balancer.policy import affinity
-from balancer.relay import Relay
-from balancer.sink import Client, Sink
+from balancer.relay.relay import Relay
+from balancer.relay.writer import Client, Sink
 from balancer.wire import messages as wire
 from balancer.wire.errors import CONTENT_TYPE_JSON, error_body
 

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 import msgspec
 
 from balancer.coalescing.key import Key
-from balancer.delivery import STUCK_S
 from balancer.headers import Headers, header
-from balancer.sink import Client, Sink
+from balancer.relay.response import STUCK_S
+from balancer.relay.writer import Client, Sink
 
 TAKE_BYTES = 64 * 1024
 """About how much a client that lags is given at once: what it has not taken is kept here, once for all of them."""

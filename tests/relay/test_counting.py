@@ -10,8 +10,8 @@ import httpx2
 from live.harness import Peer, Seen, Upstream, balancer, configuration, good
 from stand_ins import candidate
 
-from balancer.counting import ACTIVE_S, FIRST_LESSONS, LESSON_EVERY_S, Counting
 from balancer.model import Candidate, Usage
+from balancer.relay.counting import ACTIVE_S, FIRST_LESSONS, LESSON_EVERY_S, Counting
 
 BODY = json.dumps({"messages": [{"role": "user", "content": "hello world, how are you?"}]}).encode()
 

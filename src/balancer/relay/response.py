@@ -15,7 +15,7 @@ from typing import Any, Self
 import msgspec
 
 from balancer.headers import Headers
-from balancer.sink import Sink
+from balancer.relay.writer import Sink
 from balancer.wire.stream import PING
 
 HOLD_MAX_S = 10.0

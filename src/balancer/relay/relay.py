@@ -17,11 +17,8 @@ from msgspec.structs import replace
 
 from balancer import dialects, events
 from balancer.coalescing.shared import Shared, Taker
-from balancer.counting import Counting
-from balancer.delivery import STREAM_HEADERS, Delivery, Watch
 from balancer.dialect import Ask, Decoder, Dialect, Flow, FlowFailed, Incapable
 from balancer.dialects.simulated import faults as drills
-from balancer.life import UNTOLD, Life, patience_s, told
 from balancer.model import (
     Abandoned,
     Broken,
@@ -45,10 +42,13 @@ from balancer.policy import exhausted
 from balancer.policy.classify import judge_of
 from balancer.policy.failover import Journey, Try, Wait
 from balancer.redact import scrub, without
-from balancer.sink import Sink
+from balancer.relay.counting import Counting
+from balancer.relay.receive import Ending, Stream, drain
+from balancer.relay.record import UNTOLD, Life, patience_s, told
+from balancer.relay.response import STREAM_HEADERS, Delivery, Watch
+from balancer.relay.writer import Sink
 from balancer.state.fleet import Fleet
 from balancer.state.stats import Ledger
-from balancer.stream import Ending, Stream, drain
 from balancer.transport import Answer, Transport, TransportError
 from balancer.wire.errors import CONTENT_TYPE_JSON, error_body, error_frame, kept_headers
 from balancer.wire.stream import PING

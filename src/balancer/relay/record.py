@@ -7,7 +7,6 @@ import asyncio
 import msgspec
 
 from balancer import events
-from balancer.delivery import Delivery
 from balancer.model import (
     Abandoned,
     Broken,
@@ -24,6 +23,7 @@ from balancer.model import (
     Verdict,
 )
 from balancer.policy.failover import Journey, Try
+from balancer.relay.response import Delivery
 
 TOKENS_PER_S = 20.0
 """A non-streaming answer that comes slower than this has stopped: somebody else may be asked."""

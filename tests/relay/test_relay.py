@@ -19,11 +19,11 @@ from wire.test_messages import ANSWER, DELTA, OVERLOADED, START, STOP, TEXT
 from balancer import config, events
 from balancer.coalescing.key import key
 from balancer.coalescing.shared import LeaderSink, Registry, follow
+from balancer.dialects import anthropic
 from balancer.model import Operation, Piece, Request
-from balancer.relay import Relay
+from balancer.relay.relay import Relay
 from balancer.script import Data, Fail, Head, Pause, Step
 from balancer.state.fleet import Fleet
-from balancer.dialects import anthropic
 from balancer.wire.stream import StreamDecoder
 
 SSE = Head(200, ((b"content-type", b"text/event-stream"), (b"request-id", b"req_up"), (b"set-cookie", b"no")))
@@ -311,8 +311,8 @@ async def test_the_body_is_dropped_when_the_answer_has_begun() -> None:
 async def test_pings_are_sent_behind_a_provider_that_takes_long_and_failing_over_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("balancer.delivery.HOLD_MAX_S", 0.05)
-    monkeypatch.setattr("balancer.delivery.PING_S", 0.05)
+    monkeypatch.setattr("balancer.relay.response.HOLD_MAX_S", 0.05)
+    monkeypatch.setattr("balancer.relay.response.PING_S", 0.05)
     world = World([[SSE, Data(START), Pause(0.3), Data(OVERLOADED)]], [GOOD])
 
     taker = await world.ask()
@@ -326,7 +326,7 @@ async def test_pings_are_sent_behind_a_provider_that_takes_long_and_failing_over
 async def test_when_everybody_failed_behind_pings_the_error_makes_claude_code_stream_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("balancer.delivery.HOLD_MAX_S", 0.05)
+    monkeypatch.setattr("balancer.relay.response.HOLD_MAX_S", 0.05)
     world = World([[Pause(0.3), Fail("reset")]], [error(500)])
 
     taker = await world.ask()
@@ -339,7 +339,7 @@ async def test_when_everybody_failed_behind_pings_the_error_makes_claude_code_st
 async def test_what_only_the_client_can_mend_is_told_behind_pings_as_what_it_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("balancer.delivery.HOLD_MAX_S", 0.05)
+    monkeypatch.setattr("balancer.relay.response.HOLD_MAX_S", 0.05)
     late = [Pause(0.3), *error(400, "invalid_request_error", "prompt is too long: 2 tokens > 1 maximum")]
     world = World([late], [GOOD])
 

@@ -8,8 +8,8 @@ import time
 import pytest
 from stand_ins import Taker
 
-from balancer import delivery
-from balancer.delivery import Delivery, Watch
+from balancer.relay import response as delivery
+from balancer.relay.response import Delivery, Watch
 from balancer.wire.stream import PING
 
 

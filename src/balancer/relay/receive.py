@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from balancer.delivery import Delivery
 from balancer.dialect import Decoder
 from balancer.model import Piece
+from balancer.relay.response import Delivery
 from balancer.transport import Answer, TransportError
 
 AFTER_END_S = 1.0
