@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 from balancer.coalescing import key as dedup
 from balancer.coalescing.shared import LeaderSink, Registry
 from balancer.headers import Headers, names_of
-from balancer.messages import OPERATIONS
 from balancer.model import Request
+from balancer.server.endpoint import OPERATIONS
 from bench.traffic import ask, whole
 
 ROUNDS = 2000

@@ -20,16 +20,19 @@ from typing import Any
 from fastapi import FastAPI
 
 from balancer import config as configuration
-from balancer import events, heap
+from balancer import events
 from balancer.coalescing.shared import Registry
 from balancer.config import Config, ConfigError, Problem
 from balancer.config.watch import watch
 from balancer.control import api
 from balancer.control.catalogue import Catalogue
-from balancer.edge import Admitted, Denied, Gate
 from balancer.headers import Headers
-from balancer.messages import OPERATIONS, AsgiClient, Messages, Receive, Rejected, Scope, Send, new_id, reject
 from balancer.relay.relay import Relay
+from balancer.server import memory as heap
+from balancer.server.access import Admitted, Denied, Gate
+from balancer.server.asgi import AsgiClient, Receive, Scope, Send
+from balancer.server.endpoint import OPERATIONS, Messages
+from balancer.server.rejected import Rejected, new_id, reject
 from balancer.state.fleet import Fleet
 from balancer.telemetry.logs import Logs
 from balancer.telemetry.metrics import Metrics

@@ -14,7 +14,8 @@ from balancer import __version__, events
 from balancer.config import Problem
 from balancer.control import status
 from balancer.dialects.simulated import faults as drills
-from balancer.messages import is_json, new_id
+from balancer.server.endpoint import is_json
+from balancer.server.rejected import new_id
 from balancer.state.fleet import Fleet
 from balancer.telemetry.metrics import Metrics
 from balancer.wire.errors import error_body, kind_of

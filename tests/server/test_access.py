@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from balancer.edge import Admitted, Denied, Gate
 from balancer.headers import Headers
+from balancer.server.access import Admitted, Denied, Gate
 
 KEY = "gate-key-of-some-length"
 ADMIN = "admin-key-of-some-length"

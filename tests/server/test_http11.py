@@ -13,12 +13,14 @@ import pytest_asyncio
 from live.harness import eventually
 from uvicorn.server import ServerState
 
-from balancer import inbound, messages
 from balancer.app import create_app
-from balancer.commands import server
 from balancer.model import Request
 from balancer.relay.relay import Relay
 from balancer.relay.writer import Sink
+from balancer.server import endpoint as messages
+from balancer.server import exchange
+from balancer.server import http11 as inbound
+from balancer.server import run as server
 
 CONFIG = """\
 providers:
@@ -224,4 +226,4 @@ async def test_who_leaves_leaves_nothing_for_the_collector(port: int, sent: byte
 
 def kept() -> list[object]:
     """Return what there is of clients' connections and requests."""
-    return [one for one in gc.get_objects() if type(one) in (inbound.Connection, inbound.Exchange)]
+    return [one for one in gc.get_objects() if type(one) in (inbound.Connection, exchange.Exchange)]

@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from balancer.commands import server
+from balancer.server import run as server
 
 URLS = {
     "127.0.0.1": "http://127.0.0.1:8080",

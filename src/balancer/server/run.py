@@ -14,7 +14,7 @@ from typing import Any
 import uvicorn
 from uvicorn.supervisors import multiprocess
 
-from balancer.inbound import Connection
+from balancer.server.http11 import Connection
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 75
