@@ -24,8 +24,8 @@ from balancer.events import (
     RequestEnded,
 )
 from balancer.model import Usage
+from balancer.telemetry.background import Scribe
 from balancer.telemetry.levels import Entry, Level, Said, level_of
-from balancer.telemetry.scribe import Scribe
 
 COLORS = {
     Level.DEBUG: "\x1b[36m",

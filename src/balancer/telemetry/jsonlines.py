@@ -12,9 +12,9 @@ from typing import TextIO, get_args
 import msgspec
 
 from balancer.events import Event
+from balancer.telemetry.background import Scribe
 from balancer.telemetry.levels import Entry, Level, Said, level_of
 from balancer.telemetry.logfile import LogFile
-from balancer.telemetry.scribe import Scribe
 
 _ENCODER = msgspec.json.Encoder()
 

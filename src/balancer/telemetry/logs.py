@@ -17,10 +17,10 @@ from typing import Protocol
 import msgspec
 
 from balancer.redact import scrub
+from balancer.telemetry.background import Scribe
 from balancer.telemetry.console import Console, wants_color
 from balancer.telemetry.jsonlines import JsonLines
 from balancer.telemetry.levels import Entry, Level, Said, level_named, level_of
-from balancer.telemetry.scribe import Scribe
 
 _LEFT_ON_PURPOSE = "ASGI callable returned without completing response"
 """uvicorn says so whenever we break a stream that its provider broke: that is how a client learns of it."""

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from balancer.telemetry.scribe import Scribe
+from balancer.telemetry.background import Scribe
 
 
 def fail(error: Exception) -> None:
@@ -57,7 +57,7 @@ def test_a_writer_that_blocks_holds_nobody_up_and_what_was_dropped_is_counted() 
 
 
 def test_closing_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("balancer.telemetry.scribe.CLOSE_WITHIN_S", 0.05)
+    monkeypatch.setattr("balancer.telemetry.background.CLOSE_WITHIN_S", 0.05)
     release = threading.Event()
 
     def write(batch: list[int], dropped: int) -> None:
