@@ -18,7 +18,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from balancer.coalescing import key as dedup
-from balancer.coalescing.shared import LeaderSink, Registry
+from balancer.coalescing.shared import Registry
+from balancer.coalescing.writers import LeaderSink
 from balancer.headers import Headers, names_of
 from balancer.model import Request
 from balancer.server.endpoint import OPERATIONS

@@ -21,6 +21,7 @@ from fastapi import FastAPI
 
 from balancer import config as configuration
 from balancer import events
+from balancer.clock import Clock
 from balancer.coalescing.shared import Registry
 from balancer.config import Config, ConfigError, Problem
 from balancer.config.watch import watch
@@ -124,7 +125,7 @@ class App:
         transport = Transport()
         self._resources.push_async_callback(transport.close)
         self.transport = transport
-        self.relay = Relay(self.fleet, transport, now=time.monotonic, wall=time.time)
+        self.relay = Relay(self.fleet, transport, Clock())
         registry = Registry(config.settings.deduplication.max_bytes, time.monotonic)
         self.messages = Messages(self.relay, registry, int.from_bytes(self._seed[:8], "big"))
         self._catalogue = Catalogue(self.relay, time.monotonic)

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from stand_ins import Taker, request
 
-from balancer.coalescing import shared as sharing
+from balancer.coalescing import writers
 from balancer.coalescing.key import key
-from balancer.coalescing.shared import CHUNK_COST_BYTES, TAKE_BYTES, LeaderSink, Registry, Shared, follow
+from balancer.coalescing.shared import CHUNK_COST_BYTES, TAKE_BYTES, Registry, Shared
+from balancer.coalescing.writers import LeaderSink, follow
 
 KEY = key(request(), 1, 0)
 HEADERS = ((b"content-type", b"x"), (b"x-balancer-request-id", b"leader"))
@@ -121,7 +122,7 @@ async def test_a_slow_leader_slows_the_relay_until_somebody_follows() -> None:
 
 
 async def test_a_leader_that_is_stuck_is_cut_off_and_its_follower_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharing, "STUCK_S", 0.05)
+    monkeypatch.setattr(writers, "STUCK_S", 0.05)
     slow = Slow()
     world, cancelled = World(leader=slow), asyncio.Event()
     world.shared.cancel = cancelled.set

@@ -17,8 +17,10 @@ from stand_ins import HandFed, PlayedTransport, Taker, request
 from wire.test_messages import ANSWER, DELTA, OVERLOADED, START, STOP, TEXT
 
 from balancer import config, events
+from balancer.clock import Clock
 from balancer.coalescing.key import key
-from balancer.coalescing.shared import LeaderSink, Registry, follow
+from balancer.coalescing.shared import Registry
+from balancer.coalescing.writers import LeaderSink, follow
 from balancer.dialects import anthropic
 from balancer.model import Operation, Piece, Request
 from balancer.relay.relay import Relay
@@ -65,7 +67,7 @@ settings: {{failure_cooldown: 60{settings}}}
         self.transport = PlayedTransport({1001: a, 1002: b})
         loop = asyncio.get_running_loop()
         transport: Any = fed or self.transport
-        self.relay = Relay(self.fleet, transport, now=clock or loop.time, wall=lambda: 1.8e9)
+        self.relay = Relay(self.fleet, transport, Clock(clock or loop.time, lambda: 1.8e9))
 
     async def ask(self, ask: Request | None = None, **more: Any) -> Taker:
         taker = Taker()
@@ -401,7 +403,7 @@ async def test_an_errand_with_time_of_its_own_does_not_use_up_the_answers() -> N
     world.fleet.reload(config.parse(ZED, "providers.yaml", {}), 0.0)
     lines: list[Step] = [JSON, Data(answer())]
     world.transport = PlayedTransport({1001: [[Head(404)], [JSON, Pause(1.2), Data(answer())], lines]})
-    world.relay = Relay(world.fleet, world.transport, now=asyncio.get_running_loop().time, wall=lambda: 1.8e9)  # type: ignore[arg-type]
+    world.relay = Relay(world.fleet, world.transport, Clock(asyncio.get_running_loop().time, lambda: 1.8e9))  # type: ignore[arg-type]
 
     taker = await world.ask(body=turns(), stream=True)
 
@@ -416,7 +418,7 @@ async def test_what_follows_the_end_of_an_answer_is_looked_at_for_the_log() -> N
     head = Head(200, ((b"x-zed-server-supports-status-messages", b"1"),))
     late = b'{"status":{"failed":{"code":"http_500","message":"m"}}}\n'
     world.transport = PlayedTransport({1001: [[Head(404)], [head, Data(answer(wrapped=False)), Data(late)]]})
-    world.relay = Relay(world.fleet, world.transport, now=asyncio.get_running_loop().time, wall=lambda: 1.8e9)  # type: ignore[arg-type]
+    world.relay = Relay(world.fleet, world.transport, Clock(asyncio.get_running_loop().time, lambda: 1.8e9))  # type: ignore[arg-type]
 
     taker = await world.ask(body=b'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}')
 

@@ -17,8 +17,7 @@ from balancer.app import create_app
 from balancer.model import Request
 from balancer.relay.relay import Relay
 from balancer.relay.writer import Sink
-from balancer.server import endpoint as messages
-from balancer.server import exchange
+from balancer.server import asgi, exchange
 from balancer.server import http11 as inbound
 from balancer.server import run as server
 
@@ -41,7 +40,7 @@ async def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     """Serve simulated answers inside this process."""
     monkeypatch.setattr(inbound, "HEAD_WITHIN_S", 0.3)
     monkeypatch.setattr(inbound, "BODY_IDLE_S", 0.3)
-    monkeypatch.setattr(messages, "BODY_IDLE_S", 0.3)
+    monkeypatch.setattr(asgi, "BODY_IDLE_S", 0.3)
     path = tmp_path / "providers.yaml"
     path.write_text(CONFIG)
     app = create_app(str(path))

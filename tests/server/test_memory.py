@@ -9,7 +9,7 @@ import pytest
 
 CODE = """
 import resource, sys
-from balancer import heap
+from balancer.server import memory as heap
 if sys.argv[1] == "keep":
     heap.keep()
 def come_and_go():
@@ -34,7 +34,7 @@ def test_bodies_come_and_go_without_page_faults() -> None:
 
 SETTLED = """
 import gc
-from balancer import heap
+from balancer.server import memory as heap
 rounds = []
 gc.callbacks.append(lambda phase, info: rounds.append(phase))
 kept = [[] for _ in range(2_000)]

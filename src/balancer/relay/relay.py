@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
-from balancer import dialects, events
-from balancer.coalescing.shared import Shared, Taker
+from balancer import dialects
+from balancer.clock import Clock
 from balancer.dialect import Ask, Decoder, Dialect, Flow, FlowFailed, Incapable
 from balancer.dialects.simulated import faults as drills
 from balancer.model import (
@@ -66,22 +64,16 @@ STOPPED = "this balancer was stopped before the answer was whole; ask again"
 
 
 class Relay:
-    """Answers requests. `now` is a monotonic clock and `wall` the date, both in seconds."""
+    """Answers requests."""
 
-    def __init__(
-        self,
-        fleet: Fleet,
-        transport: Transport,
-        *,
-        now: Callable[[], float],
-        wall: Callable[[], float],
-    ) -> None:
+    def __init__(self, fleet: Fleet, transport: Transport, clock: Clock) -> None:
         self.fleet = fleet
+        self.clock = clock
         self._transport = transport
-        self._now = now
-        self._wall = wall
-        self._watch = Watch(now)
-        self._counting = Counting(now)
+        self._now = clock.now
+        self._wall = clock.wall
+        self._watch = Watch(clock.now)
+        self._counting = Counting(clock.now)
         self._errands: dict[tuple[object, str], asyncio.Task[Reply]] = {}
 
     async def answer(self, request: Request, sink: Sink, task: asyncio.Task[Any] | None = None) -> None:
@@ -110,29 +102,6 @@ class Relay:
             self.fleet.ledger(life.candidate.provider.name).count(life.usage)
         reason = self._clean(life.reason) if life.reason else ""
         self.fleet.bus.emit(life.ended(self._wall(), self._now(), reason))
-
-    @contextmanager
-    def following(self, request: Request, shared: Shared, taker: Taker) -> Iterator[None]:
-        """Tell of a request that takes the answer of a twin."""
-        began = self._now()
-        bus = self.fleet.bus
-        about = request.operation.word, request.model, request.stream
-        bus.emit(events.RequestBegan(request.id, self._wall(), *about, len(request.body), request.client))
-        try:
-            yield
-        finally:
-            bus.emit(
-                events.RequestEnded(
-                    request.id,
-                    self._wall(),
-                    *about,
-                    shared.status,
-                    shared.outcome(taker),
-                    self._now() - began,
-                    shared.provider,
-                    dedup="follower",
-                )
-            )
 
     async def _travel(self, life: Life) -> None:
         route = life.route = self.fleet.route(life.request.model)

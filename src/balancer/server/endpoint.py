@@ -11,7 +11,8 @@ from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from balancer.coalescing import key as dedup
-from balancer.coalescing.shared import LeaderSink, Registry, Shared, follow
+from balancer.coalescing.shared import Registry, Shared
+from balancer.coalescing.writers import LeaderSink, follow, recorded
 from balancer.model import Operation, Request
 from balancer.policy import affinity
 from balancer.relay.relay import Relay
@@ -136,7 +137,7 @@ class Messages:
         """Take the answer that a twin is getting."""
         taker = shared.join()
         own = ((b"x-balancer-request-id", request.id.encode()),)
-        with self._relay.following(request, shared, taker):
+        with recorded(request, shared, taker, self._relay.fleet.bus, self._relay.clock):
             request.drop_body()
             await self._watched(follow(shared, taker, self._registry, client, own), client, task)
 

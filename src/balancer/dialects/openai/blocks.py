@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from typing import Any, TypeAlias
 
 import msgspec
 
+from balancer import claude_code
 from balancer.dialect import Incapable
 from balancer.dialects.openai.profiles import Capabilities
 
 Block: TypeAlias = dict[str, Any]
 Part: TypeAlias = dict[str, Any]
-
-BILLING = re.compile(r"\Ax-anthropic-billing-header:[^\n]*(?:\n|\Z)")
-"""Claude Code's first system block holds a nonce: it would spoil every prefix cache."""
 
 NO_OUTPUT = "(no output)"
 
@@ -145,7 +142,7 @@ def system_text(block: Block, dropped: Counter[str]) -> str:
     """Return what a block of a system prompt, or of a system message in the middle, says."""
     match block.get("type"):
         case "text" | None:
-            return BILLING.sub("", text_of(block))
+            return claude_code.BILLING.sub("", text_of(block))
         case "tool_addition":
             return f"[tool added: {_tool_name(block.get('tool'))}]"
         case "tool_removal":

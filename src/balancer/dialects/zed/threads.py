@@ -12,7 +12,7 @@ import re
 import uuid
 from typing import Any
 
-from balancer.dialects.openai.blocks import BILLING
+from balancer import claude_code
 from balancer.headers import header
 from balancer.model import Request
 
@@ -66,7 +66,7 @@ def task_of(request: Request, body: dict[str, Any]) -> str:
 
 def _system_text(body: dict[str, Any]) -> str:
     """Return the first block of the system prompt that is not Claude Code's billing header, which changes."""
-    texts = (BILLING.sub("", block.get("text", "")) for block in body.get("system") or ())
+    texts = (claude_code.BILLING.sub("", block.get("text", "")) for block in body.get("system") or ())
     return next((text for text in texts if text.strip()), "")
 
 
