@@ -23,9 +23,6 @@ TESTED_ELSEWHERE = {
     "config/model.py": "config/test_reading.py",
     "config/problem.py": "config/test_reading.py",
     "config/sources.py": "config/test_reading.py",
-    "wire/errors.py": "wire/test_messages.py",
-    "wire/stream.py": "wire/test_messages.py",
-    "wire/whole.py": "wire/test_messages.py",
     "coalescing/writers.py": "coalescing/test_shared.py",
     "dialects/zed/options.py": "dialects/zed/test_dialect.py",
     "dialects/zed/summary.py": "dialects/zed/test_dialect.py",
@@ -51,7 +48,7 @@ TESTED_ELSEWHERE = {
     "events.py": "relay/test_relay.py",
     "model.py": "relay/test_relay.py",
     "script.py": "transport/test_pool.py",
-    "claude_code.py": "policy/test_affinity.py",
+    "wire/decoder.py": "dialects/test_contract.py",
 }
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from fakezed import answer
+from frames import ANSWER, DELTA, OVERLOADED, START, STOP, TEXT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from stand_ins import HandFed, PlayedTransport, Taker, request
-from wire.test_messages import ANSWER, DELTA, OVERLOADED, START, STOP, TEXT
 
 from balancer import config, events
 from balancer.clock import Clock
