@@ -44,7 +44,6 @@ TESTED_ELSEWHERE = {
     "control/status.py": "live/test_control.py",
     "control/catalogue.py": "live/test_control.py",
     # nouns and contracts without behaviour of their own
-    "dialect.py": "dialects/test_contract.py",
     "events.py": "relay/test_relay.py",
     "model.py": "relay/test_relay.py",
     "script.py": "transport/test_pool.py",

@@ -10,7 +10,7 @@ import msgspec
 
 from balancer import dialects
 from balancer.config import Config
-from balancer.dialect import Ask, FlowFailed, Incapable
+from balancer.dialect import Ask, FlowFailed, Incapable, TypedState
 from balancer.model import Candidate, Fault, Operation, Provider, Reply, Request
 from balancer.policy.classify import in_words
 from balancer.redact import scrub, secrets_of
@@ -86,7 +86,7 @@ async def _exchange(transport: Transport, provider: Provider, operation: Operati
     body = b"" if operation is Operation.MODELS else msgspec.json.encode(question)
     request = Request("check", operation, b"", ((b"content-type", b"application/json"),), body, model, stream=False)
     dialect = dialects.get(provider.type)
-    ask = Ask(request, Candidate(provider, model), operation, {}, time.time(), "check")
+    ask = Ask(request, Candidate(provider, model), operation, TypedState(), time.time(), "check")
     flow = dialect.flow(ask)
     wire = next(flow)
     while True:

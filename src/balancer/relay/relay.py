@@ -148,7 +148,9 @@ class Relay:
         with self.fleet.slot(candidate, began) as stats:
             dialect = dialects.get(candidate.provider.type)
             attempt_id = f"{record.request.id}.{len(record.attempts)}"
-            ask = Ask(record.request, candidate, record.request.operation, stats.memory, self._wall(), attempt_id)
+            ask = Ask(
+                record.request, candidate, record.request.operation, stats.provider_state, self._wall(), attempt_id
+            )
             try:
                 deadline = began + patience_s(record.request, candidate.provider.timeouts, step)
                 return await self._exchange(record, dialect, ask, deadline, stats)
@@ -336,7 +338,7 @@ class Relay:
             return None
         request = Request("models", Operation.MODELS, b"", (), b"", "", stream=False)
         stats = self.fleet.stats(provider.name)
-        ask = Ask(request, Candidate(provider, ""), Operation.MODELS, stats.memory, self._wall(), "models")
+        ask = Ask(request, Candidate(provider, ""), Operation.MODELS, stats.provider_state, self._wall(), "models")
         try:
             async with asyncio.timeout(within_s):
                 return await self._listing(dialect, ask, self._now() + within_s)

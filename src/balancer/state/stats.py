@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from balancer.dialect import TypedState
 from balancer.dialects.simulated.faults import Drill
 from balancer.model import Usage
 
@@ -27,8 +28,8 @@ class ProviderStats:
     duration_s: float = 0.0
     """EWMA of the whole attempt."""
     last_error: dict[str, Any] | None = None
-    memory: dict[str, Any] = field(default_factory=dict)
-    """The dialect's own."""
+    provider_state: TypedState = field(default_factory=TypedState)
+    """What its type has learnt about it."""
     drill: Drill | None = None
 
     def count(self, usage: Usage) -> None:
