@@ -10,7 +10,7 @@ ARGS    ?=
 PYTHON  ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do \
              $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 
-.PHONY: help setup run demo test check bench scorecard tools docs requirements clean
+.PHONY: help setup run demo test check bench scorecard tools docs site requirements clean
 
 help:
 	@echo 'make setup   everything into .venv, from the pinned requirements'
@@ -30,11 +30,11 @@ $(STAMP): requirements-dev.txt pyproject.toml
 	@echo "Setting up $(VENV) with $$($(PYTHON) --version) ..."
 	@if command -v uv >/dev/null 2>&1; then \
 	   { test -x $(BIN)/python || uv venv -q --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV); } && \
-	   uv pip install -q --python $(BIN)/python --require-hashes -r requirements-dev.txt && \
+	   uv pip install -q --python $(BIN)/python --no-deps --require-hashes -r requirements-dev.txt && \
 	   uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e . ; \
 	 else \
 	   { test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); } && \
-	   $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.txt && \
+	   $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.txt && \
 	   $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e . ; \
 	 fi
 	@touch $@
@@ -69,16 +69,26 @@ $(TOOLS)/node_modules/.bin/claude:
 
 $(TOOLS)/llama/.ready: requirements-tools.txt | $(STAMP)
 	@rm -rf $(@D)
-	@if command -v uv >/dev/null 2>&1; then uv pip install -q --python $(BIN)/python --target $(@D) --require-hashes --only-binary :all: -r $<; \
-	 else $(BIN)/python -m pip install -q --disable-pip-version-check --target $(@D) --require-hashes --only-binary :all: -r $<; fi
+	@if command -v uv >/dev/null 2>&1; then uv pip install -q --python $(BIN)/python --target $(@D) --no-deps --require-hashes --only-binary :all: -r $<; \
+	 else $(BIN)/python -m pip install -q --disable-pip-version-check --target $(@D) --no-deps --require-hashes --only-binary :all: -r $<; fi
 	@touch $@
 
 docs: $(STAMP)
 	@$(BIN)/python -m balancer.config.reference
 
-requirements: $(STAMP)
-	@for group in "requirements.txt" "requirements-dev.txt --group dev"; do set -- $$group; out=$$1; shift; \
-	   uv pip compile pyproject.toml "$$@" --generate-hashes --universal --python-version 3.11 --no-emit-index-url \
+site: $(VENV)/.site
+	@$(BIN)/python -m mkdocs build --strict $(ARGS)
+
+$(VENV)/.site: requirements-docs.txt $(STAMP)
+	@if command -v uv >/dev/null 2>&1; then uv pip install -q --python $(BIN)/python --no-deps --require-hashes -r $<; \
+	 else $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r $<; fi
+	@touch $@
+
+requirements:
+	@set -e; for lock in "requirements.txt pyproject.toml" "requirements-dev.txt pyproject.toml --group dev" \
+	   "requirements-docs.txt --group docs -c requirements-dev.txt"; do \
+	   set -- $$lock; out=$$1; shift; \
+	   uv pip compile "$$@" --generate-hashes --universal --python-version 3.11 --no-strip-extras --no-emit-index-url \
 	   --no-emit-find-links --no-header --no-annotate -q -o $$out; done
 
 clean:
