@@ -43,15 +43,17 @@ def load(path: Path, env: Mapping[str, str]) -> Config:
     data, mode = _bytes(path)
     more = envfile.read(envfile.beside(path), env)
     origins = {name: (envfile.NAME, line) for name, line in more.lines.items() if name not in env}
+    named = {name.decode() for name in re.findall(rb"\$\{(\w+)", data) if name.isascii()}
     try:
         config = parse(data, path.name, {**more.values, **env}, path, origins)
     except ConfigError as error:
-        raise ConfigError([*error.problems, *(p for p in more.problems if p.line)]) from None
+        missing = named - more.values.keys() - env.keys()
+        raise ConfigError([*error.problems, *(more.problems if missing else ())]) from None
     warnings = list(config.warnings)
     if (line := _line_of_a_key(data, config)) and os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH):
         words = f"here is a key, and others on this machine can read the file; run: chmod 600 {path.name}"
         warnings.append(Problem(path.name, line, words, warning=True))
-    if set(re.findall(rb"\$\{(\w+)", data)) & {name.encode() for name in more.values}:
+    if named & more.values.keys():
         warnings += more.problems
     return replace(config, warnings=tuple(warnings))
 
@@ -140,20 +142,13 @@ def _in_words(error: ValidationError, sources: Mapping[str, str]) -> Iterator[Pr
         yield Problem("environment" if key in sources else "command line", 0, said)
 
 
-NEEDS_RESTART = ("host", "port", "log_file", "drain_timeout", "deduplication.max_bytes")
+NEEDS_RESTART = ("host", "port", "log_file", "drain_timeout")
 """Settings that are used once, when the balancer starts."""
 
 
 def needs_restart(started: Settings, now: Settings) -> tuple[str, ...]:
     """Return the settings that are not as they were at the start and that only a restart brings into effect."""
-    return tuple(key for key in NEEDS_RESTART if _value(started, key) != _value(now, key))
-
-
-def _value(settings: Settings, key: str) -> object:
-    value: object = settings
-    for part in key.split("."):
-        value = getattr(value, part)
-    return value
+    return tuple(key for key in NEEDS_RESTART if getattr(started, key) != getattr(now, key))
 
 
 def changes(old: Config, new: Config) -> Iterator[str]:
@@ -174,11 +169,5 @@ def changes(old: Config, new: Config) -> Iterator[str]:
         yield "model_routes changed"
     waiting = needs_restart(old.settings, new.settings)
     for key in Settings.model_fields:
-        if key not in waiting and _in_effect(old.settings, key) != _in_effect(new.settings, key):
+        if key not in waiting and getattr(old.settings, key) != getattr(new.settings, key):
             yield f"settings.{key} changed"
-
-
-def _in_effect(settings: Settings, key: str) -> object:
-    if key == "deduplication":
-        return settings.deduplication.model_copy(update={"max_bytes": 0})
-    return getattr(settings, key)
