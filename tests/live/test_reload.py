@@ -94,6 +94,6 @@ async def test_a_simulated_provider_behind_a_real_one_is_warned_of_on_a_reload()
         async with httpx2.AsyncClient(base_url=running.url) as http:
             answer = (await http.post("/providers/reload")).json()
 
-        assert [warning[:49] for warning in answer["warnings"]] == [
-            "providers.yaml:5: warning: a simulated provider sta"
+        assert [warning.partition(" in the route")[0] for warning in answer["warnings"]] == [
+            "providers.yaml:5: warning: a simulated provider stands beside real ones"
         ]
