@@ -44,6 +44,8 @@ def build() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _serve(commands.add_parser("serve", help="serve; without providers.yaml with simulated providers"))
     _check(commands.add_parser("check", help="say what is wrong with the configuration, every problem with its line"))
+    _init(commands.add_parser("init", help="write a first providers.yaml for the services that you name"))
+    _preset(commands.add_parser("add", help="put a known service into providers.yaml; without PRESET: list them"), "?")
     _explain(commands.add_parser("explain", help="say who serves a model, in which order, and why"))
     _status(commands.add_parser("status", help="show the providers of a balancer that runs, as a table"))
     commands.add_parser("demo", help="see failover happen: simulated providers, one of them ill (15 s, no key needed)")
@@ -76,7 +78,27 @@ def _serve(parser: argparse.ArgumentParser) -> None:
 
 def _check(parser: argparse.ArgumentParser) -> None:
     _config(parser)
-    parser.add_argument("--live", action="store_true", help="also ask each provider something that costs nothing")
+    parser.add_argument(
+        "--live",
+        nargs="?",
+        const="free",
+        choices=("free", "message"),
+        help="also ask each provider something that costs nothing; --live=message: and send it one tiny message",
+    )
+
+
+def _init(parser: argparse.ArgumentParser) -> None:
+    _preset(parser, "*")
+
+
+def _preset(parser: argparse.ArgumentParser, count: str) -> None:
+    parser.add_argument("preset", nargs=count, metavar="PRESET", help="a service: anthropic, deepseek, ollama, ...")
+    parser.add_argument("--name", help="what the provider is called; default: as the preset")
+    parser.add_argument("--key-env", metavar="VARIABLE", help="the variable that holds the key; default: the usual one")
+    parser.add_argument("--model", help="the model that it is asked for, whatever the client asks for")
+    parser.add_argument("--base-url", metavar="URL", help="where it is reached, if not where most people do")
+    parser.add_argument("--check", action="store_true", help="ask the new provider something that costs nothing")
+    _config(parser)
 
 
 def _explain(parser: argparse.ArgumentParser) -> None:
