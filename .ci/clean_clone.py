@@ -26,7 +26,7 @@ WITHIN_S = 60.0
 """For a machine that does something else as well. On a quiet one it takes 10 to 15 s with pip, 3 s with uv."""
 MAX_MB = 100
 
-NEEDED = ("sh", "make", "rm", "ln", "touch", "mkdir")
+NEEDED = ("sh", "make", "rm", "cp", "ln", "touch")
 """What may be found on PATH, besides Python: what every system with make has."""
 
 OLD_PYTHON = """\
@@ -36,7 +36,10 @@ OLD_PYTHON = """\
 case "$1 $2" in
   "-m venv")
     for folder; do :; done
-    "$folder/bin/python" -m pip install -q --disable-pip-version-check "pip=={version}"
+    for packages in "$folder"/lib/python*/site-packages; do
+      rm -rf "$packages"/pip "$packages"/pip-*
+      cp -R "{older}"/pip "{older}"/pip-* "$packages"
+    done
     ;;
 esac
 """
@@ -90,8 +93,11 @@ def put_on_path(tools: Path, more: tuple[str, ...]) -> None:
 
 def old_python(tools: Path, version: str) -> Path:
     """Return a Python whose environments have pip of that `version`."""
+    older = tools / "older"
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps"]
+    subprocess.run([*pip, "--target", str(older), f"pip=={version}"], check=True)
     script = tools / "python-with-old-pip"
-    script.write_text(OLD_PYTHON.format(python=sys.executable, version=version))
+    script.write_text(OLD_PYTHON.format(python=sys.executable, older=older))
     script.chmod(0o755)
     return script
 
