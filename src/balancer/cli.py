@@ -7,8 +7,9 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from balancer import __version__, drills
+from balancer import __version__
 from balancer.commands.spans import span
+from balancer.dialects.simulated import faults as drills
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 

@@ -8,8 +8,9 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-from balancer.commands import reading, server
+from balancer.commands import reading
 from balancer.config import ConfigError
+from balancer.server import run as server
 
 WITHIN_S = 10.0
 

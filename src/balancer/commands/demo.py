@@ -21,9 +21,10 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.table import Table
 
-from balancer import drills
 from balancer.app import create_app
-from balancer.commands import calling, reading, server
+from balancer.commands import calling, reading
+from balancer.dialects.simulated import faults as drills
+from balancer.server import run as server
 
 ILL = "main"
 

@@ -6,8 +6,8 @@ import argparse
 import sys
 from typing import Any
 
-from balancer import drills
 from balancer.commands.calling import CallFailed, call, url_of
+from balancer.dialects.simulated import faults as drills
 
 
 def run(args: argparse.Namespace) -> int:

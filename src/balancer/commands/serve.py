@@ -10,8 +10,9 @@ import sys
 
 from balancer import __version__
 from balancer.app import create_app
-from balancer.commands import reading, server
+from balancer.commands import reading
 from balancer.config import Config, ConfigError
+from balancer.server import run as server
 
 WRONG_CONFIG = 2
 CANT_LISTEN = 1
