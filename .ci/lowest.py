@@ -25,7 +25,7 @@ def lowest(requirement: Requirement) -> str:
     """Return the line that pins `requirement` to its lower bound. Ends the program if it has none."""
     bounds = [bound.version for bound in requirement.specifier if bound.operator == ">="]
     if len(bounds) != 1:
-        sys.exit(f"pyproject.toml: {requirement}: name the lowest version that is known to work, {requirement.name}>=...")
+        sys.exit(f"pyproject.toml: {requirement}: name the lowest version that works, {requirement.name}>=...")
     return f"{requirement.name}=={bounds[0]}" + (f"; {requirement.marker}" if requirement.marker else "")
 
 
