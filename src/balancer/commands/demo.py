@@ -23,7 +23,7 @@ from rich.table import Table
 
 from balancer import drills
 from balancer.app import create_app
-from balancer.commands import calling, reading, server
+from balancer.commands import addresses, calling, reading, server
 
 ILL = "main"
 
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
 async def _show(console: Console, path: Path) -> int:
     app = create_app(str(path), {"host": "127.0.0.1", "log_level": "INFO"})
     sock = server.listening("127.0.0.1", 0)
-    url = server.url("127.0.0.1", sock.getsockname()[1])
+    url = addresses.url("127.0.0.1", sock.getsockname()[1])
     running = server.Server(server.configured(app, drain_s=2))
     serving = asyncio.create_task(running.serve([sock]))
     console.print(f"A balancer on {url} with three simulated providers: main, second, third. main is asked first.\n")

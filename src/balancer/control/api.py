@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.exceptions import HTTPException as Refusal
 
-from balancer import __version__, drills, events
+from balancer import NAME, __version__, drills, events
 from balancer.config import Problem
 from balancer.control import status
 from balancer.fleet import Fleet
@@ -18,7 +18,6 @@ from balancer.messages import is_json, new_id
 from balancer.telemetry.metrics import Metrics
 from balancer.wire import anthropic as wire
 
-NAME = "claude-code-provider-balancer"
 REQUEST_ID = "x-balancer-request-id"
 
 
