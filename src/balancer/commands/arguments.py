@@ -82,7 +82,9 @@ def _split(words: list[str]) -> tuple[list[str], list[str]]:
 
 def _unknown(parser: argparse.ArgumentParser, words: Sequence[str]) -> NoReturn:
     if parser.prog.endswith(" run"):
-        parser.error(f"{words[0]!r} is no flag of `run`; the client's own stand behind `--`: {hint('run', '--', words[0])}")
+        parser.error(
+            f"{words[0]!r} is no flag of `run`; the client's own stand behind `--`: {hint('run', '--', words[0])}"
+        )
     flag = next((word for word in words if word.startswith("-")), None)
     if flag is None:
         parser.error(f"{words[0]!r} is one word too many")
