@@ -209,12 +209,12 @@ def test_a_real_terminals_width_is_kept_to() -> None:
     fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     with os.fdopen(child, "w") as out:
         console = Console(Level.INFO, color=False, stream=out)
-        console(ended(reason="x"))
+        console(ended())
         console.close()
         shown = os.read(parent, 65536).decode()
     os.close(parent)
 
-    assert len(shown.splitlines()) == 2
+    assert len(shown.splitlines()) == 3
     assert max(map(len, shown.splitlines())) <= 80
 
 
