@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ TYPES_BY_ADDRESS = ("anthropic", "openai", "zed")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may lack letters that a name or an error has
+        sys.stdout.reconfigure(errors="backslashreplace")
     parser = build()
     if completion.is_asked(os.environ):
         completion.answer(parser)

@@ -258,7 +258,7 @@ def _why(entry: RequestEnded) -> list[str]:
 
 def _what(entry: RequestBegan) -> str:
     model = _name(entry.model)
-    return model if entry.operation == "messages" else f"{entry.operation} {model}".rstrip()
+    return model if entry.operation == "messages" else f"{_name(entry.operation)} {model}".rstrip()
 
 
 def chain(attempts: Sequence[Attempt]) -> str:
@@ -273,7 +273,7 @@ def how(attempt: Attempt) -> str:
     drill = " (drill)" if attempt.drill else ""
     if attempt.outcome == "refused" and attempt.status:
         return f"{attempt.status}{drill}"
-    return (printable(attempt.reason) or attempt.outcome) + drill
+    return (printable(attempt.reason) or printable(attempt.outcome)) + drill
 
 
 def _tokens(usage: Usage) -> str:
