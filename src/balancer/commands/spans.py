@@ -7,7 +7,8 @@ import re
 import time
 from datetime import datetime
 
-_SPAN = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)?")
+_SPAN = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h)?")
+_AGO = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)")
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, None: 1.0}
 
 
@@ -21,16 +22,16 @@ def span(text: str) -> float:
 
 def moment(text: str) -> float:
     """Return seconds since the epoch: a duration before now, a time of today, or a date. Raises `ArgumentTypeError`."""
-    if (match := _SPAN.fullmatch(text)) and match[2]:
-        return time.time() - span(text)
+    if match := _AGO.fullmatch(text):
+        return time.time() - float(match[1]) * _UNITS_S[match[2]]
     today = f"{datetime.now().astimezone().date()}T"
-    for written in (today + text, text.replace(" ", "T", 1)):
+    for day, written in ((today, today + text), ("", text.replace(" ", "T", 1))):
         try:
             meant = datetime.fromisoformat(written).timestamp()
         except (ValueError, OverflowError):
             continue
         # A time of day that is still to come was yesterday's.
-        return meant - 86_400 if written.startswith(today) and meant > time.time() else meant
+        return meant - 86_400 if day and meant > time.time() else meant
     raise argparse.ArgumentTypeError(f"{text[:100]!r} is no time; write 10m, 2h, 14:30 or 2026-11-28T14:30")
 
 
