@@ -45,7 +45,7 @@ USABLE = {
     "loopback": Settings(host="127.0.0.1"),
     "every address": Settings(host="0.0.0.0"),
     "IPv6": Settings(host="::1"),
-    "the network, with keys": Settings(host="192.0.2.7", auth={"keys": ["a-key-of-ours"]}),  # type: ignore[arg-type]
+    "the network, with keys": Settings(host="192.0.2.7", auth={"keys": ["a-key-of-ours"]}),
 }
 
 

@@ -53,8 +53,10 @@ class Background:
         if not self._lease.take(self._say_it_stops, STOPPED_WITHIN_S):
             raise NotStarted(f"the balancer at {self.url} is stopping and does not end; try again later")
         try:
-            if self._look() is Listener.NOBODY:
-                self._start()
+            # Of several clients that come at once, one starts it; the others find it.
+            with lease.alone(self._folder / f"{self._name}.start"):
+                if self._look() is Listener.NOBODY:
+                    self._start()
         except BaseException:
             self._end()
             raise
