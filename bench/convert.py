@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from balancer.convert import request
-from balancer.convert.answer import Frames, Shell
-from balancer.convert.chat import ChatReader
-from balancer.convert.composing import Composer
-from balancer.convert.decoding import Decoder
-from balancer.convert.profiles import PROFILES
+from balancer.dialects.openai import request
+from balancer.dialects.openai.chat import ChatReader
+from balancer.dialects.openai.composer import Composer
+from balancer.dialects.openai.decoder import OpenAIDecoder
+from balancer.dialects.openai.profiles import PROFILES
+from balancer.dialects.openai.writer import Frames, Shell
 from bench import rivals
 
 MESSAGES = 120
@@ -74,7 +74,7 @@ def stream(chunks: list[bytes]) -> None:
     shell = Shell("m", "n", 1)
     writer = Frames(shell)
     composer = Composer(shell, writer, "p", {})
-    decoder = Decoder(composer, writer, ChatReader(composer), ())
+    decoder = OpenAIDecoder(composer, writer, ChatReader(composer), ())
     for chunk in chunks:
         decoder.feed(chunk)
 

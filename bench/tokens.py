@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from balancer import tokens
+from balancer.tokens import estimate as tokens
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = Path(sysconfig.get_paths()["stdlib"])

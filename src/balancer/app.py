@@ -20,17 +20,21 @@ from typing import Any
 from fastapi import FastAPI
 
 from balancer import config as configuration
-from balancer import events, heap
+from balancer import events
+from balancer.clock import Clock
+from balancer.coalescing.shared import InFlight
 from balancer.config import Config, ConfigError, Problem
 from balancer.config.watch import watch
 from balancer.control import api
 from balancer.control.catalogue import Catalogue
-from balancer.edge import Admitted, Denied, Gate
-from balancer.fleet import Fleet
-from balancer.messages import OPERATIONS, AsgiClient, Messages, Receive, Rejected, Scope, Send, new_id, reject
-from balancer.model import Headers
-from balancer.relay import Relay
-from balancer.sharing import Registry
+from balancer.headers import Headers
+from balancer.relay.relay import Relay
+from balancer.server import memory as heap
+from balancer.server.access import Admitted, Denied, Gate
+from balancer.server.asgi import AsgiClient, Receive, Scope, Send
+from balancer.server.endpoint import OPERATIONS, Messages
+from balancer.server.rejected import Rejected, new_id, reject
+from balancer.state.fleet import Fleet
 from balancer.telemetry.logs import Logs
 from balancer.telemetry.metrics import Metrics
 from balancer.transport import Transport
@@ -121,8 +125,8 @@ class App:
         transport = Transport()
         self._resources.push_async_callback(transport.close)
         self.transport = transport
-        self.relay = Relay(self.fleet, transport, now=time.monotonic, wall=time.time)
-        registry = Registry(config.settings.deduplication.max_bytes, time.monotonic)
+        self.relay = Relay(self.fleet, transport, Clock())
+        registry = InFlight(config.settings.deduplication.max_bytes, time.monotonic)
         self.messages = Messages(self.relay, registry, int.from_bytes(self._seed[:8], "big"))
         self._catalogue = Catalogue(self.relay, time.monotonic)
         self._gate = self._make_gate(config)

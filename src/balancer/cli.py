@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from balancer import __version__, drills
+from balancer import __version__
 from balancer.commands import arguments, completion
 from balancer.commands.arguments import completing
 from balancer.commands.invocation import program
@@ -271,9 +271,8 @@ def _drill(commands: Any) -> None:
     name = parser.add_argument("name", nargs="?", metavar="PROVIDER", help="its name in providers.yaml")
     completing(name, completion.providers)
     what = parser.add_mutually_exclusive_group()
-    faults = tuple(drills.FAULTS)
-    fault = what.add_argument("--fault", type=arguments.one_of("fault", faults), metavar="FAULT", help="see --list")
-    completing(fault, lambda **_: faults)
+    fault = what.add_argument("--fault", type=_fault, metavar="FAULT", help="see --list")
+    completing(fault, _faults)
     what.add_argument("--off", action="store_true", help="end the fault")
     what.add_argument("--list", action="store_true", help="list the faults there are")
     parser.add_argument(
@@ -281,6 +280,15 @@ def _drill(commands: Any) -> None:
     )
     parser.add_argument("--requests", type=arguments.count, metavar="N", help="for so many requests")
     _running(parser)
+
+
+def _fault(text: str) -> str:
+    return arguments.one_of("fault", _faults())(text)
+
+
+def _faults(**_: object) -> tuple[str, ...]:
+    # Imported here: no other command needs it to read its arguments.
+    return tuple(importlib.import_module("balancer.dialects.simulated.faults").FAULTS)
 
 
 def _completion(commands: Any) -> None:

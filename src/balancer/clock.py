@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
 
 
-class Clock(Protocol):
-    """Two clocks: one for durations, one for dates."""
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Two clocks: one for durations, one for dates.
 
-    def now(self) -> float:
-        """Return monotonic seconds: for deadlines and durations only."""
-        ...
+    Fields, not methods: a call of the system's own function costs half of a call through a method.
+    """
 
-    def wall(self) -> float:
-        """Return seconds since the epoch: for what people read, and for what has a date."""
-        ...
-
-
-class SystemClock:
-    """The machine's own clocks."""
-
-    def now(self) -> float:
-        return time.monotonic()
-
-    def wall(self) -> float:
-        return time.time()
+    now: Callable[[], float] = time.monotonic
+    """Monotonic seconds: for deadlines and durations only."""
+    wall: Callable[[], float] = time.time
+    """Seconds since the epoch: for what people read, and for what has a date."""

@@ -17,64 +17,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
-"""Header lines in wire order. Names are lower case; values are as they came."""
-
-
-NAMES_MAX = 1000
-NAME_MAX_BYTES = 64
-"""How many names of headers are remembered, and how long they may be."""
-
-
-_names: dict[bytes, bytes] = {}
-"""Names of headers in lower case, by how they were spelt. The usual ones come with every request: always the
-same object, whose hash is known, and which is equal to itself without a look at its bytes."""
-
-
-def _lowered(name: bytes) -> bytes:
-    lower = name.lower()
-    if len(name) <= NAME_MAX_BYTES:
-        if len(_names) >= NAMES_MAX:  # clients name headers as they like; the usual ones are soon back
-            _names.clear()
-        lower = _names[name] = _names.setdefault(lower, lower)
-    return lower
-
-
-def collector(into: list[tuple[bytes, bytes]]) -> Callable[[bytes, bytes], None]:
-    """Return what a parser calls with each header: the fewest steps that there can be, as there are dozens."""
-    append, known = into.append, _names.get
-
-    def on_header(name: bytes, value: bytes) -> None:
-        append((known(name) or _lowered(name), value))
-
-    return on_header
-
-
-def header(headers: Headers, name: bytes) -> bytes | None:
-    """Return the first value of `name` (lower case) in `headers`, or None."""
-    for key, value in headers:
-        if key == name:
-            return value
-    return None
-
-
-def names_of(headers: Headers) -> tuple[bytes, ...]:
-    """Return the names of `headers`, in their order: what is the same for all requests of a client."""
-    names = tuple(dict(headers))
-    return names if len(names) == len(headers) else tuple([name for name, _ in headers])
-
-
-def written(headers: Headers) -> bytes:
-    """Return `headers` as they go over the wire, each with its line's end.
-
-    Raises `ValueError` for one that would break out of its line. (To look for line ends before there are
-    any costs half of what counting them costs. And `in` takes ten times as long as `find`: Python first tries
-    whether what is sought is a number.)
-    """
-    lines = b"\0".join((*map(b": ".join, headers), b""))
-    if lines.find(b"\n") >= 0 or lines.find(b"\r") >= 0 or lines.count(b"\0") != len(headers):
-        raise ValueError("a line break or a control character inside a header")
-    return lines.replace(b"\0", b"\r\n")
+from balancer.headers import Headers
+from balancer.script import Step
 
 
 class Operation(enum.Enum):
@@ -357,11 +301,11 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     """What follows from an outcome."""
 
     mark: Mark
-    again: bool = False
+    retry_elsewhere: bool = False
     """Another provider may be tried."""
-    rest_s: float | None = None
+    cooldown_s: float | None = None
     """The rest that the provider named itself; a minimum."""
-    long: bool = False
+    needs_operator: bool = False
     """A rest that needs a human (key refused, no credit): minutes, not seconds, and said loudly."""
     scope: Scope = Scope.PROVIDER
     reason: str = ""
@@ -373,52 +317,19 @@ class Piece(msgspec.Struct, gc=False):
 
     data: bytes
     """Whole frames, or a whole JSON body. May be empty."""
-    substance: bool = False
+    has_content: bool = False
     """Content has begun: once this is sent no other provider can take over."""
     error: Fault | None = None
     """The provider reported an error inside its answer; `data` is then not for the client."""
     usage: Usage | None = None
 
 
-class Laconic:
+class BaseDecoder:
     """What a decoder (`dialect.Decoder`) says besides the pieces, where that is nothing."""
 
     headers: Headers = ()
     notes: tuple[str, ...] = ()
     ending: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """A script's step: nothing happens for `seconds`."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """A script's step: the response's head."""
-
-    status: int
-    headers: Headers = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Data:
-    """A script's step: some of the body."""
-
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Fail:
-    """A script's step: the exchange breaks with this cause (a word of the transport's errors)."""
-
-    cause: str
-
-
-Step: TypeAlias = Pause | Head | Data | Fail
-"""What a scripted upstream does; the end of the script is the clean end of the body."""
 
 
 class WireRequest(msgspec.Struct, frozen=True):
@@ -431,7 +342,7 @@ class WireRequest(msgspec.Struct, frozen=True):
     headers: Headers
     body: tuple[bytes | memoryview, ...] = ()
     """The pieces of the body, sent one after the other without being joined."""
-    errand: bool = False
+    side_request: bool = False
     """A side errand (minting a token, a catalogue): its answer is read whole and handed back."""
     single_flight: str = ""
     """For errands: those with the same key that are under way at once are sent once, and all of
@@ -443,4 +354,4 @@ class WireRequest(msgspec.Struct, frozen=True):
     """Set: nothing is sent; the steps are played inside the process as if they came back."""
 
     def __repr__(self) -> str:  # headers carry keys, the body a conversation
-        return f"WireRequest({self.origin!r}, {self.method!r}, {self.target!r}, errand={self.errand})"
+        return f"WireRequest({self.origin!r}, {self.method!r}, {self.target!r}, errand={self.side_request})"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from balancer import drills
 from balancer.cli import build
 from balancer.commands import completion
+from balancer.dialects.simulated import faults as drills
 
 from .conftest import ROOT, environment
 

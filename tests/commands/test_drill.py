@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from balancer import drills
 from balancer.cli import build, main
 from balancer.commands.drill import order
+from balancer.dialects.simulated import faults as drills
 
 from .conftest import Start, ask
 

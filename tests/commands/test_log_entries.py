@@ -9,19 +9,19 @@ import pytest
 from telemetry.conftest import ended
 
 from balancer.commands.log_entries import Unknown, decoded, has_failed, is_about, may_have_failed, record, unknown
-from balancer.events import Attempt, ProviderRested, Reloaded, RequestBegan
+from balancer.events import Attempt, CooldownStarted, Reloaded, RequestBegan
 from balancer.model import Usage
 from balancer.telemetry.jsonlines import line
-from balancer.telemetry.levels import Entry, Level, Said
+from balancer.telemetry.levels import Entry, Level, LogLine
 
 BEGAN = RequestBegan("req_0123456789", 1_800_000_000.0, "messages", "claude-x", True, 48_213, "ab12", "claude-cli/2")
 
 WRITTEN: dict[str, Entry] = {
     "an end": ended(),
     "a beginning": BEGAN,
-    "a cooldown": ProviderRested(1.0, "a", 8.0, "529", 1),
+    "a cooldown": CooldownStarted(1.0, "a", 8.0, "529", 1),
     "a reload": Reloaded(1.0, 3, ("a",)),
-    "a library": Said(1.0, Level.ERROR, "x", "y"),
+    "a library": LogLine(1.0, Level.ERROR, "x", "y"),
 }
 
 
@@ -80,8 +80,8 @@ def test_what_has_failed(fields: dict[str, Any], failed: bool) -> None:
 
 
 def test_other_events_are_no_failed_requests() -> None:
-    assert not has_failed(ProviderRested(1.0, "a", 8.0, "529", 1))
-    assert not may_have_failed(line(ProviderRested(1.0, "a", 8.0, "529", 1)))
+    assert not has_failed(CooldownStarted(1.0, "a", 8.0, "529", 1))
+    assert not may_have_failed(line(CooldownStarted(1.0, "a", 8.0, "529", 1)))
     assert is_about(line(BEGAN), "request_began")
 
 

@@ -18,7 +18,7 @@ from telemetry.conftest import ended
 from balancer.cli import main
 from balancer.commands import logs
 from balancer.config import load
-from balancer.events import Attempt, ProviderRested, RequestBegan, RequestEnded
+from balancer.events import Attempt, CooldownStarted, RequestBegan, RequestEnded
 from balancer.telemetry.jsonlines import line
 from balancer.telemetry.logfile import LogFile
 
@@ -71,7 +71,7 @@ def test_the_last_requests_in_columns(path: Path, capsys: pytest.CaptureFixture[
 
 def test_a_beginning_is_told_by_its_end(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(
-        path, RequestBegan("req_00000001", NOW, "messages", "m", True, 1), well(1), ProviderRested(NOW, "a", 8, "x", 1)
+        path, RequestBegan("req_00000001", NOW, "messages", "m", True, 1), well(1), CooldownStarted(NOW, "a", 8, "x", 1)
     )
 
     first, second = shown(path, capsys)
@@ -90,7 +90,7 @@ def test_rotated_files_are_read_on(path: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_only_those_that_failed(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write(path, well(1), failed(2), ProviderRested(NOW, "a", 8, "x", 1), well(3), failed(4))
+    write(path, well(1), failed(2), CooldownStarted(NOW, "a", 8, "x", 1), well(3), failed(4))
 
     assert ids(shown(path, capsys, "--failed")) == [2, 4]
     assert ids(shown(path, capsys, "--failed", "-n", "1")) == [4]

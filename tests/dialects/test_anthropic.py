@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from stand_ins import provider, request
 
-from balancer.convert.foreign import OWN_PREFIX
 from balancer.dialect import Ask
 from balancer.dialects.anthropic import DIALECT
-from balancer.model import Candidate, Headers, Operation, Provider, WireRequest
+from balancer.headers import Headers
+from balancer.model import Candidate, Operation, Provider, WireRequest
+from balancer.wire.signatures import OWN_PREFIX
 
 BODY = b'{"model": "m", "messages": [], "odd":  {"x":1}}'
 OWN = ((b"x-api-key", b"sk-client"), (b"authorization", b"Bearer sk-client"))

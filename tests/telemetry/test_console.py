@@ -15,16 +15,16 @@ import pytest
 
 from balancer.events import (
     Attempt,
+    CooldownStarted,
     Drilled,
     ProviderRecovered,
-    ProviderRested,
     Reloaded,
     ReloadRefused,
     RequestBegan,
 )
 from balancer.model import Usage
 from balancer.telemetry.console import COLORS, Console, in_words, render, wants_color
-from balancer.telemetry.levels import Entry, Level, Said
+from balancer.telemetry.levels import Entry, Level, LogLine
 
 from .conftest import ended
 
@@ -64,7 +64,7 @@ WORDS: dict[str, tuple[Entry, str]] = {
             outcome="failed",
             reason="no provider could answer for 'claude-x': a: connection refused; b: 500 api_error",
             usage=Usage(),
-            first_substance_s=None,
+            first_content_s=None,
         ),
         "claude-x                    -             503 failed  total 3.25s  "
         "a: connection refused; b: 500 api_error  (drill)  01234567",
@@ -77,7 +77,7 @@ WORDS: dict[str, tuple[Entry, str]] = {
             outcome="failed",
             reason="",
             usage=Usage(),
-            first_substance_s=None,
+            first_content_s=None,
         ),
         "claude-x                    -             503 failed  total 3.25s  after a connection refused  01234567",
     ),
@@ -88,7 +88,7 @@ WORDS: dict[str, tuple[Entry, str]] = {
             status=404,
             outcome="client_error",
             usage=Usage(),
-            first_substance_s=None,
+            first_content_s=None,
             reason="no route matches",
         ),
         "claude-x                    -             404 client error  total 3.25s  no route matches  01234567",
@@ -99,7 +99,7 @@ WORDS: dict[str, tuple[Entry, str]] = {
             status=400,
             outcome="client_error",
             usage=Usage(),
-            first_substance_s=None,
+            first_content_s=None,
             reason="400 invalid_request_error",
         ),
         f"{CLAUDE_X}400 client error  total 3.25s  invalid_request_error  01234567",
@@ -126,11 +126,11 @@ WORDS: dict[str, tuple[Entry, str]] = {
         f"{CLAUDE_X}broken stream  first token 0.42s total 3.25s  after a 529  connection reset  01234567",
     ),
     "queued and shared": (
-        ended(attempts=(), queued_s=1.5, dedup="follower", usage=Usage(), first_substance_s=None),
+        ended(attempts=(), queued_s=1.5, dedup="follower", usage=Usage(), first_content_s=None),
         f"{CLAUDE_X}ok  total 3.25s  queued 1.50s  coalesced  01234567",
     ),
     "shared with others": (
-        ended(attempts=(), dedup="leader", usage=Usage(), first_substance_s=None),
+        ended(attempts=(), dedup="leader", usage=Usage(), first_content_s=None),
         f"{CLAUDE_X}ok  total 3.25s  01234567",
     ),
     "a count of tokens": (
@@ -138,15 +138,15 @@ WORDS: dict[str, tuple[Entry, str]] = {
         f"{CLAUDE_X}ok  total 3.25s  count_tokens  01234567",
     ),
     "a cooldown": (
-        ProviderRested(0, "a", 8.25, "529 overloaded_error", 3),
+        CooldownStarted(0, "a", 8.25, "529 overloaded_error", 3),
         f"a failed: 529 overloaded_error; cooldown 8.2 s, until {clock(8)} (failure 3)",
     ),
     "a model's cooldown": (
-        ProviderRested(0, "a", 8, "429", 1, "m"),
+        CooldownStarted(0, "a", 8, "429", 1, "m"),
         f"a for m failed: 429; cooldown 8.0 s, until {clock(8)} (failure 1)",
     ),
     "a long cooldown": (
-        ProviderRested(0, "a", 600, "401 authentication_error", 1, long=True),
+        CooldownStarted(0, "a", 600, "401 authentication_error", 1, needs_operator=True),
         f"a NEEDS YOU: 401 authentication_error; look at its key and account; cooldown 10 min, until {clock(600)}",
     ),
     "a recovery": (ProviderRecovered(0, "a"), "a has recovered"),
@@ -159,7 +159,7 @@ WORDS: dict[str, tuple[Entry, str]] = {
     "a drill": (Drilled(0, "a", "529", "30 s"), "drill: a fails on purpose (529), 30 s"),
     "a drill's end": (Drilled(0, "a", "", "off"), "drill: a no longer fails on purpose"),
     "a beginning": (RequestBegan("req_abcdefghijk", 0, "messages", "m", True, 4096), "m  4,096 bytes  abcdefgh"),
-    "a library": (Said(0, Level.ERROR, "asyncio", "oh", "at x\nValueError"), "oh (asyncio)\n  at x\n  ValueError"),
+    "a library": (LogLine(0, Level.ERROR, "asyncio", "oh", "at x\nValueError"), "oh (asyncio)\n  at x\n  ValueError"),
 }
 
 
@@ -246,7 +246,7 @@ def test_when_lines_are_coloured(tty: bool, env: dict[str, str], log_color: bool
 
 @pytest.mark.parametrize(("level", "code"), [("DEBUG", 36), ("INFO", 32), ("WARNING", 33), ("ERROR", 31)])
 def test_each_level_has_its_colour(level: str, code: int) -> None:
-    entry = Said(0, Level[level], "x", "y")
+    entry = LogLine(0, Level[level], "x", "y")
 
     assert f"\x1b[{code}m{level}" in render(entry, color=True)
     assert COLORS[Level[level]] not in render(entry, color=False)

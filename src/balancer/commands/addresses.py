@@ -6,7 +6,7 @@ import ipaddress
 import socket
 
 from balancer.config import Settings
-from balancer.edge import Denied, Gate
+from balancer.server.access import Denied, Gate
 
 
 def url(host: str, port: int) -> str:

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from balancer.commands import addresses, reading
 from balancer.config import Config
-from balancer.edge import GATE_HEADER
+from balancer.server.access import GATE_HEADER
 
 URL = "ANTHROPIC_BASE_URL"
 TOKEN = "ANTHROPIC_AUTH_TOKEN"  # noqa: S105 - the name of a variable

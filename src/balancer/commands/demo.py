@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from balancer import drills
 from balancer.app import create_app
-from balancer.commands import addresses, banner, calling, reading, server
+from balancer.commands import addresses, banner, calling, reading
 from balancer.commands.invocation import hint
+from balancer.dialects.simulated import faults as drills
+from balancer.server import run as server
 
 ILL = "main"
 

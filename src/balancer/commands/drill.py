@@ -6,11 +6,11 @@ import argparse
 import sys
 from typing import Any
 
-from balancer import drills
 from balancer.commands.calling import CallFailed, call, url_of
 from balancer.commands.complaint import complain
 from balancer.commands.invocation import hint
 from balancer.config import ConfigError
+from balancer.dialects.simulated import faults as drills
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from balancer import routing
 from balancer.commands import reading
 from balancer.config import Config, ConfigError
 from balancer.model import Route, Target
+from balancer.policy import routes as routing
 
 ORDERS = {
     "priority": "in this order; the next one is asked when one fails or is in cooldown",

@@ -11,8 +11,8 @@ import msgspec
 from balancer import dialects
 from balancer.config import Config
 from balancer.dialect import Ask, FlowFailed, Incapable
-from balancer.judge import in_words
 from balancer.model import Candidate, Fault, Operation, Provider, Reply, Request
+from balancer.policy.classify import in_words
 from balancer.redact import scrub, secrets_of
 from balancer.transport import Transport, TransportError
 

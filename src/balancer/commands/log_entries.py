@@ -10,7 +10,7 @@ import msgspec
 
 from balancer.events import Attempt, Event, RequestBegan, RequestEnded
 from balancer.telemetry.console import how, outcome, printable
-from balancer.telemetry.levels import Entry, Said
+from balancer.telemetry.levels import Entry, LogLine
 
 LONGEST = 4000
 """Of a text that is shown in full, in characters."""
@@ -37,7 +37,7 @@ def decoded(line: bytes) -> Line | None:
     """Return what a line tells of; None: it can't be read."""
     try:
         fields = msgspec.json.decode(line)
-        kind = Said if fields["event"] == "said" else Event
+        kind = LogLine if fields["event"] == "said" else Event
         return msgspec.convert({**fields, "type": fields["event"]}, kind)
     except msgspec.ValidationError:
         wall = fields.get("wall")
@@ -97,7 +97,7 @@ def _asked(began: RequestBegan) -> list[tuple[str, str]]:
 
 
 def _answered(ended: RequestEnded) -> list[tuple[str, str]]:
-    first = ended.first_substance_s
+    first = ended.first_content_s
     took = f", first token {first:.2f} s" if first is not None else ""
     rows = [
         ("ended", f"{_moment(ended.wall)}, total {ended.duration_s:.2f} s{took}"),

@@ -11,11 +11,12 @@ import tempfile
 from pathlib import Path
 
 from balancer.app import create_app
-from balancer.commands import banner, lease, one_provider, reading, server
+from balancer.commands import banner, lease, one_provider, reading
 from balancer.commands.arguments import flags_given
 from balancer.commands.complaint import PREFIX, complain
 from balancer.commands.invocation import hint
 from balancer.config import ConfigError
+from balancer.server import run as server
 
 WRONG_CONFIG = 2
 CANT_LISTEN = 1

@@ -19,7 +19,8 @@ from balancer import dialects
 from balancer.config.document import Document, Path
 from balancer.config.model import ProviderEntry, Settings, TargetEntry
 from balancer.config.problem import ConfigError, Problem
-from balancer.model import Headers, Origin, Provider, Route, Target, Timeouts
+from balancer.headers import Headers
+from balancer.model import Origin, Provider, Route, Target, Timeouts
 
 M = TypeVar("M", bound=BaseModel)
 

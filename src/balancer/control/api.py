@@ -10,13 +10,15 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.exceptions import HTTPException as Refusal
 
-from balancer import NAME, __version__, drills, events
+from balancer import NAME, __version__, events
 from balancer.config import Problem
 from balancer.control import status
-from balancer.fleet import Fleet
-from balancer.messages import is_json, new_id
+from balancer.dialects.simulated import faults as drills
+from balancer.server.endpoint import is_json
+from balancer.server.rejected import new_id
+from balancer.state.fleet import Fleet
 from balancer.telemetry.metrics import Metrics
-from balancer.wire import anthropic as wire
+from balancer.wire.errors import error_body, kind_of
 
 REQUEST_ID = "x-balancer-request-id"
 
@@ -164,7 +166,7 @@ async def _failed(request: Request, error: Exception) -> Response:
 
 def _problem(code: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
     request_id = new_id()
-    body = wire.error_body(wire.kind_of(code), message, request_id)
+    body = error_body(kind_of(code), message, request_id)
     return Response(body, code, {**(headers or {}), REQUEST_ID: request_id}, "application/json")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from balancer.relay import Relay
+from balancer.relay.relay import Relay
 
 FRESH_S = 300.0
 ASK_S = 2.0

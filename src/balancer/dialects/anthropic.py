@@ -12,11 +12,15 @@ from itertools import compress
 
 from pydantic import BaseModel, ConfigDict
 
-from balancer import credentials
-from balancer.convert import foreign
 from balancer.dialect import Ask, Decoder, Flow
-from balancer.model import Fault, Headers, Operation, Reply, WireRequest, names_of
-from balancer.wire import anthropic as wire
+from balancer.headers import Headers, names_of
+from balancer.model import Fault, Operation, Reply, WireRequest
+from balancer.wire import credentials
+from balancer.wire import messages as wire
+from balancer.wire import signatures as foreign
+from balancer.wire.errors import fault_of
+from balancer.wire.stream import StreamDecoder
+from balancer.wire.whole import MessageDecoder
 
 _DROPPED = frozenset(
     {
@@ -103,7 +107,7 @@ class Anthropic:
         return decoder(ask)
 
     def fault(self, ask: Ask, reply: Reply) -> Fault:
-        return wire.fault_of(reply, ask.wall)
+        return fault_of(reply, ask.wall)
 
     def supports(self, operation: Operation) -> bool:
         return True
@@ -141,8 +145,8 @@ def body(ask: Ask) -> tuple[bytes | memoryview, ...]:
 def decoder(ask: Ask) -> Decoder:
     """Return the decoder for an answer that is in the Messages API's words already."""
     if ask.request.stream and ask.operation.answers:
-        return wire.StreamDecoder()
-    return wire.MessageDecoder(ask.operation)
+        return StreamDecoder()
+    return MessageDecoder(ask.operation)
 
 
 DIALECT = Anthropic()

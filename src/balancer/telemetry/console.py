@@ -18,17 +18,17 @@ from typing import TextIO, assert_never
 
 from balancer.events import (
     Attempt,
+    CooldownStarted,
     Drilled,
     ProviderRecovered,
-    ProviderRested,
     Reloaded,
     ReloadRefused,
     RequestBegan,
     RequestEnded,
 )
 from balancer.model import Usage
-from balancer.telemetry.levels import Entry, Level, Said, level_of
-from balancer.telemetry.scribe import Scribe
+from balancer.telemetry.background import Scribe
+from balancer.telemetry.levels import Entry, Level, LogLine, level_of
 
 COLORS = {
     Level.DEBUG: "\x1b[36m",
@@ -184,7 +184,7 @@ def in_words(entry: Entry) -> str:
             return "".join(_ended(entry))
         case RequestBegan():
             return f"{_what(entry)}  {entry.body_bytes:,} bytes  {short(entry.id)}"
-        case ProviderRested():
+        case CooldownStarted():
             return _rested(entry)
         case ProviderRecovered():
             return f"{_whom(entry.provider, entry.model)} has recovered"
@@ -196,7 +196,7 @@ def in_words(entry: Entry) -> str:
             return f"the changed configuration can't be used, the old one stays:{problems}"
         case Drilled():
             return _drilled(entry)
-        case Said():
+        case LogLine():
             trace = "".join(f"\n  {printable(row, LONGEST_REASON)}" for row in entry.traceback.splitlines())
             return f"{printable(entry.message, LONGEST_REASON)} ({printable(entry.logger)}){trace}"
         case _:
@@ -207,8 +207,8 @@ def _ended(entry: RequestEnded) -> tuple[str, str, str]:
     """Return the columns before the outcome, the outcome, and those after it."""
     before = _columns(entry.model, entry.provider)
     times = f"  total {entry.duration_s:.2f}s"
-    if entry.first_substance_s is not None and entry.stream:
-        times = f"  first token {entry.first_substance_s:.2f}s total {entry.duration_s:.2f}s"
+    if entry.first_content_s is not None and entry.stream:
+        times = f"  first token {entry.first_content_s:.2f}s total {entry.duration_s:.2f}s"
     after = times + _tokens(entry.usage)
     if entry.operation != "messages":
         after = f"{after}  {_name(entry.operation)}"
@@ -285,11 +285,11 @@ def _tokens(usage: Usage) -> str:
     return f"{told}  {100 * cached // taken}% cached" if cached else told
 
 
-def _rested(entry: ProviderRested) -> str:
+def _rested(entry: CooldownStarted) -> str:
     whom, reason = _whom(entry.provider, entry.model), printable(entry.reason, LONGEST_REASON)
-    until = time.strftime("%H:%M:%S", time.localtime(entry.wall + entry.rest_s))
-    cooldown = f"cooldown {_span(entry.rest_s)}, until {until}"
-    if entry.long:
+    until = time.strftime("%H:%M:%S", time.localtime(entry.wall + entry.cooldown_s))
+    cooldown = f"cooldown {_span(entry.cooldown_s)}, until {until}"
+    if entry.needs_operator:
         return f"{whom} NEEDS YOU: {reason}; look at its key and account; {cooldown}"
     return f"{whom} failed: {reason}; {cooldown} (failure {entry.failures})"
 

@@ -1,0 +1,8 @@
+"""Every fact about the client Claude Code that the balancer acts on, once."""
+
+from __future__ import annotations
+
+import re
+
+BILLING = re.compile(r"\Ax-anthropic-billing-header:[^\n]*(?:\n|\Z)")
+"""Claude Code's first system block holds a nonce: it would spoil every prefix cache."""

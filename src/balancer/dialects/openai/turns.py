@@ -1,0 +1,226 @@
+"""The conversation: turns of blocks as Chat messages, with every tool call answered at once.
+
+Chat servers insist that an assistant's tool calls are followed at once by one tool message each,
+and by nothing else; the Messages API lets results stand among text, and clients lose some.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, TypeAlias
+
+import msgspec
+
+from balancer.dialect import Incapable
+from balancer.dialects.openai.blocks import Block, Blocks, Part, content, system_text, text_of
+from balancer.dialects.openai.names import Names, tool_id
+from balancer.dialects.openai.profiles import Capabilities
+from balancer.wire.signatures import unsigned
+
+Message: TypeAlias = dict[str, Any]
+
+REASONING_ITEMS = "_reasoning_items"
+"""Key of an assistant message that carries what only the Responses API can be given back."""
+
+INTERRUPTED = "[no result: the call was interrupted]"
+
+
+class Turns:
+    """Builds the list of Chat messages, turn by turn."""
+
+    def __init__(self, can: Capabilities, provider: str, names: Names, dropped: Counter[str], *, items: bool) -> None:
+        self.messages: list[Message] = []
+        self._can = can
+        self._provider = provider
+        self._items = items
+        self._names = names
+        self._dropped = dropped
+        self._blocks = Blocks(can, provider, dropped)
+        self._pending: dict[str, None] = {}
+        """Calls that wait for their results, in order."""
+        self._answered: set[str] = set()
+
+    def convert(self, messages: list[Any]) -> list[Message]:
+        """Return the whole conversation. Raises `Incapable`."""
+        for role, blocks in merged(messages, self._dropped, mid_system=self._can.mid_system):
+            match role:
+                case "assistant":
+                    self._interrupt()
+                    self._assistant(blocks)
+                case "system":
+                    self._interrupt()
+                    text = "\n\n".join(filter(None, map(text_of, blocks)))
+                    self.messages.append({"role": self._can.system_role, "content": text})
+                case _:
+                    self._user(blocks)
+        self._interrupt()
+        if not self.messages:
+            self.messages.append({"role": "user", "content": "."})
+        return self.messages
+
+    def _assistant(self, blocks: list[Block]) -> None:
+        texts: list[str] = []
+        calls: list[dict[str, Any]] = []
+        thoughts: list[Block] = []
+        for block in blocks:
+            match block.get("type"):
+                case "tool_use" if self._id(block, "id") in self._pending:
+                    self._dropped["duplicate tool_use"] += 1
+                case "tool_use":
+                    calls.append(self._call(block))
+                case "thinking" | "redacted_thinking":
+                    thoughts.append(block)
+                case _:
+                    texts.append(self._blocks.assistant_text(block))
+        text = "\n".join(filter(None, texts))
+        if not text and not calls:
+            return
+        message: Message = {"role": "assistant", "content": text or None}
+        if calls:
+            message["tool_calls"] = calls
+        self._think(message, thoughts)
+        self.messages.append(message)
+
+    def _call(self, block: Block) -> dict[str, Any]:
+        identifier = self._id(block, "id")
+        self._pending[identifier] = None
+        given = block.get("input")
+        arguments = msgspec.json.encode(given if isinstance(given, dict) else {}).decode()
+        name = self._names.out(str(block.get("name", "")))
+        return {"id": identifier, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+    def _id(self, block: Block, key: str) -> str:
+        return tool_id(str(block.get(key, "")), self._can.tool_id_max)
+
+    def _think(self, message: Message, thoughts: list[Block]) -> None:
+        """Give back earlier reasoning where this very server wants it, and nowhere else."""
+        own = [own for block in thoughts if (own := self._own(block)) is not None]
+        if self._can.reasoning == "deepseek" and "tool_calls" in message:
+            message["reasoning_content"] = _thought(thoughts)
+        elif self._can.reasoning == "openrouter" and own:
+            details = [detail for payload in own for detail in payload.get("details") or ()]
+            if details:
+                message["reasoning_details"] = details
+            elif text := _thought(thoughts):
+                message["reasoning"] = text
+        elif self._items:
+            items = [payload["item"] for payload in own if isinstance(payload.get("item"), dict)]
+            if items:
+                message[REASONING_ITEMS] = items
+
+    def _own(self, block: Block) -> dict[str, Any] | None:
+        payload = unsigned(block.get("signature") or block.get("data"))
+        return payload if payload is not None and payload.get("provider") == self._provider else None
+
+    def _user(self, blocks: list[Block]) -> None:
+        media: list[Part] = []
+        rest: list[Part] = []
+        before = len(self.messages)
+        for block in blocks:
+            if block.get("type") == "tool_result":
+                self._result(block, media, rest)
+            else:
+                rest += self._blocks.parts(block)
+        self._interrupt()
+        parts = [*media, *rest]
+        if parts:
+            self._say(parts)
+        elif len(self.messages) == before:
+            self._say([{"type": "text", "text": "."}])
+
+    def _say(self, parts: list[Part]) -> None:
+        """Append a user's message, to the last one if that is the user's too: templates insist that turns alternate."""
+        last = self.messages[-1] if self.messages else None
+        if last is not None and last["role"] == "user":
+            said = last["content"]
+            parts = [*([{"type": "text", "text": said}] if isinstance(said, str) else said), *parts]
+            self.messages.pop()
+        self.messages.append({"role": "user", "content": _joined(parts)})
+
+    def _result(self, block: Block, media: list[Part], rest: list[Part]) -> None:
+        identifier = self._id(block, "tool_use_id")
+        text, seen = self._blocks.result(block)
+        if identifier in self._pending:
+            del self._pending[identifier]
+            self._answered.add(identifier)
+            media += seen
+            self.messages.append({"role": "tool", "tool_call_id": identifier, "content": text})
+        elif identifier in self._answered:
+            self._dropped["duplicate tool_result"] += 1
+        else:
+            rest.append({"type": "text", "text": f"[tool result] {text}"})
+            rest += seen
+
+    def _interrupt(self) -> None:
+        """Answer every call that got no result."""
+        for identifier in self._pending:
+            self._answered.add(identifier)
+            self.messages.append({"role": "tool", "tool_call_id": identifier, "content": INTERRUPTED})
+        self._pending.clear()
+
+
+def merged(messages: list[Any], dropped: Counter[str], *, mid_system: bool) -> list[tuple[str, list[Block]]]:
+    """Return the turns, consecutive ones of one role as one, as the Messages API reads them.
+
+    `role: system` stays one only for servers that take it in the middle, and then behind the tool
+    results that it would part from their calls. Elsewhere it becomes a reminder in the user's turn.
+    """
+    last_user = max((at for at, one in enumerate(messages) if _role(one, at) == "user"), default=-1)
+    turns: list[tuple[str, list[Block]]] = []
+    deferred: list[tuple[str, list[Block]]] = []
+    for at, message in enumerate(messages):
+        role = _role(message, at)
+        blocks = content(message.get("content"))
+        if role == "system":
+            if message.get("clear_at") == "next_user_message" and last_user > at:
+                continue
+            texts = [text for block in blocks if (text := system_text(block, dropped)).strip()]
+            if not texts:
+                continue
+            blocks = [{"type": "text", "text": text if mid_system else _reminder(text)} for text in texts]
+            if not mid_system:
+                role = "user"
+            elif deferred or (turns and turns[-1][0] == "assistant" and _calls(turns[-1][1])):
+                deferred.append((role, blocks))
+                continue
+        if role == "assistant" and not any(_says(block) for block in blocks):
+            continue
+        if deferred and role == "assistant":
+            turns += deferred
+            deferred.clear()
+        if turns and turns[-1][0] == role:
+            turns[-1] = (role, turns[-1][1] + blocks)
+        else:
+            turns.append((role, blocks))
+    return turns + deferred
+
+
+def _role(message: Any, at: int) -> str:
+    role = message.get("role") if isinstance(message, dict) else None
+    if role not in ("user", "assistant", "system"):
+        raise Incapable(f"messages.{at}.role: must be 'user', 'assistant' or 'system', got {role!r}")
+    return str(role)
+
+
+def _says(block: Block) -> bool:
+    kind = block.get("type")
+    return bool(text_of(block)) if kind == "text" else kind not in ("thinking", "redacted_thinking", "fallback")
+
+
+def _calls(blocks: list[Block]) -> bool:
+    return any(block.get("type") == "tool_use" for block in blocks)
+
+
+def _reminder(text: str) -> str:
+    return f"<system-reminder>\n{text}\n</system-reminder>"
+
+
+def _thought(thoughts: list[Block]) -> str:
+    return "\n".join(str(block["thinking"]) for block in thoughts if block.get("thinking"))
+
+
+def _joined(parts: list[Part]) -> str | list[Part]:
+    """Return text alone as a string, which every server takes."""
+    if all(part["type"] == "text" for part in parts):
+        return "\n".join(part["text"] for part in parts)
+    return parts

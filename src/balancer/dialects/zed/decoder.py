@@ -1,0 +1,326 @@
+"""Zed's answers, newline-delimited JSON, as the Messages API's frames or one JSON message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from balancer.dialects.zed.faults import fault_of, object_of, of_failed
+from balancer.model import BaseDecoder, Fault, Piece, Usage
+from balancer.wire import ndjson, sse
+from balancer.wire.errors import broken, sort_of
+from balancer.wire.stream import StreamDecoder
+from balancer.wire.whole import MAX_ANSWER_BYTES
+
+_USAGE = {"input_tokens": 0, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 0}
+_STARTS: dict[str, dict[str, Any]] = {
+    "text": {"text": ""},
+    "thinking": {"thinking": "", "signature": ""},
+    "tool_use": {"input": {}},
+}
+_JOINED = {
+    "text_delta": ("text",),
+    "thinking_delta": ("thinking",),
+    "input_json_delta": ("partial_json",),
+    "compaction_delta": ("content",),
+}
+_REPLACED = {"signature_delta": ("signature",), "compaction_delta": ("encrypted_content",)}
+_NOT_DATA = (b"event:", b":", b"id:", b"retry:")
+"""A gateway may have made server-sent events of the lines."""
+
+
+def normalised(event: dict[str, Any], model: str, attempt_id: str, output_tokens: int = 0) -> dict[str, Any]:
+    """Return an event with the members that the Messages API promises and the service drops.
+
+    `output_tokens`: as far as is known; they stand where the service says nothing of them.
+    """
+    match event.get("type"):
+        case "message_start":
+            given = _said(event.get("message"))
+            shell: dict[str, Any] = {
+                "id": f"msg_{attempt_id}",
+                "type": "message",
+                "role": "assistant",
+                "content": [],
+                "stop_reason": None,
+                "stop_sequence": None,
+            }
+            return {
+                **event,
+                "message": {**shell, **given, "model": model, "usage": {**_USAGE, **_said(given.get("usage"))}},
+            }
+        case "content_block_start":
+            block = _object(event.get("content_block"))
+            return {**event, "content_block": {**block, **_STARTS.get(str(block.get("type")), {}), **_said(block)}}
+        case "message_delta":
+            delta = {"stop_reason": None, "stop_sequence": None, **_object(event.get("delta"))}
+            usage = {"output_tokens": output_tokens, **_said(event.get("usage"))}
+            return {**event, "delta": delta, "usage": usage}
+        case _:
+            return event
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _said(value: Any) -> dict[str, Any]:
+    return {key: item for key, item in _object(value).items() if item is not None}
+
+
+class Assembly:
+    """Puts a stream's events together to one message."""
+
+    def __init__(self) -> None:
+        self._message: dict[str, Any] = {}
+        self._blocks: dict[int, dict[str, Any]] = {}
+        self._parts: dict[tuple[int, str], list[str]] = {}
+        """By block and member: the pieces of a text that comes in many."""
+        self.cut_input = False
+        """A tool's input was cut short by `max_tokens`, and is empty."""
+
+    def take(self, event: dict[str, Any]) -> None:
+        at = event.get("index")
+        match event.get("type"):
+            case "message_start":
+                self._message = event["message"]
+            case "content_block_start" if isinstance(at, int):
+                self._blocks[at] = dict(event["content_block"])
+            case "content_block_delta" if isinstance(at, int) and at in self._blocks:
+                self._add(at, _object(event.get("delta")))
+            case "message_delta":
+                self._message.update(_said(event["delta"]))
+                self._message["usage"] = {**self._message.get("usage", {}), **_said(event["usage"])}
+
+    def _add(self, at: int, delta: dict[str, Any]) -> None:
+        block = self._blocks[at]
+        for name in _JOINED.get(str(delta.get("type")), ()):
+            if isinstance(piece := delta.get(name), str):
+                self._parts.setdefault((at, name), []).append(piece)
+        for name in _REPLACED.get(str(delta.get("type")), ()):
+            if delta.get(name) is not None:
+                block[name] = delta[name]
+        if delta.get("type") == "citations_delta":
+            block["citations"] = [*(block.get("citations") or ()), delta.get("citation")]
+
+    def message(self) -> bytes | None:
+        """Return the JSON message; None where a tool's input is no JSON and was not cut short."""
+        for (at, name), pieces in self._parts.items():
+            whole, block = "".join(pieces), self._blocks[at]
+            if name != "partial_json":
+                block[name] = (block.get(name) or "") + whole
+                continue
+            try:
+                block["input"] = msgspec.json.decode(whole) if whole else block.get("input") or {}
+            except (msgspec.MsgspecError, RecursionError):
+                if self._message.get("stop_reason") != "max_tokens":
+                    return None
+                block["input"], self.cut_input = {}, True
+        self._parts.clear()
+        return msgspec.json.encode({**self._message, "content": [self._blocks[at] for at in sorted(self._blocks)]})
+
+
+class ZedDecoder:
+    """The decoder of an answer of `/completions`."""
+
+    ending: bool | None = None
+
+    def __init__(
+        self,
+        model: str,
+        attempt_id: str,
+        *,
+        stream: bool,
+        wrapped: bool,
+        notes: tuple[str, ...] = (),
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+        learn: Callable[[str, Any], None] = lambda word, value: None,
+        silent: Callable[[str], str] = lambda message: message,
+    ) -> None:
+        """`learn` is told, as it comes: `usage`, `usage_updated`, `tool_use_limit_reached`, `completed`."""
+        self.complete = False
+        self.headers = headers
+        self._notes = notes
+        self._model, self._nonce = model, attempt_id
+        self._stream, self._wrapped = stream, wrapped
+        self._learn, self._silent = learn, silent
+        self._lines = ndjson.LineSplitter()
+        self._frames = StreamDecoder()
+        self._assembly: Assembly | None = None if stream else Assembly()
+        self._usage = Usage()
+        self._failed = False
+        self._anything = False
+        self._bytes = 0
+        self._ended = False
+        self._late = ""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the log is to know: what was decided, and what came or was missing after the end of the answer."""
+        notes = self._notes
+        if self._assembly is not None and self._assembly.cut_input:
+            notes += ("zed: the input of a tool call was cut short by max_tokens and is empty",)
+        if self._late:
+            notes += (f"zed: after the end of the answer the service reported a failure: {self._late}",)
+        elif self.complete and self._wrapped and not self._ended:
+            notes += ("zed: the service did not say that the stream had ended",)
+        return notes
+
+    def feed(self, data: bytes) -> list[Piece]:
+        if self._failed:
+            return []
+        self._bytes += len(data)
+        if self._assembly is not None and not self.complete and self._bytes > MAX_ANSWER_BYTES:
+            return self._fail(broken(f"an answer of more than {MAX_ANSWER_BYTES} bytes"))
+        try:
+            lines = self._lines.feed(data)
+        except ndjson.LineTooLong as error:
+            return [] if self.complete else self._fail(broken(str(error)))
+        return [piece for line in lines for piece in self._line(line)]
+
+    def end(self) -> list[Piece]:
+        pieces = self._line(self._lines.end()) if not self._failed else []
+        if self._failed or self.complete:
+            return pieces
+        word = (
+            "the stream ended before the end of its message" if self._anything else "nothing where lines of JSON were"
+        )
+        return pieces + self._fail(broken(word))
+
+    def _fail(self, fault: Fault) -> list[Piece]:
+        self._failed = True
+        return [Piece(b"", error=replace(fault, message=self._silent(fault.message)))]
+
+    def _line(self, line: bytes) -> list[Piece]:
+        line = line.removeprefix(b"data:").strip()
+        if not line or self._failed or line.startswith(_NOT_DATA) or line == b"[DONE]":
+            return []
+        self._anything = True
+        found = object_of(line)
+        if not found:
+            return [] if self.complete else self._fail(broken(f"{sort_of(line)} where lines of JSON were expected"))
+        wrapped = self._wrapped or ("type" not in found and ("event" in found or "status" in found))
+        if not wrapped or ("type" in found and "event" not in found and "status" not in found):
+            return self._event(found)
+        if "status" in found:
+            return self._status(found["status"])
+        return self._event(_object(found.get("event")))
+
+    def _status(self, status: Any) -> list[Piece]:
+        if status == "stream_ended":
+            self._ended = True
+            return [] if self.complete else self._fail(broken("the stream ended before the end of its message"))
+        if status == "tool_use_limit_reached":
+            self._learn("tool_use_limit_reached", None)
+        if not isinstance(status, dict):
+            return []
+        if "usage_updated" in status:
+            self._learn("usage_updated", status["usage_updated"])
+        if "failed" not in status:
+            return []
+        fault = of_failed(status["failed"])
+        if not self.complete:
+            return self._fail(fault)
+        self._late = f"{fault.status} {fault.kind}"
+        return []
+
+    def _event(self, event: dict[str, Any]) -> list[Piece]:
+        kind = event.get("type")
+        if self.complete or not isinstance(kind, str) or not kind.isprintable():
+            return []
+        event = normalised(event, self._model, self._nonce, self._usage.output_tokens or 0)
+        pieces = self._frames.feed(sse.frame(kind, msgspec.json.encode(event)))
+        for piece in pieces:
+            if piece.error is not None:
+                return self._fail(fault_of(piece.error.status, piece.error.message, piece.error.retry_after_s))
+            if piece.usage is not None:
+                self._usage = self._usage.merged(piece.usage)
+                self._learn("usage", self._usage)
+        self.complete = self._frames.complete
+        if self._assembly is not None:
+            pieces = self._assembled(self._assembly, event)
+        if self.complete:
+            self._learn("completed", self._usage)
+        return pieces
+
+    def _assembled(self, assembly: Assembly, event: dict[str, Any]) -> list[Piece]:
+        assembly.take(event)
+        if not self.complete:
+            return []
+        message = assembly.message()
+        if message is None:
+            self.complete = False
+            return self._fail(broken("the input of a tool call is not JSON"))
+        return [Piece(message, has_content=True, usage=self._usage)]
+
+
+def text_of(body: bytes) -> tuple[str, Usage]:
+    """Return the text of a whole answer, empty where it is none, and what it used all the same."""
+    used = Usage()
+
+    def learn(word: str, value: Any) -> None:
+        nonlocal used
+        used = value if word == "usage" else used
+
+    decoder = ZedDecoder("", "", stream=False, wrapped=False, learn=learn)
+    pieces = decoder.feed(body) + decoder.end()
+    content = object_of(pieces[-1].data).get("content", ()) if decoder.complete else ()
+    return "".join(block["text"] for block in content if block.get("type") == "text"), used
+
+
+class Small(BaseDecoder):
+    """The decoder of a small JSON answer that is turned into another."""
+
+    def __init__(self, convert: Callable[[dict[str, Any]], bytes | None]) -> None:
+        self.complete = False
+        self._convert = convert
+        self._body = b""
+
+    def feed(self, data: bytes) -> list[Piece]:
+        self._body += data
+        return []
+
+    def end(self) -> list[Piece]:
+        converted = self._convert(object_of(self._body))
+        if converted is None:
+            return [Piece(b"", error=broken(f"{sort_of(self._body)} where something else was expected"))]
+        self.complete = True
+        return [Piece(converted, has_content=True)]
+
+
+def count(body: dict[str, Any]) -> bytes | None:
+    tokens = body.get("tokens")
+    valid = isinstance(tokens, int) and not isinstance(tokens, bool) and tokens >= 0
+    return msgspec.json.encode({"input_tokens": tokens}) if valid else None
+
+
+def entries(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the catalogue's usable Anthropic models."""
+    found = body.get("models")
+    return [
+        entry
+        for entry in (found if isinstance(found, list) else ())
+        if isinstance(entry, dict)
+        and isinstance(entry.get("id"), str)
+        and entry.get("provider", "anthropic") == "anthropic"
+        and not entry.get("is_disabled")
+    ]
+
+
+def listing(body: dict[str, Any]) -> bytes | None:
+    if not isinstance(body.get("models"), list):
+        return None
+    data = [
+        {
+            "type": "model",
+            "id": entry["id"],
+            "display_name": entry.get("display_name") or entry["id"],
+            "created_at": "1970-01-01T00:00:00Z",
+        }
+        for entry in entries(body)
+    ]
+    ends = {"first_id": data[0]["id"] if data else None, "last_id": data[-1]["id"] if data else None}
+    return msgspec.json.encode({"data": data, "has_more": False, **ends})

@@ -1,0 +1,65 @@
+"""Which conversation a request belongs to, and where conversations are pinned.
+
+A conversation is worth keeping where it is: its prompt cache is warm there. It is known by what
+Claude Code says of itself; requests that say nothing are nobody's conversation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import msgspec
+import xxhash
+
+from balancer.wire.messages import Head
+
+_SESSION_SUFFIX = re.compile(r"_session_([0-9a-fA-F-]{8,})$")
+"""How older clients wrote the session into `metadata.user_id`."""
+
+
+class _UserId(msgspec.Struct):
+    session_id: str | None = None
+
+
+def of_request(first: Mapping[bytes, bytes], head: Head, client: str, by: str) -> str | None:
+    """Return the name of the conversation, a hash; None: this request is not pinned.
+
+    `first` has the first value of each header.
+
+    `by: session` goes by Claude Code's session and agent; `by: prefix` also knows requests that
+    carry `cache_control`, by their system prompt and first message.
+    """
+    session = first.get(b"x-claude-code-session-id")
+    if session is None and (user_id := head.user_id):
+        session = _session_in(user_id)
+    if session is not None:
+        agent = first.get(b"x-claude-code-agent-id", b"")
+        return _name(client.encode(), session, agent)
+    if by == "prefix":
+        opening = bytes(head.messages[0]) if head.messages else b""
+        system = bytes(head.system)
+        if b'"cache_control"' in system or any(b'"cache_control"' in bytes(m) for m in head.messages):
+            return _name(client.encode(), system, _without_cache_control(opening))
+    return None
+
+
+def _session_in(user_id: str) -> bytes | None:
+    try:
+        session = msgspec.json.decode(user_id, type=_UserId).session_id
+    except msgspec.MsgspecError:
+        match = _SESSION_SUFFIX.search(user_id)
+        session = match[1] if match else None
+    return session.encode() if session else None
+
+
+_CACHE_CONTROL = re.compile(rb',?\s*"cache_control"\s*:\s*\{[^{}]*\}')
+
+
+def _without_cache_control(message: bytes) -> bytes:
+    """The mark wanders to the newest message, so the first one loses it as the conversation grows."""
+    return _CACHE_CONTROL.sub(b"", message)
+
+
+def _name(*parts: bytes) -> str:
+    return xxhash.xxh3_128_hexdigest(b"\0".join(parts))

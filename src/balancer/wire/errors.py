@@ -1,0 +1,190 @@
+"""Errors in the Messages API's words: read from a provider's answer, written for a client."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from itertools import compress
+
+import msgspec
+
+from balancer.headers import Headers, header, names_of
+from balancer.model import Fault, Reply
+from balancer.wire import sse
+
+STATUS_OF = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "conflict_error": 409,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+"""The status that stands for an error type, where the error came inside a 200."""
+
+KIND_OF = {status: kind for kind, status in STATUS_OF.items()} | {422: "invalid_request_error"}
+
+CONTENT_TYPE_JSON = (b"content-type", b"application/json")
+
+
+def kind_of(status: int) -> str:
+    """Return the error type that stands for an HTTP status."""
+    if kind := KIND_OF.get(status):
+        return kind
+    return "invalid_request_error" if 400 <= status < 500 else "api_error"
+
+
+class Error(msgspec.Struct):
+    type: str = "api_error"
+    message: str = ""
+
+
+def stated(error: Error | None, message: str = "") -> Fault:
+    kind = error.type if error else "api_error"
+    return Fault(STATUS_OF.get(kind, 500), kind, (error.message if error else "") or message)
+
+
+def broken(message: str) -> Fault:
+    """Return the fault of an answer that is none: not a message, cut short, garbage."""
+    return Fault(502, "api_error", message)
+
+
+def sort_of(data: bytes) -> str:
+    """Say what sort of thing an answer is that should have been something else."""
+    start = data[:256].strip().lower()
+    if not start:
+        return "nothing"
+    if start.startswith(b"<"):
+        return "an HTML page"
+    return "JSON" if start[:1] in (b"{", b"[") else "text"
+
+
+def error_body(kind: str, message: str, request_id: str) -> bytes:
+    """Return an error in the Messages API's shape."""
+    return msgspec.json.encode({"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id})
+
+
+def error_frame(kind: str, message: str, request_id: str) -> bytes:
+    """Return an error as an event of a stream."""
+    return sse.frame("error", error_body(kind, message, request_id))
+
+
+class Body(msgspec.Struct):
+    error: Error | str | None = None
+
+
+def fault_of(reply: Reply, wall: float) -> Fault:
+    """Say what an answer that is not 2xx means, in a server that speaks the Messages API.
+
+    `wall` is now, in seconds since the epoch, for limits that name a date.
+    """
+    kind, message = kind_of(reply.status), ""
+    try:
+        error = msgspec.json.decode(reply.body, type=Body).error
+    except (msgspec.MsgspecError, RecursionError):
+        message = sort_of(reply.body) if reply.body else ""
+    else:
+        if isinstance(error, str):
+            message = error
+        elif error is not None:
+            message = error.message
+            kind = error.type if error.type in STATUS_OF else kind
+    should_retry = header(reply.headers, b"x-should-retry")
+    return Fault(
+        reply.status,
+        kind,
+        message,
+        retry_after_s=retry_after(reply.headers, wall, limited=reply.status == 429),
+        should_retry=None if should_retry is None else should_retry.strip().lower() == b"true",
+        reply=Reply(reply.status, reply_headers(reply.headers), reply.body),
+    )
+
+
+def retry_after(headers: Headers, wall: float, *, limited: bool = False) -> float | None:
+    """Return how long the provider asks to be left alone, in seconds.
+
+    `retry-after-ms`, then `retry-after` as seconds or a date, then the latest reset among the
+    limits of `anthropic-ratelimit-*` that have nothing remaining; where it was said that a limit
+    was met (`limited`), a limit that does not say what remains counts too.
+    """
+    for name, unit_s in ((b"retry-after-ms", 0.001), (b"retry-after", 1.0)):
+        value = header(headers, name)
+        if value is None:
+            continue
+        seconds = _number(value)
+        if seconds is not None:
+            return max(0.0, seconds * unit_s)
+        date = _http_date(value)
+        if date is not None:
+            return max(0.0, date - wall)
+    return _ratelimit_reset(headers, wall, limited)
+
+
+def _ratelimit_reset(headers: Headers, wall: float, limited: bool) -> float | None:
+    limits = {name: value for name, value in headers if name.startswith(b"anthropic-ratelimit-")}
+    latest: float | None = None
+    for name, value in limits.items():
+        if not name.endswith(b"-reset"):
+            continue
+        remaining = limits.get(name[: -len(b"reset")] + b"remaining")
+        status = limits.get(name[: -len(b"reset")] + b"status")
+        untold = limited and remaining is None and status is None
+        if remaining != b"0" and status != b"rejected" and not untold:
+            continue
+        reset = _number(value)
+        if reset is None:
+            reset = _rfc3339(value)
+        if reset is not None:
+            latest = max(latest or 0.0, reset - wall)
+    return None if latest is None else max(0.0, latest)
+
+
+def _number(value: bytes) -> float | None:
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if number == number and abs(number) < 1e12 else None
+
+
+def _http_date(value: bytes) -> float | None:
+    try:
+        return parsedate_to_datetime(value.decode("ascii")).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _rfc3339(value: bytes) -> float | None:
+    try:
+        return datetime.fromisoformat(value.decode("ascii")).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+_KEPT = frozenset({b"request-id", b"retry-after", b"retry-after-ms", b"x-should-retry"})
+
+
+def _is_kept(name: bytes) -> bool:
+    return name in _KEPT or name.startswith(b"anthropic-")
+
+
+@lru_cache(maxsize=256)
+def _kept(names: tuple[bytes, ...]) -> tuple[bool, ...]:
+    """Say which of these headers are kept: a provider sends the same ones again and again."""
+    return tuple(map(_is_kept, names))
+
+
+def kept_headers(reply: Reply) -> list[tuple[bytes, bytes]]:
+    """Return the headers of a provider's answer that a client may see, but for those that describe its body."""
+    return list(compress(reply.headers, _kept(reply.names or names_of(reply.headers))))
+
+
+def reply_headers(headers: Headers) -> Headers:
+    """The same, with the content type."""
+    return tuple([pair for pair in headers if _is_kept(pair[0]) or pair[0] == b"content-type"])

@@ -1,0 +1,174 @@
+"""Requests of the Messages API: the few fields that we act on.
+
+The head is decoded once, `messages` is skipped over, and the body goes out as it came or with the
+model's name spliced in.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+MODEL_MAX = 1024
+"""Longest name of a model, in characters: names are remembered and logged."""
+
+
+# Requests
+
+
+class BadRequest(Exception):
+    """A body that no provider could take; `str(error)` says what is wrong with it."""
+
+
+class _Metadata(msgspec.Struct):
+    user_id: str | None = None
+
+
+class Head(msgspec.Struct):
+    """What we read of a request's body."""
+
+    model: str
+    messages: list[msgspec.Raw]
+    stream: bool | None = None
+    max_tokens: msgspec.Raw = msgspec.Raw(b"")
+    metadata: msgspec.Raw = msgspec.Raw(b"")
+    system: msgspec.Raw = msgspec.Raw(b"")
+
+    @property
+    def user_id(self) -> str | None:
+        """`metadata.user_id`, if there is one to be read."""
+        if not len(bytes(self.metadata)):
+            return None
+        try:
+            return _METADATA.decode(self.metadata).user_id
+        except msgspec.MsgspecError:
+            return None
+
+    @property
+    def token_limit(self) -> int | None:
+        """`max_tokens` where it is a number."""
+        try:
+            return int(self.max_tokens)
+        except ValueError:
+            return None
+
+
+_HEAD = msgspec.json.Decoder(Head)
+_METADATA = msgspec.json.Decoder(_Metadata)
+_MISSING = re.compile(r"missing required field `(\w+)`")
+_EXPECTED = re.compile(r"Expected `(\w+)(?: \| null)?`, got `(\w+)`(?: - at `\$\.?([^`]*)`)?")
+_JSON_NAMES = {
+    "str": "a string",
+    "array": "an array",
+    "bool": "true or false",
+    "object": "an object",
+    "int": "a number",
+}
+
+
+def head(body: bytes) -> Head:
+    """Decode a request's head. Raises `BadRequest` with a sentence that names the field."""
+    try:
+        decoded = _HEAD.decode(body)
+    except msgspec.ValidationError as error:
+        raise BadRequest(_plainly(str(error))) from None
+    except UnicodeDecodeError:
+        raise BadRequest("the request body is not valid JSON: it is not UTF-8") from None
+    except msgspec.DecodeError as error:
+        if (whole := without_lone_surrogates(body)) != body:
+            return head(whole)
+        raise BadRequest(f"the request body is not valid JSON: {error}") from None
+    except RecursionError:
+        raise BadRequest("the request body is nested too deeply") from None
+    if not 0 < len(decoded.model) <= MODEL_MAX:
+        raise BadRequest(f"model: must be a name of 1 to {MODEL_MAX} characters")
+    return decoded
+
+
+_SURROGATES = re.compile(
+    rb"(?<!\\)((?:\\\\)*)\\(?:(u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2})|u[dD][89a-fA-F][\da-fA-F]{2})"
+)
+"""An escape of half a pair (group 2: of a whole one), behind a backslash that is none itself (group 1)."""
+
+
+def without_lone_surrogates(body: bytes) -> bytes:
+    """Return JSON with U+FFFD for what no UTF-8 can carry: JavaScript cuts strings anywhere, and says so in escapes."""
+    return _SURROGATES.sub(lambda half: half[0] if half[2] else half[1] + rb"\ufffd", body)
+
+
+def decoded(body: bytes) -> Any:
+    """Decode a body whole. Raises `msgspec.DecodeError`."""
+    try:
+        try:
+            return msgspec.json.decode(body)
+        except msgspec.DecodeError:
+            return msgspec.json.decode(without_lone_surrogates(body))
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(str(error)) from None
+
+
+def _plainly(error: str) -> str:
+    if missing := _MISSING.search(error):
+        return f"{missing[1]}: Field required"
+    if expected := _EXPECTED.search(error):
+        wanted = _JSON_NAMES.get(expected[1], expected[1])
+        where = expected[3] or "the request body"
+        return f"{where}: must be {wanted}"
+    return error
+
+
+_KEY = b'"model"'
+_MODEL = re.compile(rb'"model"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")')
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]')
+
+
+def spliced(body: bytes, model: str) -> tuple[bytes | memoryview, ...]:
+    """Return `body` in pieces with `model` in the place of the model's name; nothing is copied.
+
+    The key is nearly always the only `"model"` that has a string, or the first key: only where
+    that is not so is the body walked to find the ones on the top level.
+    """
+    matches = _models(body)
+    if len(matches) != 1 or body.find(b"\\u", 0, 64) >= 0:
+        matches = _top_level_models(body)
+    if not matches:  # the key is written with escapes: legal, seen nowhere
+        decoded = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        decoded["model"] = msgspec.Raw(msgspec.json.encode(model))
+        return (msgspec.json.encode(decoded),)
+    view = memoryview(body)
+    name = msgspec.json.encode(model)
+    pieces: list[bytes | memoryview] = []
+    start = 0
+    for match in matches:
+        pieces += [view[start : match.start(1)], name]
+        start = match.end(1)
+    pieces.append(view[start:])
+    return tuple(pieces)
+
+
+def _models(body: bytes) -> list[re.Match[bytes]]:
+    """Return every `"model"` that has a string, on whatever level."""
+    found: list[re.Match[bytes]] = []
+    at = body.find(_KEY)
+    while at >= 0:
+        # Inside a string the quotes are escaped, so this is a key, or the end of a string.
+        if body[at - 1 : at] != b"\\" and (match := _MODEL.match(body, at)):
+            found.append(match)
+        at = body.find(_KEY, at + len(_KEY))
+    return found
+
+
+def _top_level_models(body: bytes) -> list[re.Match[bytes]]:
+    depth = 0
+    found: list[re.Match[bytes]] = []
+    for token in _TOKEN.finditer(body):
+        first = body[token.start()]
+        if first in b"{[":
+            depth += 1
+        elif first in b"}]":
+            depth -= 1
+        elif depth == 1 and (match := _MODEL.match(body, token.start())):
+            found.append(match)
+    return found

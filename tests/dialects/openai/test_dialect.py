@@ -1,0 +1,186 @@
+"""The type `openai`: where requests go, what goes along, what is learnt."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from openai_schema import check_chat, check_responses
+from stand_ins import provider, request
+
+from balancer.dialect import Ask
+from balancer.dialects.openai.dialect import DIALECT, MAX_REPAIRS, Options, base_path, capabilities
+from balancer.model import Candidate, Operation, Reply, WireRequest
+
+BODY = {"model": "claude", "max_tokens": 32000, "messages": [{"role": "user", "content": "hi"}]}
+JSON = ((b"content-type", b"application/json"),)
+CLIENT = ((b"authorization", b"Bearer client"), (b"anthropic-beta", b"x"), (b"user-agent", b"claude-cli"))
+
+
+def ask(memory: dict[str, Any] | None = None, body: Any = None, wall: float = 1.8e9, **more: Any) -> Ask:
+    options = Options(**more.pop("options", {}))
+    asked = request(json.dumps({**BODY, **(body or {})}).encode(), CLIENT, stream=more.pop("stream", False))
+    one = provider(**{"base_url": "https://api.example", "options": options, **more})
+    return Ask(asked, Candidate(one, "gpt-x"), Operation.MESSAGES, {} if memory is None else memory, wall, "n")
+
+
+def sent(of: Ask, *replies: Reply) -> list[WireRequest]:
+    """Run a flow against these replies; return what it sent."""
+    flow = DIALECT.flow(of)
+    wires = [next(flow)]
+    for reply in replies:
+        try:
+            wires.append(flow.send(reply))
+        except StopIteration:
+            break
+    return wires
+
+
+def body_of(wire: WireRequest) -> dict[str, Any]:
+    return json.loads(b"".join(wire.body))  # type: ignore[no-any-return]
+
+
+def refusal(message: str, status: int = 400) -> Reply:
+    return Reply(status, JSON, json.dumps({"error": {"message": message}}).encode())
+
+
+PATHS = {
+    "https://api.openai.com": "/v1",
+    "https://api.openai.com/v1": "/v1",
+    "https://api.openai.com/v1/": "/v1",
+    "https://api.openai.com/v1/chat/completions": "/v1",
+    "https://openrouter.ai/api/v1": "/api/v1",
+    "https://generativelanguage.googleapis.com/v1beta/openai": "/v1beta/openai",
+    "https://open.bigmodel.cn/api/paas/v4": "/api/paas/v4",
+    "https://api.groq.com/openai": "/openai/v1",
+    "http://localhost:11434": "/v1",
+}
+
+
+@pytest.mark.parametrize(("base_url", "path"), PATHS.items())
+def test_where_the_api_lives(base_url: str, path: str) -> None:
+    assert base_path(base_url) == path
+
+
+def test_nothing_of_the_client_goes_along() -> None:
+    (wire,) = sent(ask(headers=((b"x-team", b"blue"),)), Reply(200, JSON))
+
+    assert wire.target == b"/v1/chat/completions"
+    assert dict(wire.headers) == {
+        b"accept": b"application/json",
+        b"content-type": b"application/json",
+        b"authorization": b"Bearer sk-a",
+        b"x-team": b"blue",
+    }
+    check_chat(body_of(wire))
+    assert body_of(wire)["model"] == "gpt-x"
+
+
+def test_headers_of_the_file_go_over_ours() -> None:
+    (wire,) = sent(ask(headers=((b"authorization", b"Custom k"),)), Reply(200, JSON))
+
+    assert [value for name, value in wire.headers if name == b"authorization"] == [b"Custom k"]
+
+
+def test_the_responses_api() -> None:
+    (wire,) = sent(ask(options={"api": "responses", "profile": "openai_reasoning"}), Reply(200, JSON))
+
+    assert wire.target == b"/v1/responses"
+    check_responses(body_of(wire))
+
+
+def test_a_refusal_is_repaired_and_remembered_for_a_day() -> None:
+    memory: dict[str, Any] = {}
+    no = refusal("Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.")
+    first = ask(memory)
+    wires = sent(first, no, Reply(200, JSON))
+
+    assert ["max_tokens" in body_of(wire) for wire in wires] == [True, False]
+    assert body_of(wires[1])["max_completion_tokens"] == 32000
+    assert DIALECT.decoder(first, Reply(200, JSON)).notes == ("learnt rename:max_tokens:max_completion_tokens",)
+    assert DIALECT.describe(memory, Options(), 0.0) == {
+        "lessons": {"gpt-x": ["rename:max_tokens:max_completion_tokens"]}
+    }
+    assert "max_tokens" not in body_of(sent(ask(memory))[0])
+    assert "max_tokens" in body_of(sent(ask(memory, wall=1.8e9 + 86401))[0])
+
+
+def test_a_repair_that_did_not_help_is_no_lesson() -> None:
+    memory: dict[str, Any] = {}
+    both = [
+        refusal(f"Unrecognized request argument supplied: {name}") for name in ("max_tokens", "max_completion_tokens")
+    ]
+
+    assert len(sent(ask(memory), *both, Reply(200, JSON))) == 2
+    assert DIALECT.describe(memory, Options(), 0.0) is None
+
+
+def test_a_repair_is_a_lesson_though_the_server_is_busy_then() -> None:
+    memory: dict[str, Any] = {}
+    sent(ask(memory), refusal("Unrecognized request argument supplied: max_tokens"), Reply(429, JSON, b"{}"))
+
+    assert DIALECT.describe(memory, Options(), 0.0) == {
+        "lessons": {"gpt-x": ["rename:max_tokens:max_completion_tokens"]}
+    }
+
+
+def test_repairs_come_to_an_end() -> None:
+    fields = {"temperature": 1, "top_p": 1, "stop_sequences": ["x"]}
+    names = ["max_tokens", "temperature", "top_p", "stop"]
+    wires = sent(ask(body=fields), *(refusal(f"Unsupported parameter: {name}") for name in names))
+
+    assert len(wires) == 1 + MAX_REPAIRS
+
+
+def test_a_refusal_that_teaches_nothing_is_the_answer() -> None:
+    assert len(sent(ask(), refusal("no"), Reply(200, JSON))) == 1
+
+
+def test_no_tokens_are_answered_here() -> None:
+    of = ask(body={"max_tokens": 0})
+    (wire,) = sent(of, Reply(200, JSON))
+
+    assert wire.script is not None
+    decoder = DIALECT.decoder(of, Reply(200, JSON))
+    for step in wire.script():
+        if hasattr(step, "data"):
+            decoder.feed(step.data)
+    message = json.loads(decoder.end()[0].data)
+    assert (message["content"], message["stop_reason"]) == ([], "max_tokens")
+
+
+def test_a_probe_for_one_token_is_answered_though_the_server_cannot() -> None:
+    no = refusal("Could not finish the message because max_tokens or model output limit was reached.")
+
+    assert [wire.script is None for wire in sent(ask(body={"max_tokens": 1}), no)] == [True, False]
+
+
+def test_models() -> None:
+    of = Ask(request(), Candidate(provider(), ""), Operation.MODELS, {})
+
+    assert [(wire.method, wire.target) for wire in sent(of, Reply(200, JSON))] == [(b"GET", b"/v1/models")]
+    assert not DIALECT.supports(Operation.COUNT_TOKENS)
+
+
+def test_the_file_goes_over_the_profile() -> None:
+    can = capabilities(
+        Options.model_validate({"profile": "deepseek", "vision": True, "tool_schema": "narrow", "stop": 0})
+    )
+
+    assert (can.reasoning, can.vision, can.tool_schema, can.stop) == ("deepseek", True, "narrow", 0)
+
+
+def test_what_the_responses_api_does_not_know_is_counted() -> None:
+    of = ask(options={"api": "responses"}, body={"stop_sequences": ["x"], "top_k": 1})
+    (wire,) = sent(of, Reply(200, JSON))
+
+    assert not {"stop", "top_k"} & set(body_of(wire))
+    assert DIALECT.decoder(of, Reply(200, JSON)).notes == ("dropped stop_sequence", "dropped top_k")
+
+
+def test_every_option_is_a_capability_and_is_described() -> None:
+    fields = Options.model_fields
+
+    assert all(info.description for info in fields.values())
+    assert set(fields) == {*capabilities(Options()).__slots__, "profile", "api"}

@@ -1,0 +1,74 @@
+"""Which conversation a request belongs to, and where conversations are pinned."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from balancer.headers import Headers
+from balancer.policy.affinity import of_request
+from balancer.state.pins import Pins
+from balancer.wire.messages import head
+
+SESSION: Headers = ((b"x-claude-code-session-id", b"11111111-2222"),)
+AGENT: Headers = (*SESSION, (b"x-claude-code-agent-id", b"agent-1"))
+
+
+def name(headers: Headers = (), by: str = "session", client: str = "c", **body: Any) -> str | None:
+    return of_request(dict(headers), head(json.dumps({"model": "m", "messages": [], **body}).encode()), client, by)
+
+
+def test_by_session_and_agent() -> None:
+    assert name(SESSION) == name(SESSION)
+    assert len({name(SESSION), name(AGENT), name(SESSION, client="other"), None}) == 4
+
+
+def test_by_the_session_in_the_users_id_in_both_its_forms() -> None:
+    new = json.dumps({"device_id": "d", "account_uuid": "", "session_id": "11111111-2222"})
+
+    assert name(metadata={"user_id": new}) == name(SESSION)
+    assert name(metadata={"user_id": "user_abc_account__session_11111111-2222"}) == name(SESSION)
+
+
+def test_a_request_that_says_nothing_is_nobodys_conversation() -> None:
+    assert name() is None
+    assert name(metadata={"user_id": "somebody"}) is None
+    assert name(metadata={"user_id": json.dumps({"device_id": "d"})}) is None
+
+
+def test_by_prefix_a_growing_conversation_keeps_its_name() -> None:
+    cached = {"type": "text", "text": "long", "cache_control": {"type": "ephemeral"}}
+    plain = {"type": "text", "text": "long"}
+    first = name(by="prefix", messages=[{"role": "user", "content": [cached]}], system="s")
+    later = name(by="prefix", system="s", messages=[
+        {"role": "user", "content": [plain]},
+        {"role": "assistant", "content": "x"},
+        {"role": "user", "content": [{**cached, "text": "more"}]},
+    ])  # fmt: skip
+
+    assert first is not None
+    assert first == later
+    assert first != name(by="prefix", messages=[{"role": "user", "content": [cached]}], system="other")
+    assert name(by="prefix", messages=[{"role": "user", "content": [plain]}]) is None
+    assert name(messages=[{"role": "user", "content": [cached]}]) is None
+
+
+def test_pins_live_as_long_as_they_are_used() -> None:
+    pins = Pins(10, 300.0)
+    pins.put("x", "a", 0.0)
+
+    assert pins.get("x", 299.0) == "a"
+    pins.put("x", "a", 299.0)
+    assert pins.get("x", 598.0) == "a"
+    assert pins.get("x", 600.0) is None, "that it was asked for warms no cache"
+    assert len(pins) == 0
+
+
+def test_pins_are_bounded_and_the_least_used_goes_first() -> None:
+    pins = Pins(3, 300.0)
+    for conversation in "abc":
+        pins.put(conversation, "p", 0.0)
+    pins.put("a", "p", 1.0)
+    pins.put("d", "p", 2.0)
+
+    assert [conversation for conversation in "abcd" if pins.get(conversation, 3.0)] == ["a", "c", "d"]

@@ -1,0 +1,161 @@
+"""Who may come in: keys, loopback, Host, Origin, and spellings of paths."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from balancer.headers import Headers
+from balancer.server.access import Admitted, Denied, Gate
+
+KEY = "gate-key-of-some-length"
+ADMIN = "admin-key-of-some-length"
+LOCAL, REMOTE = ("127.0.0.1", 5), ("203.0.113.9", 5)
+
+
+def gate(keys: tuple[str, ...] = (), admin_keys: tuple[str, ...] = (), hosts: tuple[str, ...] = ()) -> Gate:
+    return Gate(keys, admin_keys, hosts, b"seed")
+
+
+def check(
+    gate: Gate, path: str = "/v1/messages", method: str = "POST", client: Any = LOCAL, headers: Headers = ()
+) -> Admitted | Denied:
+    return gate.check(path, method, client, headers)
+
+
+def status(result: Admitted | Denied) -> int:
+    return result.status if isinstance(result, Denied) else 200
+
+
+CLIENTS = {
+    "loopback": (LOCAL, 200),
+    "IPv6": (("::1", 1), 200),
+    "mapped": (("::ffff:127.0.0.1", 1), 200),
+    "remote": (REMOTE, 401),
+}
+
+
+@pytest.mark.parametrize(("client", "expected"), CLIENTS.values(), ids=CLIENTS)
+def test_without_keys_only_loopback_is_served(client: Any, expected: int) -> None:
+    assert status(check(gate(), client=client)) == expected
+
+
+CREDENTIALS: dict[str, tuple[Headers, int]] = {
+    "none": ((), 401),
+    "x-api-key": (((b"x-api-key", KEY.encode()),), 200),
+    "bearer": (((b"authorization", b"Bearer " + KEY.encode()),), 200),
+    "bearer in small letters": (((b"authorization", b"bearer " + KEY.encode()),), 200),
+    "its own header": (((b"x-balancer-key", KEY.encode()),), 200),
+    "an admin key": (((b"x-api-key", ADMIN.encode()),), 200),
+    "a wrong key": (((b"x-api-key", b"wrong"),), 401),
+    "a prefix of the key": (((b"x-api-key", KEY[:-1].encode()),), 401),
+    "a wrong and a right one": (((b"x-api-key", b"x"), (b"authorization", b"Bearer " + KEY.encode())), 200),
+    "an empty one": (((b"x-api-key", b""),), 401),
+}
+
+
+@pytest.mark.parametrize(("headers", "expected"), CREDENTIALS.values(), ids=CREDENTIALS)
+@pytest.mark.parametrize("client", [LOCAL, REMOTE])
+def test_with_keys_a_key_is_needed_wherever_one_is(headers: Headers, expected: int, client: Any) -> None:
+    assert status(check(gate((KEY,), (ADMIN,)), client=client, headers=headers)) == expected
+
+
+def test_the_gate_key_goes_no_further_and_other_credentials_do() -> None:
+    headers = ((b"x-api-key", KEY.encode()), (b"authorization", b"Bearer own"), (b"x-app", b"cli"))
+
+    admitted = check(gate((KEY,)), headers=headers)
+
+    assert isinstance(admitted, Admitted)
+    assert admitted.headers == headers[1:]
+
+
+def test_clients_are_told_apart_without_naming_their_keys() -> None:
+    one, two = (check(gate(), headers=((b"x-api-key", key),)) for key in (b"one", b"two"))
+
+    assert isinstance(one, Admitted)
+    assert isinstance(two, Admitted)
+    assert one.client != two.client
+    assert "one" not in one.client
+
+
+HOSTS = {
+    b"localhost:8080": 200,
+    b"127.0.0.1:8080": 200,
+    b"[::1]:8080": 200,
+    b"192.168.1.5": 200,
+    b"balancer.lan": 200,
+    b"evil.example": 421,
+    b"evil.example:8080": 421,
+    b"localhost.evil.example": 421,
+    b"": 421,
+}
+
+
+@pytest.mark.parametrize(("host", "expected"), HOSTS.items(), ids=[host.decode() or "empty" for host in HOSTS])
+def test_host(host: bytes, expected: int) -> None:
+    assert status(check(gate(hosts=("balancer.lan",)), headers=((b"host", host),))) == expected
+
+
+ORIGINS = {b"http://localhost:8080": 200, b"https://evil.example": 403, b"null": 403, b"http://[": 403}
+
+
+@pytest.mark.parametrize(("origin", "expected"), ORIGINS.items(), ids=[origin.decode() for origin in ORIGINS])
+def test_origin(origin: bytes, expected: int) -> None:
+    assert status(check(gate(), "/providers/reload", headers=((b"origin", origin),))) == expected
+
+
+SPELLINGS = [
+    "//v1/messages",
+    "/v1/../admin",
+    "/health/",
+    "/HEALTH",
+    "/health;x",
+    "/metrics",
+    "/dashboard",
+    "/providers",
+    "/x",
+]
+
+
+@pytest.mark.parametrize("path", SPELLINGS)
+def test_no_spelling_of_a_path_is_open(path: str) -> None:
+    assert status(check(gate((KEY,)), path, "GET")) == 401
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/ready", "/api/hello"])
+def test_probes_are_open(path: str) -> None:
+    assert status(check(gate((KEY,)), path, "HEAD", client=REMOTE)) == 200
+    assert status(check(gate((KEY,)), path, "POST", client=REMOTE)) == 401
+
+
+def test_changes_need_an_admin_key_where_there_is_one() -> None:
+    both = gate((KEY,), (ADMIN,))
+
+    assert status(check(both, "/providers/reload", headers=((b"x-api-key", KEY.encode()),))) == 401
+    assert status(check(both, "/providers/reload", headers=((b"x-api-key", ADMIN.encode()),))) == 200
+    assert status(check(both, "/providers", "GET", headers=((b"x-api-key", KEY.encode()),))) == 200
+    assert status(check(gate((KEY,)), "/providers/reload", headers=((b"x-api-key", KEY.encode()),))) == 200
+
+
+def test_two_hosts_are_one_too_many() -> None:
+    headers = ((b"host", b"localhost"), (b"x-a", b"1"), (b"host", b"evil.example"))
+
+    assert status(check(gate(), headers=headers)) == 400
+    assert status(check(gate(), headers=((b"accept", b"a"), (b"accept", b"b"), (b"host", b"localhost")))) == 200
+
+
+@pytest.mark.parametrize(
+    ("keys", "name"), [((), b"x-balancer-key"), ((KEY,), b"x-balancer-key"), ((KEY,), b"x-api-key")]
+)
+def test_the_first_values_are_in_the_order_of_the_headers_though_a_key_stood_there_twice(
+    keys: tuple[str, ...], name: bytes
+) -> None:
+    """What a provider may see of the headers is told by their names, in this order."""
+    twice = (name, KEY.encode())
+    others = ((b"host", b"localhost"), (b"authorization", b"Bearer own"), (b"x-a", b"1"))
+
+    admitted = check(gate(keys), headers=(twice, *others, twice))
+
+    assert isinstance(admitted, Admitted)
+    assert (admitted.headers, tuple(admitted.first.items())) == (others, others)
