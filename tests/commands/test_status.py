@@ -83,7 +83,7 @@ def test_a_provider_that_is_paused_and_models_in_cooldown_and_drills() -> None:
     assert "paused" in shown[2]
     assert "cooldown of claude-x until" in shown[3]
     assert "30 s left" in shown[3]
-    assert shown[4] == "    drill: it fails on purpose (529)"
+    assert shown[4] == "    fault injection: 529"
 
 
 def test_an_error_names_its_status_and_kind_once() -> None:

@@ -156,8 +156,8 @@ WORDS: dict[str, tuple[Entry, str]] = {
         ReloadRefused(0, ("p.yaml:3: bad",)),
         "the changed configuration can't be used, the old one stays:\n  p.yaml:3: bad",
     ),
-    "a drill": (Drilled(0, "a", "529", "30 s"), "drill: a fails on purpose (529), 30 s"),
-    "a drill's end": (Drilled(0, "a", "", "off"), "drill: a no longer fails on purpose"),
+    "a drill": (Drilled(0, "a", "529", "30 s"), "fault injection into a: 529, 30 s"),
+    "a drill's end": (Drilled(0, "a", "", "off"), "fault injection into a has ended"),
     "a beginning": (RequestBegan("req_abcdefghijk", 0, "messages", "m", True, 4096), "m  4,096 bytes  abcdefgh"),
     "a library": (LogLine(0, Level.ERROR, "asyncio", "oh", "at x\nValueError"), "oh (asyncio)\n  at x\n  ValueError"),
 }

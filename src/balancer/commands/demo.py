@@ -74,7 +74,7 @@ class Tally:
 
     @property
     def scenario(self) -> str:
-        return f"{ILL} {drills.FAULTS[self.fault].words}" if self.fault else "all is well"
+        return f"{ILL} {drills.FAULTS[self.fault].words}" if self.fault else "nothing fails"
 
     @property
     def seen(self) -> str:

@@ -212,7 +212,7 @@ def _remarks(provider: Mapping[str, Any], now: float) -> Iterator[tuple[str, str
     for model, left in _part(provider, "resting_models").items():
         yield f"cooldown of {printable(str(model), 100)} {_until(_number(left), now)}", "red"
     if drill := _part(provider, "drill"):
-        yield f"drill: it fails on purpose ({printable(str(drill.get('fault')))})", "yellow"
+        yield f"fault injection: {printable(str(drill.get('fault')))}", "yellow"
     error = _part(provider, "last_error")
     if error:
         yield _last_error(error, now), ""

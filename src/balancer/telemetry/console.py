@@ -300,9 +300,10 @@ def _whom(provider: str, model: str) -> str:
 
 
 def _drilled(entry: Drilled) -> str:
+    provider = printable(entry.provider)
     if not entry.fault:
-        return f"drill: {printable(entry.provider)} no longer fails on purpose"
-    return f"drill: {printable(entry.provider)} fails on purpose ({printable(entry.fault)}), {printable(entry.until)}"
+        return f"fault injection into {provider} has ended"
+    return f"fault injection into {provider}: {printable(entry.fault)}, {printable(entry.until)}"
 
 
 def _span(seconds: float) -> str:
