@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
-import socket
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -102,34 +102,35 @@ def embedded(env: Mapping[str, str]) -> Config:
     return parse(EMBEDDED, "embedded", env)
 
 
-_ENVIRONMENT = {"LOG_LEVEL": "log_level", "LOG_COLOR": "log_color", "HOST": "host", "PORT": "port"}
+_ENVIRONMENT = (
+    ("LOG_LEVEL", "log_level"),
+    ("LOG_COLOR", "log_color"),
+    ("HOST", "host"),
+    ("PORT", "port"),
+    ("BALANCER_HOST", "host"),
+    ("BALANCER_PORT", "port"),
+)
+"""Variables and the settings that they override; of two for one setting, the later one wins."""
 
 
 def override(config: Config, env: Mapping[str, str], **flags: object) -> Config:
-    """Return `config` with the environment's and then the flags' values over it. Raises `ConfigError`.
-
-    `BALANCER_HOST` wins over `HOST`, and so on: other programs use the short names too.
-    """
-    given: dict[str, object] = {}
-    sources: dict[str, str] = {}
-    for name, key in _ENVIRONMENT.items():
-        for source in (name, f"BALANCER_{name}"):
-            if env.get(source) and not (source == "HOST" and _is_own_name(env[source])):
-                given[key], sources[key] = env[source], source
+    """Return `config` with the environment's and then the flags' values over it. Raises `ConfigError`."""
+    names = {key: name for name, key in _ENVIRONMENT if env.get(name) and not _is_machines_name(name, env[name])}
+    given: dict[str, object] = {key: env[name] for key, name in names.items()}
     given |= {key: value for key, value in flags.items() if value is not None}
     if not given:
         return config
     try:
         settings = Settings.model_validate({**config.settings.model_dump(), **given})
     except ValidationError as error:
-        raise ConfigError(list(_in_words(error, sources))) from None
+        raise ConfigError(list(_in_words(error, names))) from None
     return replace(config, settings=settings)
 
 
-def _is_own_name(host: str) -> bool:
-    """Some shells set HOST to the name of the machine: nobody asks to listen there by that."""
-    own = socket.gethostname()
-    return host.lower() in (own.lower(), own.lower().partition(".")[0])
+def _is_machines_name(variable: str, value: str) -> bool:
+    """Say whether a shell has set `HOST` to this machine's own name, as some do: nobody meant the balancer by it."""
+    node = platform.node().lower()
+    return variable == "HOST" and value.lower() in (node, node.partition(".")[0])
 
 
 def _in_words(error: ValidationError, sources: Mapping[str, str]) -> Iterator[Problem]:
