@@ -47,10 +47,12 @@ async def test_models_are_paged_both_ways_and_each_has_an_entry_of_its_own() -> 
 async def test_what_no_route_matches_has_no_entry() -> None:
     async with Upstream() as up:
         text = configuration(up).replace('"*":', '"claude-*":')
-        async with balancer(text) as running:
-            async with anthropic.AsyncAnthropic(base_url=running.url, api_key="x", max_retries=0) as sdk:
-                with pytest.raises(anthropic.NotFoundError, match="gpt-5"):
-                    await sdk.models.retrieve("gpt-5")
+        async with (
+            balancer(text) as running,
+            anthropic.AsyncAnthropic(base_url=running.url, api_key="x", max_retries=0) as sdk,
+        ):
+            with pytest.raises(anthropic.NotFoundError, match="gpt-5"):
+                await sdk.models.retrieve("gpt-5")
 
 
 @pytest.mark.parametrize("limit", ["0", "x", "-1", "1001", "", "1e3", "９"])
