@@ -324,14 +324,6 @@ class Piece(msgspec.Struct, gc=False):
     usage: Usage | None = None
 
 
-class BaseDecoder:
-    """What a decoder (`dialect.Decoder`) says besides the pieces, where that is nothing."""
-
-    headers: Headers = ()
-    notes: tuple[str, ...] = ()
-    ending: bool | None = None
-
-
 class WireRequest(msgspec.Struct, frozen=True):
     """A request as it goes out. The transport adds `host`, `content-length`, `connection`."""
 
