@@ -95,8 +95,11 @@ class CooldownStarted(
     reason: str
     failures: int
     model: str = ""
+    """Where `scope` is `model`: which one."""
     needs_operator: bool = False
     """Needs a human: key refused, no credit."""
+    scope: str = "provider"
+    """`provider`, `model`, or `counting`: its counting of tokens."""
 
 
 class ProviderRecovered(msgspec.Struct, frozen=True, tag="provider_recovered", omit_defaults=True):
@@ -105,6 +108,9 @@ class ProviderRecovered(msgspec.Struct, frozen=True, tag="provider_recovered", o
     wall: float
     provider: str
     model: str = ""
+    """Where `scope` is `model`: which one."""
+    scope: str = "provider"
+    """`provider`, `model`, or `counting`: its counting of tokens."""
 
 
 class Reloaded(msgspec.Struct, frozen=True, tag="reloaded", omit_defaults=True):

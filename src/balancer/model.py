@@ -288,7 +288,9 @@ class Mark(enum.Enum):
 
 
 class Scope(enum.Enum):
-    """What a rest covers."""
+    """What a cooldown covers."""
+
+    __hash__ = object.__hash__  # in C; Enum's own is Python
 
     PROVIDER = "provider"
     MODEL = "model"

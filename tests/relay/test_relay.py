@@ -366,7 +366,7 @@ async def test_places_are_counted_and_given_back() -> None:
 
     await asyncio.gather(*(world.ask() for _ in range(50)))
 
-    assert world.fleet.in_flight == 0
+    assert world.fleet.admission.in_flight == 0
     assert world.fleet.stats("a").in_flight == 0
 
 

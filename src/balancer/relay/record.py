@@ -17,17 +17,12 @@ from balancer.model import (
     Request,
     Route,
     Stage,
-    Timeouts,
     Unfit,
     Usage,
     Verdict,
 )
-from balancer.policy.failover import Failover, Try
+from balancer.policy.failover import Failover
 from balancer.relay.response import ClientResponse
-
-TOKENS_PER_S = 20.0
-"""A non-streaming answer that comes slower than this has stopped: somebody else may be asked."""
-
 
 UNTOLD = Usage()
 
@@ -113,20 +108,6 @@ class RequestRecord(msgspec.Struct):
         if self.candidate is not None:
             lines.append((b"x-balancer-provider", self.candidate.provider.name.encode("ascii", "replace")))
         return lines
-
-
-def patience_s(request: Request, timeouts: Timeouts, step: Try) -> float:
-    """Return how long an attempt may take to begin: for a whole answer, as long as it may be.
-
-    While others are left to be asked, a whole answer gets the time that `max_tokens` take, and at
-    most half of what is left: a silent provider must not use up what the next one needs.
-    """
-    if request.stream:
-        return min(timeouts.request_s, step.within_s)
-    whole_s = min(timeouts.non_streaming_s, step.within_s)
-    if step.last_hope:
-        return whole_s
-    return min(whole_s, step.within_s / 2, timeouts.request_s + (request.max_tokens or 0) / TOKENS_PER_S)
 
 
 _OUTCOMES = {

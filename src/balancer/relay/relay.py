@@ -38,11 +38,12 @@ from balancer.model import (
 )
 from balancer.policy import exhausted
 from balancer.policy.classify import judge_of
+from balancer.policy.deadlines import patience_s
 from balancer.policy.failover import Failover, Try, Wait
 from balancer.redact import scrub, without
 from balancer.relay.counting import Counting
 from balancer.relay.receive import EndingResponse, Stream, drain
-from balancer.relay.record import UNTOLD, RequestRecord, patience_s, told
+from balancer.relay.record import UNTOLD, RequestRecord, told
 from balancer.relay.response import STREAM_HEADERS, ClientResponse, Watch
 from balancer.relay.writer import ResponseWriter
 from balancer.state.fleet import Fleet
@@ -110,13 +111,14 @@ class Relay:
             message = f"no route matches the model '{record.request.model}'; there are routes for {patterns}"
             await self._say(record, exhausted.ErrorReply(404, "not_found_error", message))
             return
-        if self.fleet.full:
-            record.queued_s = await self.fleet.room(self._now)
-            if self.fleet.full:
+        admission = self.fleet.admission
+        if admission.full:
+            record.queued_s = await admission.wait(self._now)
+            if admission.full:
                 await self._say(record, exhausted.no_place(record.request.model))
                 return
-        with self.fleet as fleet:
-            request = record.request
+        fleet, request = self.fleet, record.request
+        with fleet.admit():
             candidates, record.pinned = fleet.candidates(request, route, self._now())
             record.first = candidates[0] if candidates else None
             if not request.operation.answers:  # those every type can answer
@@ -124,7 +126,7 @@ class Relay:
             failover = record.failover = fleet.failover(request, candidates, record.arrived)
             while not failover.over:
                 began = self._now()
-                step = failover.next(began, fleet.availability, fleet.rng.random())
+                step = failover.next(began, fleet.health.availability, fleet.rng.random())
                 if isinstance(step, Try):
                     candidate = step.candidate
                     outcome = await self._attempt(record, step, began)
@@ -133,7 +135,7 @@ class Relay:
                     record.attempts.append(told(candidate, outcome, verdict, now - began))
                     fleet.observe(candidate, outcome, verdict, began=began, now=now, wall=self._wall())
                 elif isinstance(step, Wait):
-                    await (fleet.slot_freed(step.seconds) if step.for_place else asyncio.sleep(step.seconds))
+                    await (admission.slot_freed(step.seconds) if step.for_place else asyncio.sleep(step.seconds))
                     if step.for_place:
                         failover.queued_s += self._now() - began
                         record.queued_s = failover.queued_s
@@ -145,7 +147,7 @@ class Relay:
     async def _attempt(self, record: RequestRecord, step: Try, began: float) -> Outcome:
         """Ask one provider once."""
         candidate = step.candidate
-        with self.fleet.slot(candidate, began) as stats:
+        with self.fleet.admission.slot(candidate, began) as stats:
             dialect = dialects.get(candidate.provider.type)
             attempt_id = f"{record.request.id}.{len(record.attempts)}"
             ask = Ask(record.request, candidate, record.request.operation, stats.memory, self._wall(), attempt_id)
@@ -289,9 +291,9 @@ class Relay:
         lines += record.who_answered(len(record.attempts) + 1)
         if request.operation.answers:
             record.lesson = self._counting.lesson(request.body, candidate)
-            fleet.content_began(candidate, took_s, now)
+            fleet.stats(candidate.provider.name).content_began(took_s, now)
             if record.route is not None and not record.detour:
-                fleet.pin(candidate, request, record.route, now)
+                fleet.pins.put(request, record.route, candidate.provider.name, now)
         elif request.operation.counts:
             lines.append((b"x-balancer-token-source", b"provider"))
         request.drop_body()  # nobody else can be asked any more
@@ -365,8 +367,8 @@ class Relay:
             return
         now = self._now()
         asked = {id(candidate) for candidate, _, _ in failover.attempts}
-        resting, _ = self.fleet.cooling_down([c for c in failover.candidates if id(c) not in asked], now)
-        _, recovery_s = self.fleet.cooling_down(list(failover.candidates), now)
+        resting, _ = self.fleet.health.cooling_down([c for c in failover.candidates if id(c) not in asked], now)
+        _, recovery_s = self.fleet.health.cooling_down(list(failover.candidates), now)
         attempts = failover.attempts
         answer = exhausted.answer(record.request.model, attempts, resting, recovery_s, overloaded=failover.overloaded)
         if record.request.operation.counts and answer.reply is None:
