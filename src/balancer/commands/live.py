@@ -11,13 +11,13 @@ import msgspec
 from balancer import dialects
 from balancer.config import Config
 from balancer.dialect import Ask, FlowFailed, Incapable
-from balancer.model import Candidate, Fault, Operation, Provider, Reply, Request
+from balancer.model import Candidate, Fault, Operation, Provider, Request
 from balancer.policy.classify import in_words
 from balancer.redact import scrub, secrets_of
+from balancer.relay.exchange import FlowRunner
 from balancer.transport import Transport, TransportError
 
 WITHIN_S = 15.0
-MAX_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,10 @@ class Answer:
 async def ask_all(config: Config) -> list[Answer]:
     """Ask every provider that is enabled, all at once."""
     transport = Transport()
+    flows = FlowRunner(transport, time.monotonic)
     try:
         enabled = [provider for provider in config.providers.values() if provider.enabled]
-        return list(
-            await asyncio.gather(*(_ask(transport, provider, _model(config, provider)) for provider in enabled))
-        )
+        return list(await asyncio.gather(*(_ask(flows, provider, _model(config, provider)) for provider in enabled)))
     finally:
         await transport.close()
 
@@ -52,7 +51,7 @@ def _model(config: Config, provider: Provider) -> str:
     return next((name for name in names if "*" not in name and "?" not in name), "claude-sonnet-4-5")
 
 
-async def _ask(transport: Transport, provider: Provider, model: str) -> Answer:
+async def _ask(flows: FlowRunner, provider: Provider, model: str) -> Answer:
     began = time.monotonic()
     dialect = dialects.get(provider.type)
     operations = [o for o in (Operation.MODELS, Operation.COUNT_TOKENS) if dialect.supports(o)]
@@ -60,18 +59,21 @@ async def _ask(transport: Transport, provider: Provider, model: str) -> Answer:
     for operation in operations:
         try:
             async with asyncio.timeout(WITHIN_S):
-                fault = await _exchange(transport, provider, operation, model)
+                answered = await flows.whole(
+                    dialect, _question(provider, operation, model), time.monotonic() + WITHIN_S
+                )
         except TimeoutError:
             return Answer(provider.name, False, f"no answer within {WITHIN_S:.0f} s")
         except TransportError as error:
             return Answer(provider.name, False, in_words(error.cause, scrub(error.detail, secrets_of(provider))))
         except FlowFailed as error:
-            fault = error.fault
+            answered = error.fault
         except Incapable as error:
             words = str(error)
             continue
-        if fault is None:
+        if not isinstance(answered, Fault):
             return Answer(provider.name, True, f"answers ({(time.monotonic() - began) * 1000:.0f} ms)")
+        fault = answered
         words = f"{fault.status} {fault.kind}: {scrub(fault.message, secrets_of(provider))[:300]}".rstrip(": ")
         if provider.passthrough and fault.status in (401, 403):
             return Answer(provider.name, True, "reachable; whether it answers is up to the client's own credential")
@@ -80,25 +82,8 @@ async def _ask(transport: Transport, provider: Provider, model: str) -> Answer:
     return Answer(provider.name, not operations, words)
 
 
-async def _exchange(transport: Transport, provider: Provider, operation: Operation, model: str) -> Fault | None:
-    """Ask one question, as the relay would. None: it was answered."""
+def _question(provider: Provider, operation: Operation, model: str) -> Ask:
     question = {"model": model, "messages": [{"role": "user", "content": "hi"}]}
     body = b"" if operation is Operation.MODELS else msgspec.json.encode(question)
     request = Request("check", operation, b"", ((b"content-type", b"application/json"),), body, model, stream=False)
-    dialect = dialects.get(provider.type)
-    ask = Ask(request, Candidate(provider, model), operation, {}, time.time(), "check")
-    flow = dialect.flow(ask)
-    wire = next(flow)
-    while True:
-        connect_s = provider.timeouts.connect_s
-        async with transport.exchange(wire, connect_s=connect_s, head_s=WITHIN_S) as answer:
-            reply = Reply(answer.status, answer.headers, await answer.read_whole(MAX_BYTES, WITHIN_S))
-        try:
-            wire = flow.send(reply)
-        except StopIteration:
-            break
-    if not 200 <= reply.status < 300:
-        return dialect.fault(ask, reply)
-    decoder = dialect.decoder(ask, reply)
-    pieces = [*decoder.feed(reply.body), *decoder.end()]
-    return next((piece.error for piece in pieces if piece.error), None)
+    return Ask(request, Candidate(provider, model), operation, {}, time.time(), "check")
