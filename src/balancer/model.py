@@ -83,6 +83,8 @@ class Request(msgspec.Struct):
     """The client is Claude Code: decides what `on_broken_stream: auto` does."""
     names: tuple[bytes, ...] = ()
     """Of `headers`, where they are known already; what depends on them alone is remembered by these."""
+    user_agent: str = ""
+    """How the client names itself, cut and without secrets: for the log."""
 
     def drop_body(self) -> None:
         """Let go of the body. After this the request can't be sent again."""
@@ -249,7 +251,7 @@ class Broken(msgspec.Struct, frozen=True, gc=False):
 
     stage: Stage
     cause: str
-    """One of the words of `transport`'s errors, or `truncated`, `malformed`, `empty`, `silent`."""
+    """One of the words of `transport`'s errors, or of the relay's own: `silent`, `truncated`, `crashed`."""
     detail: str = ""
 
 

@@ -12,6 +12,11 @@ class ResponseWriter(Protocol):
     """Takes one answer. What is awaited waits as long as the taker is slow: that is the flow control."""
 
     @property
+    def dedup(self) -> str:
+        """`leader` where other requests got this answer too; else empty. Known when the answer is over."""
+        ...
+
+    @property
     def gone(self) -> bool:
         """Nobody is there to take it any more."""
         ...
