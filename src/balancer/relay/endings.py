@@ -1,7 +1,7 @@
-"""How a request ends that gets no answer, or not the whole of one: what its client is told, and in which way.
+"""How a request ends that gets no answer, or not the whole of one.
 
-What can still be told hangs on the state of the response: a status while it is silent, an event of the stream once it
-is open, and after the last byte of an answer nothing but a cut connection.
+The client learns of it in the way that the state of its response still allows: by a status while it is silent, by an
+event once the stream is open, and by a cut connection where the body must end otherwise.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class Endings:
         if record.request.operation.counts and reply.reply is None:
             await self._estimate(record, response)
         else:
-            await self.say(record, response, reply)
+            await self.send_error(record, response, reply)
 
-    async def say(self, record: RequestRecord, response: ClientResponse, reply: ErrorReply) -> None:
-        """Tell the client why there is no answer: by a status, or by an event behind pings."""
+    async def send_error(self, record: RequestRecord, response: ClientResponse, reply: ErrorReply) -> None:
+        """Send the client an error instead of an answer: as a status, or as an event of a stream that is open."""
         message = self._clean(reply.message)
         record.close(reply.outcome, message)
         if response.state is OPEN:
@@ -76,24 +76,26 @@ class Endings:
             record.close("abandoned", "the client left")
         elif state in (COMMITTED, ENDING):
             record.close("broken_stream", exhausted.STOPPED.message)
-            await self._tell_or_cut(record, response, exhausted.STOPPED.kind, exhausted.STOPPED.message)
+            await self._send_event_or_cut(record, response, exhausted.STOPPED.kind, exhausted.STOPPED.message)
         else:
-            await self.say(record, response, exhausted.STOPPED)
+            await self.send_error(record, response, exhausted.STOPPED)
 
     async def _break_off(
         self, record: RequestRecord, response: ClientResponse, outcome: Outcome, verdict: Verdict
     ) -> None:
-        """End a response whose provider failed after content: say so, and never end it as if it were whole."""
+        """End a response whose provider failed after content. It never ends as a whole one would."""
         record.close("broken_stream", self._clean(verdict.reason))
         setting = self._fleet.config.settings.on_broken_stream
         if exhausted.cuts_connection(setting, claude_code=record.request.claude_code):
             await response.abort()
         else:
             kind, message = exhausted.broken_off(record.provider, outcome, verdict)
-            await self._tell_or_cut(record, response, kind, self._clean(message))
+            await self._send_event_or_cut(record, response, kind, self._clean(message))
 
-    async def _tell_or_cut(self, record: RequestRecord, response: ClientResponse, kind: str, message: str) -> None:
-        """Tell the failure by an event, where the response is a stream that may still have one; else cut it."""
+    async def _send_event_or_cut(
+        self, record: RequestRecord, response: ClientResponse, kind: str, message: str
+    ) -> None:
+        """Send the failure as an event where the response is a stream and not at its end; else cut the connection."""
         if record.request.stream and response.state is not ENDING:
             await response.fail(error_frame(kind, message, record.request.id))
         else:
@@ -104,7 +106,7 @@ class Endings:
         try:
             count = await self._counting.count(record.request.body, record.request.model, record.first)
         except msgspec.MsgspecError as error:
-            await self.say(record, response, exhausted.not_countable(str(error)))
+            await self.send_error(record, response, exhausted.not_countable(str(error)))
             return
         body = b'{"input_tokens":%d}' % count
         length = (b"content-length", b"%d" % len(body))

@@ -26,7 +26,7 @@ from balancer.wire.stream import PING
 
 
 class Receiver:
-    """Hands providers' answers on to clients, and tells the fleet when one begins."""
+    """Hands providers' answers on to clients. The fleet learns from it when an answer began."""
 
     def __init__(
         self, fleet: Fleet, counting: Counting, now: Callable[[], float], limits: RelayLimits = DEFAULT
@@ -58,8 +58,8 @@ class Receiver:
         if response.state is not OVER:
             await response.finish()
         record.notes = decoder.notes
-        if reception.estimate is not None:
-            self.counting.learn(reception.estimate, ask.candidate, record.usage)
+        if reception.sample is not None:
+            self.counting.calibrate(reception.sample, ask.candidate, record.usage)
         ended = reception.ended or (rest := body.take()) == b""
         if not ended and await drain(body, decoder, rest, self.limits.after_end_s):
             record.notes = decoder.notes
@@ -79,14 +79,14 @@ class Reception(msgspec.Struct, eq=False):
     held: list[bytes] = []
     """What the client was not given yet: held back, or of the latest read."""
     ended: bool = False
-    """The provider's body has ended, or is taken for ended."""
-    estimate: asyncio.Task[int] | None = None
+    """The provider's body has ended, or counts as ended."""
+    sample: asyncio.Task[int] | None = None
     """An estimate of the request's tokens, to be compared with the usage that the answer reports."""
     _held_bytes: int = 0
     _unhandled: list[Piece] = []
     """The latest pieces, where they are more than content that the client took at once."""
     _end_by: float | None = None
-    """When a body of which only the end is left to come is taken for ended."""
+    """When a body of which only the end is left to come counts as ended."""
 
     def more(self) -> Awaitable[bytes | None]:
         """Return what is awaited for more of the body: its next bytes, `b""` at its end.
@@ -181,7 +181,7 @@ class Reception(msgspec.Struct, eq=False):
         lines += self._decoder.headers
         lines += record.who_answered(len(record.attempts) + 1)
         if request.operation.answers:
-            self.estimate = receiver.counting.lesson(request.body, candidate)
+            self.sample = receiver.counting.sample(request.body, candidate)
             receiver.fleet.stats(candidate.provider.name).content_began(record.first_content_s, now)
             if record.route is not None and not (record.pinned and record.detour):
                 receiver.fleet.pins.put(request, record.route, candidate.provider.name, now)

@@ -89,13 +89,13 @@ class Relay:
         request, fleet = record.request, self.fleet
         route = record.route = fleet.route(request.model)
         if route is None:
-            await self._endings.say(record, response, exhausted.no_route(request.model, fleet.routing.patterns))
+            await self._endings.send_error(record, response, exhausted.no_route(request.model, fleet.routing.patterns))
             return
         admission = fleet.admission
         if admission.full:
             record.queued_s = await admission.wait(self._now)
             if admission.full:
-                await self._endings.say(record, response, exhausted.no_place(request.model))
+                await self._endings.send_error(record, response, exhausted.no_place(request.model))
                 return
         with fleet.admit():
             candidates, record.pinned = fleet.candidates(request, route, self._now())
