@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -74,16 +75,24 @@ def embedded(env: Mapping[str, str]) -> Config:
     return parse(EMBEDDED, "embedded", env)
 
 
-_ENVIRONMENT = {"LOG_LEVEL": "log_level", "LOG_COLOR": "log_color", "HOST": "host", "PORT": "port"}
+_ENVIRONMENT = (
+    ("LOG_LEVEL", "log_level"),
+    ("LOG_COLOR", "log_color"),
+    ("HOST", "host"),
+    ("PORT", "port"),
+    ("BALANCER_HOST", "host"),
+    ("BALANCER_PORT", "port"),
+)
+"""Variables and the settings that they override; of two for one setting, the later one wins."""
 
 
 def override(config: Config, env: Mapping[str, str], **flags: object) -> Config:
     """Return `config` with the environment's and then the flags' values over it. Raises `ConfigError`."""
-    given: dict[str, object] = {key: env[name] for name, key in _ENVIRONMENT.items() if env.get(name)}
+    names = {key: name for name, key in _ENVIRONMENT if env.get(name) and not _is_machines_name(name, env[name])}
+    given: dict[str, object] = {key: env[name] for key, name in names.items()}
     given |= {key: value for key, value in flags.items() if value is not None}
     if not given:
         return config
-    names = {key: name for name, key in _ENVIRONMENT.items()}
     try:
         settings = Settings.model_validate({**config.settings.model_dump(), **given})
     except ValidationError as error:
@@ -95,6 +104,12 @@ def override(config: Config, env: Mapping[str, str], **flags: object) -> Config:
         ]
         raise ConfigError(problems) from None
     return replace(config, settings=settings)
+
+
+def _is_machines_name(variable: str, value: str) -> bool:
+    """Say whether a shell has set `HOST` to this machine's own name, as some do: nobody meant the balancer by it."""
+    node = platform.node().lower()
+    return variable == "HOST" and value.lower() in (node, node.partition(".")[0])
 
 
 def changes(old: Config, new: Config) -> Iterator[str]:
