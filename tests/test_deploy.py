@@ -53,6 +53,16 @@ settings:
 """
 
 
+URL = r"http://127\.0\.0\.1:(\d+)"
+"""The address in what a balancer says when it starts."""
+
+
+def _port(line: str) -> int:
+    found = re.search(URL, line)
+    assert found, line
+    return int(found[1])
+
+
 def _eventually(ready: Callable[[], Any]) -> Any:
     """Return what `ready` returns, as soon as it is true. It has 20 s."""
     ends_at = time.monotonic() + 20
@@ -176,8 +186,8 @@ def test_the_command_of_the_launchd_job_serves(tmp_path: Path) -> None:
 
     with subprocess.Popen(command, cwd="/", env=env) as process:
         try:
-            found = _eventually(lambda: log.exists() and re.search(r"ANTHROPIC_BASE_URL=(\S+)", log.read_text()))
-            assert ask(found[1], max_tokens=1)["role"] == "assistant"
+            found = _eventually(lambda: log.exists() and re.search(URL, log.read_text()))
+            assert ask(found[0], max_tokens=1)["role"] == "assistant"
         finally:
             process.terminate()
         assert process.wait(20) == 0
@@ -237,7 +247,7 @@ def test_a_stream_goes_through_nginx_event_by_event_and_only_with_a_key(nginx: s
     config.write_text(SIMULATED.format(port=0) + f"  auth: {{keys: [{KEY}]}}\n  allowed_hosts: [{NAME}]\n")
     running = Running([sys.executable, str(ROOT / "src" / "main.py"), "--config", str(config)], tmp_path, environment())
     try:
-        folder = _nginx_folder(tmp_path, authority, port, int(running.url().rpartition(":")[2]))
+        folder = _nginx_folder(tmp_path, authority, port, _port(running.until("http://")))
         with subprocess.Popen([nginx, "-p", folder, "-c", folder / "nginx.conf"]) as process:
             try:
                 _eventually(lambda: _listens(port))
@@ -399,7 +409,7 @@ def test_the_image_serves_what_its_ports_and_checks_ask_for() -> None:
 def test_the_health_check_tells_a_balancer_that_lives_from_none(tmp_path: Path) -> None:
     running = Running([sys.executable, str(ROOT / "src" / "main.py"), "--port", "0"], tmp_path, environment())
     try:
-        code = _health_check()[-1].replace(":8080", ":" + running.url().rpartition(":")[2])
+        code = _health_check()[-1].replace(":8080", f":{_port(running.until('http://'))}")
         assert code != _health_check()[-1]
         assert subprocess.run([sys.executable, "-c", code], timeout=20).returncode == 0
         running.process.terminate()
