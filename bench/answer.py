@@ -14,7 +14,7 @@ class Incomplete(Exception):
     """The answer is not the whole answer, or not the one expected; the message says why."""
 
 
-class Answer:
+class UpstreamResponse:
     """One answer. `feed` what comes; `end` when the connection does."""
 
     def __init__(self, events: int | None) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from balancer.dialects.openai import request
 from balancer.dialects.openai.chat import ChatReader
 from balancer.dialects.openai.composer import Composer
-from balancer.dialects.openai.decoder import Decoder
+from balancer.dialects.openai.decoder import OpenAIDecoder
 from balancer.dialects.openai.profiles import PROFILES
 from balancer.dialects.openai.writer import Frames, Shell
 from bench import rivals
@@ -74,7 +74,7 @@ def stream(chunks: list[bytes]) -> None:
     shell = Shell("m", "n", 1)
     writer = Frames(shell)
     composer = Composer(shell, writer, "p", {})
-    decoder = Decoder(composer, writer, ChatReader(composer), ())
+    decoder = OpenAIDecoder(composer, writer, ChatReader(composer), ())
     for chunk in chunks:
         decoder.feed(chunk)
 

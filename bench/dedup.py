@@ -18,8 +18,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from balancer.coalescing import key as dedup
-from balancer.coalescing.shared import Registry
-from balancer.coalescing.writers import LeaderSink
+from balancer.coalescing.shared import InFlight
+from balancer.coalescing.writers import TeeWriter
 from balancer.headers import Headers, names_of
 from balancer.model import Request
 from balancer.server.endpoint import OPERATIONS
@@ -47,7 +47,7 @@ class Nobody:
     def put(self, data: bytes, *, last: bool = False) -> bool:
         return True
 
-    def spoil(self) -> None:
+    def mark_unshareable(self) -> None:
         return
 
     async def abort(self) -> None:
@@ -77,14 +77,14 @@ def request(size: str) -> Request:
 
 async def cost_us(size: str) -> float:
     """Return the CPU of one request, in microseconds: the median of nine runs."""
-    asked, client, registry = request(size), Nobody(), Registry(64 * 1024 * 1024, time.monotonic)
+    asked, client, registry = request(size), Nobody(), InFlight(64 * 1024 * 1024, time.monotonic)
     _, _, body = whole().partition(b"\r\n\r\n")
     lines = ((b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)))
 
     async def led() -> None:
         key = dedup.key(asked, 1, 0)
         assert registry.find(key) is None
-        leading = LeaderSink(client, registry, registry.lead(key), 0.0)
+        leading = TeeWriter(client, registry, registry.lead(key), 0.0)
         leading.start(200, lines)
         assert leading.put(body, last=True)  # as the relay gives it to a client that takes it at once
         leading.close()

@@ -25,7 +25,7 @@ from typing import Any, cast
 
 import uvloop
 
-from bench.answer import Answer, Incomplete
+from bench.answer import Incomplete, UpstreamResponse
 from bench.ground import raise_file_limit
 from bench.traffic import HELD_EVENTS, Ask, ask
 
@@ -40,7 +40,7 @@ class Caller(asyncio.Protocol):
         self._loop = loop
         self._done: asyncio.Future[None] | None = None
         self._begun: asyncio.Future[None] | None = None
-        self._answer = Answer(None)
+        self._answer = UpstreamResponse(None)
         self.sent_at_s = 0.0
         self.first_byte_at_s = 0.0
         self.lost = False
@@ -81,7 +81,7 @@ class Caller(asyncio.Protocol):
         """Send a request; the future is done when its answer is complete, and raises `Incomplete` when it is not."""
         self._done = self._loop.create_future()
         self._begun = None
-        self._answer = Answer(what.events)
+        self._answer = UpstreamResponse(what.events)
         self.first_byte_at_s = 0.0
         self.sent_at_s = time.perf_counter()
         if self.lost:

@@ -12,7 +12,7 @@ from openai_schema import check_chat
 from balancer.dialects.openai import request
 from balancer.dialects.openai.chat import ChatReader
 from balancer.dialects.openai.composer import Composer
-from balancer.dialects.openai.decoder import Decoder, Reader, writer_for
+from balancer.dialects.openai.decoder import OpenAIDecoder, Reader, writer_for
 from balancer.dialects.openai.profiles import PROFILES, Capabilities, Profile
 from balancer.dialects.openai.responses import ResponsesReader
 from balancer.dialects.openai.writer import Shell
@@ -66,15 +66,15 @@ def result(identifier: str, content: Any = "done", **more: Any) -> dict[str, Any
 
 def decoder(
     *, stream: bool = True, names: dict[str, str] | None = None, responses: bool = False, think_tags: bool = False
-) -> Decoder:
+) -> OpenAIDecoder:
     shell = Shell("claude", "nonce", 9)
     writer = writer_for(shell, stream=stream)
     composer = Composer(shell, writer, "up", names or {})
     reader: Reader = ResponsesReader(composer) if responses else ChatReader(composer, think_tags=think_tags)
-    return Decoder(composer, writer, reader, ())
+    return OpenAIDecoder(composer, writer, reader, ())
 
 
-def played(to: Decoder, data: bytes, cuts: list[int] | None = None) -> list[Piece]:
+def played(to: OpenAIDecoder, data: bytes, cuts: list[int] | None = None) -> list[Piece]:
     """Feed data, cut where it is said, and end."""
     pieces: list[Piece] = []
     edges = [0, *sorted(cut for cut in set(cuts or ()) if 0 < cut < len(data)), len(data)]

@@ -12,8 +12,8 @@ from msgspec.structs import replace
 from balancer.headers import Headers
 from balancer.model import Candidate, Operation, Origin, Provider, Request, WireRequest
 from balancer.script import Step
-from balancer.transport import Answer, Transport
-from balancer.transport.connection import Connection
+from balancer.transport import Transport, UpstreamResponse
+from balancer.transport.connection import UpstreamConnection
 
 
 def provider(name: str = "a", **more: object) -> Provider:
@@ -86,7 +86,7 @@ class HandFed:
         self.kept = False
         """The connection could be used again."""
         self._early: tuple[bytes, ...] = ()
-        self._connection = Connection(asyncio.get_running_loop())
+        self._connection = UpstreamConnection(asyncio.get_running_loop())
         self._connection.connection_made(self.socket)
 
     def says(self, *reads: bytes) -> None:
@@ -102,7 +102,7 @@ class HandFed:
         self._connection.connection_lost(error)
 
     @asynccontextmanager
-    async def exchange(self, wire: WireRequest, *, connect_s: float, head_s: float) -> AsyncIterator[Answer]:
+    async def exchange(self, wire: WireRequest, *, connect_s: float, head_s: float) -> AsyncIterator[UpstreamResponse]:
         self._connection.send([b"".join(wire.body)])
         self.asked.set()
         self.says(*self._early)
@@ -145,8 +145,8 @@ class PlayedTransport:
                     self.closed.append(port)
 
 
-class _Watched(Answer):
-    def __init__(self, answer: Answer, whole: list[bool]) -> None:
+class _Watched(UpstreamResponse):
+    def __init__(self, answer: UpstreamResponse, whole: list[bool]) -> None:
         self._answer = answer
         self._whole = whole
         self.status, self.headers = answer.status, answer.headers
@@ -196,7 +196,7 @@ class Taker:
     def put(self, data: bytes, *, last: bool = False) -> bool:
         return False
 
-    def spoil(self) -> None:
+    def mark_unshareable(self) -> None:
         return
 
     async def abort(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench import convert, meter
-from bench.answer import Answer, Incomplete
+from bench.answer import Incomplete, UpstreamResponse
 from bench.figures import LARGE, SMALL, WORKS, Comparison, Figure, Sample, Work
 from bench.ground import Cores
 from bench.phases import TINY
@@ -55,7 +55,7 @@ COMPLETE = {
 
 @pytest.mark.parametrize(("events", "parts"), COMPLETE.values(), ids=COMPLETE)
 def test_a_whole_answer_is_complete_with_its_last_byte(events: int | None, parts: list[bytes]) -> None:
-    answer = Answer(events)
+    answer = UpstreamResponse(events)
     assert [answer.feed(part) for part in parts] == [False] * (len(parts) - 1) + [True]
     answer.end()
 
@@ -72,12 +72,12 @@ WRONG = {
 @pytest.mark.parametrize(("events", "data", "why"), WRONG.values(), ids=WRONG)
 def test_a_wrong_answer_is_incomplete(events: int | None, data: bytes, why: str) -> None:
     with pytest.raises(Incomplete, match=why):
-        Answer(events).feed(data)
+        UpstreamResponse(events).feed(data)
 
 
 @pytest.mark.parametrize("received", [b"", whole()[:100], STREAM[:-1]], ids=["nothing", "half a head", "no last chunk"])
 def test_a_connection_that_closes_early_is_incomplete(received: bytes) -> None:
-    answer = Answer(3)
+    answer = UpstreamResponse(3)
     assert not answer.feed(received)
     with pytest.raises(Incomplete, match="closed"):
         answer.end()

@@ -22,7 +22,7 @@ from fastapi import FastAPI
 from balancer import config as configuration
 from balancer import events
 from balancer.clock import Clock
-from balancer.coalescing.shared import Registry
+from balancer.coalescing.shared import InFlight
 from balancer.config import Config, ConfigError, Problem
 from balancer.config.watch import watch
 from balancer.control import api
@@ -126,7 +126,7 @@ class App:
         self._resources.push_async_callback(transport.close)
         self.transport = transport
         self.relay = Relay(self.fleet, transport, Clock())
-        registry = Registry(config.settings.deduplication.max_bytes, time.monotonic)
+        registry = InFlight(config.settings.deduplication.max_bytes, time.monotonic)
         self.messages = Messages(self.relay, registry, int.from_bytes(self._seed[:8], "big"))
         self._catalogue = Catalogue(self.relay, time.monotonic)
         self._gate = self._make_gate(config)

@@ -27,9 +27,9 @@ class Ask(msgspec.Struct, frozen=True):
     it by the provider's name across requests and reloads; the dialect alone gives it meaning."""
     wall: float = 0.0
     """Seconds since the epoch, for what has a date (token expiry, a lesson's age)."""
-    nonce: str = ""
+    attempt_id: str = ""
     """Fresh per attempt, for ids that must not repeat."""
-    scratch: dict[str, Any] = msgspec.field(default_factory=dict)
+    attempt_state: dict[str, Any] = msgspec.field(default_factory=dict)
     """What a flow leaves for the decoder of this attempt; nobody else reads it."""
 
     def __repr__(self) -> str:  # memory and scratch hold minted tokens
@@ -64,7 +64,7 @@ class FlowFailed(Exception):
 Flow: TypeAlias = Generator[WireRequest, Reply, None]
 """Requests to send, one after the other; each `yield` is told what came back.
 
-For an errand (`WireRequest.errand`) the reply is whole; one that could not be exchanged at all comes
+For an errand (`WireRequest.side_request`) the reply is whole; one that could not be exchanged at all comes
 back with status 0 and the cause, in a word, as its body. For the request proper the reply is the
 head, with the body only where the status is not 2xx. The last non-errand reply before the flow
 ends is the answer: the driver decodes it if it was 2xx, else asks `Dialect.fault`. Yielding

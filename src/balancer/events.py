@@ -45,7 +45,13 @@ class RequestBegan(msgspec.Struct, frozen=True, tag="request_began", omit_defaul
     user_agent: str = ""
 
 
-class RequestEnded(msgspec.Struct, frozen=True, tag="request_ended", omit_defaults=True):
+class RequestEnded(
+    msgspec.Struct,
+    frozen=True,
+    tag="request_ended",
+    omit_defaults=True,
+    rename={"first_content_s": "first_substance_s"},  # the name in the log is public
+):
     """The client has its answer, or has left."""
 
     id: str
@@ -61,7 +67,7 @@ class RequestEnded(msgspec.Struct, frozen=True, tag="request_ended", omit_defaul
     provider_model: str = ""
     attempts: tuple[Attempt, ...] = ()
     usage: Usage = Usage()
-    first_substance_s: float | None = None
+    first_content_s: float | None = None
     """Time to first substance (TTFT), from the request's arrival."""
     queued_s: float = 0.0
     dedup: str = ""
@@ -74,16 +80,22 @@ class RequestEnded(msgspec.Struct, frozen=True, tag="request_ended", omit_defaul
     """What a dialect dropped, repaired or rotated on the way."""
 
 
-class ProviderRested(msgspec.Struct, frozen=True, tag="provider_rested", omit_defaults=True):
+class CooldownStarted(
+    msgspec.Struct,
+    frozen=True,
+    tag="provider_rested",
+    omit_defaults=True,
+    rename={"cooldown_s": "rest_s", "needs_operator": "long"},  # the names in the log are public
+):
     """A provider (or one of its models) failed and is left alone for a while."""
 
     wall: float
     provider: str
-    rest_s: float
+    cooldown_s: float
     reason: str
     failures: int
     model: str = ""
-    long: bool = False
+    needs_operator: bool = False
     """Needs a human: key refused, no credit."""
 
 
@@ -119,7 +131,9 @@ class Drilled(msgspec.Struct, frozen=True, tag="drilled", omit_defaults=True):
     until: str
 
 
-Event: TypeAlias = RequestBegan | RequestEnded | ProviderRested | ProviderRecovered | Reloaded | ReloadRefused | Drilled
+Event: TypeAlias = (
+    RequestBegan | RequestEnded | CooldownStarted | ProviderRecovered | Reloaded | ReloadRefused | Drilled
+)
 
 Listener: TypeAlias = Callable[[Event], None]
 """Takes an event, returns at once, raises nothing."""

@@ -301,11 +301,11 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     """What follows from an outcome."""
 
     mark: Mark
-    again: bool = False
+    retry_elsewhere: bool = False
     """Another provider may be tried."""
-    rest_s: float | None = None
+    cooldown_s: float | None = None
     """The rest that the provider named itself; a minimum."""
-    long: bool = False
+    needs_operator: bool = False
     """A rest that needs a human (key refused, no credit): minutes, not seconds, and said loudly."""
     scope: Scope = Scope.PROVIDER
     reason: str = ""
@@ -317,14 +317,14 @@ class Piece(msgspec.Struct, gc=False):
 
     data: bytes
     """Whole frames, or a whole JSON body. May be empty."""
-    substance: bool = False
+    has_content: bool = False
     """Content has begun: once this is sent no other provider can take over."""
     error: Fault | None = None
     """The provider reported an error inside its answer; `data` is then not for the client."""
     usage: Usage | None = None
 
 
-class Laconic:
+class BaseDecoder:
     """What a decoder (`dialect.Decoder`) says besides the pieces, where that is nothing."""
 
     headers: Headers = ()
@@ -342,7 +342,7 @@ class WireRequest(msgspec.Struct, frozen=True):
     headers: Headers
     body: tuple[bytes | memoryview, ...] = ()
     """The pieces of the body, sent one after the other without being joined."""
-    errand: bool = False
+    side_request: bool = False
     """A side errand (minting a token, a catalogue): its answer is read whole and handed back."""
     single_flight: str = ""
     """For errands: those with the same key that are under way at once are sent once, and all of
@@ -354,4 +354,4 @@ class WireRequest(msgspec.Struct, frozen=True):
     """Set: nothing is sent; the steps are played inside the process as if they came back."""
 
     def __repr__(self) -> str:  # headers carry keys, the body a conversation
-        return f"WireRequest({self.origin!r}, {self.method!r}, {self.target!r}, errand={self.errand})"
+        return f"WireRequest({self.origin!r}, {self.method!r}, {self.target!r}, errand={self.side_request})"

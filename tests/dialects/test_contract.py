@@ -60,7 +60,7 @@ def test_garbage_is_no_answer(name: str) -> None:
     pieces = decoder.feed(b"<html>\n\nnothing of use\n\n") + decoder.end()
 
     assert any(piece.error for piece in pieces)
-    assert not any(piece.substance for piece in pieces)
+    assert not any(piece.has_content for piece in pieces)
 
 
 STATUSES = {401: "authentication_error", 429: "rate_limit_error", 500: "api_error", 529: "overloaded_error"}

@@ -166,7 +166,7 @@ async def good(seen: Seen, peer: Peer, text: str = "Hello from the upstream.") -
 async def parse(reader: asyncio.StreamReader) -> Seen | None:
     """Read one request; None at the end of the connection."""
 
-    class Sink:
+    class ResponseWriter:
         done = False
         target = b""
         body = b""
@@ -186,7 +186,7 @@ async def parse(reader: asyncio.StreamReader) -> Seen | None:
         def on_message_complete(self) -> None:
             self.done = True
 
-    sink = Sink()
+    sink = ResponseWriter()
     parser = httptools.HttpRequestParser(sink)
     while not sink.done:
         data = await reader.read(65536)

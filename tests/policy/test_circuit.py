@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from balancer.model import Mark, Verdict
 from balancer.policy.circuit import BASE_REST_S, LONG_REST_S, Circuit, Health, Policy, observe
 
-BAD = Verdict(Mark.BAD, again=True, reason="529")
+BAD = Verdict(Mark.BAD, retry_elsewhere=True, reason="529")
 GOOD = Verdict(Mark.GOOD)
 NONE = Verdict(Mark.NONE)
 EVEN = 0.5
@@ -26,7 +26,7 @@ def test_a_failure_opens_the_circuit_for_the_first_rest() -> None:
     health = seen(Health(), BAD, 100.0)
 
     assert health.circuit(100.0) is Circuit.OPEN
-    assert health.rested_until == 100.0 + BASE_REST_S
+    assert health.cooldown_until == 100.0 + BASE_REST_S
     assert health.circuit(100.0 + BASE_REST_S) is Circuit.HALF_OPEN
 
 
@@ -34,8 +34,8 @@ def test_each_failed_probe_doubles_the_rest_up_to_the_cooldown() -> None:
     health, now, rests = Health(), 100.0, []
     for _ in range(6):
         health = seen(health, BAD, now)
-        rests.append(health.rested_until - now)
-        now = health.rested_until
+        rests.append(health.cooldown_until - now)
+        now = health.cooldown_until
 
     assert rests == [5.0, 10.0, 20.0, 40.0, 60.0, 60.0]
 
@@ -46,7 +46,7 @@ def test_failures_of_attempts_under_way_do_not_double_it() -> None:
     for _ in range(50):
         health = seen(health, BAD, 100.1)
 
-    assert health.rested_until == 105.0
+    assert health.cooldown_until == 105.0
     assert health.failures == 51
 
 
@@ -72,8 +72,8 @@ def test_the_doubling_decays_with_time_in_health() -> None:
     again_soon = seen(health, BAD, 140.0)
     again_later = seen(health, BAD, 115.0 + 10 * 60.0)
 
-    assert again_soon.rested_until - 140.0 == 40.0
-    assert again_later.rested_until - (115.0 + 600.0) == 5.0
+    assert again_soon.cooldown_until - 140.0 == 40.0
+    assert again_later.cooldown_until - (115.0 + 600.0) == 5.0
 
 
 def test_a_client_that_left_changes_nothing() -> None:
@@ -83,51 +83,51 @@ def test_a_client_that_left_changes_nothing() -> None:
 
 
 def test_a_rest_that_the_provider_names_is_a_minimum_and_deadlines_never_come_closer() -> None:
-    named = seen(Health(), Verdict(Mark.BAD, rest_s=90.0), 100.0)
-    shorter = seen(named, Verdict(Mark.BAD, rest_s=1.0), 101.0)
-    longer = seen(named, Verdict(Mark.BAD, rest_s=200.0), 101.0)
+    named = seen(Health(), Verdict(Mark.BAD, cooldown_s=90.0), 100.0)
+    shorter = seen(named, Verdict(Mark.BAD, cooldown_s=1.0), 101.0)
+    longer = seen(named, Verdict(Mark.BAD, cooldown_s=200.0), 101.0)
 
-    assert named.rested_until == 190.0
-    assert shorter.rested_until == 190.0
-    assert longer.rested_until == 301.0
+    assert named.cooldown_until == 190.0
+    assert shorter.cooldown_until == 190.0
+    assert longer.cooldown_until == 301.0
 
 
 def test_a_refused_key_rests_long_and_doubles() -> None:
-    first = seen(Health(), Verdict(Mark.BAD, long=True), 100.0)
-    second = seen(first, Verdict(Mark.BAD, long=True), first.rested_until)
+    first = seen(Health(), Verdict(Mark.BAD, needs_operator=True), 100.0)
+    second = seen(first, Verdict(Mark.BAD, needs_operator=True), first.cooldown_until)
 
-    assert first.rested_until - 100.0 == LONG_REST_S
-    assert second.rested_until - first.rested_until == 2 * LONG_REST_S
+    assert first.cooldown_until - 100.0 == LONG_REST_S
+    assert second.cooldown_until - first.cooldown_until == 2 * LONG_REST_S
 
 
 def test_a_key_found_bad_during_an_ordinary_rest_prolongs_it() -> None:
-    health = seen(seen(Health(), BAD, 100.0), Verdict(Mark.BAD, long=True), 101.0)
+    health = seen(seen(Health(), BAD, 100.0), Verdict(Mark.BAD, needs_operator=True), 101.0)
 
-    assert health.rested_until >= 101.0 + LONG_REST_S
-    assert health.long
+    assert health.cooldown_until >= 101.0 + LONG_REST_S
+    assert health.needs_operator
 
 
 def test_a_key_found_bad_after_many_ordinary_failures_rests_as_long_as_any() -> None:
     health = seen(seen(Health(), BAD, 100.0), BAD, 200.0)
-    refused = seen(health, Verdict(Mark.BAD, long=True), 300.0)
-    mended = seen(refused, BAD, refused.rested_until)
+    refused = seen(health, Verdict(Mark.BAD, needs_operator=True), 300.0)
+    mended = seen(refused, BAD, refused.cooldown_until)
 
-    assert refused.rested_until - 300.0 == LONG_REST_S
-    assert mended.rested_until - refused.rested_until == BASE_REST_S
+    assert refused.cooldown_until - 300.0 == LONG_REST_S
+    assert mended.cooldown_until - refused.cooldown_until == BASE_REST_S
 
 
 def test_the_longest_rest_differs_too_and_a_keys_does_not() -> None:
     health = seen(seen(Health(), BAD, 100.0), BAD, 200.0, Policy(rest_max_s=5.0))
 
-    def rest_s(verdict: Verdict, chance: float) -> float:
-        return observe(health, verdict, 300.0, Policy(rest_max_s=5.0), chance, 300.0).rested_until - 300.0
+    def cooldown_s(verdict: Verdict, chance: float) -> float:
+        return observe(health, verdict, 300.0, Policy(rest_max_s=5.0), chance, 300.0).cooldown_until - 300.0
 
-    assert rest_s(BAD, 0.0) == pytest.approx(4.0)
-    assert rest_s(Verdict(Mark.BAD, long=True), 0.0) == LONG_REST_S
+    assert cooldown_s(BAD, 0.0) == pytest.approx(4.0)
+    assert cooldown_s(Verdict(Mark.BAD, needs_operator=True), 0.0) == LONG_REST_S
 
 
 def test_a_cooldown_of_zero_means_no_rest() -> None:
-    health = seen(Health(), Verdict(Mark.BAD, rest_s=90.0, long=True), 100.0, Policy(rest_max_s=0.0))
+    health = seen(Health(), Verdict(Mark.BAD, cooldown_s=90.0, needs_operator=True), 100.0, Policy(rest_max_s=0.0))
 
     assert health.circuit(100.0) is Circuit.CLOSED
     assert health.failures == 1
@@ -138,12 +138,12 @@ def test_a_constant_cooldown_is_constant() -> None:
     first = seen(Health(), BAD, 100.0, policy)
     second = seen(first, BAD, 160.0, policy)
 
-    assert (first.rested_until, second.rested_until) == (160.0, 220.0)
+    assert (first.cooldown_until, second.cooldown_until) == (160.0, 220.0)
 
 
-@pytest.mark.parametrize(("chance", "rest_s"), [(0.0, 4.0), (1.0, 6.0)])
-def test_jitter_is_a_fifth_either_way(chance: float, rest_s: float) -> None:
-    assert observe(Health(), BAD, 100.0, Policy(), chance, 100.0).rested_until == pytest.approx(100.0 + rest_s)
+@pytest.mark.parametrize(("chance", "cooldown_s"), [(0.0, 4.0), (1.0, 6.0)])
+def test_jitter_is_a_fifth_either_way(chance: float, cooldown_s: float) -> None:
+    assert observe(Health(), BAD, 100.0, Policy(), chance, 100.0).cooldown_until == pytest.approx(100.0 + cooldown_s)
 
 
 @given(st.lists(st.tuples(st.sampled_from([BAD, GOOD, NONE]), st.floats(0.01, 50.0), st.floats(0, 1)), max_size=30))
@@ -153,4 +153,4 @@ def test_a_rest_is_never_longer_than_the_cooldown(history: list[tuple[Verdict, f
         now += passed_s
         health = observe(health, verdict, now, Policy(), chance, now)
 
-        assert health.rested_until <= now + 60.0
+        assert health.cooldown_until <= now + 60.0

@@ -31,7 +31,7 @@ def refused(
 
 
 def gist(verdict: Verdict) -> tuple[Mark, bool, bool, Scope]:
-    return verdict.mark, verdict.again, verdict.long, verdict.scope
+    return verdict.mark, verdict.retry_elsewhere, verdict.needs_operator, verdict.scope
 
 
 BAD_NEXT = (Mark.BAD, True, False, Scope.PROVIDER)
@@ -103,8 +103,8 @@ def test_judge(outcome: Outcome, expected: tuple[Mark, bool, bool, Scope]) -> No
 
 
 def test_a_rest_that_the_provider_names_is_believed_up_to_a_bound() -> None:
-    assert judge(refused(429, retry_after_s=30.0)).rest_s == 30.0
-    assert judge(refused(529, retry_after_s=1e7)).rest_s == REST_MAX_S
+    assert judge(refused(429, retry_after_s=30.0)).cooldown_s == 30.0
+    assert judge(refused(529, retry_after_s=1e7)).cooldown_s == REST_MAX_S
 
 
 @pytest.mark.parametrize("outcome", [outcome for outcome, _ in CASES.values()], ids=list(CASES))

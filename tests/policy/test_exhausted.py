@@ -7,7 +7,7 @@ from stand_ins import candidate
 
 from balancer.model import Broken, Candidate, Fault, Outcome, Refused, Reply, Stage, Unfit, Verdict
 from balancer.policy.classify import judge
-from balancer.policy.exhausted import Answer, answer, no_place, shown_kind
+from balancer.policy.exhausted import ErrorReply, answer, no_place, shown_kind
 
 A, B = candidate("a"), candidate("b")
 TOO_LONG = Fault(400, "invalid_request_error", "prompt is too long", reply=Reply(400, (), b"as it came"))
@@ -29,8 +29,8 @@ def attempts(*outcomes: Outcome) -> list[tuple[Candidate, Outcome, Verdict]]:
     return [(who, outcome, judge(outcome)) for who, outcome in zip((A, B), outcomes, strict=False)]
 
 
-def told(*outcomes: Outcome, resting: tuple[tuple[str, str], ...] = (), recovery_s: float | None = 3.2) -> Answer:
-    return answer("m", attempts(*outcomes), resting, recovery_s, crowded=False)
+def told(*outcomes: Outcome, resting: tuple[tuple[str, str], ...] = (), recovery_s: float | None = 3.2) -> ErrorReply:
+    return answer("m", attempts(*outcomes), resting, recovery_s, overloaded=False)
 
 
 CASES = {

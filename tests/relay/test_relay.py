@@ -19,8 +19,8 @@ from wire.test_messages import ANSWER, DELTA, OVERLOADED, START, STOP, TEXT
 from balancer import config, events
 from balancer.clock import Clock
 from balancer.coalescing.key import key
-from balancer.coalescing.shared import Registry
-from balancer.coalescing.writers import LeaderSink, follow
+from balancer.coalescing.shared import InFlight
+from balancer.coalescing.writers import TeeWriter, follow
 from balancer.dialects import anthropic
 from balancer.model import Operation, Piece, Request
 from balancer.relay.relay import Relay
@@ -177,7 +177,7 @@ async def test_the_callers_fault_goes_back_untouched_and_blames_nobody() -> None
     assert taker.body == steps[1].data  # type: ignore[union-attr]
     assert taker.headers[b"request-id"] == b"req_x"
     assert world.asked == "a"
-    assert world.fleet.ledger("a").failures == 0
+    assert world.fleet.stats("a").failures == 0
 
 
 async def test_a_400_that_quotes_our_key_is_the_only_one_that_is_touched() -> None:
@@ -277,8 +277,8 @@ async def test_a_client_that_leaves_closes_the_upstream_and_blames_nobody() -> N
         await task
 
     assert world.transport.closed == [1001]
-    assert world.fleet.ledger("a").failures == 0
-    assert world.fleet.ledger("a").in_flight == 0
+    assert world.fleet.stats("a").failures == 0
+    assert world.fleet.stats("a").in_flight == 0
     assert world.ended.outcome == "abandoned"
     assert [attempt.outcome for attempt in world.ended.attempts] == ["abandoned"]
 
@@ -295,7 +295,7 @@ async def test_what_is_told_of_a_request() -> None:
     ]
     assert (ended.provider, ended.provider_model, ended.status, ended.outcome) == ("b", "other", 200, "ok")
     assert (ended.usage.input_tokens, ended.usage.output_tokens, ended.usage.cache_read_tokens) == (7, 5, 3)
-    assert ended.first_substance_s is not None
+    assert ended.first_content_s is not None
     assert isinstance(world.told[0], events.RequestBegan)
 
 
@@ -367,7 +367,7 @@ async def test_places_are_counted_and_given_back() -> None:
     await asyncio.gather(*(world.ask() for _ in range(50)))
 
     assert world.fleet.in_flight == 0
-    assert world.fleet.ledger("a").in_flight == 0
+    assert world.fleet.stats("a").in_flight == 0
 
 
 async def test_a_conversation_comes_back_to_the_provider_that_was_only_full() -> None:
@@ -375,9 +375,9 @@ async def test_a_conversation_comes_back_to_the_provider_that_was_only_full() ->
     mine = functools.partial(world.ask, conversation="mine")
     await mine()
 
-    world.fleet.ledger("a").in_flight = 8
+    world.fleet.stats("a").in_flight = 8
     await mine()
-    world.fleet.ledger("a").in_flight = 0
+    world.fleet.stats("a").in_flight = 0
     await mine()
 
     assert world.asked == "aba"
@@ -498,9 +498,9 @@ async def test_whatever_comes_in_whatever_pieces_everybody_gets_all_of_it_in_ord
     said = b"".join(map(chunk, parts)) + b"0\r\n\r\n"
     fed = HandFed()
     world = World([], [], fed=fed)
-    registry, client = Registry(1_000_000, lambda: 0.0), Quick(takes)
+    registry, client = InFlight(1_000_000, lambda: 0.0), Quick(takes)
     shared = registry.lead(key(request(), 1, 0))
-    leading = LeaderSink(client, registry, shared, 0.0)
+    leading = TeeWriter(client, registry, shared, 0.0)
     task = asyncio.create_task(world.relay.answer(request(), leading))
     await settled()
     followers: list[tuple[Quick, asyncio.Task[None]]] = []
@@ -568,8 +568,8 @@ async def test_content_that_flows_and_breaks_off_is_given_whole_and_never_ends_w
     content = BEGUN + DELTA + LATER[7] + DELTA + (DELTA if "behind" in name else b"")
     assert (client.body, client.end) == (content, "aborted")
     assert world.ended.outcome == "broken_stream"
-    assert world.fleet.ledger("a").failures == 1
-    assert world.fleet.ledger("a").in_flight == 0
+    assert world.fleet.stats("a").failures == 1
+    assert world.fleet.stats("a").in_flight == 0
 
 
 @pytest.mark.parametrize(
@@ -593,14 +593,14 @@ async def test_what_could_not_be_given_is_no_gap_in_a_whole_answer(said: list[by
 
     assert (client.body, client.end) == (BEGUN, "aborted")
     assert not fed.kept
-    assert world.fleet.ledger("a").failures == 0  # it was not the provider
+    assert world.fleet.stats("a").failures == 0  # it was not the provider
 
 
 async def test_a_client_that_leaves_in_the_turn_in_which_content_comes_is_given_no_more() -> None:
     fed, client = HandFed(), Quick()
     world = World([], [], fed=fed)
-    registry = Registry(1_000_000, lambda: 0.0)
-    leading = LeaderSink(client, registry, registry.lead(key(request(), 1, 0)), 0.0)
+    registry = InFlight(1_000_000, lambda: 0.0)
+    leading = TeeWriter(client, registry, registry.lead(key(request(), 1, 0)), 0.0)
     task = asyncio.create_task(world.relay.answer(request(), leading))
     leading.shared.cancel = task.cancel
     fed.says(FLOWING + chunk(BEGUN))
@@ -613,7 +613,7 @@ async def test_a_client_that_leaves_in_the_turn_in_which_content_comes_is_given_
 
     assert (client.body, client.end) == (BEGUN + DELTA, "")
     assert world.ended.outcome == "abandoned"
-    assert (world.fleet.ledger("a").failures, world.fleet.ledger("a").in_flight) == (0, 0)
+    assert (world.fleet.stats("a").failures, world.fleet.stats("a").in_flight) == (0, 0)
 
 
 async def test_an_answer_that_ends_without_a_word_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 from stand_ins import Taker
 
 from balancer.relay import response as delivery
-from balancer.relay.response import Delivery, Watch
+from balancer.relay.response import ClientResponse, Watch
 from balancer.wire.stream import PING
 
 
@@ -20,9 +20,9 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery, "STUCK_S", 0.15)
 
 
-def to(taker: Taker, *, stream: bool = True) -> Delivery:
+def to(taker: Taker, *, stream: bool = True) -> ClientResponse:
     watch = Watch(time.monotonic)
-    return Delivery(taker, watch, asyncio.current_task(), stream, ((b"x-own", b"1"),), watch.now())
+    return ClientResponse(taker, watch, asyncio.current_task(), stream, ((b"x-own", b"1"),), watch.now())
 
 
 class Counting(Taker):
@@ -117,7 +117,7 @@ async def test_a_ping_that_is_due_when_the_answer_ends_is_not_sent() -> None:
 
 
 async def test_a_client_that_takes_nothing_is_cut_off() -> None:
-    async def answer(given: Delivery) -> None:
+    async def answer(given: ClientResponse) -> None:
         with given:
             given.start(200, ())
             await given.write(b"content")
@@ -134,9 +134,9 @@ async def test_a_client_that_takes_nothing_is_cut_off() -> None:
 async def test_one_watch_looks_after_all_and_rests_when_there_is_nobody() -> None:
     watch = Watch(time.monotonic)
     early, late = Counting(1), Counting(1)
-    with Delivery(early, watch, None, True, (), watch.now()) as first:
+    with ClientResponse(early, watch, None, True, (), watch.now()) as first:
         await asyncio.sleep(0.03)
-        with Delivery(late, watch, None, True, (), watch.now()) as second:
+        with ClientResponse(late, watch, None, True, (), watch.now()) as second:
             await early.enough.wait()
             assert (first.opened, second.opened) == (True, False)
             await late.enough.wait()

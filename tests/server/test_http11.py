@@ -16,7 +16,7 @@ from uvicorn.server import ServerState
 from balancer.app import create_app
 from balancer.model import Request
 from balancer.relay.relay import Relay
-from balancer.relay.writer import Sink
+from balancer.relay.writer import ResponseWriter
 from balancer.server import asgi, exchange
 from balancer.server import http11 as inbound
 from balancer.server import run as server
@@ -49,7 +49,7 @@ async def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     config.load()
     state = ServerState()
     listening = await asyncio.get_running_loop().create_server(
-        lambda: inbound.Connection(config, state, {}), "127.0.0.1", 0
+        lambda: inbound.ClientConnection(config, state, {}), "127.0.0.1", 0
     )
     yield listening.sockets[0].getsockname()[1]
     listening.close()
@@ -190,10 +190,10 @@ async def test_a_request_that_goes_wrong_puts_nothing_into_the_answer_before_it(
 
 @pytest.mark.parametrize("begun", [False, True])
 async def test_a_fault_of_ours_ends_the_connection(port: int, monkeypatch: pytest.MonkeyPatch, begun: bool) -> None:
-    async def fails(relay: Relay, request: Request, sink: Sink, task: object) -> None:
+    async def fails(relay: Relay, request: Request, writer: ResponseWriter, task: object) -> None:
         if begun:
-            sink.start(200, ((b"x-a", b"b"),))
-            await sink.write(b"so far")
+            writer.start(200, ((b"x-a", b"b"),))
+            await writer.write(b"so far")
         raise RuntimeError("a fault of ours")
 
     monkeypatch.setattr(Relay, "answer", fails)
@@ -225,4 +225,4 @@ async def test_who_leaves_leaves_nothing_for_the_collector(port: int, sent: byte
 
 def kept() -> list[object]:
     """Return what there is of clients' connections and requests."""
-    return [one for one in gc.get_objects() if type(one) in (inbound.Connection, exchange.Exchange)]
+    return [one for one in gc.get_objects() if type(one) in (inbound.ClientConnection, exchange.Exchange)]

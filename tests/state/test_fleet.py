@@ -12,7 +12,7 @@ from balancer import config, events
 from balancer.model import Candidate, Completed, Fault, Mark, Operation, Refused, Scope, Stage, Verdict
 from balancer.state.fleet import COUNTING, HEALTHS_MAX, Fleet
 
-BAD = Verdict(Mark.BAD, again=True, reason="529 overloaded_error")
+BAD = Verdict(Mark.BAD, retry_elsewhere=True, reason="529 overloaded_error")
 GOOD = Verdict(Mark.GOOD)
 OVERLOADED = Refused(Fault(529, "overloaded_error"), Stage.WAIT)
 
@@ -96,24 +96,24 @@ async def test_a_half_open_provider_is_probed_by_one_request_at_a_time() -> None
     world.fail("a", 0.0)
     candidate = world.candidate("a")
 
-    with world.fleet.place(candidate, 10.0):
-        assert not world.fleet.standing(candidate, 10.0).usable
+    with world.fleet.slot(candidate, 10.0):
+        assert not world.fleet.availability(candidate, 10.0).usable
         assert world.fleet.health_of(candidate.provider, 10.0)[0] == "probing"
-    assert world.fleet.standing(candidate, 10.0).usable
+    assert world.fleet.availability(candidate, 10.0).usable
 
     world.succeed("a", 11.0)
-    with world.fleet.place(candidate, 12.0):
-        assert world.fleet.standing(candidate, 12.0).usable
+    with world.fleet.slot(candidate, 12.0):
+        assert world.fleet.availability(candidate, 12.0).usable
 
 
 async def test_a_limit_rests_the_model_and_not_the_provider() -> None:
     world = World()
-    world.fail("a", 1.0, Verdict(Mark.BAD, again=True, scope=Scope.MODEL, rest_s=30.0, reason="429"))
+    world.fail("a", 1.0, Verdict(Mark.BAD, retry_elsewhere=True, scope=Scope.MODEL, cooldown_s=30.0, reason="429"))
     other = Candidate(world.candidate("a").provider, "other")
 
-    assert not world.fleet.standing(world.candidate("a"), 2.0).usable
-    assert world.fleet.standing(other, 2.0).usable
-    assert world.fleet.resting_models("a", 2.0) == {"m": 29.0}
+    assert not world.fleet.availability(world.candidate("a"), 2.0).usable
+    assert world.fleet.availability(other, 2.0).usable
+    assert world.fleet.cooling_models("a", 2.0) == {"m": 29.0}
 
 
 async def test_a_good_answer_is_told_as_a_recovery_once() -> None:
@@ -123,7 +123,7 @@ async def test_a_good_answer_is_told_as_a_recovery_once() -> None:
     world.succeed("a", 21.0)
 
     kinds = [type(event).__name__ for event in world.told]
-    assert kinds == ["ProviderRested", "ProviderRecovered"]
+    assert kinds == ["CooldownStarted", "ProviderRecovered"]
 
 
 async def test_health_survives_a_reload_by_name_unless_the_key_changed() -> None:
@@ -132,11 +132,11 @@ async def test_health_survives_a_reload_by_name_unless_the_key_changed() -> None
 
     changes = world.fleet.reload(read("request_timeout: 9"), 0.0)
     assert "settings.request_timeout changed" in changes
-    assert not world.fleet.standing(world.candidate("a"), 2.0).usable
+    assert not world.fleet.availability(world.candidate("a"), 2.0).usable
     assert world.fleet.generation == 1
 
     world.fleet.reload(read(secret="new"), 0.0)
-    assert world.fleet.standing(world.candidate("a"), 2.0).usable
+    assert world.fleet.availability(world.candidate("a"), 2.0).usable
 
 
 async def test_room_is_waited_for_and_the_wait_is_bounded() -> None:
@@ -163,9 +163,9 @@ model_routes: {"*": [{provider: a}]}
     assert route is not None
     (candidate,), _ = fleet.candidates(request(), route, 0.0)
 
-    with fleet.place(candidate, 0.0):
-        assert fleet.standing(candidate, 0.0).full
-    assert not fleet.standing(candidate, 0.0).full
+    with fleet.slot(candidate, 0.0):
+        assert fleet.availability(candidate, 0.0).full
+    assert not fleet.availability(candidate, 0.0).full
 
 
 async def test_who_counts_tokens_before_each_request_takes_nobodys_turn() -> None:
@@ -190,19 +190,19 @@ async def test_who_cannot_count_may_still_answer_and_who_counts_has_not_answered
     def counted(verdict: Verdict, at: float) -> None:
         world.fleet.observe(counting, OVERLOADED, verdict, began=at, now=at, wall=0.0)
 
-    counted(Verdict(Mark.BAD, again=True, scope=Scope.COUNTING, reason="404 not_found_error"), 1.0)
-    assert not world.fleet.standing(counting, 2.0).usable
-    assert world.fleet.standing(answering, 2.0).usable
-    assert list(world.fleet.resting_models("a", 2.0)) == [COUNTING]
+    counted(Verdict(Mark.BAD, retry_elsewhere=True, scope=Scope.COUNTING, reason="404 not_found_error"), 1.0)
+    assert not world.fleet.availability(counting, 2.0).usable
+    assert world.fleet.availability(answering, 2.0).usable
+    assert list(world.fleet.cooling_models("a", 2.0)) == [COUNTING]
 
     world.fail("a", 3.0)
-    with world.fleet.place(counting, 20.0):
-        assert world.fleet.standing(answering, 20.0).usable, "counting is no probe"
+    with world.fleet.slot(counting, 20.0):
+        assert world.fleet.availability(answering, 20.0).usable, "counting is no probe"
         assert world.fleet.health_of(answering.provider, 20.0)[0] == "healthy"
     counted(GOOD, 20.0)
-    assert world.fleet.standing(counting, 20.0).usable
-    with world.fleet.place(answering, 20.0):
-        assert not world.fleet.standing(answering, 20.0).usable, "a good count ends no rest"
+    assert world.fleet.availability(counting, 20.0).usable
+    with world.fleet.slot(answering, 20.0):
+        assert not world.fleet.availability(answering, 20.0).usable, "a good count ends no rest"
 
 
 async def test_models_that_clients_make_up_do_not_fill_the_memory() -> None:
@@ -211,22 +211,22 @@ async def test_models_that_clients_make_up_do_not_fill_the_memory() -> None:
     assert route is not None
     for number in range(2 * HEALTHS_MAX):
         made_up, _ = world.fleet.candidates(request(model=f"m{number}"), route, 0.0)
-        gone = Verdict(Mark.BAD, again=True, scope=Scope.MODEL, reason="404")
+        gone = Verdict(Mark.BAD, retry_elsewhere=True, scope=Scope.MODEL, reason="404")
         world.fleet.observe(made_up[0], OVERLOADED, gone, began=number, now=number, wall=0.0)
 
-    assert len(world.fleet.resting_models("a", 0.0)) <= HEALTHS_MAX
+    assert len(world.fleet.cooling_models("a", 0.0)) <= HEALTHS_MAX
 
 
 async def test_without_rests_who_was_passed_over_is_named_with_its_failure() -> None:
     world = World("failure_cooldown: 0", names="ab")
     world.fail("b", 1.0)
 
-    assert world.fleet.resting([world.candidate("b")], 1.0)[0] == [("b", "529 overloaded_error")]
+    assert world.fleet.cooling_down([world.candidate("b")], 1.0)[0] == [("b", "529 overloaded_error")]
 
 
 async def test_who_waits_no_longer_for_a_place_is_forgotten_and_the_others_are_woken() -> None:
     fleet = World().fleet
-    waiting = [asyncio.create_task(fleet.place_freed(within_s)) for within_s in (60.0, 60.0, 0.001)]
+    waiting = [asyncio.create_task(fleet.slot_freed(within_s)) for within_s in (60.0, 60.0, 0.001)]
     await waiting[2]
     waiting[0].cancel()
     await asyncio.wait(waiting[:1])

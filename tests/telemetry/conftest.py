@@ -28,7 +28,7 @@ def ended(**fields: Any) -> RequestEnded:
             Attempt("b", "claude-x", "completed", "stream", 3.1, 200),
         ),
         "usage": Usage(100, 20, 5, None),
-        "first_substance_s": 0.42,
+        "first_content_s": 0.42,
     }
     return RequestEnded(**(known | fields))
 

@@ -81,11 +81,11 @@ def test_a_failure_to_write_is_told_and_the_next_batch_is_written() -> None:
             raise OSError("full")
         written.extend(batch)
 
-    def complain(error: Exception) -> None:
+    def on_error(error: Exception) -> None:
         errors.append(error)
         failed.set()
 
-    scribe: Scribe[int] = Scribe("t", write, complain)
+    scribe: Scribe[int] = Scribe("t", write, on_error)
     scribe.put(1)
     assert failed.wait(2)
     scribe.put(2)

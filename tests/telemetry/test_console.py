@@ -9,16 +9,16 @@ import pytest
 
 from balancer.events import (
     Attempt,
+    CooldownStarted,
     Drilled,
     ProviderRecovered,
-    ProviderRested,
     Reloaded,
     ReloadRefused,
     RequestBegan,
 )
 from balancer.model import Usage
 from balancer.telemetry.console import COLORS, Console, in_words, render, wants_color
-from balancer.telemetry.levels import Entry, Level, Said
+from balancer.telemetry.levels import Entry, Level, LogLine
 
 from .conftest import ended
 
@@ -51,7 +51,7 @@ WORDS: dict[str, tuple[Entry, str]] = {
             outcome="failed",
             reason="all failed",
             usage=Usage(),
-            first_substance_s=None,
+            first_content_s=None,
         ),
         "01234567  claude-x  a connection refused -> b 500 (drill)  503  3.25s  failed: all failed",
     ),
@@ -62,13 +62,13 @@ WORDS: dict[str, tuple[Entry, str]] = {
             status=404,
             outcome="client_error",
             usage=Usage(),
-            first_substance_s=None,
+            first_content_s=None,
             reason="",
         ),
         "01234567  claude-x  nobody asked  404  3.25s  client error",
     ),
     "queued and shared": (
-        ended(attempts=(), queued_s=1.5, dedup="follower", usage=Usage(), first_substance_s=None),
+        ended(attempts=(), queued_s=1.5, dedup="follower", usage=Usage(), first_content_s=None),
         "01234567  claude-x  b  200  3.25s  queued 1.50s; dedup follower",
     ),
     "a count of tokens": (
@@ -76,12 +76,12 @@ WORDS: dict[str, tuple[Entry, str]] = {
         "01234567  count_tokens claude-x  b  200  3.25s",
     ),
     "a rest": (
-        ProviderRested(0, "a", 8.25, "529 overloaded_error", 3),
+        CooldownStarted(0, "a", 8.25, "529 overloaded_error", 3),
         "a rests for 8.2 s: 529 overloaded_error (failure 3)",
     ),
-    "a model's rest": (ProviderRested(0, "a", 8, "429", 1, "m"), "a for m rests for 8.0 s: 429 (failure 1)"),
+    "a model's rest": (CooldownStarted(0, "a", 8, "429", 1, "m"), "a for m rests for 8.0 s: 429 (failure 1)"),
     "a long rest": (
-        ProviderRested(0, "a", 600, "401 authentication_error", 1, long=True),
+        CooldownStarted(0, "a", 600, "401 authentication_error", 1, needs_operator=True),
         "a NEEDS YOU: 401 authentication_error; it is left alone for 10 min (look at its key and account)",
     ),
     "a recovery": (ProviderRecovered(0, "a"), "a answers again"),
@@ -94,7 +94,7 @@ WORDS: dict[str, tuple[Entry, str]] = {
     "a drill": (Drilled(0, "a", "529", "30 s"), "drill: a is made to fail (529), 30 s"),
     "a drill's end": (Drilled(0, "a", "", "off"), "drill: a behaves again"),
     "a beginning": (RequestBegan("req_abcdefghijk", 0, "messages", "m", True, 4096), "abcdefgh  m  4,096 bytes"),
-    "a library": (Said(0, Level.ERROR, "asyncio", "oh", "at x\nValueError"), "oh (asyncio)\n  at x\n  ValueError"),
+    "a library": (LogLine(0, Level.ERROR, "asyncio", "oh", "at x\nValueError"), "oh (asyncio)\n  at x\n  ValueError"),
 }
 
 
@@ -131,7 +131,7 @@ def test_when_lines_are_coloured(tty: bool, env: dict[str, str], log_color: bool
 
 @pytest.mark.parametrize(("level", "code"), [("DEBUG", 36), ("INFO", 32), ("WARNING", 33), ("ERROR", 31)])
 def test_each_level_has_its_colour(level: str, code: int) -> None:
-    entry = Said(0, Level[level], "x", "y")
+    entry = LogLine(0, Level[level], "x", "y")
 
     assert f"\x1b[{code}m{level}" in render(entry, color=True)
     assert COLORS[Level[level]] not in render(entry, color=False)

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from balancer.events import ProviderRecovered, ProviderRested, Reloaded, RequestBegan, RequestEnded
+from balancer.events import CooldownStarted, ProviderRecovered, Reloaded, RequestBegan, RequestEnded
 from balancer.telemetry.jsonlines import JsonLines, line
-from balancer.telemetry.levels import Level, Said
+from balancer.telemetry.levels import Level, LogLine
 
 from .conftest import ended
 
@@ -55,8 +55,8 @@ def test_log_level_keeps_out_what_matters_less(tmp_path: Path) -> None:
     log(ended())
     log(ended(outcome="failed"))
     log(ProviderRecovered(1.0, "a"))
-    log(ProviderRested(1.0, "a", 60.0, "529", 1))
-    log(ProviderRested(1.0, "a", 600.0, "401", 1, long=True))
+    log(CooldownStarted(1.0, "a", 60.0, "529", 1))
+    log(CooldownStarted(1.0, "a", 600.0, "401", 1, needs_operator=True))
     log(Reloaded(1.0, 2))
     log.close()
 
@@ -119,6 +119,6 @@ class Told(io.StringIO):
     ],
 )
 def test_a_date_has_the_milliseconds_of_the_clock(wall: float, time: str) -> None:
-    told = json.loads(line(Said(wall, Level.INFO, "test", "hello")))
+    told = json.loads(line(LogLine(wall, Level.INFO, "test", "hello")))
 
     assert (told["time"], told["wall"]) == (time, wall)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from balancer.events import Drilled, ProviderRecovered, ProviderRested, Reloaded, ReloadRefused, RequestBegan
-from balancer.telemetry.levels import Entry, Level, Said, level_named, level_of
+from balancer.events import CooldownStarted, Drilled, ProviderRecovered, Reloaded, ReloadRefused, RequestBegan
+from balancer.telemetry.levels import Entry, Level, LogLine, level_named, level_of
 
 from .conftest import ended
 
@@ -16,13 +16,13 @@ LEVELS: dict[str, tuple[Entry, Level]] = {
     "the client left": (ended(outcome="abandoned"), Level.INFO),
     "nobody could answer": (ended(outcome="failed"), Level.ERROR),
     "a stream broke": (ended(outcome="broken_stream"), Level.ERROR),
-    "a rest": (ProviderRested(0, "a", 1, "529", 1), Level.WARNING),
-    "a rest that needs a human": (ProviderRested(0, "a", 600, "401", 1, long=True), Level.ERROR),
+    "a rest": (CooldownStarted(0, "a", 1, "529", 1), Level.WARNING),
+    "a rest that needs a human": (CooldownStarted(0, "a", 600, "401", 1, needs_operator=True), Level.ERROR),
     "a recovery": (ProviderRecovered(0, "a"), Level.INFO),
     "a reload": (Reloaded(0, 1), Level.INFO),
     "a reload that was refused": (ReloadRefused(0, ("x",)), Level.ERROR),
     "a drill": (Drilled(0, "a", "529", "30 s"), Level.WARNING),
-    "a library's own": (Said(0, Level.CRITICAL, "x", "y"), Level.CRITICAL),
+    "a library's own": (LogLine(0, Level.CRITICAL, "x", "y"), Level.CRITICAL),
 }
 
 

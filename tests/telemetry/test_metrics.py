@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from balancer.events import Attempt, ProviderRecovered, ProviderRested, Reloaded, ReloadRefused, RequestBegan
+from balancer.events import Attempt, CooldownStarted, ProviderRecovered, Reloaded, ReloadRefused, RequestBegan
 from balancer.telemetry.metrics import MAX_MODELS, Metrics
 
 from .conftest import ended
@@ -55,8 +55,8 @@ def test_a_retry_of_the_same_provider_is_no_failover() -> None:
 
 def test_what_befalls_providers_and_configurations() -> None:
     lines = counted(
-        ProviderRested(0, "a", 1, "529", 1),
-        ProviderRested(0, "a", 600, "401", 1, long=True),
+        CooldownStarted(0, "a", 1, "529", 1),
+        CooldownStarted(0, "a", 600, "401", 1, needs_operator=True),
         ProviderRecovered(0, "a"),
         Reloaded(0, 1),
         ReloadRefused(0, ("x",)),

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 from stand_ins import HandFed, wire_request
 
-from balancer.transport import Answer, TransportError
+from balancer.transport import TransportError, UpstreamResponse
 from balancer.transport.connection import BUFFER_BYTES
 
 HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -35,7 +35,7 @@ class Hand:
 @asynccontextmanager
 async def flowing(
     give: Callable[[bytes], bool], within_s: float = 5
-) -> AsyncIterator[tuple[HandFed, Answer, asyncio.Task[None]]]:
+) -> AsyncIterator[tuple[HandFed, UpstreamResponse, asyncio.Task[None]]]:
     """An answer whose head has come, and a task that has what follows handed on."""
     upstream = HandFed()
     upstream.says(HEAD)

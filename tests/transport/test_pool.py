@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from balancer.headers import Headers
 from balancer.model import Origin, WireRequest
 from balancer.script import Data, Fail, Head, Pause, Step
-from balancer.transport import Answer, Transport, TransportError
+from balancer.transport import Transport, TransportError, UpstreamResponse
 
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 BROTLI = b"HTTP/1.1 200 OK\r\ncontent-encoding: br\r\n\r\n" + brotli.compress(b"hello")
@@ -42,7 +42,7 @@ async def ask(
         return answer.status, answer.headers, body
 
 
-async def handed_on(answer: Answer, within_s: float) -> bytes:
+async def handed_on(answer: UpstreamResponse, within_s: float) -> bytes:
     """Take a body as the relay takes a stream: handed on as it comes, but for what is refused now and then."""
     parts: list[bytes] = []
 

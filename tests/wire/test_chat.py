@@ -132,7 +132,7 @@ def test_too_long_in_the_words_that_claude_code_compacts_on(status: int, body: A
     seen = fault(status, body)
 
     assert (seen.status, seen.kind, seen.message) == (400, "invalid_request_error", message)
-    assert not judge(Refused(seen, Stage.WAIT)).again
+    assert not judge(Refused(seen, Stage.WAIT)).retry_elsewhere
 
 
 MEDIA = {
@@ -201,7 +201,7 @@ def test_words_of_a_provider_that_can_not_answer_are_not_the_clients() -> None:
 
 
 @pytest.mark.parametrize(
-    ("headers", "rest_s"),
+    ("headers", "cooldown_s"),
     [
         ({"retry_after": "7"}, 7.0),
         ({"retry_after_ms": "1500"}, 1.5),
@@ -216,8 +216,8 @@ def test_words_of_a_provider_that_can_not_answer_are_not_the_clients() -> None:
         ({}, None),
     ],
 )
-def test_how_long_to_rest(headers: dict[str, str], rest_s: float | None) -> None:
-    assert fault(429, said("slow"), **headers).retry_after_s == rest_s
+def test_how_long_to_rest(headers: dict[str, str], cooldown_s: float | None) -> None:
+    assert fault(429, said("slow"), **headers).retry_after_s == cooldown_s
 
 
 USAGES: dict[str, tuple[Any, tuple[Usage, int] | None]] = {

@@ -165,7 +165,7 @@ SUBSTANCE = {
 
 @pytest.mark.parametrize(("data", "expected"), SUBSTANCE.values(), ids=SUBSTANCE)
 def test_substance(data: bytes, expected: bool) -> None:
-    assert any(piece.substance for piece in run(data, end=False)[0]) is expected
+    assert any(piece.has_content for piece in run(data, end=False)[0]) is expected
 
 
 ERRORS = {
@@ -200,7 +200,7 @@ def test_what_is_no_answer_is_a_fault(data: bytes, status: int, kind: str) -> No
 def test_first_content_that_is_no_json_has_no_substance(before: bytes, more: bytes) -> None:
     pieces, _ = run(before + DELTA.replace(b'"delta":', b"oops") + more, end=False)
 
-    assert [piece.substance for piece in pieces if piece.error is None] == [False]
+    assert [piece.has_content for piece in pieces if piece.error is None] == [False]
     assert pieces[-1].error is not None, "so somebody else can answer"
 
 
@@ -222,7 +222,7 @@ def test_a_message_goes_on_as_it_came() -> None:
 
     piece = whole(Operation.MESSAGES, body)
 
-    assert (piece.data, piece.substance, piece.error) == (body, True, None)
+    assert (piece.data, piece.has_content, piece.error) == (body, True, None)
     assert piece.usage == Usage(2, 3)
 
 

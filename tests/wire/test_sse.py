@@ -24,7 +24,7 @@ def test_any_cut_gives_the_same_frames(sent: list[list[str]], cuts: list[int], n
     data = "".join(newline.join(lines) + newline * 2 for lines in sent).encode()
     places = sorted({min(cut, len(data)) for cut in cuts})
     parts = [data[a:b] for a, b in zip([0, *places], [*places, len(data)], strict=True)]
-    splitter = sse.Splitter()
+    splitter = sse.FrameSplitter()
 
     got = [frame for part in parts for frame in splitter.feed(part)]
 
@@ -39,11 +39,11 @@ def test_any_cut_gives_the_same_frames(sent: list[list[str]], cuts: list[int], n
 def test_separators_of_unicode_are_no_line_ends() -> None:
     frame = 'data: {"a":"x\u2028y\u0085z"}\n\n'.encode()
 
-    assert sse.Splitter().feed(frame) == [frame]
+    assert sse.FrameSplitter().feed(frame) == [frame]
 
 
 def test_a_frame_that_never_ends_is_refused() -> None:
-    splitter = sse.Splitter(max_frame_bytes=100)
+    splitter = sse.FrameSplitter(max_frame_bytes=100)
 
     assert splitter.feed(b"data: " + b"a" * 90) == []
 
@@ -58,4 +58,4 @@ def test_several_data_lines_are_one_value() -> None:
 def test_whole_frames_pass_as_the_same_object() -> None:
     data = b"data: 1\n\ndata: 2\n\n"
 
-    assert sse.Splitter().block(data) is data
+    assert sse.FrameSplitter().block(data) is data

@@ -32,7 +32,7 @@ CHUNK_COST_BYTES = 64
 
 
 @dataclass(eq=False, slots=True)
-class Taker:
+class Reader:
     """A client that takes an answer at its own pace."""
 
     at: int = 0
@@ -52,7 +52,7 @@ class Taker:
                 patience.reschedule(asyncio.get_running_loop().time())
 
 
-class Shared(msgspec.Struct, eq=False):
+class SharedResponse(msgspec.Struct, eq=False):
     """An answer as it comes, for all who take it."""
 
     key: Key
@@ -64,12 +64,12 @@ class Shared(msgspec.Struct, eq=False):
     size: int = 0
     end: str = ""
     """Empty while it comes; then `whole` or `aborted`."""
-    spoiled: bool = False
+    unshareable: bool = False
     """It ends well, but what it says is that there is no good answer."""
     joinable: bool = True
     """All of it so far is still here."""
-    followers: set[Taker] = set()
-    leader: Taker | None = None
+    followers: set[Reader] = set()
+    leader: Reader | None = None
     """The leader's client, where it is fed at its own pace."""
     leader_left: bool = False
     cancel: Callable[[], object] = bool
@@ -86,13 +86,13 @@ class Shared(msgspec.Struct, eq=False):
         """Who answered, as the head says it."""
         return (header(self.headers, b"x-balancer-provider") or b"").decode()
 
-    def outcome(self, taker: Taker) -> str:
+    def outcome(self, reader: Reader) -> str:
         """Return how it ended for a follower, in the words of `RequestEnded.outcome`."""
-        if not taker.done:
+        if not reader.done:
             return "abandoned"
-        if self.end == "aborted" or (self.spoiled and self.provider):
+        if self.end == "aborted" or (self.unshareable and self.provider):
             return "broken_stream"
-        if self.spoiled or self.status >= 500 or self.status == 429:
+        if self.unshareable or self.status >= 500 or self.status == 429:
             return "failed"
         return "ok" if self.status < 400 else "client_error"
 
@@ -111,13 +111,13 @@ class Shared(msgspec.Struct, eq=False):
         self._waiting.append(future)
         await future
 
-    def join(self) -> Taker:
+    def join(self) -> Reader:
         """Return a follower more."""
-        taker = Taker()
-        self.followers.add(taker)
+        reader = Reader()
+        self.followers.add(reader)
         if self.leader is not None:
             self.changed()  # the relay need not wait for the leader's client any more
-        return taker
+        return reader
 
     def following(self, at: int) -> tuple[bytes, int]:
         """Return what comes after the first `at` chunks, or some of it, and how many chunks that makes."""
@@ -130,22 +130,22 @@ class Shared(msgspec.Struct, eq=False):
         return data, self.dropped + stop
 
 
-class Registry:
+class InFlight:
     """The answers that can be joined now. `max_bytes` bounds what they hold all together."""
 
     def __init__(self, max_bytes: int, now: Callable[[], float]) -> None:
         self.max_bytes = max_bytes
         self.held_bytes = 0
         self._now = now
-        self._shared: dict[Key, Shared] = {}
-        self._replays: list[tuple[float, int, Shared]] = []
+        self._shared: dict[Key, SharedResponse] = {}
+        self._replays: list[tuple[float, int, SharedResponse]] = []
         self._numbers = itertools.count()
-        self._holding: set[Shared] = set()
+        self._holding: set[SharedResponse] = set()
 
     def __len__(self) -> int:
         return len(self._shared)
 
-    def find(self, key: Key) -> Shared | None:
+    def find(self, key: Key) -> SharedResponse | None:
         """Return the answer to join, if there is one and it may have one more follower."""
         if self._replays:
             self._expire()
@@ -154,14 +154,14 @@ class Registry:
             return None
         return shared
 
-    def lead(self, key: Key) -> Shared:
+    def lead(self, key: Key) -> SharedResponse:
         """Return a new answer that others may join."""
-        shared = self._shared[key] = Shared(key)
+        shared = self._shared[key] = SharedResponse(key)
         return shared
 
-    def leave(self, shared: Shared, taker: Taker) -> None:
+    def leave(self, shared: SharedResponse, reader: Reader) -> None:
         """A follower is gone; who was the last one ends it."""
-        shared.followers.discard(taker)
+        shared.followers.discard(reader)
         if shared.followers:
             return
         if shared.leader_left and not shared.end:
@@ -170,7 +170,7 @@ class Registry:
         elif not shared.joinable:
             self._trim(shared)
 
-    def grow(self, shared: Shared, data: bytes) -> None:
+    def grow(self, shared: SharedResponse, data: bytes) -> None:
         """Keep `data` for those who follow, or may still."""
         if not shared.joinable and not shared.followers and shared.leader is None:
             shared.dropped += 1
@@ -186,7 +186,7 @@ class Registry:
         if shared.followers or shared.leader is not None:
             shared.changed()
 
-    def done(self, shared: Shared, end: str, replay_s: float) -> None:
+    def done(self, shared: SharedResponse, end: str, replay_s: float) -> None:
         """The answer is over; a good one may be given again for `replay_s` seconds."""
         shared.end = end
         shared.changed()
@@ -195,23 +195,23 @@ class Registry:
         else:
             self.forget(shared)
 
-    def forget(self, shared: Shared) -> None:
+    def forget(self, shared: SharedResponse) -> None:
         """Nobody can join any more; what nobody reads is let go."""
         self.close(shared)
         self._trim(shared)
 
-    def close(self, shared: Shared) -> None:
+    def close(self, shared: SharedResponse) -> None:
         """Nobody can join any more."""
         shared.joinable = False
         if self._shared.get(shared.key) is shared:
             del self._shared[shared.key]
 
-    def _trim(self, shared: Shared) -> None:
+    def _trim(self, shared: SharedResponse) -> None:
         """Let go of what everybody has taken."""
         if not shared.chunks:
             return
-        takers = [*shared.followers, shared.leader] if shared.leader else shared.followers
-        taken = min((taker.at for taker in takers), default=shared.count) - shared.dropped
+        readers = [*shared.followers, shared.leader] if shared.leader else shared.followers
+        taken = min((reader.at for reader in readers), default=shared.count) - shared.dropped
         if taken <= 0:
             return
         size = sum(map(len, shared.chunks[:taken])) + CHUNK_COST_BYTES * taken
@@ -222,7 +222,7 @@ class Registry:
         if not shared.chunks:
             self._holding.discard(shared)
 
-    def _shed(self, growing: Shared) -> None:
+    def _shed(self, growing: SharedResponse) -> None:
         """Too much is held: let go of what can be, and cut off who lags furthest where nothing else helps."""
         self.forget(growing)
         if self.held_bytes <= self.max_bytes or not self._holding:
@@ -230,8 +230,8 @@ class Registry:
         largest = max(self._holding, key=lambda shared: shared.size)
         self.forget(largest)
         if self.held_bytes > self.max_bytes:
-            takers = [*largest.followers, largest.leader] if largest.leader else largest.followers
-            min(takers, key=lambda taker: taker.at).cut()
+            readers = [*largest.followers, largest.leader] if largest.leader else largest.followers
+            min(readers, key=lambda reader: reader.at).cut()
 
     def _expire(self) -> None:
         while self._replays and self._replays[0][0] <= self._now():

@@ -10,12 +10,12 @@ import msgspec
 
 from balancer import events
 from balancer.clock import Clock
-from balancer.coalescing.shared import Registry, Shared, Taker
+from balancer.coalescing.shared import InFlight, Reader, SharedResponse
 from balancer.events import Bus
 from balancer.headers import Headers
 from balancer.model import Request
 from balancer.relay.response import STUCK_S
-from balancer.relay.writer import Client, Sink
+from balancer.relay.writer import ClientWriter, ResponseWriter
 
 PARTING_S = 1.0
 """How long a follower waits for the last words when everything is being stopped."""
@@ -24,12 +24,12 @@ NAME = b"x-balancer-dedup"
 _LEADER = (NAME, b"leader")
 
 
-class LeaderSink(msgspec.Struct, eq=False):
+class TeeWriter(msgspec.Struct, eq=False):
     """Gives the leader's client its answer, and keeps it for the others."""
 
-    _client: Client
-    _registry: Registry
-    shared: Shared
+    _client: ClientWriter
+    _registry: InFlight
+    shared: SharedResponse
     _replay_s: float
     _pump: asyncio.Task[None] | None = None
 
@@ -86,7 +86,7 @@ class LeaderSink(msgspec.Struct, eq=False):
                 self._keep(data, last)
                 await self._client.write(data, last=last)
                 return
-            shared.leader = Taker(shared.count)
+            shared.leader = Reader(shared.count)
             self._pump = asyncio.get_running_loop().create_task(self._feed(shared.leader))
         self._keep(data, last)
         while self._behind():
@@ -103,9 +103,9 @@ class LeaderSink(msgspec.Struct, eq=False):
         if not self.shared.end:
             await self.write(b"", last=True)
 
-    def spoil(self) -> None:
+    def mark_unshareable(self) -> None:
         self._replay_s = 0.0
-        self.shared.spoiled = True
+        self.shared.unshareable = True
 
     async def abort(self) -> None:
         self._registry.done(self.shared, "aborted", 0.0)
@@ -126,14 +126,14 @@ class LeaderSink(msgspec.Struct, eq=False):
 
     def _behind(self) -> bool:
         """A slow leader slows the relay while it is alone: that is the flow control."""
-        shared, taker = self.shared, self.shared.leader
-        return taker is not None and taker.at < shared.count and not shared.followers
+        shared, reader = self.shared, self.shared.leader
+        return reader is not None and reader.at < shared.count and not shared.followers
 
-    async def _feed(self, taker: Taker) -> None:
+    async def _feed(self, reader: Reader) -> None:
         """Feed the leader's client at its own pace."""
         shared = self.shared
         try:
-            await _give(shared, taker, self._client)
+            await _give(shared, reader, self._client)
         except TimeoutError:
             await self._client.abort()
             self.leave()
@@ -148,58 +148,60 @@ class LeaderSink(msgspec.Struct, eq=False):
                 self._registry.forget(shared)
 
 
-async def _give(shared: Shared, taker: Taker, sink: Sink) -> None:
+async def _give(shared: SharedResponse, reader: Reader, writer: ResponseWriter) -> None:
     """Give a client what comes, and the end as it was. Raises `TimeoutError` when it takes nothing for too long."""
     while True:
-        while taker.at < shared.count:
-            data, at = shared.following(taker.at)
+        while reader.at < shared.count:
+            data, at = shared.following(reader.at)
             try:
-                async with asyncio.timeout(STUCK_S) as taker.patience:
-                    await sink.write(data, last=shared.end == "whole" and at == shared.count)
+                async with asyncio.timeout(STUCK_S) as reader.patience:
+                    await writer.write(data, last=shared.end == "whole" and at == shared.count)
             finally:
-                taker.patience = None
-            taker.at = at
+                reader.patience = None
+            reader.at = at
         if shared.end:
             break
-        if taker is shared.leader and not shared.followers:
+        if reader is shared.leader and not shared.followers:
             shared.changed()  # the relay waits for it
         await shared.more()
-    await (sink.finish() if shared.end == "whole" else sink.abort())
-    taker.done = True
+    await (writer.finish() if shared.end == "whole" else writer.abort())
+    reader.done = True
 
 
-async def follow(shared: Shared, taker: Taker, registry: Registry, sink: Sink, own: Headers) -> None:
+async def follow(
+    shared: SharedResponse, reader: Reader, registry: InFlight, writer: ResponseWriter, own: Headers
+) -> None:
     """Give a follower's client the whole answer. `own` are its own headers, instead of the leader's.
 
     `taker` is what `join` returned; it is taken out of the followers, whatever happens.
     """
     try:
-        await _follow(shared, taker, sink, own)
+        await _follow(shared, reader, writer, own)
     except TimeoutError:
-        await sink.abort()
+        await writer.abort()
     except asyncio.CancelledError:
-        if not sink.gone:  # the balancer is being stopped, the leader's relay too: it says so to all
+        if not writer.gone:  # the balancer is being stopped, the leader's relay too: it says so to all
             with suppress(TimeoutError):
                 async with asyncio.timeout(PARTING_S):
-                    await _follow(shared, taker, sink, own)
+                    await _follow(shared, reader, writer, own)
         raise
     finally:
-        registry.leave(shared, taker)
+        registry.leave(shared, reader)
 
 
-async def _follow(shared: Shared, taker: Taker, sink: Sink, own: Headers) -> None:
+async def _follow(shared: SharedResponse, reader: Reader, writer: ResponseWriter, own: Headers) -> None:
     while not shared.status and not shared.end:
         await shared.more()
-    if shared.status and not taker.begun:
-        taker.begun = True
+    if shared.status and not reader.begun:
+        reader.begun = True
         names = {name for name, _ in own}
         kept = tuple(pair for pair in shared.headers if pair[0] not in names)
-        sink.start(shared.status, (*own, *kept, (NAME, b"follower")))
-    await _give(shared, taker, sink)
+        writer.start(shared.status, (*own, *kept, (NAME, b"follower")))
+    await _give(shared, reader, writer)
 
 
 @contextmanager
-def recorded(request: Request, shared: Shared, taker: Taker, bus: Bus, clock: Clock) -> Iterator[None]:
+def recorded(request: Request, shared: SharedResponse, reader: Reader, bus: Bus, clock: Clock) -> Iterator[None]:
     """Emit the events of a request that follows the answer to another one."""
     began = clock.now()
     about = request.operation.word, request.model, request.stream
@@ -213,7 +215,7 @@ def recorded(request: Request, shared: Shared, taker: Taker, bus: Bus, clock: Cl
                 clock.wall(),
                 *about,
                 shared.status,
-                shared.outcome(taker),
+                shared.outcome(reader),
                 clock.now() - began,
                 shared.provider,
                 dedup="follower",

@@ -33,8 +33,8 @@ def describe(fleet: Fleet, now: float, wall: float) -> dict[str, Any]:
 
 def _provider(fleet: Fleet, provider: Provider, now: float, wall: float) -> dict[str, Any]:
     state, health = fleet.health_of(provider, now)
-    ledger = fleet.ledger(provider.name)
-    last_s = ledger.last_substance_s
+    stats = fleet.stats(provider.name)
+    last_s = stats.latest_first_content_s
     shown: dict[str, Any] = {
         "name": provider.name,
         "type": provider.type,
@@ -43,19 +43,19 @@ def _provider(fleet: Fleet, provider: Provider, now: float, wall: float) -> dict
         "healthy": state in ("healthy", "probing"),
         "state": state,
         "failure_count": health.failures,
-        "resting_for_s": round(max(0.0, health.rested_until - now), 1),
-        "resting_models": fleet.resting_models(provider.name, now),
-        "last_error": ledger.last_error,
-        "in_flight": ledger.in_flight,
-        "requests": ledger.requests,
-        "successes": ledger.successes,
-        "failures": ledger.failures,
+        "resting_for_s": round(max(0.0, health.cooldown_until - now), 1),
+        "resting_models": fleet.cooling_models(provider.name, now),
+        "last_error": stats.last_error,
+        "in_flight": stats.in_flight,
+        "requests": stats.requests,
+        "successes": stats.successes,
+        "failures": stats.failures,
         "latency": {
             "first_substance_s": None if last_s is None else round(last_s, 4),
-            "first_substance_ewma_s": round(ledger.substance_s, 4),
-            "duration_ewma_s": round(ledger.duration_s, 4),
+            "first_substance_ewma_s": round(stats.first_content_s, 4),
+            "duration_ewma_s": round(stats.duration_s, 4),
         },
-        "tokens": dict(ledger.usage),
+        "tokens": dict(stats.usage),
         "models": [
             {"pattern": route.pattern, "model": target.model, "priority": target.priority, "weight": target.weight}
             for route in fleet.config.routes
@@ -63,9 +63,9 @@ def _provider(fleet: Fleet, provider: Provider, now: float, wall: float) -> dict
             if target.provider == provider.name
         ],
     }
-    if ledger.drill is not None:
-        shown["drill"] = {"fault": ledger.drill.fault}
+    if stats.drill is not None:
+        shown["drill"] = {"fault": stats.drill.fault}
     dialect_words = getattr(dialects.get(provider.type), "describe", None)
-    if dialect_words is not None and (words := dialect_words(ledger.memory, provider.options, wall)) is not None:
+    if dialect_words is not None and (words := dialect_words(stats.memory, provider.options, wall)) is not None:
         shown[provider.type] = words
     return shown

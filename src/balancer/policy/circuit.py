@@ -1,6 +1,6 @@
 """One provider's health, and the one function that changes it.
 
-A circuit with three states. Closed: it is asked. Open: it rests until `rested_until`. Half-open:
+A circuit with three states. Closed: it is asked. Open: it rests until `cooldown_until`. Half-open:
 the rest is over but nothing good has been seen since; one live request at a time may probe it
 (who that is, is the fleet's business).
 """
@@ -53,19 +53,19 @@ class Health:
     """In a row, since the last good answer."""
     level: int = 0
     """How often the rest was doubled; decays with time in health."""
-    rested_until: float = 0.0
+    cooldown_until: float = 0.0
     """0: nothing to rest from."""
     last_failure: float = 0.0
     last_good: float = 0.0
-    long: bool = False
+    needs_operator: bool = False
     """The present rest needs a human."""
     reason: str = ""
 
     def circuit(self, now: float) -> Circuit:
         """Return what this health allows at `now`."""
-        if not self.rested_until:
+        if not self.cooldown_until:
             return Circuit.CLOSED
-        return Circuit.OPEN if now < self.rested_until else Circuit.HALF_OPEN
+        return Circuit.OPEN if now < self.cooldown_until else Circuit.HALF_OPEN
 
 
 def observe(health: Health, verdict: Verdict, now: float, policy: Policy, chance: float, began: float) -> Health:
@@ -82,20 +82,27 @@ def observe(health: Health, verdict: Verdict, now: float, policy: Policy, chance
     if verdict.mark is Mark.GOOD:
         if began < health.last_failure:
             return health
-        return replace(health, failures=0, rested_until=0.0, last_good=now, long=False, reason="")
+        return replace(health, failures=0, cooldown_until=0.0, last_good=now, needs_operator=False, reason="")
     failed = replace(health, failures=health.failures + 1, last_failure=now, reason=verdict.reason)
     if policy.rest_max_s <= 0:
         return failed
-    if health.circuit(now) is Circuit.OPEN and (health.long or not verdict.long):
-        return replace(failed, rested_until=max(health.rested_until, now + (verdict.rest_s or 0.0)))
-    level = (_decayed(health, now) if verdict.long == health.long else 0) + 1  # another illness doubles anew
-    rest_s = max(_rest_s(level, verdict.long, policy, chance), verdict.rest_s or 0.0)
-    return replace(failed, level=level, long=verdict.long, rested_until=max(health.rested_until, now + rest_s))
+    if health.circuit(now) is Circuit.OPEN and (health.needs_operator or not verdict.needs_operator):
+        return replace(failed, cooldown_until=max(health.cooldown_until, now + (verdict.cooldown_s or 0.0)))
+    level = (
+        _decayed(health, now) if verdict.needs_operator == health.needs_operator else 0
+    ) + 1  # another illness doubles anew
+    cooldown_s = max(_rest_s(level, verdict.needs_operator, policy, chance), verdict.cooldown_s or 0.0)
+    return replace(
+        failed,
+        level=level,
+        needs_operator=verdict.needs_operator,
+        cooldown_until=max(health.cooldown_until, now + cooldown_s),
+    )
 
 
 def _decayed(health: Health, now: float) -> int:
     """Return how often to double still, after the time that `health` has been good."""
-    if not health.last_good or health.rested_until or health.last_good < health.last_failure:
+    if not health.last_good or health.cooldown_until or health.last_good < health.last_failure:
         return health.level
     return max(0, health.level - int((now - health.last_failure) / DECAY_S))
 

@@ -70,16 +70,18 @@ def judge(outcome: Outcome) -> Verdict:
         case Abandoned():
             return Verdict(Mark.NONE, reason="the client left")
         case Unfit(message=message):
-            return Verdict(Mark.NONE, again=True, reason=message)
+            return Verdict(Mark.NONE, retry_elsewhere=True, reason=message)
         case Broken(stage=stage, cause="crashed"):  # our own fault: the provider is not to blame
-            return Verdict(Mark.NONE, again=stage is not Stage.STREAM, reason=in_words("crashed"))
+            return Verdict(Mark.NONE, retry_elsewhere=stage is not Stage.STREAM, reason=in_words("crashed"))
         case Broken(stage=stage, cause=cause, detail=detail):
-            return Verdict(Mark.BAD, again=stage is not Stage.STREAM, reason=in_words(cause, detail))
+            return Verdict(Mark.BAD, retry_elsewhere=stage is not Stage.STREAM, reason=in_words(cause, detail))
         case Refused(fault=fault, stage=stage):
             verdict = _refusal(fault)
             if stage is not Stage.STREAM:
                 return verdict
-            return Verdict(verdict.mark, False, verdict.rest_s, verdict.long, verdict.scope, verdict.reason)
+            return Verdict(
+                verdict.mark, False, verdict.cooldown_s, verdict.needs_operator, verdict.scope, verdict.reason
+            )
         case _:
             assert_never(outcome)
 
@@ -93,9 +95,9 @@ def judge_of(candidate: Candidate, outcome: Outcome) -> Verdict:
     verdict = judge(outcome)
     if verdict.mark.good or verdict.mark is Mark.NONE:
         return verdict
-    if verdict.long and candidate.provider.passthrough:
-        return Verdict(Mark.NONE, verdict.again, reason=f"{verdict.reason} (the client's own key)")
-    counted = candidate.operation.counts and not verdict.long
+    if verdict.needs_operator and candidate.provider.passthrough:
+        return Verdict(Mark.NONE, verdict.retry_elsewhere, reason=f"{verdict.reason} (the client's own key)")
+    counted = candidate.operation.counts and not verdict.needs_operator
     if counted and getattr(outcome, "stage", None) is not Stage.CONNECT:
         return replace(verdict, scope=Scope.COUNTING)
     return verdict
@@ -121,19 +123,25 @@ def _refusal(fault: Fault) -> Verdict:
     if fault.status == 502 and fault.reply is None:  # not the provider's words but ours: they say what was wrong
         reason = fault.message or reason
     if fault.callers_own or fault.elsewhere:
-        return Verdict(Mark.NONE, again=fault.elsewhere, reason=reason)
+        return Verdict(Mark.NONE, retry_elsewhere=fault.elsewhere, reason=reason)
     if fault.status in _CALLERS_OWN:
         return _about_the_provider(fault) or Verdict(Mark.NONE, reason=reason)
-    rest_s = None if fault.retry_after_s is None else min(fault.retry_after_s, REST_MAX_S)
+    cooldown_s = None if fault.retry_after_s is None else min(fault.retry_after_s, REST_MAX_S)
     if fault.status in _KEY or fault.kind == "billing_error":
-        return Verdict(Mark.BAD, again=True, rest_s=rest_s, long=True, reason=reason)
+        return Verdict(Mark.BAD, retry_elsewhere=True, cooldown_s=cooldown_s, needs_operator=True, reason=reason)
     if fault.status == 429 and fault.should_retry is False:  # a spend cap: it will not pass by waiting
-        return Verdict(Mark.BAD, again=True, rest_s=rest_s, long=True, reason=f"{reason}, not to be retried")
+        return Verdict(
+            Mark.BAD,
+            retry_elsewhere=True,
+            cooldown_s=cooldown_s,
+            needs_operator=True,
+            reason=f"{reason}, not to be retried",
+        )
     if fault.status == 429:
-        return Verdict(Mark.BAD, again=True, rest_s=rest_s, scope=Scope.MODEL, reason=reason)
+        return Verdict(Mark.BAD, retry_elsewhere=True, cooldown_s=cooldown_s, scope=Scope.MODEL, reason=reason)
     if fault.status in _MODEL_GONE:
-        return Verdict(Mark.BAD, again=True, scope=Scope.MODEL, reason=reason)
-    return Verdict(Mark.BAD, again=True, rest_s=rest_s, reason=reason)
+        return Verdict(Mark.BAD, retry_elsewhere=True, scope=Scope.MODEL, reason=reason)
+    return Verdict(Mark.BAD, retry_elsewhere=True, cooldown_s=cooldown_s, reason=reason)
 
 
 def _about_the_provider(fault: Fault) -> Verdict | None:
@@ -141,13 +149,13 @@ def _about_the_provider(fault: Fault) -> Verdict | None:
     if _TOO_LONG.search(fault.message):
         return None
     if fault.kind == "billing_error" or _NO_CREDIT.search(fault.message):
-        return Verdict(Mark.BAD, again=True, long=True, reason=f"{fault.status} no credit")
+        return Verdict(Mark.BAD, retry_elsewhere=True, needs_operator=True, reason=f"{fault.status} no credit")
     if _UNKNOWN_MODEL.search(fault.message):
-        return Verdict(Mark.BAD, again=True, scope=Scope.MODEL, reason=f"{fault.status} unknown model")
+        return Verdict(Mark.BAD, retry_elsewhere=True, scope=Scope.MODEL, reason=f"{fault.status} unknown model")
     if _UNKNOWN_BETA.search(fault.message):
-        return Verdict(Mark.NONE, again=True, reason=f"{fault.status} unknown beta")
+        return Verdict(Mark.NONE, retry_elsewhere=True, reason=f"{fault.status} unknown beta")
     if _SIGNATURE.search(fault.message):
-        return Verdict(Mark.NONE, again=True, reason=f"{fault.status} foreign thinking signature")
+        return Verdict(Mark.NONE, retry_elsewhere=True, reason=f"{fault.status} foreign thinking signature")
     return None
 
 

@@ -23,7 +23,7 @@ Attempts = Sequence[tuple[Candidate, Outcome, Verdict]]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ErrorReply:
     """An error for the client."""
 
     status: int
@@ -44,10 +44,10 @@ class Answer:
         return self.kind if self.status < 500 and self.status != 429 else "overloaded_error"
 
 
-def no_place(model: str) -> Answer:
+def no_place(model: str) -> ErrorReply:
     """Return what to tell a client for whom there was no place."""
     message = f"every place for '{model}' is taken by other requests; try again soon"
-    return Answer(503, "api_error", message, RETRY_AFTER_MIN_S)
+    return ErrorReply(503, "api_error", message, RETRY_AFTER_MIN_S)
 
 
 def shown_kind(fault: Fault) -> str:
@@ -56,8 +56,8 @@ def shown_kind(fault: Fault) -> str:
 
 
 def answer(
-    model: str, attempts: Attempts, resting: Sequence[tuple[str, str]], recovery_s: float | None, *, crowded: bool
-) -> Answer:
+    model: str, attempts: Attempts, resting: Sequence[tuple[str, str]], recovery_s: float | None, *, overloaded: bool
+) -> ErrorReply:
     """Return what to tell the client.
 
     `resting` names the candidates that were not asked, each with the reason of its rest;
@@ -68,19 +68,19 @@ def answer(
         return own
     if outcomes and not resting and all(isinstance(outcome, Unfit) for outcome in outcomes):
         words = " ".join(outcome.message for outcome in outcomes if isinstance(outcome, Unfit))
-        return Answer(400, "invalid_request_error", words)
+        return ErrorReply(400, "invalid_request_error", words)
     if _all(404, attempts, resting):
-        return Answer(404, "not_found_error", f"no provider knows the model '{model}': {_who(attempts, resting)}")
+        return ErrorReply(404, "not_found_error", f"no provider knows the model '{model}': {_who(attempts, resting)}")
     retry_after_s = max(RETRY_AFTER_MIN_S, min(RETRY_AFTER_MAX_S, math.ceil(recovery_s or 0.0)))
-    if crowded:
+    if overloaded:
         return no_place(model)
     message = f"no provider could answer for '{model}': {_who(attempts, resting)}"
     if _all(429, attempts, resting):
-        return Answer(429, "rate_limit_error", message, retry_after_s)
-    return Answer(503, "api_error", message, retry_after_s)
+        return ErrorReply(429, "rate_limit_error", message, retry_after_s)
+    return ErrorReply(503, "api_error", message, retry_after_s)
 
 
-def _clients_own(attempts: Attempts) -> Answer | None:
+def _clients_own(attempts: Attempts) -> ErrorReply | None:
     """Return the latest refusal that the client can act on, as the provider said it."""
     refusals = [
         (o.fault, v)
@@ -93,7 +93,7 @@ def _clients_own(attempts: Attempts) -> Answer | None:
     if not theirs:
         return None
     fault = theirs[-1]
-    return Answer(fault.status, fault.kind, fault.message, reply=fault.reply)
+    return ErrorReply(fault.status, fault.kind, fault.message, reply=fault.reply)
 
 
 def _status(outcome: Outcome) -> int | None:

@@ -19,7 +19,7 @@ class Load(msgspec.Struct, frozen=True, gc=False):
     """What strategies may know of a provider."""
 
     in_flight: int = 0
-    substance_s: float = 0.0
+    first_content_s: float = 0.0
     """Peak EWMA of the time to first substance; 0: never asked."""
 
 
@@ -79,7 +79,7 @@ def fastest(candidates: Sequence[Candidate], view: View) -> list[Candidate]:
 
     def cost(candidate: Candidate) -> float:
         load = view.load(candidate)
-        return load.substance_s * (load.in_flight + 1)
+        return load.first_content_s * (load.in_flight + 1)
 
     return _within(round_robin(candidates, view), lambda peers: sorted(peers, key=cost))
 

@@ -8,8 +8,8 @@ import msgspec
 
 from balancer.dialect import Decoder
 from balancer.model import Piece
-from balancer.relay.response import Delivery
-from balancer.transport import Answer, TransportError
+from balancer.relay.response import ClientResponse
+from balancer.transport import TransportError, UpstreamResponse
 
 AFTER_END_S = 1.0
 """How long a provider may take to end its body after the end of its answer."""
@@ -22,12 +22,12 @@ class Stream(msgspec.Struct, eq=False):
     """Gives the client what comes, as it comes: for as long as it is nothing but content, and takes no waiting."""
 
     _decoder: Decoder
-    _delivery: Delivery
+    _delivery: ClientResponse
     _left: list[Piece] = []
     """What came last, where that is more than content, or has to wait."""
 
-    async def follow(self, answer: Answer, within_s: float) -> list[Piece]:
-        """Return what has to be looked at. Raises what `Answer.flow` raises."""
+    async def follow(self, answer: UpstreamResponse, within_s: float) -> list[Piece]:
+        """Return what has to be looked at. Raises what `UpstreamResponse.flow` raises."""
         self._left = []
         await answer.flow(self._take, within_s)
         return self._left
@@ -44,13 +44,13 @@ class Stream(msgspec.Struct, eq=False):
         return False
 
 
-class Ending(Answer):
+class EndingResponse(UpstreamResponse):
     """Reads an answer whose decoder knows when there is nothing left to come but its end (`ending`).
 
     Some servers neither say how much was used nor end the body: what is there is the answer.
     """
 
-    def __init__(self, answer: Answer, decoder: Decoder, now: Callable[[], float]) -> None:
+    def __init__(self, answer: UpstreamResponse, decoder: Decoder, now: Callable[[], float]) -> None:
         self._answer = answer
         self._decoder = decoder
         self._now = now
@@ -68,7 +68,7 @@ class Ending(Answer):
             return b""
 
 
-async def drain(answer: Answer, decoder: Decoder, data: bytes | None) -> bool:
+async def drain(answer: UpstreamResponse, decoder: Decoder, data: bytes | None) -> bool:
     """Read what follows the end of an answer, so that the connection can be used again.
 
     The decoder looks at it, for what it notes: the client has its answer. Returns whether there was any.

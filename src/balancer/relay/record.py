@@ -22,8 +22,8 @@ from balancer.model import (
     Usage,
     Verdict,
 )
-from balancer.policy.failover import Journey, Try
-from balancer.relay.response import Delivery
+from balancer.policy.failover import Failover, Try
+from balancer.relay.response import ClientResponse
 
 TOKENS_PER_S = 20.0
 """A non-streaming answer that comes slower than this has stopped: somebody else may be asked."""
@@ -32,14 +32,14 @@ TOKENS_PER_S = 20.0
 UNTOLD = Usage()
 
 
-class Life(msgspec.Struct):
+class RequestRecord(msgspec.Struct):
     """One request on its way."""
 
     request: Request
-    delivery: Delivery
+    response: ClientResponse
     arrived: float
     body_bytes: int
-    journey: Journey | None = None
+    failover: Failover | None = None
     route: Route | None = None
     attempts: list[events.Attempt] = []
     usage: Usage = UNTOLD
@@ -51,7 +51,7 @@ class Life(msgspec.Struct):
     """Who is asked first."""
     lesson: asyncio.Task[int] | None = None
     """An estimate that the usage of the answer will correct."""
-    first_substance_s: float | None = None
+    first_content_s: float | None = None
     queued_s: float = 0.0
     pinned: bool = False
     outcome: str = "ok"
@@ -60,7 +60,7 @@ class Life(msgspec.Struct):
 
     @property
     def stage(self) -> Stage:
-        return Stage.STREAM if self.delivery.committed else Stage.WAIT
+        return Stage.STREAM if self.response.committed else Stage.WAIT
 
     @property
     def detour(self) -> bool:
@@ -92,14 +92,14 @@ class Life(msgspec.Struct):
             request.operation.word,
             request.model,
             request.stream,
-            self.delivery.status,
+            self.response.status,
             self.outcome,
             now - self.arrived,
             candidate.provider.name if candidate else "",
             candidate.model if candidate else "",
             tuple(self.attempts),
             self.usage,
-            self.first_substance_s,
+            self.first_content_s,
             self.queued_s,
             "",
             self.pinned,

@@ -1,6 +1,6 @@
 """The driver: the life of a request, on one page. The only hot code that awaits.
 
-It decides nothing: it compares no status, name, time or provider type. `Journey` says what to do
+It decides nothing: it compares no status, name, time or provider type. `Failover` says what to do
 next, a dialect says what to send and what came back, `judge` says what that means.
 """
 
@@ -38,23 +38,23 @@ from balancer.model import (
 )
 from balancer.policy import exhausted
 from balancer.policy.classify import judge_of
-from balancer.policy.failover import Journey, Try, Wait
+from balancer.policy.failover import Failover, Try, Wait
 from balancer.redact import scrub, without
 from balancer.relay.counting import Counting
-from balancer.relay.receive import Ending, Stream, drain
-from balancer.relay.record import UNTOLD, Life, patience_s, told
-from balancer.relay.response import STREAM_HEADERS, Delivery, Watch
-from balancer.relay.writer import Sink
+from balancer.relay.receive import EndingResponse, Stream, drain
+from balancer.relay.record import UNTOLD, RequestRecord, patience_s, told
+from balancer.relay.response import STREAM_HEADERS, ClientResponse, Watch
+from balancer.relay.writer import ResponseWriter
 from balancer.state.fleet import Fleet
-from balancer.state.stats import Ledger
-from balancer.transport import Answer, Transport, TransportError
+from balancer.state.stats import ProviderStats
+from balancer.transport import Transport, TransportError, UpstreamResponse
 from balancer.wire.errors import CONTENT_TYPE_JSON, error_body, error_frame, kept_headers
 from balancer.wire.stream import PING
 
 _log = logging.getLogger(__name__)
 
 REFUSAL_MAX_BYTES = 1024 * 1024
-ERRAND_MAX_BYTES = 16 * 1024 * 1024
+SIDE_REQUEST_MAX_BYTES = 16 * 1024 * 1024
 """An errand's or a refusal's body beyond this is not worth having."""
 
 HELD_MAX_BYTES = 32 * 1024 * 1024
@@ -74,9 +74,9 @@ class Relay:
         self._wall = clock.wall
         self._watch = Watch(clock.now)
         self._counting = Counting(clock.now)
-        self._errands: dict[tuple[object, str], asyncio.Task[Reply]] = {}
+        self._side_requests: dict[tuple[object, str], asyncio.Task[Reply]] = {}
 
-    async def answer(self, request: Request, sink: Sink, task: asyncio.Task[Any] | None = None) -> None:
+    async def answer(self, request: Request, writer: ResponseWriter, task: asyncio.Task[Any] | None = None) -> None:
         """Give `sink` the answer to `request`, whatever it takes. `task` is the one that this runs in.
 
         Returns when the answer is over. Cancelled when the client has left: the provider's
@@ -84,104 +84,106 @@ class Relay:
         """
         now = self._now()
         own = ((b"x-balancer-request-id", request.id.encode()),)
-        delivery = Delivery(sink, self._watch, task or asyncio.current_task(), request.stream, own, now)
-        life = Life(request, delivery, now, len(request.body))
-        self.fleet.bus.emit(life.began(self._wall()))
+        response = ClientResponse(writer, self._watch, task or asyncio.current_task(), request.stream, own, now)
+        record = RequestRecord(request, response, now, len(request.body))
+        self.fleet.bus.emit(record.began(self._wall()))
         try:
-            with delivery:
-                await self._travel(life)
+            with response:
+                await self._travel(record)
         except asyncio.CancelledError:
-            await self._cut_off(life)
+            await self._cut_off(record)
             raise
         finally:
-            self._tell(life)
+            self._tell(record)
 
-    def _tell(self, life: Life) -> None:
+    def _tell(self, record: RequestRecord) -> None:
         """It is over: count what it used, and tell of it."""
-        if life.candidate is not None:
-            self.fleet.ledger(life.candidate.provider.name).count(life.usage)
-        reason = self._clean(life.reason) if life.reason else ""
-        self.fleet.bus.emit(life.ended(self._wall(), self._now(), reason))
+        if record.candidate is not None:
+            self.fleet.stats(record.candidate.provider.name).count(record.usage)
+        reason = self._clean(record.reason) if record.reason else ""
+        self.fleet.bus.emit(record.ended(self._wall(), self._now(), reason))
 
-    async def _travel(self, life: Life) -> None:
-        route = life.route = self.fleet.route(life.request.model)
+    async def _travel(self, record: RequestRecord) -> None:
+        route = record.route = self.fleet.route(record.request.model)
         if route is None:
             patterns = ", ".join(f"'{pattern}'" for pattern in self.fleet.routing.patterns)
-            message = f"no route matches the model '{life.request.model}'; there are routes for {patterns}"
-            await self._say(life, exhausted.Answer(404, "not_found_error", message))
+            message = f"no route matches the model '{record.request.model}'; there are routes for {patterns}"
+            await self._say(record, exhausted.ErrorReply(404, "not_found_error", message))
             return
         if self.fleet.full:
-            life.queued_s = await self.fleet.room(self._now)
+            record.queued_s = await self.fleet.room(self._now)
             if self.fleet.full:
-                await self._say(life, exhausted.no_place(life.request.model))
+                await self._say(record, exhausted.no_place(record.request.model))
                 return
         with self.fleet as fleet:
-            request = life.request
-            candidates, life.pinned = fleet.candidates(request, route, self._now())
-            life.first = candidates[0] if candidates else None
+            request = record.request
+            candidates, record.pinned = fleet.candidates(request, route, self._now())
+            record.first = candidates[0] if candidates else None
             if not request.operation.answers:  # those every type can answer
                 candidates = [c for c in candidates if dialects.get(c.provider.type).supports(request.operation)]
-            journey = life.journey = fleet.journey(request, candidates, life.arrived)
-            while not journey.over:
+            failover = record.failover = fleet.failover(request, candidates, record.arrived)
+            while not failover.over:
                 began = self._now()
-                step = journey.next(began, fleet.standing, fleet.rng.random())
+                step = failover.next(began, fleet.availability, fleet.rng.random())
                 if isinstance(step, Try):
                     candidate = step.candidate
-                    outcome = await self._attempt(life, step, began)
+                    outcome = await self._attempt(record, step, began)
                     now = self._now()
-                    verdict = journey.record(candidate, outcome)
-                    life.attempts.append(told(candidate, outcome, verdict, now - began))
+                    verdict = failover.record(candidate, outcome)
+                    record.attempts.append(told(candidate, outcome, verdict, now - began))
                     fleet.observe(candidate, outcome, verdict, began=began, now=now, wall=self._wall())
                 elif isinstance(step, Wait):
-                    await (fleet.place_freed(step.seconds) if step.for_place else asyncio.sleep(step.seconds))
+                    await (fleet.slot_freed(step.seconds) if step.for_place else asyncio.sleep(step.seconds))
                     if step.for_place:
-                        journey.queued_s += self._now() - began
-                        life.queued_s = journey.queued_s
+                        failover.queued_s += self._now() - began
+                        record.queued_s = failover.queued_s
                 else:
                     break
-            if not life.delivery.finished:
-                await self._conclude(life, journey)
+            if not record.response.finished:
+                await self._conclude(record, failover)
 
-    async def _attempt(self, life: Life, step: Try, began: float) -> Outcome:
+    async def _attempt(self, record: RequestRecord, step: Try, began: float) -> Outcome:
         """Ask one provider once."""
         candidate = step.candidate
-        with self.fleet.place(candidate, began) as ledger:
+        with self.fleet.slot(candidate, began) as stats:
             dialect = dialects.get(candidate.provider.type)
-            nonce = f"{life.request.id}.{len(life.attempts)}"
-            ask = Ask(life.request, candidate, life.request.operation, ledger.memory, self._wall(), nonce)
+            attempt_id = f"{record.request.id}.{len(record.attempts)}"
+            ask = Ask(record.request, candidate, record.request.operation, stats.memory, self._wall(), attempt_id)
             try:
-                deadline = began + patience_s(life.request, candidate.provider.timeouts, step)
-                return await self._exchange(life, dialect, ask, deadline, ledger)
+                deadline = began + patience_s(record.request, candidate.provider.timeouts, step)
+                return await self._exchange(record, dialect, ask, deadline, stats)
             except Incapable as error:
                 return Unfit(str(error))
             except FlowFailed as error:
-                return Refused(error.fault, life.stage)
+                return Refused(error.fault, record.stage)
             except TransportError as error:
-                stage = life.stage if error.sent or life.delivery.committed else Stage.CONNECT
+                stage = record.stage if error.sent or record.response.committed else Stage.CONNECT
                 return Broken(stage, error.cause, scrub(error.detail, (candidate.provider.secret,)))
             except asyncio.CancelledError:
-                outcome = Abandoned(life.stage)
-                life.attempts.append(told(candidate, outcome, judge_of(candidate, outcome), self._now() - began))
+                outcome = Abandoned(record.stage)
+                record.attempts.append(told(candidate, outcome, judge_of(candidate, outcome), self._now() - began))
                 raise
             except Exception as error:
                 _log.exception("asking %s failed in a way that it should not", candidate.provider.name)
-                return Broken(life.stage, "crashed", type(error).__name__)
+                return Broken(record.stage, "crashed", type(error).__name__)
 
-    async def _exchange(self, life: Life, dialect: Dialect, ask: Ask, deadline: float, ledger: Ledger) -> Outcome:
+    async def _exchange(
+        self, record: RequestRecord, dialect: Dialect, ask: Ask, deadline: float, stats: ProviderStats
+    ) -> Outcome:
         """Run the dialect's flow: errands first, then the request proper, repaired if need be."""
         timeouts = ask.candidate.provider.timeouts
-        life.usage, life.held_bytes = UNTOLD, 0
+        record.usage, record.held_bytes = UNTOLD, 0
         flow: Flow = dialect.flow(ask)
         wire: WireRequest | None = next(flow)
         while wire is not None:
-            if wire.errand:
+            if wire.side_request:
                 began, own_time = self._now(), wire.within_s is not None
-                reply = await self._errand(wire, timeouts, deadline)
+                reply = await self._side_request(wire, timeouts, deadline)
                 if own_time:
                     deadline += self._now() - began
                 wire = _advance(flow, reply)
                 continue
-            if ledger.drill and (drilled := self._drilled(wire, ledger, ledger.drill, life.request.stream)):
+            if stats.drill and (drilled := self._drilled(wire, stats, stats.drill, record.request.stream)):
                 wire, dialect = drilled, dialects.get("anthropic")  # drills speak the Messages API
             head_s = max(0.001, deadline - self._now())
             async with self._transport.exchange(wire, connect_s=timeouts.connect_s, head_s=head_s) as answer:
@@ -192,80 +194,82 @@ class Relay:
                 head = Reply(answer.status, answer.headers, body, answer.names)
                 wire = _advance(flow, head)
                 if wire is None and fine:
-                    return await self._receive(life, ask, dialect.decoder(ask, head), head, answer, deadline)
+                    return await self._receive(record, ask, dialect.decoder(ask, head), head, answer, deadline)
                 if wire is None:
-                    return Refused(dialect.fault(ask, head), life.stage)
-        return Broken(life.stage, "crashed", "the flow ended without a request")
+                    return Refused(dialect.fault(ask, head), record.stage)
+        return Broken(record.stage, "crashed", "the flow ended without a request")
 
-    def _drilled(self, wire: WireRequest, ledger: Ledger, drill: drills.Drill, stream: bool) -> WireRequest | None:
+    def _drilled(
+        self, wire: WireRequest, stats: ProviderStats, drill: drills.Drill, stream: bool
+    ) -> WireRequest | None:
         """Return what a drill orders to be played instead of `wire`, or None where it is over."""
         if not drills.due(drill, self._now()):
-            ledger.drill = None
+            stats.drill = None
             return None
-        ledger.drill = drill.spent()
+        stats.drill = drill.spent()
         return replace(wire, script=drills.script(drill.fault, stream), body=())
 
     # What comes back
 
     async def _receive(
-        self, life: Life, ask: Ask, decoder: Decoder, head: Reply, answer: Answer, deadline: float
+        self, record: RequestRecord, ask: Ask, decoder: Decoder, head: Reply, answer: UpstreamResponse, deadline: float
     ) -> Outcome:
         held: list[bytes] = []
         """What the client has not been given: held back, or of the same read."""
         idle_s = ask.candidate.provider.timeouts.idle_s
-        delivery = life.delivery
-        source = answer if decoder.ending is None else Ending(answer, decoder, self._now)
+        response = record.response
+        source = answer if decoder.ending is None else EndingResponse(answer, decoder, self._now)
         stream: Stream | None = None
         data: bytes | None = None
         while not decoder.complete:
             data = source.take()
-            if data is None and delivery.committed and source.flows:
-                stream = stream or Stream(decoder, delivery)
+            if data is None and response.committed and source.flows:
+                stream = stream or Stream(decoder, response)
                 pieces = await stream.follow(source, idle_s)
             else:
                 if data is None:
-                    data = await source.read(idle_s if delivery.committed else self._left_s(deadline, idle_s))
+                    data = await source.read(idle_s if response.committed else self._left_s(deadline, idle_s))
                 pieces = decoder.feed(data) if data else decoder.end()
             for piece in pieces:
                 if piece.error is not None:
-                    if delivery.committed and (waiting := delivery.give(held, last=False)) is not None:
+                    if response.committed and (waiting := response.give(held, last=False)) is not None:
                         await waiting
-                    return Refused(piece.error, life.stage)
+                    return Refused(piece.error, record.stage)
                 if piece.usage is not None:
-                    life.usage = piece.usage if life.usage is UNTOLD else life.usage.merged(piece.usage)
-                if delivery.committed:
+                    record.usage = piece.usage if record.usage is UNTOLD else record.usage.merged(piece.usage)
+                if response.committed:
                     held.append(piece.data)
-                elif (broken := self._hold(life, ask, decoder, head, held, piece)) is not None:
+                elif (broken := self._hold(record, ask, decoder, head, held, piece)) is not None:
                     return broken
-            if delivery.committed and (waiting := delivery.give(held, last=decoder.complete)) is not None:
+            if response.committed and (waiting := response.give(held, last=decoder.complete)) is not None:
                 await waiting
             if data == b"" and not decoder.complete:
-                return Broken(life.stage, "truncated")
-        if not delivery.finished:
-            await delivery.finish()
-        self._note(life, ask, decoder)
+                return Broken(record.stage, "truncated")
+        if not response.finished:
+            await response.finish()
+        self._note(record, ask, decoder)
         if data != b"" and (rest := answer.take()) != b"" and await drain(answer, decoder, rest):
-            life.notes = decoder.notes
-        return Completed(life.usage)
+            record.notes = decoder.notes
+        return Completed(record.usage)
 
     def _hold(
-        self, life: Life, ask: Ask, decoder: Decoder, head: Reply, held: list[bytes], piece: Piece
+        self, record: RequestRecord, ask: Ask, decoder: Decoder, head: Reply, held: list[bytes], piece: Piece
     ) -> Broken | None:
         """Hold a piece back, until one has substance."""
         data = b"" if piece.data == PING else piece.data
         held.append(data)
-        life.held_bytes += len(data)
-        if piece.substance:
-            self._commit(life, ask, decoder, head)
-        elif life.held_bytes > HELD_MAX_BYTES:
-            return Broken(life.stage, "too_large", "nothing but preliminaries")
+        record.held_bytes += len(data)
+        if piece.has_content:
+            self._commit(record, ask, decoder, head)
+        elif record.held_bytes > HELD_MAX_BYTES:
+            return Broken(record.stage, "too_large", "nothing but preliminaries")
         return None
 
-    def _note(self, life: Life, ask: Ask, decoder: Decoder) -> None:
+    def _note(self, record: RequestRecord, ask: Ask, decoder: Decoder) -> None:
         """The answer is whole: keep what was noted on the way, and learn from what it used."""
-        life.notes = decoder.notes
-        if life.lesson is not None:
-            self._counting.learn(life.lesson, ask.candidate, life.usage)
+        record.notes = decoder.notes
+        if record.lesson is not None:
+            self._counting.learn(record.lesson, ask.candidate, record.usage)
 
     def _left_s(self, deadline: float, idle_s: float) -> float:
         left_s = deadline - self._now()
@@ -273,42 +277,42 @@ class Relay:
             raise TransportError("silent", sent=True)
         return min(left_s, idle_s)
 
-    def _commit(self, life: Life, ask: Ask, decoder: Decoder, head: Reply) -> None:
+    def _commit(self, record: RequestRecord, ask: Ask, decoder: Decoder, head: Reply) -> None:
         """The answer has begun: from here on it is this provider's, for better or worse."""
         now, fleet = self._now(), self.fleet
-        request, candidate = life.request, ask.candidate
-        life.delivery.committed = True
-        life.candidate = candidate
-        took_s = life.first_substance_s = now - life.arrived
+        request, candidate = record.request, ask.candidate
+        record.response.committed = True
+        record.candidate = candidate
+        took_s = record.first_content_s = now - record.arrived
         lines = kept_headers(head)
         lines += decoder.headers
-        lines += life.who_answered(len(life.attempts) + 1)
+        lines += record.who_answered(len(record.attempts) + 1)
         if request.operation.answers:
-            life.lesson = self._counting.lesson(request.body, candidate)
-            fleet.substance(candidate, took_s, now)
-            if life.route is not None and not life.detour:
-                fleet.pin(candidate, request, life.route, now)
+            record.lesson = self._counting.lesson(request.body, candidate)
+            fleet.content_began(candidate, took_s, now)
+            if record.route is not None and not record.detour:
+                fleet.pin(candidate, request, record.route, now)
         elif request.operation.counts:
             lines.append((b"x-balancer-token-source", b"provider"))
         request.drop_body()  # nobody else can be asked any more
         if request.stream:
-            life.delivery.start(200, (*STREAM_HEADERS, *lines))
+            record.response.start(200, (*STREAM_HEADERS, *lines))
         else:
-            length_line = (b"content-length", b"%d" % life.held_bytes)
-            life.delivery.start(200, (CONTENT_TYPE_JSON, length_line, *lines))
+            length_line = (b"content-length", b"%d" % record.held_bytes)
+            record.response.start(200, (CONTENT_TYPE_JSON, length_line, *lines))
 
     # Errands
 
-    async def _errand(self, wire: WireRequest, timeouts: Timeouts, deadline: float) -> Reply:
+    async def _side_request(self, wire: WireRequest, timeouts: Timeouts, deadline: float) -> Reply:
         """Run a side errand; those of one key that are under way at once are run once."""
         if not wire.single_flight:
             return await self._fetch(wire, timeouts, deadline)
         key = (wire.origin, wire.single_flight)
-        task = self._errands.get(key)
+        task = self._side_requests.get(key)
         if task is None:
             task = asyncio.get_running_loop().create_task(self._fetch(wire, timeouts, deadline))
-            self._errands[key] = task
-            task.add_done_callback(lambda _: self._errands.pop(key, None))
+            self._side_requests[key] = task
+            task.add_done_callback(lambda _: self._side_requests.pop(key, None))
         return await asyncio.shield(task)
 
     async def _fetch(self, wire: WireRequest, timeouts: Timeouts, deadline: float) -> Reply:
@@ -318,7 +322,7 @@ class Relay:
         exchange = self._transport.exchange(wire, connect_s=timeouts.connect_s, head_s=head_s)
         try:
             async with asyncio.timeout(wire.within_s), exchange as answer:
-                body = await answer.read_whole(ERRAND_MAX_BYTES, timeouts.idle_s)
+                body = await answer.read_whole(SIDE_REQUEST_MAX_BYTES, timeouts.idle_s)
                 return Reply(answer.status, answer.headers, body)
         except TransportError as error:
             return Reply(0, (), error.cause.encode())
@@ -331,8 +335,8 @@ class Relay:
         if not dialect.supports(Operation.MODELS) or provider.passthrough:
             return None
         request = Request("models", Operation.MODELS, b"", (), b"", "", stream=False)
-        ledger = self.fleet.ledger(provider.name)
-        ask = Ask(request, Candidate(provider, ""), Operation.MODELS, ledger.memory, self._wall(), "models")
+        stats = self.fleet.stats(provider.name)
+        ask = Ask(request, Candidate(provider, ""), Operation.MODELS, stats.memory, self._wall(), "models")
         try:
             async with asyncio.timeout(within_s):
                 return await self._listing(dialect, ask, self._now() + within_s)
@@ -355,90 +359,90 @@ class Relay:
 
     # The end
 
-    async def _conclude(self, life: Life, journey: Journey) -> None:
-        if life.delivery.committed:
-            await self._break(life, journey.attempts[-1][1], journey.attempts[-1][2])
+    async def _conclude(self, record: RequestRecord, failover: Failover) -> None:
+        if record.response.committed:
+            await self._break(record, failover.attempts[-1][1], failover.attempts[-1][2])
             return
         now = self._now()
-        asked = {id(candidate) for candidate, _, _ in journey.attempts}
-        resting, _ = self.fleet.resting([c for c in journey.candidates if id(c) not in asked], now)
-        _, recovery_s = self.fleet.resting(list(journey.candidates), now)
-        attempts = journey.attempts
-        answer = exhausted.answer(life.request.model, attempts, resting, recovery_s, crowded=journey.crowded)
-        if life.request.operation.counts and answer.reply is None:
-            await self._estimate(life)
+        asked = {id(candidate) for candidate, _, _ in failover.attempts}
+        resting, _ = self.fleet.cooling_down([c for c in failover.candidates if id(c) not in asked], now)
+        _, recovery_s = self.fleet.cooling_down(list(failover.candidates), now)
+        attempts = failover.attempts
+        answer = exhausted.answer(record.request.model, attempts, resting, recovery_s, overloaded=failover.overloaded)
+        if record.request.operation.counts and answer.reply is None:
+            await self._estimate(record)
             return
-        await self._say(life, answer)
+        await self._say(record, answer)
 
-    async def _estimate(self, life: Life) -> None:
+    async def _estimate(self, record: RequestRecord) -> None:
         """No provider could count: say what is likely."""
         try:
-            count = await self._counting.count(life.request.body, life.request.model, life.first)
+            count = await self._counting.count(record.request.body, record.request.model, record.first)
         except msgspec.MsgspecError as error:
-            await self._say(life, exhausted.Answer(400, "invalid_request_error", str(error)))
+            await self._say(record, exhausted.ErrorReply(400, "invalid_request_error", str(error)))
             return
         body = b'{"input_tokens":%d}' % count
         length = (b"content-length", b"%d" % len(body))
         source = (b"x-balancer-token-source", b"estimate")
-        life.delivery.start(200, (CONTENT_TYPE_JSON, length, source))
-        await life.delivery.write(body, last=True)
+        record.response.start(200, (CONTENT_TYPE_JSON, length, source))
+        await record.response.write(body, last=True)
 
-    async def _say(self, life: Life, answer: exhausted.Answer) -> None:
+    async def _say(self, record: RequestRecord, answer: exhausted.ErrorReply) -> None:
         """Tell the client that there is no answer, in the way that is still open."""
-        life.outcome = "client_error" if answer.status < 500 and answer.status != 429 else "failed"
-        life.reason = answer.message
-        if life.delivery.opened:  # a 200 and pings were sent: now only an event can tell
-            frame = error_frame(answer.kind_in_stream, self._clean(answer.message), life.request.id)
-            await life.delivery.fail(frame)
+        record.outcome = "client_error" if answer.status < 500 and answer.status != 429 else "failed"
+        record.reason = answer.message
+        if record.response.opened:  # a 200 and pings were sent: now only an event can tell
+            frame = error_frame(answer.kind_in_stream, self._clean(answer.message), record.request.id)
+            await record.response.fail(frame)
             return
         if answer.reply is not None:
             body, headers = without(answer.reply.body, self.fleet.secrets), answer.reply.headers
         else:
-            body = error_body(answer.kind, self._clean(answer.message), life.request.id)
-            headers = (CONTENT_TYPE_JSON, (b"request-id", life.request.id.encode()))
+            body = error_body(answer.kind, self._clean(answer.message), record.request.id)
+            headers = (CONTENT_TYPE_JSON, (b"request-id", record.request.id.encode()))
         if answer.retry_after_s is not None:
             headers = (*headers, (b"retry-after", b"%d" % answer.retry_after_s))
-        headers = (*headers, *life.who_answered(len(life.attempts)), (b"content-length", b"%d" % len(body)))
-        life.delivery.start(answer.status, headers)
-        await life.delivery.write(body, last=True)
+        headers = (*headers, *record.who_answered(len(record.attempts)), (b"content-length", b"%d" % len(body)))
+        record.response.start(answer.status, headers)
+        await record.response.write(body, last=True)
 
-    async def _break(self, life: Life, outcome: Outcome, verdict: Verdict) -> None:
+    async def _break(self, record: RequestRecord, outcome: Outcome, verdict: Verdict) -> None:
         """The answer broke off after it had begun: say so, and never end it as if it were whole."""
-        life.outcome = "broken_stream"
-        life.reason = verdict.reason
-        if not life.request.stream:
-            await life.delivery.abort()
+        record.outcome = "broken_stream"
+        record.reason = verdict.reason
+        if not record.request.stream:
+            await record.response.abort()
             return
         manner = self.fleet.config.settings.on_broken_stream
-        if manner == "abort" or (manner == "auto" and life.request.claude_code):
-            await life.delivery.abort()
+        if manner == "abort" or (manner == "auto" and record.request.claude_code):
+            await record.response.abort()
             return
         fault = outcome.fault if isinstance(outcome, Refused) else Fault(502, "api_error", "")
-        name = life.candidate.provider.name if life.candidate else "the provider"
+        name = record.candidate.provider.name if record.candidate else "the provider"
         await self._tell_broken(
-            life, exhausted.shown_kind(fault), f"{name} broke off its answer: {fault.message or verdict.reason}"
+            record, exhausted.shown_kind(fault), f"{name} broke off its answer: {fault.message or verdict.reason}"
         )
 
-    async def _tell_broken(self, life: Life, kind: str, message: str) -> None:
-        await life.delivery.fail(error_frame(kind, self._clean(message), life.request.id))
+    async def _tell_broken(self, record: RequestRecord, kind: str, message: str) -> None:
+        await record.response.fail(error_frame(kind, self._clean(message), record.request.id))
 
-    async def _cut_off(self, life: Life) -> None:
+    async def _cut_off(self, record: RequestRecord) -> None:
         """The task was cancelled: the client left, took nothing for too long, or time to drain is up."""
-        if life.delivery.finished:
+        if record.response.finished:
             return
-        if life.delivery.stuck:
-            life.outcome, life.reason = "abandoned", "the client took nothing for too long"
-            await life.delivery.abort()
-        elif life.delivery.sink.gone:
-            life.outcome, life.reason = "abandoned", "the client left"
-        elif not life.delivery.committed:
-            await self._say(life, exhausted.Answer(503, "api_error", STOPPED, 1))
+        if record.response.stuck:
+            record.outcome, record.reason = "abandoned", "the client took nothing for too long"
+            await record.response.abort()
+        elif record.response.writer.gone:
+            record.outcome, record.reason = "abandoned", "the client left"
+        elif not record.response.committed:
+            await self._say(record, exhausted.ErrorReply(503, "api_error", STOPPED, 1))
         else:
-            life.outcome, life.reason = "broken_stream", STOPPED
-            if life.request.stream:
-                await self._tell_broken(life, "api_error", STOPPED)
+            record.outcome, record.reason = "broken_stream", STOPPED
+            if record.request.stream:
+                await self._tell_broken(record, "api_error", STOPPED)
             else:
-                await life.delivery.abort()
+                await record.response.abort()
 
     def _clean(self, message: str) -> str:
         return scrub(message, self.fleet.secrets)

@@ -15,7 +15,7 @@ from typing import Any, Self
 import msgspec
 
 from balancer.headers import Headers
-from balancer.relay.writer import Sink
+from balancer.relay.writer import ResponseWriter
 from balancer.wire.stream import PING
 
 HOLD_MAX_S = 10.0
@@ -44,7 +44,7 @@ class Watch:
     def __init__(self, now: Callable[[], float]) -> None:
         self.now = now
         self.loop = asyncio.get_running_loop()
-        self.deliveries: set[Delivery] = set()
+        self.deliveries: set[ClientResponse] = set()
         self.timer: asyncio.TimerHandle | None = None
         """Set: there will be a look, and sooner than anything that begins now can be due."""
 
@@ -52,15 +52,15 @@ class Watch:
         """See to every delivery, and when to do that next."""
         self.timer = None
         now = self.now()
-        dues_s = [delivery.look(now) for delivery in self.deliveries]
+        dues_s = [response.look(now) for response in self.deliveries]
         if dues_s:
             self.timer = self.loop.call_later(max(min(dues_s), LOOK_EVERY_S), self.look)
 
 
-class Delivery(msgspec.Struct, eq=False):
+class ClientResponse(msgspec.Struct, eq=False):
     """One answer on its way to its client. Used with `with`; `owner` is the task that writes it."""
 
-    sink: Sink
+    writer: ResponseWriter
     _watch: Watch
     _owner: asyncio.Task[Any] | None
     _stream: bool
@@ -93,11 +93,11 @@ class Delivery(msgspec.Struct, eq=False):
         if not self.opened:
             self.opened = True
             self.status = status
-            self.sink.start(status, self._headers + headers)
+            self.writer.start(status, self._headers + headers)
 
     def put(self, data: bytes) -> bool:
         """Give some of the body, but not the last of it, if that takes no waiting; say whether it was given."""
-        if not self.sink.put(data):
+        if not self.writer.put(data):
             return False
         self._last = self._watch.now()
         return True
@@ -108,7 +108,7 @@ class Delivery(msgspec.Struct, eq=False):
             return None
         data = held[0] if len(held) == 1 else b"".join(held)
         held.clear()
-        if not self.sink.put(data, last=last):
+        if not self.writer.put(data, last=last):
             return self.write(data, last=last)
         if last:
             self.finished = True
@@ -120,7 +120,7 @@ class Delivery(msgspec.Struct, eq=False):
         if last:
             self.finished = True
         self._writing_since = self._last = self._watch.now()
-        await self.sink.write(data, last=last)
+        await self.writer.write(data, last=last)
         self._writing_since = None
 
     async def finish(self) -> None:
@@ -129,12 +129,12 @@ class Delivery(msgspec.Struct, eq=False):
 
     async def fail(self, data: bytes) -> None:
         """End with words that say that the answer failed."""
-        self.sink.spoil()
+        self.writer.mark_unshareable()
         await self.write(data, last=True)
 
     async def abort(self) -> None:
         self.finished = True
-        await self.sink.abort()
+        await self.writer.abort()
 
     def look(self, now: float) -> float:
         """Look after the connection; return in how many seconds to look again."""

@@ -8,7 +8,7 @@ from typing import Protocol
 from balancer.headers import Headers
 
 
-class Sink(Protocol):
+class ResponseWriter(Protocol):
     """Takes one answer. What is awaited waits as long as the taker is slow: that is the flow control."""
 
     @property
@@ -35,7 +35,7 @@ class Sink(Protocol):
         """The body is whole, if it was not already."""
         ...
 
-    def spoil(self) -> None:
+    def mark_unshareable(self) -> None:
         """What was given is no good answer, though it may end well: nobody who asks later may get it."""
         ...
 
@@ -44,7 +44,7 @@ class Sink(Protocol):
         ...
 
 
-class Client(Sink, Protocol):
+class ClientWriter(ResponseWriter, Protocol):
     """A client that waits for its answer."""
 
     finished: bool

@@ -78,7 +78,7 @@ class AsgiClient:
         if not self.finished:
             await self.write(b"", last=True)
 
-    def spoil(self) -> None:
+    def mark_unshareable(self) -> None:
         """Nobody but this client gets what is given here."""
 
     async def abort(self) -> None:

@@ -11,12 +11,12 @@ from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from balancer.coalescing import key as dedup
-from balancer.coalescing.shared import Registry, Shared
-from balancer.coalescing.writers import LeaderSink, follow, recorded
+from balancer.coalescing.shared import InFlight, SharedResponse
+from balancer.coalescing.writers import TeeWriter, follow, recorded
 from balancer.model import Operation, Request
 from balancer.policy import affinity
 from balancer.relay.relay import Relay
-from balancer.relay.writer import Client
+from balancer.relay.writer import ClientWriter
 from balancer.server.access import Admitted
 from balancer.server.asgi import (
     AsgiClient,
@@ -38,7 +38,7 @@ COUNT_REPLAY_S = 5.0
 class Messages:
     """Serves the hot paths, on the loop on which it was made."""
 
-    def __init__(self, relay: Relay, registry: Registry, seed: int) -> None:
+    def __init__(self, relay: Relay, registry: InFlight, seed: int) -> None:
         self._relay = relay
         self._registry = registry
         self._seed = seed
@@ -63,7 +63,7 @@ class Messages:
         await answering
 
     def answer(
-        self, admitted: Admitted, path: str, query: bytes, body: bytes, client: Client, task: asyncio.Task[Any]
+        self, admitted: Admitted, path: str, query: bytes, body: bytes, client: ClientWriter, task: asyncio.Task[Any]
     ) -> Coroutine[Any, Any, None]:
         """Return what answers a request that is whole, to be awaited in `task`."""
         request_id = new_id()
@@ -83,7 +83,7 @@ class Messages:
         replay_s = rules.replay_s
         if request.operation.counts:
             replay_s = max(replay_s, COUNT_REPLAY_S)
-        return self._lead(request, client, LeaderSink(client, registry, registry.lead(key), replay_s), task)
+        return self._lead(request, client, TeeWriter(client, registry, registry.lead(key), replay_s), task)
 
     def _check(self, method: str, admitted: Admitted) -> None:
         """Refuse what needs no look into the body. Raises `Rejected`."""
@@ -114,7 +114,7 @@ class Messages:
             tuple(first) if len(first) == len(admitted.headers) else (),
         )
 
-    async def _lead(self, request: Request, client: Client, leading: LeaderSink, task: asyncio.Task[Any]) -> None:
+    async def _lead(self, request: Request, client: ClientWriter, leading: TeeWriter, task: asyncio.Task[Any]) -> None:
         """Answer a request whose answer others may join: it goes on while anybody takes it."""
         shared = leading.shared
         shared.cancel = task.cancel
@@ -133,15 +133,17 @@ class Messages:
         finally:
             client.on_left(None)
 
-    async def _follow(self, request: Request, client: Client, shared: Shared, task: asyncio.Task[Any]) -> None:
+    async def _follow(
+        self, request: Request, client: ClientWriter, shared: SharedResponse, task: asyncio.Task[Any]
+    ) -> None:
         """Take the answer that a twin is getting."""
-        taker = shared.join()
+        reader = shared.join()
         own = ((b"x-balancer-request-id", request.id.encode()),)
-        with recorded(request, shared, taker, self._relay.fleet.bus, self._relay.clock):
+        with recorded(request, shared, reader, self._relay.fleet.bus, self._relay.clock):
             request.drop_body()
-            await self._watched(follow(shared, taker, self._registry, client, own), client, task)
+            await self._watched(follow(shared, reader, self._registry, client, own), client, task)
 
-    async def _watched(self, work: Coroutine[Any, Any, None], client: Client, task: asyncio.Task[Any]) -> None:
+    async def _watched(self, work: Coroutine[Any, Any, None], client: ClientWriter, task: asyncio.Task[Any]) -> None:
         """Run `work`; when the client leaves before its answer is whole, cancel it."""
         cancelled = False
 

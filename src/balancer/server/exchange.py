@@ -108,7 +108,7 @@ class Exchange(msgspec.Struct, eq=False):
         if not self.finished:
             await self.write(b"", last=True)
 
-    def spoil(self) -> None:
+    def mark_unshareable(self) -> None:
         """Nobody but this client gets what is given here."""
 
     async def abort(self) -> None:

@@ -55,7 +55,7 @@ class Host(Protocol):
         ...
 
 
-class Connection(HttpToolsProtocol):
+class ClientConnection(HttpToolsProtocol):
     """A connection of a client."""
 
     cycle: Any

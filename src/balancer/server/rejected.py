@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from balancer.relay.writer import Sink
+from balancer.relay.writer import ResponseWriter
 from balancer.wire.errors import CONTENT_TYPE_JSON, error_body
 
 
@@ -26,7 +26,7 @@ def new_id() -> str:
     return "req_" + _ids.getrandbits(96).to_bytes(12, "big").hex()
 
 
-async def reject(sink: Sink, error: Rejected, request_id: str) -> None:
+async def reject(writer: ResponseWriter, error: Rejected, request_id: str) -> None:
     """Answer with an error in the Messages API's shape."""
     body = error_body(error.kind, error.message, request_id)
     headers: list[tuple[bytes, bytes]] = [
@@ -41,5 +41,5 @@ async def reject(sink: Sink, error: Rejected, request_id: str) -> None:
         headers.append((b"retry-after", b"1"))
     if error.status in (408, 413, 503):
         headers.append((b"connection", b"close"))
-    sink.start(error.status, tuple(headers))
-    await sink.write(body, last=True)
+    writer.start(error.status, tuple(headers))
+    await writer.write(body, last=True)

@@ -14,7 +14,7 @@ from typing import Any
 import uvicorn
 from uvicorn.supervisors import multiprocess
 
-from balancer.server.http11 import Connection
+from balancer.server.http11 import ClientConnection
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 75
@@ -94,7 +94,7 @@ def configured(app: Any, workers: int = 1, drain_s: float = 120.0) -> uvicorn.Co
         workers=workers,
         interface="asgi3",
         loop="uvloop" if importlib.util.find_spec("uvloop") else "asyncio",
-        http=Connection,
+        http=ClientConnection,
         ws="none",
         lifespan="on",
         access_log=False,

@@ -7,24 +7,24 @@ from collections.abc import Sequence
 
 import msgspec
 
-from balancer.state.stats import Ledger
+from balancer.state.stats import ProviderStats
 
 
-class _Place(msgspec.Struct, eq=False):
+class Slot(msgspec.Struct, eq=False):
     """A place at a provider, while it is held. A class: `contextlib` costs three times as much."""
 
-    _ledger: Ledger
+    _ledger: ProviderStats
     _probes: dict[tuple[str, str], int]
     _mine: Sequence[tuple[str, str]]
     _queue: dict[asyncio.Future[None], None]
 
-    def __enter__(self) -> Ledger:
+    def __enter__(self) -> ProviderStats:
         for key in self._mine:
             self._probes[key] = self._probes.get(key, 0) + 1
-        ledger = self._ledger
-        ledger.in_flight += 1
-        ledger.requests += 1
-        return ledger
+        stats = self._ledger
+        stats.in_flight += 1
+        stats.requests += 1
+        return stats
 
     def __exit__(self, *_: object) -> None:
         self._ledger.in_flight -= 1

@@ -23,13 +23,13 @@ from balancer.events import Bus
 from balancer.model import Candidate, Mark, Operation, Outcome, Provider, Request, Route, Scope, Verdict
 from balancer.policy import routes as routing
 from balancer.policy.circuit import Circuit, Health, Policy, observe
-from balancer.policy.failover import Journey, Standing
+from balancer.policy.failover import Availability, Failover
 from balancer.policy.retry_budget import Budget
 from balancer.policy.strategies import STRATEGIES, Load, View, peak_ewma, priority
 from balancer.redact import secrets_of
-from balancer.state.admission import _Place, _wake
+from balancer.state.admission import Slot, _wake
 from balancer.state.pins import Pins
-from balancer.state.stats import Ledger
+from balancer.state.stats import ProviderStats
 
 PROVEN_S = 60.0
 """A provider that gave substance within this time, and has not failed since, is known to work."""
@@ -94,7 +94,7 @@ class Fleet:
         self.in_flight = 0
         self.draining = False
         self.budget = Budget()
-        self._ledgers: dict[str, Ledger] = {}
+        self._ledgers: dict[str, ProviderStats] = {}
         self._health: dict[tuple[str, str], Health] = {}
         self._probes: dict[tuple[str, str], int] = {}
         self._turns: dict[tuple[str, Operation], int] = {}
@@ -151,7 +151,7 @@ class Fleet:
         pinned = self._pinned(request, route, now)
         if len(everybody) == 1 and not self._health:
             return list(everybody), pinned == everybody[0].provider.name
-        usable = [c for c in everybody if self.standing(c, now).usable] if self._health else list(everybody)
+        usable = [c for c in everybody if self.availability(c, now).usable] if self._health else list(everybody)
         if len(usable) > 1 and self._strategy is not priority:  # that is the order they are in already
             taking = (route.pattern, request.operation)  # who counts before each request must not take its turn
             if pinned is None:
@@ -179,11 +179,11 @@ class Fleet:
             self._candidates[key] = found
         return found
 
-    def journey(self, request: Request, candidates: list[Candidate], now: float) -> Journey:
+    def failover(self, request: Request, candidates: list[Candidate], now: float) -> Failover:
         """Return the way of a request that arrived at `now`."""
-        dispensable = request.operation.counts  # an estimate will do
-        deadline = now + (SECONDS_TO_COUNT if dispensable else self._patience_s(request))
-        return Journey(candidates, deadline, self.budget, self.rules.queue_s, dispensable)
+        optional = request.operation.counts  # an estimate will do
+        deadline = now + (SECONDS_TO_COUNT if optional else self._patience_s(request))
+        return Failover(candidates, deadline, self.budget, self.rules.queue_s, optional)
 
     def _patience_s(self, request: Request) -> float:
         longest_s = SECONDS_TO_ANSWER_MAX if request.stream else self.rules.whole_answer_s
@@ -192,14 +192,14 @@ class Fleet:
             return min(longest_s, clients_s - CLIENT_MARGIN_S)
         return longest_s
 
-    def standing(self, candidate: Candidate, now: float) -> Standing:
+    def availability(self, candidate: Candidate, now: float) -> Availability:
         """Say how a candidate stands right now."""
-        ledger = self.ledger(candidate.provider.name)
+        stats = self.stats(candidate.provider.name)
         limit = candidate.provider.max_in_flight
-        full = limit is not None and ledger.in_flight >= limit
+        full = limit is not None and stats.in_flight >= limit
         if not self._health:
-            return Standing(True, full, 0.0, 0.0, 0.0 < ledger.substance_at > now - PROVEN_S, ledger.in_flight)
-        usable, rested_until, last_failure = True, 0.0, 0.0
+            return Availability(True, full, 0.0, 0.0, 0.0 < stats.first_content_at > now - PROVEN_S, stats.in_flight)
+        usable, cooldown_until, last_failure = True, 0.0, 0.0
         for key in _keys(candidate):
             health = self._health.get(key)
             if health is None:
@@ -208,22 +208,22 @@ class Fleet:
             circuit = health.circuit(now)
             if circuit is Circuit.OPEN or (circuit is Circuit.HALF_OPEN and key in self._probes):
                 usable = False
-                rested_until = max(rested_until, health.rested_until)
-        return Standing(
+                cooldown_until = max(cooldown_until, health.cooldown_until)
+        return Availability(
             usable=usable,
             full=full,
-            rested_until=rested_until,
+            cooldown_until=cooldown_until,
             last_failure=last_failure,
-            proven=ledger.substance_at > max(last_failure, now - PROVEN_S),
-            in_flight=ledger.in_flight,
+            proven=stats.first_content_at > max(last_failure, now - PROVEN_S),
+            in_flight=stats.in_flight,
         )
 
-    def resting(self, candidates: list[Candidate], now: float) -> tuple[list[tuple[str, str]], float | None]:
+    def cooling_down(self, candidates: list[Candidate], now: float) -> tuple[list[tuple[str, str]], float | None]:
         """Return who of `candidates` rests and why, and the time until the earliest is back."""
         reasons: list[tuple[str, str]] = []
         earliest: float | None = None
         for candidate in candidates:
-            left_s = self.standing(candidate, now).rested_until - now
+            left_s = self.availability(candidate, now).cooldown_until - now
             earliest = left_s if earliest is None else min(earliest, left_s)
             reason = next((h.reason for key in _keys(candidate) if (h := self._health.get(key)) and h.failures), "")
             if left_s > 0 or reason:
@@ -232,16 +232,16 @@ class Fleet:
 
     # Asking
 
-    def place(self, candidate: Candidate, now: float) -> _Place:
+    def slot(self, candidate: Candidate, now: float) -> Slot:
         """Hold a place at the provider, and the probe where its circuit is half-open."""
         probes = [key for key in _own_keys(candidate) if self._is_half_open(key, now)] if self._health else ()
-        return _Place(self.ledger(candidate.provider.name), self._probes, probes, self._queue)
+        return Slot(self.stats(candidate.provider.name), self._probes, probes, self._queue)
 
     def _is_half_open(self, key: tuple[str, str], now: float) -> bool:
         health = self._health.get(key)
         return health is not None and health.circuit(now) is Circuit.HALF_OPEN
 
-    async def place_freed(self, within_s: float) -> None:
+    async def slot_freed(self, within_s: float) -> None:
         """Return when a place may be free, or after `within_s`."""
         freed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue[freed] = None
@@ -262,7 +262,7 @@ class Fleet:
         """Wait, for a bounded time, until there is room; return how long it took."""
         began = now()
         while self.full and (left_s := began + self.rules.queue_s - now()) > 0:
-            await self.place_freed(left_s)
+            await self.slot_freed(left_s)
         return now() - began
 
     def __enter__(self) -> Self:
@@ -277,36 +277,36 @@ class Fleet:
 
     # What was learnt
 
-    def ledger(self, name: str) -> Ledger:
-        ledger = self._ledgers.get(name)
-        if ledger is None:
-            ledger = self._ledgers[name] = Ledger()
-        return ledger
+    def stats(self, name: str) -> ProviderStats:
+        stats = self._ledgers.get(name)
+        if stats is None:
+            stats = self._ledgers[name] = ProviderStats()
+        return stats
 
-    def substance(self, candidate: Candidate, took_s: float, now: float) -> None:
+    def content_began(self, candidate: Candidate, took_s: float, now: float) -> None:
         """The candidate's answer has begun."""
-        ledger = self.ledger(candidate.provider.name)
-        ledger.substance_s = peak_ewma(ledger.substance_s, took_s, now - ledger.substance_at)
-        ledger.substance_at = now
-        ledger.last_substance_s = took_s
+        stats = self.stats(candidate.provider.name)
+        stats.first_content_s = peak_ewma(stats.first_content_s, took_s, now - stats.first_content_at)
+        stats.first_content_at = now
+        stats.latest_first_content_s = took_s
 
     def observe(
         self, candidate: Candidate, outcome: Outcome, verdict: Verdict, *, began: float, now: float, wall: float
     ) -> None:
         """Learn from how an attempt ended."""
-        ledger = self.ledger(candidate.provider.name)
+        stats = self.stats(candidate.provider.name)
         if verdict.mark.good:
-            ledger.successes += 1
-            took_s, known_s = now - began, ledger.duration_s
-            ledger.duration_s = known_s * 0.8 + took_s * 0.2 if known_s else took_s
+            stats.successes += 1
+            took_s, known_s = now - began, stats.duration_s
+            stats.duration_s = known_s * 0.8 + took_s * 0.2 if known_s else took_s
             self.budget.earn()
             if not self._health:
                 return
         elif verdict.mark is Mark.NONE:
             return
         else:
-            ledger.failures += 1
-            ledger.last_error = _last_error(outcome, verdict, wall)
+            stats.failures += 1
+            stats.last_error = _last_error(outcome, verdict, wall)
         self._learn(candidate, verdict, began, now, wall)
 
     def _learn(self, candidate: Candidate, verdict: Verdict, began: float, now: float, wall: float) -> None:
@@ -323,19 +323,21 @@ class Fleet:
             before = self._health.get(key, _NEW)
             after = observe(before, verdict, now, self._policy, self.rng.random(), began)
             self._health[key] = after
-            if good and before.rested_until and not after.rested_until:
+            if good and before.cooldown_until and not after.cooldown_until:
                 self.bus.emit(events.ProviderRecovered(wall, name, key[1]))
                 _wake(self._queue)
-            elif not good and after.rested_until > max(before.rested_until, now):
-                rest_s = after.rested_until - now
+            elif not good and after.cooldown_until > max(before.cooldown_until, now):
+                cooldown_s = after.cooldown_until - now
                 self.bus.emit(
-                    events.ProviderRested(wall, name, rest_s, verdict.reason, after.failures, key[1], verdict.long)
+                    events.CooldownStarted(
+                        wall, name, cooldown_s, verdict.reason, after.failures, key[1], verdict.needs_operator
+                    )
                 )
 
     def _forget_models(self) -> None:
         """Make room among the models: those go whose rest is over first."""
         models = [key for key in self._health if key[1]]
-        for key in sorted(models, key=lambda key: self._health[key].rested_until)[: HEALTHS_MAX // 2]:
+        for key in sorted(models, key=lambda key: self._health[key].cooldown_until)[: HEALTHS_MAX // 2]:
             del self._health[key]
 
     # Pins
@@ -356,7 +358,7 @@ class Fleet:
         """Order a provider to misbehave, or to stop doing so. Raises `KeyError` for no such provider."""
         if name not in self.config.providers:
             raise KeyError(name)
-        self.ledger(name).drill = drill
+        self.stats(name).drill = drill
 
     # Showing
 
@@ -372,10 +374,10 @@ class Fleet:
             return "resting", whole
         return "healthy", whole
 
-    def resting_models(self, name: str, now: float) -> dict[str, float]:
+    def cooling_models(self, name: str, now: float) -> dict[str, float]:
         """Return the models of a provider that rest on their own, with the seconds left."""
         return {
-            model: round(health.rested_until - now, 1)
+            model: round(health.cooldown_until - now, 1)
             for (owner, model), health in self._health.items()
             if owner == name and model and health.circuit(now) is Circuit.OPEN
         }
@@ -388,8 +390,8 @@ class _Loads(Mapping[str, Load]):
         self._fleet = fleet
 
     def __getitem__(self, name: str) -> Load:
-        ledger = self._fleet.ledger(name)
-        return Load(ledger.in_flight, ledger.substance_s)
+        stats = self._fleet.stats(name)
+        return Load(stats.in_flight, stats.first_content_s)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._fleet.config.providers)

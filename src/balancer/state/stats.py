@@ -10,7 +10,7 @@ from balancer.model import Usage
 
 
 @dataclass(slots=True)
-class Ledger:
+class ProviderStats:
     """What has happened with one provider, in numbers. Survives a reload."""
 
     requests: int = 0
@@ -20,10 +20,10 @@ class Ledger:
     usage: dict[str, int] = field(
         default_factory=lambda: {"input": 0, "output": 0, "cache_read": 0, "cache_creation": 0}
     )
-    substance_s: float = 0.0
+    first_content_s: float = 0.0
     """Peak EWMA of the time to first substance."""
-    substance_at: float = 0.0
-    last_substance_s: float | None = None
+    first_content_at: float = 0.0
+    latest_first_content_s: float | None = None
     duration_s: float = 0.0
     """EWMA of the whole attempt."""
     last_error: dict[str, Any] | None = None

@@ -37,11 +37,11 @@ class Scribe(Generic[T]):
         self,
         name: str,
         write: Callable[[list[T], int], None],
-        complain: Callable[[Exception], None],
+        on_error: Callable[[Exception], None],
         max_waiting: int = MAX_WAITING,
     ) -> None:
         self._write = write
-        self._complain = complain
+        self._on_error = on_error
         self._max_waiting = max_waiting
         self._waiting: SimpleQueue[T | _End] = SimpleQueue()
         self._closing = threading.Event()
@@ -65,7 +65,7 @@ class Scribe(Generic[T]):
         else:
             self._dropped += 1
 
-    def insist(self, entry: T) -> None:
+    def put_always(self, entry: T) -> None:
         """Have `entry` written, however many are waiting."""
         self._waiting.put(entry)
 
@@ -101,4 +101,4 @@ class Scribe(Generic[T]):
         try:
             self._write(batch, dropped)
         except Exception as error:
-            self._complain(error)
+            self._on_error(error)

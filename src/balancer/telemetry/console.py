@@ -15,9 +15,9 @@ from typing import TextIO, assert_never
 
 from balancer.events import (
     Attempt,
+    CooldownStarted,
     Drilled,
     ProviderRecovered,
-    ProviderRested,
     Reloaded,
     ReloadRefused,
     RequestBegan,
@@ -25,7 +25,7 @@ from balancer.events import (
 )
 from balancer.model import Usage
 from balancer.telemetry.background import Scribe
-from balancer.telemetry.levels import Entry, Level, Said, level_of
+from balancer.telemetry.levels import Entry, Level, LogLine, level_of
 
 COLORS = {
     Level.DEBUG: "\x1b[36m",
@@ -131,7 +131,7 @@ def in_words(entry: Entry) -> str:
             return _ended(entry)
         case RequestBegan():
             return f"{short(entry.id)}  {_what(entry)}  {entry.body_bytes:,} bytes"
-        case ProviderRested():
+        case CooldownStarted():
             return _rested(entry)
         case ProviderRecovered():
             return f"{_whom(entry.provider, entry.model)} answers again"
@@ -143,7 +143,7 @@ def in_words(entry: Entry) -> str:
             return f"the changed configuration can't be used; the old one stays{problems}"
         case Drilled():
             return _drilled(entry)
-        case Said():
+        case LogLine():
             trace = "".join(f"\n  {printable(row, LONGEST_REASON)}" for row in entry.traceback.splitlines())
             return f"{printable(entry.message, LONGEST_REASON)} ({printable(entry.logger)}){trace}"
         case _:
@@ -152,8 +152,8 @@ def in_words(entry: Entry) -> str:
 
 def _ended(entry: RequestEnded) -> str:
     times = f"{entry.duration_s:.2f}s"
-    if entry.first_substance_s is not None and entry.stream:
-        times = f"TTFT {entry.first_substance_s:.2f}s, {times}"
+    if entry.first_content_s is not None and entry.stream:
+        times = f"TTFT {entry.first_content_s:.2f}s, {times}"
     told = f"{short(entry.id)}  {_what(entry)}  {chain(entry)}  {entry.status or '-'}  {times}"
     if tokens := _tokens(entry.usage):
         told = f"{told}  {tokens}"
@@ -198,11 +198,13 @@ def _tokens(usage: Usage) -> str:
     return f"{taken:,}{cached} -> {usage.output_tokens or 0:,} tokens"
 
 
-def _rested(entry: ProviderRested) -> str:
+def _rested(entry: CooldownStarted) -> str:
     whom, reason = _whom(entry.provider, entry.model), printable(entry.reason, LONGEST_REASON)
-    if entry.long:
-        return f"{whom} NEEDS YOU: {reason}; it is left alone for {_span(entry.rest_s)} (look at its key and account)"
-    return f"{whom} rests for {_span(entry.rest_s)}: {reason} (failure {entry.failures})"
+    if entry.needs_operator:
+        return (
+            f"{whom} NEEDS YOU: {reason}; it is left alone for {_span(entry.cooldown_s)} (look at its key and account)"
+        )
+    return f"{whom} rests for {_span(entry.cooldown_s)}: {reason} (failure {entry.failures})"
 
 
 def _whom(provider: str, model: str) -> str:

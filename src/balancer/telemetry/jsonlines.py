@@ -13,7 +13,7 @@ import msgspec
 
 from balancer.events import Event
 from balancer.telemetry.background import Scribe
-from balancer.telemetry.levels import Entry, Level, Said, level_of
+from balancer.telemetry.levels import Entry, Level, LogLine, level_of
 from balancer.telemetry.logfile import LogFile
 
 _ENCODER = msgspec.json.Encoder()
@@ -24,7 +24,8 @@ controls, line separators and the marks that turn the direction of writing."""
 
 
 _TAGS = {
-    kind: (tag := str(kind.__struct_config__.tag), len(b'{"type":""') + len(tag)) for kind in (*get_args(Event), Said)
+    kind: (tag := str(kind.__struct_config__.tag), len(b'{"type":""') + len(tag))
+    for kind in (*get_args(Event), LogLine)
 }
 """Each kind's name, and where what follows it begins: msgspec always writes it first."""
 
@@ -40,7 +41,7 @@ class JsonLines:
         self._file = LogFile(path)
         self._stderr = stderr
         self._complained = ""
-        self._scribe: Scribe[Entry] = Scribe("log-file", self._write, self._complain)
+        self._scribe: Scribe[Entry] = Scribe("log-file", self._write, self._on_error)
 
     def __call__(self, event: Entry) -> None:
         self.take(event, level_of(event))
@@ -63,13 +64,13 @@ class JsonLines:
         lines = [line(entry) for entry in batch]
         if dropped:
             words = f"{dropped} lines before this one were not written: the log was not written fast enough"
-            lines.insert(0, line(Said(batch[0].wall, Level.ERROR, "balancer.logs", words)))
+            lines.insert(0, line(LogLine(batch[0].wall, Level.ERROR, "balancer.logs", words)))
         self._file.append(b"".join(lines))
         if self._complained:
             self._complained = ""
             self._say(f"balancer: {self._file.path} can be written again")
 
-    def _complain(self, error: Exception) -> None:
+    def _on_error(self, error: Exception) -> None:
         """Say it once, not at every line."""
         reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
         if reason != self._complained:

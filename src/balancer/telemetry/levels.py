@@ -8,10 +8,10 @@ from typing import TypeAlias, assert_never
 import msgspec
 
 from balancer.events import (
+    CooldownStarted,
     Drilled,
     Event,
     ProviderRecovered,
-    ProviderRested,
     Reloaded,
     ReloadRefused,
     RequestBegan,
@@ -29,7 +29,7 @@ class Level(enum.IntEnum):
     CRITICAL = 50
 
 
-class Said(msgspec.Struct, frozen=True, tag="said"):
+class LogLine(msgspec.Struct, frozen=True, tag="said"):
     """A line of a library, or of our own about ourselves: what no event stands for."""
 
     wall: float
@@ -40,7 +40,7 @@ class Said(msgspec.Struct, frozen=True, tag="said"):
     traceback: str = ""
 
 
-Entry: TypeAlias = Event | Said
+Entry: TypeAlias = Event | LogLine
 """What is written down."""
 
 _INFO = Level.INFO
@@ -65,9 +65,9 @@ def level_of(entry: Entry) -> Level:
     if isinstance(entry, RequestEnded):
         return _ENDS.get(entry.outcome, _INFO)
     match entry:
-        case ProviderRested(long=long):
+        case CooldownStarted(needs_operator=long):
             return Level.ERROR if long else Level.WARNING
-        case Said(level=level):
+        case LogLine(level=level):
             return level
         case RequestBegan() | ProviderRecovered() | Reloaded() | Drilled() | ReloadRefused():
             raise AssertionError("in the table above")

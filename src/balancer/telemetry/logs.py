@@ -20,7 +20,7 @@ from balancer.redact import scrub
 from balancer.telemetry.background import Scribe
 from balancer.telemetry.console import Console, wants_color
 from balancer.telemetry.jsonlines import JsonLines
-from balancer.telemetry.levels import Entry, Level, Said, level_named, level_of
+from balancer.telemetry.levels import Entry, Level, LogLine, level_named, level_of
 
 _LEFT_ON_PURPOSE = "ASGI callable returned without completing response"
 """uvicorn says so whenever we break a stream that its provider broke: that is how a client learns of it."""
@@ -77,7 +77,7 @@ class Logs:
     def apply(self, settings: LogSettings) -> None:
         """Take a reloaded configuration's level and colour; the file stays the one it is."""
         color = wants_color(sys.stdout, os.environ, settings.log_color)
-        self._inbox.insist(_Change(level_named(settings.log_level), color))
+        self._inbox.put_always(_Change(level_named(settings.log_level), color))
 
     def _change(self, change: _Change) -> None:
         self.console.level, self.console.color = change.level, change.color
@@ -105,7 +105,7 @@ class Records(logging.Handler):
             message = record.getMessage()
             if _LEFT_ON_PURPOSE in message:
                 return
-            self._take(Said(record.created, _level(record), record.name, scrub(message), _trace(record)))
+            self._take(LogLine(record.created, _level(record), record.name, scrub(message), _trace(record)))
         except Exception:  # a record that can't be told must not fail the work that it tells of
             self.handleError(record)
 

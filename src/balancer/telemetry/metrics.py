@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 from balancer import __version__
-from balancer.events import Event, ProviderRecovered, ProviderRested, Reloaded, ReloadRefused, RequestEnded
+from balancer.events import CooldownStarted, Event, ProviderRecovered, Reloaded, ReloadRefused, RequestEnded
 from balancer.model import Usage
 
 BATCH = 128
@@ -71,7 +71,7 @@ class _Histogram:
 class Metrics:
     """A listener that counts."""
 
-    KINDS = (RequestEnded, ProviderRested, ProviderRecovered, Reloaded, ReloadRefused)
+    KINDS = (RequestEnded, CooldownStarted, ProviderRecovered, Reloaded, ReloadRefused)
     """What it listens to."""
 
     def __init__(self) -> None:
@@ -102,7 +102,7 @@ class Metrics:
 
     def _told(self, event: Event) -> None:
         match event:
-            case ProviderRested(provider=provider, long=long):
+            case CooldownStarted(provider=provider, needs_operator=long):
                 self._counters["provider_rests_total"][provider, str(long).lower()] += 1
             case ProviderRecovered(provider=provider):
                 self._counters["provider_recoveries_total"][(provider,)] += 1
@@ -126,7 +126,7 @@ class Metrics:
         self._observe(
             "request_duration_seconds", (one.operation, _WORDS[one.stream]), [event.duration_s for event in events]
         )
-        first = [event.first_substance_s for event in events if event.first_substance_s is not None]
+        first = [event.first_content_s for event in events if event.first_content_s is not None]
         self._observe("time_to_first_token_seconds", (one.provider,), first)
         self._observe("queue_wait_seconds", (), [event.queued_s for event in events if event.queued_s > 0])
         if one.outcome == "abandoned":

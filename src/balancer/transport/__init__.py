@@ -5,8 +5,8 @@ the answer was read to its clean end, and closes it at once otherwise, cancellat
 Redirects are never followed.
 """
 
-from balancer.transport.answer import Answer
+from balancer.transport.answer import UpstreamResponse
 from balancer.transport.errors import CAUSES, TransportError
 from balancer.transport.pool import Transport
 
-__all__ = ["CAUSES", "Answer", "Transport", "TransportError"]
+__all__ = ["CAUSES", "Transport", "TransportError", "UpstreamResponse"]

@@ -9,7 +9,7 @@ from balancer.transport.decompress import Decompressor
 from balancer.transport.errors import TransportError
 
 
-class Answer:
+class UpstreamResponse:
     """Head, and a body that is read piece by piece."""
 
     status: int = 0
@@ -57,10 +57,10 @@ class Answer:
 _ENCODED = frozenset({b"content-encoding", b"content-length"})
 
 
-class Decompressed(Answer):
+class Decompressed(UpstreamResponse):
     """An answer that was compressed, though nobody asked for that."""
 
-    def __init__(self, answer: Answer, encoding: bytes) -> None:
+    def __init__(self, answer: UpstreamResponse, encoding: bytes) -> None:
         self.status = answer.status
         self.headers = tuple(pair for pair in answer.headers if pair[0] not in _ENCODED)
         self._answer = answer
@@ -74,7 +74,7 @@ class Decompressed(Answer):
         return b""
 
 
-def plain(answer: Answer) -> Answer:
+def plain(answer: UpstreamResponse) -> UpstreamResponse:
     """Return an answer whose body is what was meant, whatever it was compressed with."""
     encoding = answer.encoding
     if encoding is None or encoding.strip().lower() in (b"", b"identity"):

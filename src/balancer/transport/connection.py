@@ -14,7 +14,7 @@ from collections.abc import Callable
 import httptools
 
 from balancer.headers import Headers, collector
-from balancer.transport.answer import Answer
+from balancer.transport.answer import UpstreamResponse
 from balancer.transport.errors import TransportError
 
 HEAD_MAX_BYTES = 64 * 1024
@@ -28,7 +28,7 @@ BUFFER_BYTES = 64 * 1024
 _BODILESS = frozenset({204, 304})
 
 
-class Connection(asyncio.Protocol, Answer):
+class UpstreamConnection(asyncio.Protocol, UpstreamResponse):
     """A connection, used for one exchange at a time."""
 
     flows = True
@@ -36,7 +36,7 @@ class Connection(asyncio.Protocol, Answer):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._transport: asyncio.Transport | None = None
-        self.on_idle_end: Callable[[Connection], None] | None = None
+        self.on_idle_end: Callable[[UpstreamConnection], None] | None = None
         """Called when the peer closes the connection, or says anything, while nobody uses it."""
         self.idle_since = 0.0
         """The pool's own: when it was given back."""

@@ -13,7 +13,7 @@ from python_socks import ProxyConnectionError, ProxyError, ProxyTimeoutError
 from python_socks.async_.asyncio import Proxy
 
 from balancer.model import Origin
-from balancer.transport.connection import HEAD_MAX_BYTES, Connection
+from balancer.transport.connection import HEAD_MAX_BYTES, UpstreamConnection
 from balancer.transport.errors import TransportError
 
 
@@ -26,7 +26,7 @@ def tls_context(ca_file: str | None) -> ssl.SSLContext:
     return context
 
 
-async def dial(origin: Origin, connect_s: float) -> Connection:
+async def dial(origin: Origin, connect_s: float) -> UpstreamConnection:
     """Return a new connection to `origin`, proxy and TLS included. Raises `TransportError`."""
     try:
         async with asyncio.timeout(connect_s):
@@ -42,11 +42,11 @@ async def dial(origin: Origin, connect_s: float) -> Connection:
         raise _in_our_words(error) from None
 
 
-async def _dial(origin: Origin) -> Connection:
+async def _dial(origin: Origin) -> UpstreamConnection:
     loop = asyncio.get_running_loop()
 
-    def protocol() -> Connection:
-        return Connection(loop)
+    def protocol() -> UpstreamConnection:
+        return UpstreamConnection(loop)
 
     context = tls_context(origin.ca_file) if origin.tls else None
     name = origin.host if origin.tls else None
@@ -83,12 +83,12 @@ def proxy_authorization(origin: Origin) -> bytes | None:
     return b"Basic " + base64.b64encode(pair.encode())
 
 
-async def _to_proxy(scheme: str, host: str, port: int | None) -> Connection:
+async def _to_proxy(scheme: str, host: str, port: int | None) -> UpstreamConnection:
     loop = asyncio.get_running_loop()
     context = tls_context(None) if scheme == "https" else None
     try:
         _, made = await loop.create_connection(
-            lambda: Connection(loop),
+            lambda: UpstreamConnection(loop),
             host,
             port or (443 if scheme == "https" else 80),
             ssl=context,
@@ -117,7 +117,7 @@ class _Greeting(asyncio.Protocol):
             self.answered.set_result(b"")
 
 
-async def _through_tls_proxy(origin: Origin) -> Connection:
+async def _through_tls_proxy(origin: Origin) -> UpstreamConnection:
     """CONNECT inside TLS to the proxy, then TLS to the origin inside that."""
     loop = asyncio.get_running_loop()
     proxy = urlsplit(origin.proxy or "")
@@ -140,7 +140,7 @@ async def _through_tls_proxy(origin: Origin) -> Connection:
         outer.write(b"\r\n".join(lines) + b"\r\n\r\n")
         if (await greeting.answered).split(b" ", 2)[1:2] != [b"200"]:
             raise TransportError("proxy", "it refused")
-        made = Connection(loop)
+        made = UpstreamConnection(loop)
         inner = await loop.start_tls(outer, made, tls_context(origin.ca_file), server_hostname=origin.host)
         if inner is None:
             raise TransportError("tls")

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Iterator
 
 from balancer.script import Data, Fail, Head, Pause, Step
-from balancer.transport.answer import Answer
+from balancer.transport.answer import UpstreamResponse
 from balancer.transport.errors import TransportError
 
 
-class Playback(Answer):
+class Playback(UpstreamResponse):
     """Plays a script as if it came over a connection."""
 
     def __init__(self, steps: Iterator[Step]) -> None:

@@ -13,8 +13,8 @@ import msgspec
 
 from balancer.headers import written
 from balancer.model import Origin, WireRequest
-from balancer.transport.answer import Answer, plain
-from balancer.transport.connection import Connection
+from balancer.transport.answer import UpstreamResponse, plain
+from balancer.transport.connection import UpstreamConnection
 from balancer.transport.dialing import dial, proxy_authorization, speaks_absolute_form
 from balancer.transport.errors import TransportError
 from balancer.transport.playback import Playback
@@ -34,14 +34,16 @@ class Transport:
     def __init__(self, *, max_idle_per_origin: int = 64, idle_s: float = 55.0) -> None:
         self._max_idle = max_idle_per_origin
         self._idle_s = idle_s
-        self._idle: dict[Origin, list[Connection]] = {}
-        self._active: dict[Connection, Origin | None] = {}
+        self._idle: dict[Origin, list[UpstreamConnection]] = {}
+        self._active: dict[UpstreamConnection, Origin | None] = {}
         """In use, and for whom they are kept afterwards; None: for nobody."""
 
     def __repr__(self) -> str:
         return f"<Transport idle={sum(map(len, self._idle.values()))} active={len(self._active)}>"
 
-    def exchange(self, wire: WireRequest, *, connect_s: float, head_s: float) -> AbstractAsyncContextManager[Answer]:
+    def exchange(
+        self, wire: WireRequest, *, connect_s: float, head_s: float
+    ) -> AbstractAsyncContextManager[UpstreamResponse]:
         """Send `wire` and yield the answer once its head is there. Raises `TransportError`.
 
         `connect_s` bounds name, TCP, proxy and TLS together; `head_s` the wait for the head from
@@ -68,7 +70,7 @@ class Transport:
             if whose not in keep:
                 self._active[connection] = None
 
-    def take(self, origin: Origin) -> Connection | None:
+    def take(self, origin: Origin) -> UpstreamConnection | None:
         """Return the idle connection that was used last, if it is still good."""
         idle = self._idle.get(origin)
         while idle:
@@ -78,7 +80,7 @@ class Transport:
             connection.close()
         return None
 
-    def give_back(self, connection: Connection) -> None:
+    def give_back(self, connection: UpstreamConnection) -> None:
         """End an exchange; keep the connection if it can be used again."""
         origin = self._active.pop(connection, None)
         if not connection.release():
@@ -95,16 +97,16 @@ class Transport:
         connection.idle_since = monotonic()
         idle.append(connection)
 
-    async def open(self, origin: Origin, within_s: float) -> Connection:
+    async def open(self, origin: Origin, within_s: float) -> UpstreamConnection:
         """Return a new connection. Raises `TransportError`."""
         connection = await dial(origin, within_s)
         connection.on_idle_end = partial(self._forget, origin)
         return connection
 
-    def borrow(self, origin: Origin, connection: Connection) -> None:
+    def borrow(self, origin: Origin, connection: UpstreamConnection) -> None:
         self._active[connection] = origin
 
-    def _forget(self, origin: Origin, connection: Connection) -> None:
+    def _forget(self, origin: Origin, connection: UpstreamConnection) -> None:
         idle = self._idle.get(origin)
         if idle is not None and connection in idle:
             idle.remove(connection)
@@ -118,9 +120,9 @@ class _Exchange(msgspec.Struct, eq=False):
     _origin: Origin
     _connect_s: float
     _head_s: float
-    _connection: Connection | None = None
+    _connection: UpstreamConnection | None = None
 
-    async def __aenter__(self) -> Answer:
+    async def __aenter__(self) -> UpstreamResponse:
         wire, self._wire = self._wire, None
         if wire is None:
             raise RuntimeError("an exchange is entered once")
@@ -161,7 +163,7 @@ class _Exchange(msgspec.Struct, eq=False):
             self._transport.give_back(connection)
 
 
-def _was_stale(idle: Connection, error: TransportError, sent_at: float) -> bool:
+def _was_stale(idle: UpstreamConnection, error: TransportError, sent_at: float) -> bool:
     """Say whether a connection was closed under our feet, while it was idle: then nobody has seen the request."""
     return not idle.received and error.cause in ("closed", "reset") and monotonic() - sent_at <= STALE_S
 
@@ -175,7 +177,7 @@ class _Played:
         self._wire = wire
         self._head_s = head_s
 
-    async def __aenter__(self) -> Answer:
+    async def __aenter__(self) -> UpstreamResponse:
         script = self._wire.script
         if script is None:
             raise RuntimeError("nothing to play")

@@ -30,7 +30,7 @@ class Call(msgspec.Struct):
     function: Function | None = None
 
 
-class Said(msgspec.Struct):
+class ChatMessage(msgspec.Struct):
     """A message, or what a chunk adds to one."""
 
     content: Any = None
@@ -44,8 +44,8 @@ class Said(msgspec.Struct):
 
 class Choice(msgspec.Struct):
     index: Any = 0
-    delta: Said | None = None
-    message: Said | None = None
+    delta: ChatMessage | None = None
+    message: ChatMessage | None = None
     finish_reason: Any = None
     stop_reason: Any = None
     """vLLM: the stop sequence that was met."""
@@ -415,8 +415,8 @@ def _rest_s(reply: Reply, wall: float) -> float | None:
         remaining = header(reply.headers, b"x-ratelimit-remaining" + what)
         spent = remaining == b"0" or (remaining is None and reply.status == 429)
         reset = header(reply.headers, b"x-ratelimit-reset" + what)
-        if spent and reset and (rest_s := _reset_s(reset, wall)) is not None:
-            rests.append(rest_s)
+        if spent and reset and (cooldown_s := _reset_s(reset, wall)) is not None:
+            rests.append(cooldown_s)
     return float(math.ceil(max(rests))) if rests else None
 
 

@@ -14,7 +14,7 @@ class LineTooLong(Exception):
     """A line grew beyond the limit without ending."""
 
 
-class Splitter:
+class LineSplitter:
     """Collects bytes until they are whole lines; blank ones are left out."""
 
     def __init__(self, max_line_bytes: int = MAX_LINE_BYTES) -> None:

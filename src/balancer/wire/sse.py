@@ -33,7 +33,7 @@ def _last_break(data: bytes | bytearray, start: int = 0) -> int:
     return last
 
 
-class Splitter:
+class FrameSplitter:
     """Collects bytes until they are whole frames."""
 
     def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:

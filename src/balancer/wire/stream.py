@@ -6,7 +6,7 @@ import re
 
 import msgspec
 
-from balancer.model import Fault, Laconic, Piece
+from balancer.model import BaseDecoder, Fault, Piece
 from balancer.wire import sse
 from balancer.wire.errors import (
     Error,
@@ -64,12 +64,12 @@ _PLAIN_BLOCKS = frozenset({"text", "tool_use"})
 """Relays send the start of such a block before they know anything: it says nothing yet."""
 
 
-class StreamDecoder(Laconic):
+class StreamDecoder(BaseDecoder):
     """Reads a Messages API stream and hands it on byte for byte, frame by frame."""
 
     def __init__(self) -> None:
         self.complete = False
-        self._splitter = sse.Splitter()
+        self._splitter = sse.FrameSplitter()
         self._begun = False
         self._flowing = False
         self._failed = False
@@ -106,7 +106,7 @@ class StreamDecoder(Laconic):
             piece = self._frame(block[at:end])
             if piece.error is not None:
                 return [Piece(block[:at], substance, usage=usage), piece] if at else [piece]
-            substance = substance or piece.substance
+            substance = substance or piece.has_content
             if piece.usage is not None:
                 usage = piece.usage if usage is None else usage.merged(piece.usage)
             at = end
@@ -138,7 +138,7 @@ class StreamDecoder(Laconic):
             return Piece(frame)
         if self._begun and _STOP.fullmatch(frame):
             self.complete = True
-            return Piece(frame, substance=True)
+            return Piece(frame, has_content=True)
         event, data = sse.fields(frame)
         if not data:
             return Piece(frame)
@@ -154,7 +154,7 @@ class StreamDecoder(Laconic):
         match decoded.type or event.decode(errors="replace"):
             case "content_block_delta":
                 self._flowing = True
-                return Piece(frame, substance=True)
+                return Piece(frame, has_content=True)
             case "error":
                 return self._fail(stated(decoded.error, "the provider reported an error without words"))
             case "message_start":
@@ -167,14 +167,14 @@ class StreamDecoder(Laconic):
                 block = decoded.content_block
                 told = block is not None and block.type not in _PLAIN_BLOCKS
                 self._flowing = self._flowing or told
-                return Piece(frame, substance=told)
+                return Piece(frame, has_content=told)
             case "message_delta":
                 return Piece(frame, usage=decoded.usage.usage() if decoded.usage else None)
             case "message_stop":
                 if not self._begun:
                     return self._fail(broken("the end of a message without its start"))
                 self.complete = True
-                return Piece(frame, substance=True)
+                return Piece(frame, has_content=True)
             case _:
                 if event == b"error" or decoded.error:
                     return self._fail(stated(decoded.error, "the provider reported an error without words"))

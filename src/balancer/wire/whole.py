@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from balancer.model import Fault, Laconic, Operation, Piece, Usage
+from balancer.model import BaseDecoder, Fault, Operation, Piece, Usage
 from balancer.wire.errors import (
     Error,
     broken,
@@ -40,7 +40,7 @@ class Message(msgspec.Struct):
 _MESSAGE = msgspec.json.Decoder(Message)
 
 
-class MessageDecoder(Laconic):
+class MessageDecoder(BaseDecoder):
     """Reads a whole JSON answer, and hands it on as it came if it is what was asked for."""
 
     def __init__(self, operation: Operation) -> None:
@@ -70,7 +70,7 @@ class MessageDecoder(Laconic):
             self._failed = True
             return [Piece(b"", error=fault)]
         self.complete = True
-        return [Piece(body, substance=True, usage=usage)]
+        return [Piece(body, has_content=True, usage=usage)]
 
 
 def _read_message(body: bytes) -> tuple[Fault | None, Usage | None]:

@@ -71,7 +71,7 @@ def test_substance_comes_with_the_first_content() -> None:
     first = to.feed(sse(chunk(role="assistant", content="")))
     second = to.feed(sse(chunk(content="a")))
 
-    assert [piece.substance for piece in first + second] == [False, True]
+    assert [piece.has_content for piece in first + second] == [False, True]
 
 
 NO_ANSWERS: dict[str, tuple[bytes, int, str]] = {
@@ -106,7 +106,7 @@ def test_no_answer(data: bytes, status: int, words: str, stream: bool) -> None:
     (fault,) = [piece.error for piece in pieces if piece.error]
     assert fault.status == status
     assert words in fault.message
-    assert not any(piece.substance for piece in pieces)
+    assert not any(piece.has_content for piece in pieces)
     assert not to.complete
 
 

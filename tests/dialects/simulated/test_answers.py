@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.dialects.simulated.answers import Answer, Block, Text, Thinking, ToolUse, deltas, tokens, words
+from balancer.dialects.simulated.answers import Block, FakeMessage, Text, Thinking, ToolUse, deltas, tokens, words
 from balancer.model import Operation, Usage
 from balancer.wire.stream import StreamDecoder
 from balancer.wire.whole import MessageDecoder
 
-ANSWER = Answer(
+ANSWER = FakeMessage(
     "msg_1",
     "claude-x",
     (Thinking("hm, well", "c2ln"), Text("Hello  there\n"), ToolUse("toolu_1", "read", {"path": "/a", "n": [1, 2, 3]})),

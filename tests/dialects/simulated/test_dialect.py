@@ -31,14 +31,16 @@ def asking(
     operation: Operation = Operation.MESSAGES,
     *,
     memory: dict[str, Any] | None = None,
-    nonce: str = "n1",
+    attempt_id: str = "n1",
     **fields: Any,
 ) -> Ask:
     body = {"model": "claude-x", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1000} | fields
     origin = Origin(False, "simulated.invalid", 80)
     provider = Provider("sim", "simulated", "http://simulated.invalid", origin, "", options=options)
     request = Request("r1", operation, b"", (), json.dumps(body).encode(), "claude-x", bool(body.get("stream")))
-    return Ask(request, Candidate(provider, "claude-x"), operation, {} if memory is None else memory, nonce=nonce)
+    return Ask(
+        request, Candidate(provider, "claude-x"), operation, {} if memory is None else memory, attempt_id=attempt_id
+    )
 
 
 def steps(ask: Ask) -> list[Step]:
@@ -221,10 +223,10 @@ def test_faults_take_turns() -> None:
 
 def test_a_share_of_the_requests_fails_and_the_same_nonce_always_does_the_same() -> None:
     options = Options(fault=("529",), fault_rate=0.3)
-    told = [status_of(asking(options, nonce=f"n{n}")) for n in range(1000)]
+    told = [status_of(asking(options, attempt_id=f"n{n}")) for n in range(1000)]
 
     assert 240 <= told.count(529) <= 360
-    assert told == [status_of(asking(options, nonce=f"n{n}")) for n in range(1000)]
+    assert told == [status_of(asking(options, attempt_id=f"n{n}")) for n in range(1000)]
 
 
 @pytest.mark.parametrize("wrong", [{"fault": "meltdown"}, {"fault": True}, {"fault_rate": 2}, {"latncy": 1}])
@@ -246,7 +248,7 @@ def test_its_refusals_are_the_messages_apis() -> None:
 
 def test_a_conversation_can_go_on_with_a_real_provider() -> None:
     """Anthropic refuses ids with other characters, and signatures that are not its own."""
-    said = message(asking(Options(thinking=True, tool_use=True), tools=TOOLS, nonce="req_1.0"))
+    said = message(asking(Options(thinking=True, tool_use=True), tools=TOOLS, attempt_id="req_1.0"))
     thinking, _, call = said["content"]
     history = json.dumps({"messages": [{"role": "assistant", "content": said["content"]}]}).encode()
 

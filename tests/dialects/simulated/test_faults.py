@@ -38,7 +38,7 @@ def test_no_fault_is_ever_a_whole_answer(fault: str, stream: bool) -> None:
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_content_comes_only_of_those_that_say_so(fault: str) -> None:
-    substance = any(piece.substance for piece in pieces(fault, stream=True))
+    substance = any(piece.has_content for piece in pieces(fault, stream=True))
 
     assert substance is (fault in AFTER_CONTENT)
 

@@ -19,14 +19,14 @@ def test_tokens_are_priced_by_kind() -> None:
 
 
 def test_a_prompt_pays_once_for_each_started_block_of_calls() -> None:
-    ledger = cost.Ledger()
+    ledger = cost.BudgetLedger()
     steps = (0, 0, 1, 24, 25, 26, 80)
 
     assert [ledger.new_blocks("p", cost.blocks(calls, 25)) for calls in steps] == [1, 0, 0, 0, 1, 0, 2]
 
 
 def test_what_is_expected_is_set_aside_until_it_is_known() -> None:
-    ledger, control = cost.Ledger(), CostControl(daily_usd=1)
+    ledger, control = cost.BudgetLedger(), CostControl(daily_usd=1)
     ledger.hold("a", 0.8, WALL)
 
     assert cost.exceeded(ledger, control, "p", 0.3, WALL)
@@ -44,7 +44,7 @@ def test_the_longest_beginning_of_a_name_has_the_price() -> None:
 
 
 def test_budgets() -> None:
-    ledger = cost.Ledger()
+    ledger = cost.BudgetLedger()
     ledger.spend(1.0, "p", WALL)
 
     assert cost.exceeded(ledger, CostControl(), "p", 9, WALL) == ""
@@ -56,7 +56,7 @@ def test_budgets() -> None:
 
 
 def test_a_ledger_is_bounded() -> None:
-    ledger = cost.Ledger()
+    ledger = cost.BudgetLedger()
     for n in range(cost.MAX_PROMPTS + 100):
         ledger.spend(0.001, str(n), WALL + n * 86400)
 

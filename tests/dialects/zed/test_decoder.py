@@ -17,9 +17,11 @@ from balancer.model import Piece, Usage
 START, BLOCK, DELTA, STOP, END, LAST = EVENTS
 
 
-def decode(*data: bytes, stream: bool = True, wrapped: bool = True) -> tuple[answers.Decoder, list[Piece], list[Any]]:
+def decode(
+    *data: bytes, stream: bool = True, wrapped: bool = True
+) -> tuple[answers.ZedDecoder, list[Piece], list[Any]]:
     learnt: list[Any] = []
-    decoder = answers.Decoder(
+    decoder = answers.ZedDecoder(
         "asked", "n", stream=stream, wrapped=wrapped, learn=lambda word, value: learnt.append((word, value))
     )
     pieces = [piece for part in data for piece in decoder.feed(part)] + decoder.end()

@@ -54,7 +54,7 @@ def run(asked: Ask, summary: bytes = b"") -> tuple[list[WireRequest], dict[str, 
             reply = Reply(500, ())
         elif wire.target == b"/models":
             reply = Reply(200, (), json.dumps(MODELS).encode())
-        elif wire.errand:
+        elif wire.side_request:
             reply = Reply(200 if summary else 0, (), summary or b"timeout")
         try:
             wire = flow.send(reply)

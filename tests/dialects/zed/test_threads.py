@@ -45,8 +45,8 @@ def test_an_unnamed_session_is_known_by_how_it_began_and_by_who_asks() -> None:
 
 
 def test_the_billing_header_is_no_part_of_a_task() -> None:
-    def body(nonce: str) -> dict[str, Any]:
-        header = {"type": "text", "text": f"x-anthropic-billing-header: cc_version=2; cch={nonce};"}
+    def body(attempt_id: str) -> dict[str, Any]:
+        header = {"type": "text", "text": f"x-anthropic-billing-header: cc_version=2; cch={attempt_id};"}
         return {"messages": [text("hi")], "system": [header, {"type": "text", "text": "main"}]}
 
     assert threads.task_of(request(), body("a")) == threads.task_of(request(), body("b"))

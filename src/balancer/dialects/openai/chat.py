@@ -6,7 +6,7 @@ from typing import Any
 
 from balancer.dialects.openai.composer import Composer
 from balancer.dialects.openai.decoder import not_an_answer
-from balancer.dialects.openai.think_tags import Part, ThinkTags
+from balancer.dialects.openai.think_tags import TextPart, ThinkTags
 from balancer.model import Fault, Usage
 from balancer.wire import chat as wire
 from balancer.wire.errors import broken
@@ -109,7 +109,7 @@ class ChatReader:
             self._stop = choice.stop_reason
         return None
 
-    def _say(self, said: wire.Said) -> None:
+    def _say(self, said: wire.ChatMessage) -> None:
         composer = self._composer
         if said.reasoning_content or said.reasoning or said.reasoning_details:
             self._reason(said)
@@ -131,11 +131,11 @@ class ChatReader:
         if said.function_call is not None:
             composer.tool("function_call", "", said.function_call.name, said.function_call.arguments)
 
-    def _tell(self, parts: list[Part]) -> None:
+    def _tell(self, parts: list[TextPart]) -> None:
         for part in parts:
             (self._composer.thinking if part.thinking else self._composer.text)(part.text)
 
-    def _reason(self, said: wire.Said) -> None:
+    def _reason(self, said: wire.ChatMessage) -> None:
         details = said.reasoning_details if isinstance(said.reasoning_details, list) else []
         texts = (said.reasoning_content, said.reasoning, _detailed(details))
         text = next((text for text in texts if isinstance(text, str) and text), "")

@@ -43,7 +43,7 @@ class Reader(Protocol):
         ...
 
 
-class Decoder:
+class OpenAIDecoder:
     """The decoder of `DIALECT.decoder`. What comes decides how it is read, what was asked how it is written."""
 
     headers: Headers = ()
@@ -54,7 +54,7 @@ class Decoder:
         self._composer = composer
         self._writer = writer
         self._reader = reader
-        self._splitter = sse.Splitter()
+        self._splitter = sse.FrameSplitter()
         self._whole: list[bytes] | None = None
         self._bytes = 0
         self._bounded = isinstance(writer, Whole)
@@ -138,7 +138,7 @@ class Decoder:
         if not data:
             return []
         counted = self._reader.usage() if self.complete else None
-        return [Piece(data, substance=substance, usage=counted)]
+        return [Piece(data, has_content=substance, usage=counted)]
 
     def _fail(self, fault: Fault) -> Piece:
         self._failed = True

@@ -132,21 +132,21 @@ class OpenAI:
             if found is None or lessons.opposite(found) in learnt:
                 return
             learnt.append(found)
-            ask.scratch["notes"] = (*ask.scratch.get("notes", ()), f"learnt {found}")
+            ask.attempt_state["notes"] = (*ask.attempt_state.get("notes", ()), f"learnt {found}")
             body = lessons.apply(body, [found])
 
     def decoder(self, ask: Ask, head: Reply) -> Decoder:
         if ask.operation is not Operation.MESSAGES:
             return listing.ModelsDecoder()
         asked = ask.request
-        shell = Shell(asked.model, ask.nonce, request.estimate_tokens(asked.body))
+        shell = Shell(asked.model, ask.attempt_id, request.estimate_tokens(asked.body))
         writer = decoding.writer_for(shell, stream=asked.stream)
-        composer = Composer(shell, writer, ask.provider.name, ask.scratch.get("names", {}))
+        composer = Composer(shell, writer, ask.provider.name, ask.attempt_state.get("names", {}))
         tags = capabilities(_options(ask)).think_tags
         reader: decoding.Reader = (
             responses.ResponsesReader(composer) if _is_responses(ask) else ChatReader(composer, think_tags=tags)
         )
-        return decoding.Decoder(composer, writer, reader, ask.scratch.get("notes", ()))
+        return decoding.OpenAIDecoder(composer, writer, reader, ask.attempt_state.get("notes", ()))
 
     def fault(self, ask: Ask, reply: Reply) -> Fault:
         return wire.fault_of(reply, ask.wall, ask.request.id)
@@ -175,7 +175,7 @@ def _path(ask: Ask) -> str:
 def _converted(ask: Ask) -> dict[str, Any]:
     can = capabilities(_options(ask))
     converted = request.chat(ask.request.body, ask.model, can, ask.provider.name, items=_is_responses(ask))
-    ask.scratch["names"], ask.scratch["notes"] = converted.names, converted.notes
+    ask.attempt_state["names"], ask.attempt_state["notes"] = converted.names, converted.notes
     body = responses.from_chat(converted.body) if _is_responses(ask) else converted.body
     return lessons.apply(body, lessons.learnt(ask.memory, ask.model, ask.wall))
 

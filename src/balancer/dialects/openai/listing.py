@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from balancer.model import Laconic, Piece
+from balancer.model import BaseDecoder, Piece
 from balancer.wire.errors import broken, sort_of
 
 MAX_LISTING_BYTES = 16 * 1024 * 1024
@@ -23,7 +23,7 @@ class _Listing(msgspec.Struct):
     data: list[_Model]
 
 
-class ModelsDecoder(Laconic):
+class ModelsDecoder(BaseDecoder):
     """Reads `GET /models` whole."""
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class ModelsDecoder(Laconic):
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
             return [Piece(b"", error=broken(f"{sort_of(body)} where a list of models was expected"))]
         self.complete = True
-        return [Piece(_encoded(models), substance=True)]
+        return [Piece(_encoded(models), has_content=True)]
 
 
 def _encoded(models: list[_Model]) -> bytes:

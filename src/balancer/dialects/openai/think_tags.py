@@ -7,7 +7,7 @@ from typing import NamedTuple
 _OPEN, _CLOSE = "<think>", "</think>"
 
 
-class Part(NamedTuple):
+class TextPart(NamedTuple):
     """A piece of what was said."""
 
     thinking: bool
@@ -21,22 +21,22 @@ class ThinkTags:
         self._thinking = False
         self._held = ""
 
-    def split(self, text: str) -> list[Part]:
+    def split(self, text: str) -> list[TextPart]:
         """Return the parts that are certain, in order, without the tags."""
         text, self._held = self._held + text, ""
-        parts: list[Part] = []
+        parts: list[TextPart] = []
         while (at := text.find(self._awaited)) >= 0:
-            parts.append(Part(self._thinking, text[:at]))
+            parts.append(TextPart(self._thinking, text[:at]))
             text = text[at + len(self._awaited) :]
             self._thinking = not self._thinking
         certain = len(text) - _overlap(text, self._awaited)
         self._held = text[certain:]
-        return [*parts, Part(self._thinking, text[:certain])]
+        return [*parts, TextPart(self._thinking, text[:certain])]
 
-    def rest(self) -> list[Part]:
+    def rest(self) -> list[TextPart]:
         """Return what is still held: it was no tag."""
         held, self._held = self._held, ""
-        return [Part(self._thinking, held)]
+        return [TextPart(self._thinking, held)]
 
     @property
     def _awaited(self) -> str:

@@ -22,14 +22,14 @@ class Shell:
 
     model: str
     """As the client asked for it: clients act on the name."""
-    nonce: str
+    attempt_id: str
     """Ids are made of it."""
     input_tokens: int
     """An estimate, until the provider has counted."""
 
     def identifier(self, prefix: str, what: object = "") -> str:
         """Return an id of this answer's own."""
-        return prefix + hashlib.sha256(f"{self.nonce}:{what}".encode()).hexdigest()[:24]
+        return prefix + hashlib.sha256(f"{self.attempt_id}:{what}".encode()).hexdigest()[:24]
 
     def message(self) -> dict[str, Any]:
         """Return the message as it begins."""

@@ -45,7 +45,7 @@ Block: TypeAlias = Text | Thinking | ToolUse
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class FakeMessage:
     """A whole answer, ready to be streamed or to be given at once."""
 
     id: str

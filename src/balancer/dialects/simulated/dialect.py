@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from balancer.dialect import Ask, Decoder, Flow
 from balancer.dialects.simulated import faults as drills
-from balancer.dialects.simulated.answers import Answer, Block, Text, Thinking, ToolUse, tokens, words
+from balancer.dialects.simulated.answers import Block, FakeMessage, Text, Thinking, ToolUse, tokens, words
 from balancer.dialects.simulated.specimen import specimen
 from balancer.model import Fault, Operation, Reply, WireRequest
 from balancer.script import Data, Head, Pause, Step
@@ -154,15 +154,15 @@ def _fault(options: Options, ask: Ask) -> str:
     ask.memory["asked"] = turn + 1
     if not options.fault or (options.fault_first is not None and turn >= options.fault_first):
         return ""
-    if turn % options.fault_every or _chance(ask.nonce) >= options.fault_rate:
+    if turn % options.fault_every or _chance(ask.attempt_id) >= options.fault_rate:
         return ""
     name: str = options.fault[turn // options.fault_every % len(options.fault)]
     return name
 
 
-def _chance(nonce: str) -> float:
+def _chance(attempt_id: str) -> float:
     """Return a number in [0, 1) that is the same for the same nonce."""
-    return zlib.crc32(nonce.encode()) / 2**32
+    return zlib.crc32(attempt_id.encode()) / 2**32
 
 
 def _play(ask: Ask, options: Options, latency_s: float) -> Iterator[Step]:
@@ -175,7 +175,7 @@ def _play(ask: Ask, options: Options, latency_s: float) -> Iterator[Step]:
     asked = _asked(ask.request.body)
     answer = _answer(ask, options, asked)
     pause_s = 1 / options.speed if options.speed else 0.0
-    yield Head(200, ((b"request-id", b"req_simulated_" + ask.nonce.encode()), *_head(ask).headers))
+    yield Head(200, ((b"request-id", b"req_simulated_" + ask.attempt_id.encode()), *_head(ask).headers))
     if not ask.request.stream:
         if pause_s:
             yield Pause(pause_s * answer.output_tokens)
@@ -215,7 +215,7 @@ def _asked(body: bytes) -> _Asked:
         return _Asked()
 
 
-def _answer(ask: Ask, options: Options, asked: _Asked) -> Answer:
+def _answer(ask: Ask, options: Options, asked: _Asked) -> FakeMessage:
     blocks: list[Block] = []
     if options.thinking:
         blocks.append(Thinking("The user asks something. I am only simulated, so I say so.", signed({})))
@@ -227,12 +227,12 @@ def _answer(ask: Ask, options: Options, asked: _Asked) -> Answer:
     if asked.max_tokens is not None and 0 < asked.max_tokens < spent:
         blocks, stop_reason = _shortened(blocks, asked.max_tokens), "max_tokens"
         spent = asked.max_tokens
-    return Answer(f"msg_{_id(ask)}", ask.model, tuple(blocks), stop_reason, _input_tokens(ask), spent)
+    return FakeMessage(f"msg_{_id(ask)}", ask.model, tuple(blocks), stop_reason, _input_tokens(ask), spent)
 
 
 def _id(ask: Ask) -> str:
     """Return the nonce as real providers would take it: the conversation may go on with one of them."""
-    return ask.nonce.replace(".", "_")
+    return ask.attempt_id.replace(".", "_")
 
 
 def _introduction(ask: Ask) -> str:

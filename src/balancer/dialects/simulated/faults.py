@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from balancer.dialects.simulated.answers import Answer, Text, block_delta, block_start, deltas, event
+from balancer.dialects.simulated.answers import FakeMessage, Text, block_delta, block_start, deltas, event
 from balancer.script import Data, Fail, Head, Pause, Step
 
 Script = Callable[[], Iterator[Step]]
@@ -25,7 +25,9 @@ STREAM = Head(200, ((b"content-type", b"text/event-stream; charset=utf-8"),))
 JSON = Head(200, ((b"content-type", b"application/json"),))
 _WEB_PAGE = Head(200, ((b"content-type", b"text/html"),))
 
-_ANSWER = Answer("msg_drill", "drill", (Text("This answer is a drill: it will not reach its end."),), "end_turn", 1, 12)
+_ANSWER = FakeMessage(
+    "msg_drill", "drill", (Text("This answer is a drill: it will not reach its end."),), "end_turn", 1, 12
+)
 
 _KINDS = {
     400: "invalid_request_error",

@@ -96,7 +96,9 @@ def models(ask: Ask) -> Part[list[dict[str, Any]]]:
     """Return the known models; that they can't be had is no reason to fail."""
     account = account_of(ask)
     if account.models_until <= ask.wall:
-        reply = yield from sent(ask, b"GET", b"/models", None, errand=True, single_flight=f"models {account.owner}")
+        reply = yield from sent(
+            ask, b"GET", b"/models", None, side_request=True, single_flight=f"models {account.owner}"
+        )
         fresh = faults.object_of(reply.body) if reply.status == 200 else {}
         account.models = fresh or account.models
         account.models_until = ask.wall + (CATALOGUE_S if fresh else AGAIN_S)
@@ -133,7 +135,7 @@ def _bearer(ask: Ask, stale: str = "") -> Part[Headers]:
     organization = yield from _organization(ask, account, pair)
     body = {} if organization is None else {"organization_id": organization}
     reply = yield _wire(
-        ask, pair, b"POST", b"/client/llm_tokens", body, errand=True, single_flight=f"llm_token {account.owner}"
+        ask, pair, b"POST", b"/client/llm_tokens", body, side_request=True, single_flight=f"llm_token {account.owner}"
     )
     token = faults.object_of(reply.body).get("token")
     if not 200 <= reply.status < 300 or not isinstance(token, str) or not tokens.sendable(token):
@@ -152,7 +154,7 @@ def _organization(ask: Ask, account: Account, pair: Headers) -> Part[str | None]
         return configured
     if account.organization_until <= ask.wall:
         reply = yield _wire(
-            ask, pair, b"GET", b"/client/users/me", None, errand=True, single_flight=f"who {account.owner}"
+            ask, pair, b"GET", b"/client/users/me", None, side_request=True, single_flight=f"who {account.owner}"
         )
         me = faults.object_of(reply.body) if reply.status == 200 else {}
         account.organization = organization_in(me) or account.organization

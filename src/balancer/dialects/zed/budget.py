@@ -25,7 +25,7 @@ HELD_S = 120.0
 
 
 @dataclass(slots=True)
-class Ledger:
+class BudgetLedger:
     """What was spent, in US dollars, by day, by month and by prompt."""
 
     days: dict[str, float] = field(default_factory=dict)
@@ -108,7 +108,7 @@ def blocks(calls: int, calls_per_prompt: int) -> int:
     return calls // calls_per_prompt + 1
 
 
-def exceeded(ledger: Ledger, control: CostControl, prompt: str, usd: float, wall: float) -> str:
+def exceeded(ledger: BudgetLedger, control: CostControl, prompt: str, usd: float, wall: float) -> str:
     """Return which budget another `usd` would exceed, or nothing."""
     expected = ledger.expected(wall)
     limits = (

@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from balancer.dialects.zed.faults import fault_of, object_of, of_failed
-from balancer.model import Fault, Laconic, Piece, Usage
+from balancer.model import BaseDecoder, Fault, Piece, Usage
 from balancer.wire import ndjson, sse
 from balancer.wire.errors import broken, sort_of
 from balancer.wire.stream import StreamDecoder
@@ -32,7 +32,7 @@ _NOT_DATA = (b"event:", b":", b"id:", b"retry:")
 """A gateway may have made server-sent events of the lines."""
 
 
-def normalised(event: dict[str, Any], model: str, nonce: str, output_tokens: int = 0) -> dict[str, Any]:
+def normalised(event: dict[str, Any], model: str, attempt_id: str, output_tokens: int = 0) -> dict[str, Any]:
     """Return an event with the members that the Messages API promises and the service drops.
 
     `output_tokens`: as far as is known; they stand where the service says nothing of them.
@@ -41,7 +41,7 @@ def normalised(event: dict[str, Any], model: str, nonce: str, output_tokens: int
         case "message_start":
             given = _said(event.get("message"))
             shell: dict[str, Any] = {
-                "id": f"msg_{nonce}",
+                "id": f"msg_{attempt_id}",
                 "type": "message",
                 "role": "assistant",
                 "content": [],
@@ -123,7 +123,7 @@ class Assembly:
         return msgspec.json.encode({**self._message, "content": [self._blocks[at] for at in sorted(self._blocks)]})
 
 
-class Decoder:
+class ZedDecoder:
     """The decoder of an answer of `/completions`."""
 
     ending: bool | None = None
@@ -131,7 +131,7 @@ class Decoder:
     def __init__(
         self,
         model: str,
-        nonce: str,
+        attempt_id: str,
         *,
         stream: bool,
         wrapped: bool,
@@ -144,10 +144,10 @@ class Decoder:
         self.complete = False
         self.headers = headers
         self._notes = notes
-        self._model, self._nonce = model, nonce
+        self._model, self._nonce = model, attempt_id
         self._stream, self._wrapped = stream, wrapped
         self._learn, self._silent = learn, silent
-        self._lines = ndjson.Splitter()
+        self._lines = ndjson.LineSplitter()
         self._frames = StreamDecoder()
         self._assembly: Assembly | None = None if stream else Assembly()
         self._usage = Usage()
@@ -254,7 +254,7 @@ class Decoder:
         if message is None:
             self.complete = False
             return self._fail(broken("the input of a tool call is not JSON"))
-        return [Piece(message, substance=True, usage=self._usage)]
+        return [Piece(message, has_content=True, usage=self._usage)]
 
 
 def text_of(body: bytes) -> tuple[str, Usage]:
@@ -265,13 +265,13 @@ def text_of(body: bytes) -> tuple[str, Usage]:
         nonlocal used
         used = value if word == "usage" else used
 
-    decoder = Decoder("", "", stream=False, wrapped=False, learn=learn)
+    decoder = ZedDecoder("", "", stream=False, wrapped=False, learn=learn)
     pieces = decoder.feed(body) + decoder.end()
     content = object_of(pieces[-1].data).get("content", ()) if decoder.complete else ()
     return "".join(block["text"] for block in content if block.get("type") == "text"), used
 
 
-class Small(Laconic):
+class Small(BaseDecoder):
     """The decoder of a small JSON answer that is turned into another."""
 
     def __init__(self, convert: Callable[[dict[str, Any]], bytes | None]) -> None:
@@ -288,7 +288,7 @@ class Small(Laconic):
         if converted is None:
             return [Piece(b"", error=broken(f"{sort_of(self._body)} where something else was expected"))]
         self.complete = True
-        return [Piece(converted, substance=True)]
+        return [Piece(converted, has_content=True)]
 
 
 def count(body: dict[str, Any]) -> bytes | None:

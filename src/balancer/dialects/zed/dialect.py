@@ -77,7 +77,7 @@ class Zed:
             return answers.Small(answers.count)
         if ask.operation is Operation.MODELS:
             return answers.Small(answers.listing)
-        sent: _Sent | None = ask.scratch.get("sent")
+        sent: _Sent | None = ask.attempt_state.get("sent")
         untold = sent.untold if sent else None
 
         def learn(word: str, value: Any) -> None:
@@ -85,9 +85,9 @@ class Zed:
                 _learn(ask, sent, word, value)
 
         _learn_from_head(ask, head, learn)
-        return answers.Decoder(
+        return answers.ZedDecoder(
             ask.request.model,
-            ask.nonce,
+            ask.attempt_id,
             stream=ask.request.stream,
             wrapped=header(head.headers, _WRAPPED) is not None,
             notes=sent.notes if sent else (),
@@ -97,7 +97,7 @@ class Zed:
         )
 
     def fault(self, ask: Ask, reply: Reply) -> Fault:
-        books.of(ask.memory).ledger.let_go(ask.nonce)
+        books.of(ask.memory).ledger.let_go(ask.attempt_id)
         fault = faults.of_reply(reply, ask.wall)
         return replace(fault, message=account.silent(ask, fault.message))
 
@@ -146,13 +146,13 @@ def _envelope(task: Task) -> dict[str, Any]:
 
 def _remember(task: Task, burst: int) -> None:
     kept, full, cut = books.of(task.ask.memory), task.full, task.cut.at if task.cut else 0
-    kept.ledger.hold(task.ask.nonce, expected_usd(task), task.ask.wall)
+    kept.ledger.hold(task.ask.attempt_id, expected_usd(task), task.ask.wall)
     metered = rotation.Metered(len(full), rotation.prefix_of(full, len(full)), cut, task.fixed_tokens, 0)
     untold = task.thread.untold
     notes: tuple[str, ...] = (f"zed: mode {task.mode} ({task.why})",)
     notes += (untold[1],) if untold else ()
     calls = len(threads.tool_calls(full))
-    task.ask.scratch["sent"] = _Sent(
+    task.ask.attempt_state["sent"] = _Sent(
         task.entry["id"], task.prompt, task.mode, burst, calls, task.thread, metered, notes, untold
     )
 
@@ -207,7 +207,7 @@ def _settle(ask: Ask, sent: _Sent, usage: Usage) -> None:
     if not sent.charged:
         kept.modes[sent.mode] += 1
         kept.reasons[sent.notes[0].partition("(")[2].rstrip(")")] += 1
-    kept.ledger.let_go(ask.nonce)
+    kept.ledger.let_go(ask.attempt_id)
     kept.ledger.spend(usd - sent.charged_usd, sent.prompt, ask.wall)
     sent.charged_usd, sent.charged = usd, True
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from balancer.dialects.zed.account import Account
-from balancer.dialects.zed.budget import Ledger
+from balancer.dialects.zed.budget import BudgetLedger
 from balancer.dialects.zed.options import Options
 from balancer.dialects.zed.rotation import Cut, Metered
 
@@ -101,7 +101,7 @@ class Books:
     """All of it."""
 
     threads: OrderedDict[str, Thread] = field(default_factory=OrderedDict)
-    ledger: Ledger = field(default_factory=Ledger)
+    ledger: BudgetLedger = field(default_factory=BudgetLedger)
     rotations: int = 0
     last_rotations: deque[Rotation] = field(default_factory=lambda: deque(maxlen=ROTATIONS_SHOWN))
     modes: Counter[str] = field(default_factory=Counter)

@@ -62,7 +62,7 @@ def summary_of(
             b"POST",
             b"/completions",
             _request(name, asked, context.summary_max_tokens),
-            errand=True,
+            side_request=True,
             single_flight=f"summary {key} {number}",
             within_s=within_s,
         )
