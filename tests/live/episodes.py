@@ -329,9 +329,15 @@ EPISODES = (
     Episode("failed over: provider and usage are those of the one that answered", "hidden", accounting),
     Episode("a configuration reloaded in the middle of an answer", "passed through", reload_in_the_middle),
     Episode("SIGTERM in the middle of an answer", "passed through", stop_in_the_middle),
-    Episode("a client that leaves: the provider's connection is closed at once, without blame", "passed through", client_leaves),
+    Episode(
+        "a client that leaves: the provider's connection is closed at once, without blame",
+        "passed through",
+        client_leaves,
+    ),
     Episode("everybody down: 503 with retry-after, at most 1.2 attempts per request", "reported", total_outage),
-    Episode("everybody silent: pings, then an error that makes Claude Code stream again", "reported", silence_of_everybody),
+    Episode(
+        "everybody silent: pings, then an error that makes Claude Code stream again", "reported", silence_of_everybody
+    ),
     Episode("the first down, the second refuses the request: its own words", "reported", fallback_refuses),
 )
 
