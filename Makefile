@@ -12,8 +12,9 @@ ARGS   ?=
 # The command line out of this checkout, without an installation. -P: a folder of the user's is not a package of ours.
 BALANCER := $(BIN)/python -P -m balancer.cli
 
-PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do \
-            $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
+# Looked for once, and only where it is needed.
+PYTHON ?= $(eval PYTHON := $$(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do \
+            $$$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$$$p; break; }; done))$(PYTHON)
 
 # Put what a lock names into .venv. --no-deps: a lock is complete, so no installer, whatever its age, has to resolve anything.
 define install

@@ -77,8 +77,8 @@ def test_the_picture_of_the_house_is_true() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
     (tree,) = re.findall(r"```\n(src/main.py.*?)```", text, re.DOTALL)
     drawn = set(re.findall(r"^  ([\w.]+/?) ", tree, re.MULTILINE))
-    source = [path for path in (ROOT / "src" / "balancer").iterdir() if not path.name.startswith("__")]
-    built = {f"{path.name}/" if path.is_dir() else path.name for path in source if path.suffix in ("", ".py")}
+    source = [path for path in (ROOT / "src" / "balancer").iterdir() if path.is_dir() or path.suffix == ".py"]
+    built = {f"{path.name}/" if path.is_dir() else path.name for path in source if not path.name.startswith("__")}
 
     assert drawn == built
 
