@@ -113,6 +113,8 @@ class Reloaded(msgspec.Struct, frozen=True, tag="reloaded", omit_defaults=True):
     wall: float
     generation: int
     changes: tuple[str, ...] = ()
+    needs_restart: tuple[str, ...] = ()
+    """Settings that are in the file and not in effect before the next start."""
 
 
 class ReloadRefused(msgspec.Struct, frozen=True, tag="reload_refused", omit_defaults=True):

@@ -86,6 +86,10 @@ WORDS: dict[str, tuple[Entry, str]] = {
     ),
     "a recovery": (ProviderRecovered(0, "a"), "a answers again"),
     "a reload": (Reloaded(0, 3, ("provider b: added",)), "configuration 3 is in force: provider b: added"),
+    "a reload that is not all in effect": (
+        Reloaded(0, 3, ("model_routes changed",), ("port",)),
+        "configuration 3 is in force: model_routes changed; needs a restart: port",
+    ),
     "a reload of the same": (Reloaded(0, 3), "configuration 3 is in force: nothing changed"),
     "a bad file": (
         ReloadRefused(0, ("p.yaml:3: bad",)),

@@ -9,19 +9,22 @@ import sys
 from balancer.commands import live, reading
 from balancer.config import Config, ConfigError
 
+WRONG_CONFIG = 2
+"""As `serve` ends for the same file."""
+
 
 def run(args: argparse.Namespace) -> int:
-    """Return 0 if all is well, 1 if not."""
+    """Return 0 if all is well, 2 if the configuration can't be used, 1 if a provider does not answer (--live)."""
     try:
         config = reading.read(args.config)
     except ConfigError as error:
         print(error, file=sys.stderr)
-        return 1
+        return WRONG_CONFIG
     providers, routes = len(config.providers), len(config.routes)
     where = str(config.path) if config.path else "no providers.yaml: the embedded default"
     print(f"ok: {reading.counted(providers, 'provider')}, {reading.counted(routes, 'route')} ({where})")
     for warning in config.warnings:
-        print(f"{warning} (a warning)", file=sys.stderr)
+        print(warning, file=sys.stderr)
     return _ask(config) if args.live else 0
 
 

@@ -3,7 +3,7 @@
 from balancer.config.model import Settings
 from balancer.config.problem import ConfigError, Problem
 from balancer.config.reading import Config, parse
-from balancer.config.sources import EMBEDDED, FILE, changes, embedded, find, load, override
+from balancer.config.sources import EMBEDDED, FILE, changes, embedded, find, load, needs_restart, override
 
 __all__ = [
     "EMBEDDED",
@@ -16,6 +16,7 @@ __all__ = [
     "embedded",
     "find",
     "load",
+    "needs_restart",
     "override",
     "parse",
 ]

@@ -128,10 +128,16 @@ def _add_orders(app: FastAPI, board: Board) -> None:
         if problems:
             told = [{"file": p.file, "line": p.line, "message": p.message} for p in problems]
             return JSONResponse({"status": "error", "problems": told}, 400)
-        count = len(board.fleet.config.providers)
-        return JSONResponse(
-            {"status": "ok", "generation": board.fleet.generation, "providers": count, "changes": list(changes)}
-        )
+        fleet = board.fleet
+        answer = {
+            "status": "ok",
+            "generation": fleet.generation,
+            "providers": len(fleet.config.providers),
+            "changes": list(changes),
+            "needs_restart": list(fleet.needs_restart),
+            "warnings": [str(warning) for warning in fleet.config.warnings],
+        }
+        return JSONResponse(answer)
 
     @app.post("/admin/drill", dependencies=[Depends(_no_form)])
     async def drill(request: Request) -> Response:

@@ -91,6 +91,9 @@ class Fleet:
         self.bus = bus
         self.rng = rng
         self.generation = 0
+        self.needs_restart: tuple[str, ...] = ()
+        """Settings that a reload brought and only a restart puts into effect."""
+        self._started_with = config.settings
         self.in_flight = 0
         self.draining = False
         self.budget = Budget()
@@ -114,7 +117,8 @@ class Fleet:
                 self._forgive(name)
         self._take(config)
         self.generation += 1
-        self.bus.emit(events.Reloaded(wall, self.generation, changes))
+        self.needs_restart = configuration.needs_restart(self._started_with, config.settings)
+        self.bus.emit(events.Reloaded(wall, self.generation, changes, self.needs_restart))
         return changes
 
     def _take(self, config: Config) -> None:

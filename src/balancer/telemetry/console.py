@@ -137,7 +137,8 @@ def in_words(entry: Entry) -> str:
             return f"{_whom(entry.provider, entry.model)} answers again"
         case Reloaded():
             changes = "; ".join(printable(change, LONGEST_REASON) for change in entry.changes) or "nothing changed"
-            return f"configuration {entry.generation} is in force: {changes}"
+            waiting = f"; needs a restart: {', '.join(entry.needs_restart)}" if entry.needs_restart else ""
+            return f"configuration {entry.generation} is in force: {changes}{waiting}"
         case ReloadRefused():
             problems = "".join(f"\n  {printable(problem, LONGEST_REASON)}" for problem in entry.problems)
             return f"the changed configuration can't be used; the old one stays{problems}"
