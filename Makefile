@@ -6,7 +6,7 @@ RUN    := $(VENV)/.run
 DEV    := $(VENV)/.dev
 SITE   := $(VENV)/.site
 TOOLS  := .tools
-CLAUDE := 2.1.330
+CLAUDE := 2.1.332
 ARGS   ?=
 
 # The command line out of this checkout, without an installation. -P: a folder of the user's is not a package of ours.
@@ -123,7 +123,7 @@ $(SITE): requirements-docs.txt $(DEV)
 
 requirements:
 	@set -e; for lock in "requirements.txt pyproject.toml" "requirements-dev.txt pyproject.toml --group dev" \
-	   "requirements-docs.txt --group docs -c requirements-dev.txt"; do \
+	   "requirements-docs.txt --group docs -c requirements-dev.txt" "requirements-tools.txt --group tools"; do \
 	   set -- $$lock; out=$$1; shift; \
 	   uv pip compile "$$@" --generate-hashes --universal --python-version 3.11 --no-strip-extras --no-emit-index-url \
 	   --no-emit-find-links --no-header --no-annotate -q -o $$out; done

@@ -102,7 +102,15 @@ def embedded(env: Mapping[str, str]) -> Config:
     return parse(EMBEDDED, "embedded", env)
 
 
-_ENVIRONMENT = {"LOG_LEVEL": "log_level", "LOG_COLOR": "log_color", "HOST": "host", "PORT": "port"}
+_ENVIRONMENT = (
+    ("LOG_LEVEL", "log_level"),
+    ("LOG_COLOR", "log_color"),
+    ("HOST", "host"),
+    ("PORT", "port"),
+    ("BALANCER_HOST", "host"),
+    ("BALANCER_PORT", "port"),
+)
+"""Variables and the settings that they override; of two for one setting, the later one wins."""
 
 
 def override(config: Config, env: Mapping[str, str], **flags: object) -> Config:

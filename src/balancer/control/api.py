@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.exceptions import HTTPException as Refusal
 
-from balancer import __version__, events
+from balancer import NAME, __version__, events
 from balancer.config import Problem
 from balancer.control import status
 from balancer.dialects.simulated import faults as drills
@@ -20,7 +20,6 @@ from balancer.state.fleet import Fleet
 from balancer.telemetry.metrics import Metrics
 from balancer.wire.errors import error_body, kind_of
 
-NAME = "claude-code-provider-balancer"
 REQUEST_ID = "x-balancer-request-id"
 
 
