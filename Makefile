@@ -123,7 +123,8 @@ $(SITE): requirements-docs.txt $(DEV)
 
 requirements:
 	@set -e; for lock in "requirements.txt pyproject.toml" "requirements-dev.txt pyproject.toml --group dev" \
-	   "requirements-docs.txt --group docs -c requirements-dev.txt" "requirements-tools.txt --group tools"; do \
+	   "requirements-docs.txt --group docs -c requirements-dev.txt" \
+	   "requirements-build.txt --group build -c requirements-dev.txt" "requirements-tools.txt --group tools"; do \
 	   set -- $$lock; out=$$1; shift; \
 	   uv pip compile "$$@" --generate-hashes --universal --python-version 3.11 --no-strip-extras --no-emit-index-url \
 	   --no-emit-find-links --no-header --no-annotate -q -o $$out; done
