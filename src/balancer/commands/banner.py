@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from balancer import __version__
+from balancer.claude_code import BASE_URL, TOKEN
 from balancer.commands import addresses, client_environment, reading
 from balancer.commands.calling import DEFAULT_URL
 from balancer.commands.invocation import hint
@@ -97,9 +98,9 @@ def _use(config: Config, url: str, port: int, flags: Flags) -> list[str]:
         run = f"  or: {hint('run', '--url', url)}"
     if config.settings.auth.keys:
         return ["Use it in another terminal:", f'  eval "$({hint("env", *same)})"', "  claude", run]
-    exports = [f"  export {client_environment.URL}={url}"]
+    exports = [f"  export {BASE_URL}={url}"]
     if client_environment.sets_token(config, {}):
-        exports.append(f"  export {client_environment.TOKEN}={client_environment.ANY_TOKEN}")
+        exports.append(f"  export {TOKEN}={client_environment.ANY_TOKEN}")
     return ["Use it in another terminal:", *exports, "  claude", run]
 
 
