@@ -19,6 +19,7 @@ TESTED_ELSEWHERE = {
     "transport/decompress.py": "transport/test_pool.py",
     "transport/playback.py": "transport/test_pool.py",
     "transport/errors.py": "transport/test_pool.py",
+    "commands/listed.py": "commands/test_live.py",
     "config/addresses.py": "config/test_by_hand.py",
     "config/checking.py": "config/test_by_hand.py",
     "config/credentials.py": "config/test_by_hand.py",

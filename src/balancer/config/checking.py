@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -46,8 +47,9 @@ class Checker:
         if not any(path[:length] in self._spoilt for length in range(1, len(path) + 1)):
             self.add(path, parts)
 
-    def add(self, path: Path, message: Message) -> None:
-        problem = self.document.problem(path, *message)
+    def add(self, path: Path, message: Message, variable: str = "") -> None:
+        """Say what is wrong at `path`, whatever else is. `variable`: the one that the environment lacks."""
+        problem = replace(self.document.problem(path, *message), variable=variable)
         if problem in self.problems:
             return
         self.problems.append(problem)

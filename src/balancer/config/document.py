@@ -36,8 +36,8 @@ class Note:
 
     path: Path
     message: Message
-    missing_variable: bool = False
-    """The environment lacks a variable: without weight where a provider is not enabled."""
+    variable: str = ""
+    """The one that the environment lacks: without weight where a provider is not enabled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +221,7 @@ class Document:
             if default is not None:
                 found = found or default
             elif found is None:
-                self.notes.append(Note(path, self._not_set(name, path), missing_variable=True))
+                self.notes.append(Note(path, self._not_set(name, path), variable=name))
                 return ""
             self.variables[path] = (*self.variables.get(path, ()), name)
             self.expanded.append(found)

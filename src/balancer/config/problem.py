@@ -15,6 +15,8 @@ class Problem:
     message: str
     warning: bool = False
     """It can be lived with."""
+    variable: str = ""
+    """The variable of the environment that is missing, if that is all that is wrong."""
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file

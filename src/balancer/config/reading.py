@@ -64,8 +64,8 @@ def _config(checker: Checker) -> Config:
     config = Config(providers.read(root, settings), routes.read(root), settings)
     disabled = providers.disabled(root.get("providers"))
     for note in document.notes:
-        if not (note.missing_variable and note.path[:1] == ("providers",) and note.path[1] in disabled):
-            checker.add(note.path, note.message)
+        if not (note.variable and note.path[:1] == ("providers",) and note.path[1] in disabled):
+            checker.add(note.path, note.message, note.variable)
     if not checker.problems:
         routes.weigh(config.providers, config.routes)
     if checker.problems:

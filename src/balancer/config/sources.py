@@ -120,10 +120,9 @@ def override(config: Config, env: Mapping[str, str], **flags: object) -> Config:
     """
     given: dict[str, object] = {}
     sources: dict[str, str] = {}
-    for name, key in _ENVIRONMENT.items():
-        for source in (name, f"BALANCER_{name}"):
-            if env.get(source) and not (source == "HOST" and _is_own_name(env[source])):
-                given[key], sources[key] = env[source], source
+    for name, key in _ENVIRONMENT:
+        if env.get(name) and not (name == "HOST" and _is_own_name(env[name])):
+            given[key], sources[key] = env[name], name
     given |= {key: value for key, value in flags.items() if value is not None}
     if not given:
         return config
