@@ -48,7 +48,12 @@ def blocks_of(page: Path) -> list[Block]:
     """Return a page's blocks in their order."""
     text = page.read_text()
     return [
-        Block(page, text.count("\n", 0, found.start()) + 1, found[2], found[3].replace(f"\n{found[1]}", "\n"))
+        Block(
+            page,
+            text.count("\n", 0, found.start()) + 1,
+            found[2],
+            re.sub(rf"^{found[1]}", "", found[3], flags=re.MULTILINE),
+        )
         for found in _FENCE.finditer(text)
     ]
 
