@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from balancer import __version__, claude_code
+from balancer import __version__
 from balancer.commands import arguments, completion
 from balancer.commands.arguments import completing
 from balancer.commands.invocation import program
@@ -54,7 +54,7 @@ def build() -> argparse.ArgumentParser:
     _serve(commands)
     _check(commands)
     _init(commands)
-    _preset_command(commands)
+    _preset(commands)
     _explain(commands)
     _status(commands)
     _logs(commands)
@@ -81,8 +81,7 @@ def _run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
         return 0
     _together(known[args.command], args)
     code: int = importlib.import_module(f"balancer.commands.{args.command}").run(args)
-    if sys.stdout:
-        sys.stdout.flush()
+    sys.stdout.flush()
     return code
 
 
@@ -161,9 +160,7 @@ def _run_client(commands: Any) -> None:
     _config(parser)
     _address(parser)
     parser.add_argument("--url", help="a balancer that runs elsewhere: none is started; default: $BALANCER_URL")
-    parser.add_argument(
-        "--client", default=claude_code.PROGRAM, metavar="PROGRAM", help=f"default: {claude_code.PROGRAM}"
-    )
+    parser.add_argument("--client", default="claude", metavar="PROGRAM", help="default: claude")
     parser.add_argument("client_arguments", nargs="*", metavar="-- ARGS", help="the client's own arguments")
 
 
@@ -228,17 +225,33 @@ def _check(commands: Any) -> None:
 
 
 def _init(commands: Any) -> None:
-    summary = "write a first providers.yaml for the services that you name"
-    _preset(_add(commands, "init", summary, "init anthropic", "init claude-subscription deepseek"), "*")
+    parser = _add(
+        commands,
+        "init",
+        "write a first providers.yaml for the services that you name",
+        "init claude-subscription anthropic",
+        "init ollama --check",
+        more="A file that is there is never touched. Without PRESET it asks, at a terminal.",
+    )
+    _preset_arguments(parser, "*")
 
 
-def _preset_command(commands: Any) -> None:
-    summary = "put a known service into providers.yaml; without PRESET: list them"
-    _preset(_add(commands, "add", summary, "add deepseek", "add openai --name gpt --key-env GPT_KEY"), "?")
+def _preset(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "add",
+        "put a known service into providers.yaml, and a target for it into the routes",
+        "add",
+        "add deepseek",
+        "add openai --name gpt --key-env MY_KEY",
+        more="Without PRESET: list the services. Everything that stands in the file stays as it is.",
+    )
+    _preset_arguments(parser, "?")
 
 
-def _preset(parser: argparse.ArgumentParser, count: str) -> None:
-    parser.add_argument("preset", nargs=count, metavar="PRESET", help="a service: anthropic, deepseek, ollama, ...")
+def _preset_arguments(parser: argparse.ArgumentParser, count: str) -> None:
+    preset = parser.add_argument("preset", nargs=count, metavar="PRESET", help="a service: anthropic, deepseek, ollama")
+    completing(preset, completion.presets)
     parser.add_argument("--name", help="what the provider is called; default: as the preset")
     parser.add_argument("--key-env", metavar="VARIABLE", help="the variable that holds the key; default: the usual one")
     parser.add_argument("--model", help="the model that it is asked for, whatever the client asks for")

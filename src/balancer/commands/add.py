@@ -14,6 +14,8 @@ from pathlib import Path
 
 from balancer import config as configuration
 from balancer.commands import check, live
+from balancer.commands.complaint import complain
+from balancer.commands.invocation import hint
 from balancer.config import ConfigError, envfile, parse, presets, writing
 from balancer.config.presets import PRESETS, Preset
 from balancer.config.providers import is_name
@@ -58,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         path = file_of(args.config)
         done = written(path, [order_of(args.preset, args)])
     except Refused as error:
-        print(f"balancer: {error}", file=sys.stderr)
+        complain(str(error))
         return FAILED
     except ConfigError as error:
         print(error, file=sys.stderr)
@@ -68,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
 
 def listing() -> Iterator[str]:
     """Return the presets there are, a line each."""
-    yield "Known services: balancer add PRESET [--name NAME] [--key-env VARIABLE] [--model MODEL]"
+    yield f"Known services: {hint('add', 'PRESET')} [--name NAME] [--key-env VARIABLE] [--model MODEL]"
     width = max(map(len, PRESETS))
     titles = max(len(preset.title) for preset in PRESETS.values())
     for name, preset in PRESETS.items():
@@ -180,12 +182,21 @@ def finish(path: Path, done: list[tuple[Order, writing.Extension]], *, check_liv
         where = f" (a key: {order.preset.key_url})" if order.preset.key_url else ""
         print(f"The key is not there yet{where}. Put it into {envfile.beside(path)}:  {order.variable}=...")
     if not check_live:
-        print("Next:  balancer check --live")
+        print(f"Next:  {hint('check', '--live', *config_flag(path))}")
         return 0
     if missing:
         print("Not checked: without its key there is nothing to check.")
         return FAILED
     return _ask(path, {order.name for order, _ in done})
+
+
+def config_flag(path: Path) -> list[str]:
+    """Return the flag by which other commands find the file, where they would not find it by themselves."""
+    try:
+        found = configuration.find(None, os.environ, Path.cwd())
+    except ConfigError:
+        found = None
+    return [] if found is not None and found.absolute() == path.absolute() else ["--config", os.path.relpath(path)]
 
 
 def _is_set(variable: str, path: Path) -> bool:

@@ -63,9 +63,8 @@ def _warnings(config: Config, flags: Flags) -> list[str]:
         lines.append(f"There is no providers.yaml. Next: {first_step()}, and enter your own.")
     if flags.to and (asked := _asks_for_names(config)):
         lines.append(asked)
-    if problem := reading.log_problem(config.settings):
-        lines.append(f"warning: {problem}")
-    if not addresses.is_loopback(config.settings.host) and not config.settings.auth.keys:
+    said = any(warning.message.startswith("others can reach this address") for warning in config.warnings)
+    if not said and not addresses.is_loopback(config.settings.host) and not config.settings.auth.keys:
         lines.append("settings.auth.keys is empty, so only clients on this machine are served.")
     return lines
 

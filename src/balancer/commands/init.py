@@ -9,6 +9,8 @@ from pathlib import Path
 
 from balancer import config as configuration
 from balancer.commands import add
+from balancer.commands.complaint import complain
+from balancer.commands.invocation import hint
 from balancer.config import ConfigError
 from balancer.config.presets import PRESETS
 
@@ -18,20 +20,20 @@ def run(args: argparse.Namespace) -> int:
     named = args.config or os.environ.get("BALANCER_CONFIG") or configuration.FILE
     path = Path.cwd() / Path(named).expanduser()
     if path.exists():
-        print(f"balancer: {path} is there already; another provider: balancer add PRESET", file=sys.stderr)
+        complain(f"{path} is there already; another provider: {hint('add', 'PRESET')}")
         return add.FAILED
     words = args.preset or _asked()
     if not words:
         print("\n".join(add.listing()), file=sys.stderr)
-        print("balancer: name one or more of these: balancer init anthropic", file=sys.stderr)
+        complain(f"name one or more of these: {hint('init', 'anthropic')}")
         return add.WRONG_CONFIG
     if len(words) > 1 and (args.name or args.key_env or args.base_url or args.model):
-        print("balancer: --name, --key-env, --model and --base-url are for one preset", file=sys.stderr)
+        complain("--name, --key-env, --model and --base-url are for one preset")
         return add.WRONG_CONFIG
     try:
         done = add.written(path, [add.order_of(word, args) for word in words])
     except add.Refused as error:
-        print(f"balancer: {error}", file=sys.stderr)
+        complain(str(error))
         return add.FAILED
     except ConfigError as error:
         print(error, file=sys.stderr)

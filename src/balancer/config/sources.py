@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
-import socket
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -114,29 +114,23 @@ _ENVIRONMENT = (
 
 
 def override(config: Config, env: Mapping[str, str], **flags: object) -> Config:
-    """Return `config` with the environment's and then the flags' values over it. Raises `ConfigError`.
-
-    `BALANCER_HOST` wins over `HOST`, and so on: other programs use the short names too.
-    """
-    given: dict[str, object] = {}
-    sources: dict[str, str] = {}
-    for name, key in _ENVIRONMENT:
-        if env.get(name) and not (name == "HOST" and _is_own_name(env[name])):
-            given[key], sources[key] = env[name], name
+    """Return `config` with the environment's and then the flags' values over it. Raises `ConfigError`."""
+    names = {key: name for name, key in _ENVIRONMENT if env.get(name) and not _is_machines_name(name, env[name])}
+    given: dict[str, object] = {key: env[name] for key, name in names.items()}
     given |= {key: value for key, value in flags.items() if value is not None}
     if not given:
         return config
     try:
         settings = Settings.model_validate({**config.settings.model_dump(), **given})
     except ValidationError as error:
-        raise ConfigError(list(_in_words(error, sources))) from None
+        raise ConfigError(list(_in_words(error, names))) from None
     return replace(config, settings=settings)
 
 
-def _is_own_name(host: str) -> bool:
-    """Some shells set HOST to the name of the machine: nobody asks to listen there by that."""
-    own = socket.gethostname()
-    return host.lower() in (own.lower(), own.lower().partition(".")[0])
+def _is_machines_name(variable: str, value: str) -> bool:
+    """Say whether a shell has set `HOST` to this machine's own name, as some do: nobody meant the balancer by it."""
+    node = platform.node().lower()
+    return variable == "HOST" and value.lower() in (node, node.partition(".")[0])
 
 
 def _in_words(error: ValidationError, sources: Mapping[str, str]) -> Iterator[Problem]:
