@@ -23,7 +23,7 @@ from balancer.control import api
 from balancer.policy import routes
 
 PROGRAMS = frozenset(
-    {"balancer", "claude", "make", "curl", "uvicorn", "python", "python3", "pip", "pipx", "uv", "git"}
+    {"balancer", "claude", "make", "curl", "uvicorn", "python", "python3", "pip", "pipx", "uv", "git", "jq", "openssl"}
     | {
         "export",
         "unset",
@@ -37,8 +37,7 @@ PROGRAMS = frozenset(
         "touch",
         "install",
         "tail",
-        "jq",
-        "openssl",
+        "id",
         "sudo",
     }
     | {"docker", "systemctl", "journalctl", "launchctl", "loginctl", "nginx", "ollama", "lms", "vllm"}
@@ -161,6 +160,7 @@ def test_the_page_of_a_service_shows_what_balancer_add_writes(preset: str) -> No
     entry = next(one for one in shown["providers"] if one["name"] == (PRESETS[preset].name or preset))
     written = entry_of(PRESETS[preset], entry["name"], None, None)
     options = f"{PRESETS[preset].type}_config"
+    wanted = PRESETS[preset].options
     targets = {key: target for key, route in shown["model_routes"].items() for target in route}
     models = {
         key: target.get("model", "passthrough") for key, target in targets.items() if len(shown["providers"]) == 1
@@ -169,7 +169,7 @@ def test_the_page_of_a_service_shows_what_balancer_add_writes(preset: str) -> No
     assert {key: entry.get(key) for key in written if key != options} == {
         k: v for k, v in written.items() if k != options
     }
-    assert {k: v for k, v in written.get(options, {}).items() if entry.get(options, {}).get(k) != v} == {}
+    assert {k: v for k, v in wanted.items() if entry.get(options, {}).get(k) != v} == {}
     assert models in ({}, dict(PRESETS[preset].models))
     assert f"`balancer add {preset}`" in page.read_text()
 
