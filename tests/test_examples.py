@@ -8,6 +8,7 @@ import io
 import json
 import re
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,12 @@ def _accepted(words: list[str]) -> str:
             if end.code:
                 return said.getvalue().strip().splitlines()[-1]
     return ""
+
+
+@cache
+def _endpoints() -> set[str]:
+    control = {route.path for route in api.build(None).routes}  # type: ignore[arg-type,attr-defined]
+    return control | {"/v1/messages", "/v1/messages/count_tokens"}
 
 
 def _environment(text: str) -> dict[str, str]:
@@ -126,7 +133,7 @@ def test_no_command_that_is_there_is_said_to_be_coming() -> None:
 @pytest.mark.parametrize("block", blocks("bash"), ids=str)
 def test_shell_names_targets_files_modules_and_addresses_that_exist(block: Block) -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    paths = {route.path for route in api.build(None).routes} | {"/v1/messages", "/v1/messages/count_tokens"}  # type: ignore[arg-type,attr-defined]
+    paths = _endpoints()
     for words in commands(block.text):
         match Path(words[0]).name, words[1:]:
             case "make", rest:
