@@ -32,6 +32,7 @@ class Nobody:
     """A client that takes everything at once."""
 
     finished = False
+    dedup = ""
     gone = False
     busy = False
 

@@ -41,13 +41,6 @@ TESTED_ELSEWHERE = {
     "dialects/zed/summary.py": "dialects/zed/test_dialect.py",
     "dialects/zed/task.py": "dialects/zed/test_dialect.py",
     "dialects/zed/tokens.py": "dialects/zed/test_account.py",
-    "policy/retry_budget.py": "policy/test_failover.py",
-    "relay/record.py": "relay/test_relay.py",
-    "relay/receive.py": "relay/test_relay.py",
-    "relay/writer.py": "relay/test_relay.py",
-    "state/admission.py": "state/test_fleet.py",
-    "state/pins.py": "policy/test_affinity.py",
-    "state/stats.py": "state/test_fleet.py",
     "app.py": "live/test_control.py",
     "server/asgi.py": "live/test_ways_in.py",
     "server/endpoint.py": "live/test_ways_in.py",
@@ -58,9 +51,10 @@ TESTED_ELSEWHERE = {
     "control/catalogue.py": "live/test_control.py",
     # nouns and contracts without behaviour of their own
     "dialect.py": "dialects/test_contract.py",
-    "events.py": "relay/test_relay.py",
     "model.py": "relay/test_relay.py",
     "script.py": "transport/test_pool.py",
+    "relay/writer.py": "relay/test_response.py",
+    "relay/limits.py": "relay/test_response.py",
     "claude_code.py": "policy/test_affinity.py",
 }
 

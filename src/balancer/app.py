@@ -33,6 +33,7 @@ from balancer.server import memory as heap
 from balancer.server.access import Admitted, Denied, Gate
 from balancer.server.asgi import AsgiClient, Receive, Scope, Send
 from balancer.server.endpoint import OPERATIONS, Messages
+from balancer.server.paths import canonical
 from balancer.server.rejected import Rejected, new_id, reject
 from balancer.state.fleet import Fleet
 from balancer.telemetry.logs import Logs
@@ -72,6 +73,7 @@ class App:
             await send({"type": "websocket.close", "code": 1008})
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["path"] = canonical(scope["path"])
         admitted = self._gate.check(scope["path"], scope["method"], scope.get("client"), tuple(scope["headers"]))
         if isinstance(admitted, Denied):
             rejected = Rejected(admitted.status, admitted.kind, admitted.message)
@@ -163,8 +165,11 @@ class App:
     def uptime_s(self) -> float:
         return time.monotonic() - self._started
 
-    async def models(self, limit: int | None) -> dict[str, Any]:
-        return await self._catalogue.listing(limit)
+    async def models(self, limit: int | None, after: str | None, before: str | None) -> dict[str, Any]:
+        return await self._catalogue.page(limit, after, before)
+
+    async def model(self, name: str) -> dict[str, Any] | None:
+        return await self._catalogue.find(name)
 
     async def reload(self) -> tuple[tuple[str, ...], list[Problem]]:
         """Read the file again: whole or not at all."""

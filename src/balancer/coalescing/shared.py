@@ -66,6 +66,8 @@ class SharedResponse(msgspec.Struct, eq=False):
     """Empty while it comes; then `whole` or `aborted`."""
     unshareable: bool = False
     """It ends well, but what it says is that there is no good answer."""
+    followed: bool = False
+    """Another request has joined."""
     joinable: bool = True
     """All of it so far is still here."""
     followers: set[Reader] = set()
@@ -115,6 +117,7 @@ class SharedResponse(msgspec.Struct, eq=False):
         """Return a follower more."""
         reader = Reader()
         self.followers.add(reader)
+        self.followed = True
         if self.leader is not None:
             self.changed()  # the relay need not wait for the leader's client any more
         return reader

@@ -8,12 +8,12 @@ from contextlib import contextmanager, suppress
 
 import msgspec
 
-from balancer import events
 from balancer.clock import Clock
 from balancer.coalescing.shared import InFlight, Reader, SharedResponse
 from balancer.events import Bus
 from balancer.headers import Headers
 from balancer.model import Request
+from balancer.relay.record import RequestRecord
 from balancer.relay.response import STUCK_S
 from balancer.relay.writer import ClientWriter, ResponseWriter
 
@@ -37,6 +37,10 @@ class TeeWriter(msgspec.Struct, eq=False):
     def pumped(self) -> bool:
         """The leader's client is fed at its own pace."""
         return self._pump is not None
+
+    @property
+    def dedup(self) -> str:
+        return "leader" if self.shared.followed else ""
 
     @property
     def gone(self) -> bool:
@@ -203,21 +207,10 @@ async def _follow(shared: SharedResponse, reader: Reader, writer: ResponseWriter
 @contextmanager
 def recorded(request: Request, shared: SharedResponse, reader: Reader, bus: Bus, clock: Clock) -> Iterator[None]:
     """Emit the events of a request that follows the answer to another one."""
-    began = clock.now()
-    about = request.operation.word, request.model, request.stream
-    bus.emit(events.RequestBegan(request.id, clock.wall(), *about, len(request.body), request.client))
+    record = RequestRecord(request, clock.now(), len(request.body), "follower")
+    bus.emit(record.began(clock.wall()))
     try:
         yield
     finally:
-        bus.emit(
-            events.RequestEnded(
-                request.id,
-                clock.wall(),
-                *about,
-                shared.status,
-                shared.outcome(reader),
-                clock.now() - began,
-                shared.provider,
-                dedup="follower",
-            )
-        )
+        record.status, record.outcome, record.provider = shared.status, shared.outcome(reader), shared.provider
+        bus.emit(record.ended(clock.wall(), clock.now()))

@@ -38,6 +38,8 @@ class ClientLeft(Exception):
 class AsgiClient:
     """A client behind an ASGI server."""
 
+    dedup = ""
+
     def __init__(self, receive: Receive, send: Send, http_version: str) -> None:
         self._receive = receive
         self._send = send

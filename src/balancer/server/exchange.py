@@ -44,6 +44,7 @@ class Exchange(msgspec.Struct, eq=False):
     _tell: Callable[[], None] | None = None
 
     message_event: ClassVar[_Nobody] = _Nobody()
+    dedup: ClassVar[str] = ""
 
     @property
     def disconnected(self) -> bool:
