@@ -162,6 +162,7 @@ def unparsed_input(written: str) -> dict[str, Any]:
     """Return a tool's input that could not be parsed, in the marker by which it tells the model of a clean error."""
     return {"__unparsedToolInput": {"raw": written, "len": len(written)}}
 
+
 # How it is started
 
 PROGRAM = "claude"
