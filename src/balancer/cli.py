@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from balancer import __version__, claude_code
+from balancer import __version__
 from balancer.commands import arguments, completion
 from balancer.commands.arguments import completing
 from balancer.commands.invocation import program
@@ -81,8 +81,7 @@ def _run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
         return 0
     _together(known[args.command], args)
     code: int = importlib.import_module(f"balancer.commands.{args.command}").run(args)
-    if sys.stdout:
-        sys.stdout.flush()
+    sys.stdout.flush()
     return code
 
 
@@ -161,9 +160,7 @@ def _run_client(commands: Any) -> None:
     _config(parser)
     _address(parser)
     parser.add_argument("--url", help="a balancer that runs elsewhere: none is started; default: $BALANCER_URL")
-    parser.add_argument(
-        "--client", default=claude_code.PROGRAM, metavar="PROGRAM", help=f"default: {claude_code.PROGRAM}"
-    )
+    parser.add_argument("--client", default="claude", metavar="PROGRAM", help="default: claude")
     parser.add_argument("client_arguments", nargs="*", metavar="-- ARGS", help="the client's own arguments")
 
 
