@@ -167,6 +167,7 @@ class Taker:
 
     busy = False
     finished = False
+    is_shared = False
 
     def __init__(self) -> None:
         self.status = 0
@@ -195,6 +196,9 @@ class Taker:
 
     def put(self, data: bytes, *, last: bool = False) -> bool:
         return False
+
+    def committed(self, candidate: Candidate) -> None:
+        return
 
     def mark_unshareable(self) -> None:
         return

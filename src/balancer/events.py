@@ -41,8 +41,9 @@ class RequestBegan(msgspec.Struct, frozen=True, tag="request_began", omit_defaul
     stream: bool
     body_bytes: int
     client: str = ""
-    """Which gate key, as a short hash; empty where there are no keys."""
+    """Short keyed hash of the credential that the client showed (gate key or its own); empty: it showed none."""
     user_agent: str = ""
+    """What the client calls itself, cut."""
 
 
 class RequestEnded(
@@ -71,7 +72,7 @@ class RequestEnded(
     """Time to first substance (TTFT), from the request's arrival."""
     queued_s: float = 0.0
     dedup: str = ""
-    """`leader`, `follower`, or empty."""
+    """`follower`: it was given the answer to an identical request; `leader`: others were given its answer too."""
     pinned: bool = False
     """The conversation was pinned to the provider that was asked first."""
     reason: str = ""

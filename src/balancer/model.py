@@ -62,7 +62,7 @@ class Request(msgspec.Struct):
     """
 
     id: str
-    """Ours, also the value of `x-balancer-request-id`."""
+    """Ours, also the value of the header `headers.REQUEST_ID`."""
     operation: Operation
     query: bytes
     """The raw query string without `?`; goes along to providers that speak the Messages API."""
@@ -83,6 +83,8 @@ class Request(msgspec.Struct):
     """The client is Claude Code: decides what `on_broken_stream: auto` does."""
     names: tuple[bytes, ...] = ()
     """Of `headers`, where they are known already; what depends on them alone is remembered by these."""
+    user_agent: str = ""
+    """What the client calls itself, cut and made fit to be logged."""
 
     def drop_body(self) -> None:
         """Let go of the body. After this the request can't be sent again."""

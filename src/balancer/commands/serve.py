@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import os
 import socket
 import sys
@@ -12,6 +11,7 @@ from balancer import __version__
 from balancer.app import create_app
 from balancer.commands import reading
 from balancer.config import Config, ConfigError
+from balancer.config.addresses import is_loopback
 from balancer.server import run as server
 
 WRONG_CONFIG = 2
@@ -98,13 +98,6 @@ def _warnings(config: Config) -> list[str]:
     lines = [str(warning) for warning in config.warnings]
     if config.path is None:
         lines.append("There is no providers.yaml. Next: cp providers.example.yaml providers.yaml, and enter your own.")
-    if not _is_loopback(config.settings.host) and not config.settings.auth.keys:
+    if not is_loopback(config.settings.host) and not config.settings.auth.keys:
         lines.append("settings.auth.keys is empty, so only clients on this machine are served.")
     return lines
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import BaseModel, ValidationError
 
 from balancer import dialects
+from balancer.config.addresses import is_loopback
 from balancer.config.document import Document, Path
 from balancer.config.model import ProviderEntry, Settings, TargetEntry
 from balancer.config.problem import ConfigError, Problem
@@ -114,7 +115,7 @@ class _Reader:
                 elif len(key) < KEY_LENGTH:
                     words = f"this key is short enough to be guessed; use {KEY_LENGTH} characters or more"
                     self._warn(("settings", "auth", kind, index), words)
-        if not _is_loopback(settings.host) and not settings.auth.keys:
+        if not is_loopback(settings.host) and not settings.auth.keys:
             self._warn(
                 ("settings", "host"),
                 "others can reach this address, but without settings.auth.keys only this machine's clients are served",
@@ -242,7 +243,7 @@ class _Reader:
         if wrong:
             self._tell(at, wrong)
             return None
-        if url and url.scheme == "http" and entry.auth_value and entry.enabled and not _is_loopback(url.hostname or ""):
+        if url and url.scheme == "http" and entry.auth_value and entry.enabled and not is_loopback(url.hostname or ""):
             self._warn(at, "plain http sends the key readable over the network; use https")
         return url
 
@@ -396,15 +397,6 @@ def _split(text: str) -> tuple[SplitResult | None, str]:
     except ValueError:
         return None, "this is not a valid URL"
     return url, ""
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def _is_metadata(host: str) -> bool:

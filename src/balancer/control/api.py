@@ -14,6 +14,7 @@ from balancer import __version__, events
 from balancer.config import Problem
 from balancer.control import status
 from balancer.dialects.simulated import faults as drills
+from balancer.headers import REQUEST_ID as ID_HEADER
 from balancer.server.endpoint import is_json
 from balancer.server.rejected import new_id
 from balancer.state.fleet import Fleet
@@ -21,7 +22,7 @@ from balancer.telemetry.metrics import Metrics
 from balancer.wire.errors import error_body, kind_of
 
 NAME = "claude-code-provider-balancer"
-REQUEST_ID = "x-balancer-request-id"
+REQUEST_ID = ID_HEADER.decode()
 
 
 class Board(Protocol):

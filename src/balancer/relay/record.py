@@ -81,6 +81,7 @@ class RequestRecord(msgspec.Struct):
             request.stream,
             self.body_bytes,
             request.client,
+            request.user_agent,
         )
 
     def ended(self, wall: float, now: float, reason: str) -> events.RequestEnded:
@@ -101,7 +102,7 @@ class RequestRecord(msgspec.Struct):
             self.usage,
             self.first_content_s,
             self.queued_s,
-            "",
+            "leader" if self.response.writer.is_shared else "",
             self.pinned,
             reason,
             self.notes,

@@ -17,6 +17,7 @@ from balancer import dialects
 from balancer.clock import Clock
 from balancer.dialect import Ask, Decoder, Dialect, Flow, FlowFailed, Incapable
 from balancer.dialects.simulated import faults as drills
+from balancer.headers import API_REQUEST_ID, REQUEST_ID
 from balancer.model import (
     Abandoned,
     Broken,
@@ -83,7 +84,7 @@ class Relay:
         connection is closed before this returns.
         """
         now = self._now()
-        own = ((b"x-balancer-request-id", request.id.encode()),)
+        own = ((REQUEST_ID, request.id.encode()),)
         response = ClientResponse(writer, self._watch, task or asyncio.current_task(), request.stream, own, now)
         record = RequestRecord(request, response, now, len(request.body))
         self.fleet.bus.emit(record.began(self._wall()))
@@ -283,6 +284,7 @@ class Relay:
         request, candidate = record.request, ask.candidate
         record.response.committed = True
         record.candidate = candidate
+        record.response.writer.committed(candidate)
         took_s = record.first_content_s = now - record.arrived
         lines = kept_headers(head)
         lines += decoder.headers
@@ -399,7 +401,7 @@ class Relay:
             body, headers = without(answer.reply.body, self.fleet.secrets), answer.reply.headers
         else:
             body = error_body(answer.kind, self._clean(answer.message), record.request.id)
-            headers = (CONTENT_TYPE_JSON, (b"request-id", record.request.id.encode()))
+            headers = (CONTENT_TYPE_JSON, (API_REQUEST_ID, record.request.id.encode()))
         if answer.retry_after_s is not None:
             headers = (*headers, (b"retry-after", b"%d" % answer.retry_after_s))
         headers = (*headers, *record.who_answered(len(record.attempts)), (b"content-length", b"%d" % len(body)))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from balancer.headers import Headers
+from balancer.model import Candidate
 
 
 class ResponseWriter(Protocol):
@@ -14,6 +15,11 @@ class ResponseWriter(Protocol):
     @property
     def gone(self) -> bool:
         """Nobody is there to take it any more."""
+        ...
+
+    @property
+    def is_shared(self) -> bool:
+        """Other clients were given this answer too."""
         ...
 
     def start(self, status: int, headers: Headers) -> None:
@@ -35,6 +41,10 @@ class ResponseWriter(Protocol):
         """The body is whole, if it was not already."""
         ...
 
+    def committed(self, candidate: Candidate) -> None:
+        """Content has begun: from here on the answer is `candidate`'s. Called once at most."""
+        ...
+
     def mark_unshareable(self) -> None:
         """What was given is no good answer, though it may end well: nobody who asks later may get it."""
         ...
@@ -47,8 +57,10 @@ class ResponseWriter(Protocol):
 class ClientWriter(ResponseWriter, Protocol):
     """A client that waits for its answer."""
 
-    finished: bool
-    """It has the whole answer, or was cut off."""
+    @property
+    def finished(self) -> bool:
+        """It has the whole answer, or was cut off."""
+        ...
 
     @property
     def busy(self) -> bool:

@@ -64,7 +64,6 @@ class Rules(msgspec.Struct, frozen=True):
     sticky: bool
     sticky_by: str
     deduplicates: bool
-    shared_max_bytes: int
     replay_s: float
     whole_answer_s: float
 
@@ -78,7 +77,6 @@ class Rules(msgspec.Struct, frozen=True):
             sticky.enabled,
             sticky.by,
             shared.enabled,
-            shared.max_bytes,
             shared.replay_s,
             max(SECONDS_TO_WHOLE_ANSWER, settings.non_streaming_timeout),
         )
