@@ -183,7 +183,7 @@ class App:
         return changes, []
 
     async def _on_change(self) -> None:
-        """The file was changed by somebody; a reload by request has the same content already."""
+        """The file has changed. After a reload by request its content is in force already."""
         with suppress(ConfigError):
             if (await asyncio.to_thread(self.read)).digest == self.fleet.config.digest:
                 return

@@ -1,4 +1,4 @@
-"""Who writes and who reads a shared answer: the leader's client, and its followers."""
+"""Writing a shared answer to its readers: the leader's client and its followers."""
 
 from __future__ import annotations
 

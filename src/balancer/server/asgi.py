@@ -90,7 +90,7 @@ class AsgiClient:
         await self.write(b"", last=True)
 
     def committed(self, candidate: Candidate) -> None:
-        """Nothing here depends on who answers."""
+        """Nothing here depends on the provider."""
 
     def mark_unshareable(self) -> None:
         """Only this client gets what is given here."""

@@ -25,7 +25,7 @@ _LENGTH = b"\ncontent-length: "
 
 
 class _NoEvent:
-    """uvicorn sets an event for whoever reads a body piece by piece; here the body is given whole."""
+    """The event that uvicorn sets for an application that waits for more of a body. Here the body is given whole."""
 
     def set(self) -> None:
         return
@@ -130,7 +130,7 @@ class Exchange(msgspec.Struct, eq=False):
             await self.write(b"", last=True)
 
     def committed(self, candidate: Candidate) -> None:
-        """Nothing here depends on who answers."""
+        """Nothing here depends on the provider."""
 
     def mark_unshareable(self) -> None:
         """Only this client gets what is given here."""
