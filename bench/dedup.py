@@ -22,7 +22,7 @@ from balancer.coalescing.shared import InFlight
 from balancer.coalescing.writers import TeeWriter
 from balancer.headers import Headers, names_of
 from balancer.model import Candidate, Request
-from balancer.server.endpoint import OPERATIONS
+from balancer.server.paths import OPERATIONS
 from bench.traffic import ask, whole
 
 ROUNDS = 2000
@@ -32,9 +32,9 @@ class Nobody:
     """A client that takes everything at once."""
 
     finished = False
+    dedup = ""
     gone = False
     busy = False
-    is_shared = False
 
     def start(self, status: int, headers: Headers) -> None:
         return

@@ -26,9 +26,10 @@ from balancer.script import Data, Head, Step
 from balancer.server import run
 from balancer.server.access import Denied, Gate
 from balancer.server.asgi import AsgiClient, Receive, Scope, Send
-from balancer.server.endpoint import OPERATIONS, Messages
+from balancer.server.endpoint import Messages
 from balancer.server.http11 import ClientConnection
 from balancer.server.limits import ClientLimits
+from balancer.server.paths import OPERATIONS, canonical
 from balancer.server.rejected import Rejected, new_id, reject
 from balancer.server.uvicorn_internals import HttpToolsProtocol
 from balancer.state.fleet import Fleet
@@ -126,6 +127,7 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         loop = asyncio.get_running_loop()
+        scope["path"] = canonical(scope["path"])
         admitted = self._asgi_gate.check(scope["path"], scope["method"], scope["client"], tuple(scope["headers"]))
         if isinstance(admitted, Denied):
             client = AsgiClient(receive, send, scope["http_version"], self.limits, loop)

@@ -30,8 +30,9 @@ from balancer.relay.relay import Relay
 from balancer.server import memory
 from balancer.server.access import Denied, Gate
 from balancer.server.asgi import AsgiClient, Receive, Scope, Send
-from balancer.server.endpoint import OPERATIONS, Messages
+from balancer.server.endpoint import Messages
 from balancer.server.limits import ClientLimits
+from balancer.server.paths import OPERATIONS, canonical
 from balancer.server.rejected import Rejected, new_id, reject
 from balancer.state.fleet import Fleet
 from balancer.telemetry.logs import Logs
@@ -80,6 +81,7 @@ class App:
             await send({"type": "websocket.close", "code": 1008})
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["path"] = canonical(scope["path"])
         admitted = self.gate.check(scope["path"], scope["method"], scope.get("client"), tuple(scope["headers"]))
         if isinstance(admitted, Denied):
             rejected = Rejected(admitted.status, admitted.kind, admitted.message)
@@ -165,8 +167,11 @@ class App:
         if (fleet := getattr(self, "fleet", None)) is not None:
             fleet.draining = True
 
-    async def models(self, limit: int | None) -> dict[str, Any]:
-        return await self._catalogue.listing(limit)
+    async def models(self, limit: int | None, after: str | None, before: str | None) -> dict[str, Any]:
+        return await self._catalogue.page(limit, after, before)
+
+    async def model(self, name: str) -> dict[str, Any] | None:
+        return await self._catalogue.find(name)
 
     async def reload(self) -> tuple[tuple[str, ...], list[Problem]]:
         """Read the file again: whole or not at all."""

@@ -84,7 +84,7 @@ class Request(msgspec.Struct):
     names: tuple[bytes, ...] = ()
     """Of `headers`, where they are known already; what depends on them alone is remembered by these."""
     user_agent: str = ""
-    """What the client calls itself, cut and made fit to be logged."""
+    """How the client names itself, cut and without secrets: for the log."""
 
     def drop_body(self) -> None:
         """Let go of the body. After this the request can't be sent again."""
@@ -251,7 +251,7 @@ class Broken(msgspec.Struct, frozen=True, gc=False):
 
     stage: Stage
     cause: str
-    """One of the words of `transport`'s errors, or `truncated`, `malformed`, `empty`, `silent`."""
+    """One of the words of `transport`'s errors, or of the relay's own: `silent`, `truncated`, `crashed`."""
     detail: str = ""
 
 
@@ -290,7 +290,9 @@ class Mark(enum.Enum):
 
 
 class Scope(enum.Enum):
-    """What a rest covers."""
+    """What a cooldown covers."""
+
+    __hash__ = object.__hash__  # in C; Enum's own is Python
 
     PROVIDER = "provider"
     MODEL = "model"
@@ -324,14 +326,6 @@ class Piece(msgspec.Struct, gc=False):
     error: Fault | None = None
     """The provider reported an error inside its answer; `data` is then not for the client."""
     usage: Usage | None = None
-
-
-class BaseDecoder:
-    """What a decoder (`dialect.Decoder`) says besides the pieces, where that is nothing."""
-
-    headers: Headers = ()
-    notes: tuple[str, ...] = ()
-    ending: bool | None = None
 
 
 class WireRequest(msgspec.Struct, frozen=True):

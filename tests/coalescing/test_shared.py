@@ -75,11 +75,11 @@ def test_a_new_answer_takes_the_place_of_one_that_cannot_be_joined_and_is_not_fo
 
 def test_a_follower_is_known_to_have_been_there() -> None:
     shared = World().answer()
-    assert not shared.was_joined
+    assert not shared.followed
     reader = shared.join()
     shared.followers.discard(reader)
 
-    assert shared.was_joined
+    assert shared.followed
 
 
 # Replays

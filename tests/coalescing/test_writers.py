@@ -120,7 +120,7 @@ async def test_alone_it_goes_straight_to_the_client_and_costs_no_task() -> None:
     assert (world.leader.body, world.leader.end) == (b"one two", "whole")
     assert (world.shared.end, world.shared.leader) == (WHOLE, DIRECT)
     assert (len(world.in_flight), world.in_flight.held_bytes, loop().tasks - tasks) == (0, 0, 0)
-    assert not world.writer.is_shared
+    assert world.writer.dedup == ""
 
 
 @in_virtual_time

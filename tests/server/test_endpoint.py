@@ -12,7 +12,8 @@ from wire.test_messages import DELTA, OVERLOADED, START, STOP, TEXT
 
 from balancer.model import Operation, Request
 from balancer.script import Data, Fail, Head, Pause, Step
-from balancer.server.endpoint import OPERATIONS, USER_AGENT_MAX, is_json
+from balancer.server.endpoint import USER_AGENT_MAX, is_json
+from balancer.server.paths import OPERATIONS
 
 ASK = b'{"model":"m","max_tokens":5,"stream":true,"messages":[]}'
 COUNT = b"/v1/messages/count_tokens"

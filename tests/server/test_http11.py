@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from live.harness import eventually
 from uvicorn.server import ServerState
-from virtual_time import VirtualLoop, in_virtual_time, loop, settled
+from virtual_time import VirtualTimeLoop, in_virtual_time, loop, settled
 from wire.test_messages import ANSWER
 
 from balancer.app import create_app
@@ -158,7 +158,7 @@ def requests(draw: st.DrawFn) -> bytes:
 def test_both_ways_give_the_relay_and_the_client_the_same(
     sent: list[bytes], cuts: list[tuple[int, bool]], script: list[object], spoilt: bytes
 ) -> None:
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         direct, passed = (runner.run(_outcome(b"".join(sent), cuts, spoilt, script, way)) for way in (True, False))
 
     assert direct == passed

@@ -169,7 +169,7 @@ async def test_what_the_client_gets_is_what_was_written(kind: str) -> None:
 
     assert (answer.status, answer.body, answer.whole) == (201, b"one two three", True)
     assert answer.headers == {"date": "today", "content-type": "x", "x-a": "b", "transfer-encoding": "chunked"}
-    assert not one.writer.is_shared
+    assert one.writer.dedup == ""
 
 
 @pytest.mark.parametrize("kind", ["direct", "asgi"])

@@ -10,19 +10,6 @@ import pytest
 
 from balancer.server import run as server
 
-URLS = {
-    "127.0.0.1": "http://127.0.0.1:8080",
-    "0.0.0.0": "http://127.0.0.1:8080",
-    "::": "http://[::1]:8080",
-    "::1": "http://[::1]:8080",
-    "box.local": "http://box.local:8080",
-}
-
-
-@pytest.mark.parametrize(("host", "url"), URLS.items())
-def test_the_address_for_clients(host: str, url: str) -> None:
-    assert server.url(host, 8080) == url
-
 
 def test_a_free_port_is_found_and_a_taken_one_refused() -> None:
     with server.listening("127.0.0.1", 0) as sock:

@@ -46,7 +46,7 @@ def test_an_event_is_in_the_file_and_on_the_terminal(
     logs.close()
 
     assert [told["event"] for told in events_in(path)] == ["request_ended"]
-    assert "a 529 -> b ok" in capsys.readouterr().out
+    assert "after a 529" in capsys.readouterr().out
 
 
 def test_what_libraries_say_is_written_down_without_the_words_of_errors(logs: Logs, path: Path) -> None:

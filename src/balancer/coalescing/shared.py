@@ -41,7 +41,7 @@ import msgspec
 from balancer.coalescing.key import Key
 from balancer.headers import Headers
 from balancer.model import Candidate
-from balancer.relay.response import STUCK_S
+from balancer.relay.limits import DEFAULT
 
 READ_BYTES = 64 * 1024
 """About how much a reader that lags is given at once: the rest is kept here, once for all readers."""
@@ -54,7 +54,7 @@ CHUNK_COST_BYTES = 64
 class SharingLimits:
     """How long readers are waited for, in seconds."""
 
-    stuck_s: float = STUCK_S
+    stuck_s: float = DEFAULT.stuck_s
     """A reader that takes nothing for this long is cut off."""
     parting_s: float = 1.0
     """How long a follower waits for the end of its answer when the balancer is being stopped."""
@@ -133,7 +133,7 @@ class SharedResponse(msgspec.Struct, eq=False):
     unshareable: bool = False
     """It ends well, but it says that there is no good answer."""
     joinable: bool = True
-    was_joined: bool = False
+    followed: bool = False
     """It has, or had, a follower."""
     followers: set[Reader] = set()
     leader: Leader = DIRECT
@@ -181,7 +181,7 @@ class SharedResponse(msgspec.Struct, eq=False):
         """Return a new follower."""
         reader = Reader()
         self.followers.add(reader)
-        self.was_joined = True
+        self.followed = True
         if self.leading is not None:
             self.changed()  # the relay need not wait for the leader's client any more
         return reader

@@ -8,7 +8,6 @@ from contextlib import contextmanager, suppress
 
 import msgspec
 
-from balancer import events
 from balancer.clock import Clock
 from balancer.coalescing.shared import (
     ABORTED,
@@ -25,6 +24,7 @@ from balancer.coalescing.shared import (
 from balancer.events import Bus
 from balancer.headers import Headers
 from balancer.model import Candidate, Request
+from balancer.relay.record import RequestRecord
 from balancer.relay.writer import ClientWriter, ResponseWriter
 
 NAME = b"x-balancer-dedup"
@@ -51,8 +51,8 @@ class TeeWriter(msgspec.Struct, eq=False):
         return self._pump is not None
 
     @property
-    def is_shared(self) -> bool:
-        return self.shared.was_joined
+    def dedup(self) -> str:
+        return "leader" if self.shared.followed else ""
 
     @property
     def gone(self) -> bool:
@@ -218,25 +218,12 @@ async def _follow(shared: SharedResponse, reader: Reader, writer: ResponseWriter
 @contextmanager
 def recorded(request: Request, shared: SharedResponse, reader: Reader, bus: Bus, clock: Clock) -> Iterator[None]:
     """Emit the events of a request that follows the answer to another one."""
-    began = clock.now()
-    about = request.operation.word, request.model, request.stream
-    bus.emit(
-        events.RequestBegan(request.id, clock.wall(), *about, len(request.body), request.client, request.user_agent)
-    )
+    record = RequestRecord(request, clock.now(), len(request.body), "follower")
+    bus.emit(record.began(clock.wall()))
     try:
         yield
     finally:
-        by = shared.answered_by
-        bus.emit(
-            events.RequestEnded(
-                request.id,
-                clock.wall(),
-                *about,
-                shared.status,
-                shared.outcome(reader),
-                clock.now() - began,
-                by.provider.name if by is not None else "",
-                by.model if by is not None else "",
-                dedup="follower",
-            )
-        )
+        record.status, record.outcome = shared.status, shared.outcome(reader)
+        if (candidate := shared.answered_by) is not None:
+            record.provider, record.provider_model = candidate.provider.name, candidate.model
+        bus.emit(record.ended(clock.wall(), clock.now()))

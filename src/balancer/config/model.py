@@ -9,6 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9 _.@-]*$"
+"""The form of a provider's name."""
+
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
@@ -144,7 +147,7 @@ class Settings(Part):
 class ProviderEntry(Part):
     """One of the file's `providers`."""
 
-    name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.@-]*$")
+    name: str = Field(min_length=1, max_length=100, pattern=NAME)
     """Unique; the name in routes, logs and headers."""
     type: str
     """How the provider is spoken to: `anthropic`, `openai`, `zed` or `simulated`."""

@@ -27,8 +27,9 @@ from balancer.model import (
     Unfit,
     Verdict,
 )
+from balancer.wire.overflow import is_overflow
 
-REST_MAX_S = 900.0
+NAMED_COOLDOWN_MAX_S = 900.0
 """The longest rest that a provider may ask for itself; more is taken for this much."""
 
 _NO_CREDIT = re.compile(
@@ -49,9 +50,6 @@ _UNKNOWN_MODEL = re.compile(
 _UNKNOWN_BETA = re.compile(r"anthropic-beta", re.IGNORECASE)
 _SIGNATURE = re.compile(
     r"(?:invalid|unexpected|missing).{0,40}signature|signature.{0,80}(?:thinking|invalid)", re.IGNORECASE | re.DOTALL
-)
-_TOO_LONG = re.compile(
-    r"prompt is too long|exceed context limit|maximum context length|context_length_exceeded", re.IGNORECASE
 )
 
 _CALLERS_OWN = frozenset({400, 413, 422})
@@ -105,7 +103,7 @@ def judge_of(candidate: Candidate, outcome: Outcome) -> Verdict:
 
 def too_long(outcome: Outcome) -> bool:
     """Say whether the prompt is longer than the model's context: a larger one may take it."""
-    return isinstance(outcome, Refused) and callers_own(outcome.fault) and bool(_TOO_LONG.search(outcome.fault.message))
+    return isinstance(outcome, Refused) and callers_own(outcome.fault) and is_overflow(outcome.fault.message)
 
 
 def lasting(outcome: Outcome) -> bool:
@@ -126,7 +124,7 @@ def _refusal(fault: Fault) -> Verdict:
         return Verdict(Mark.NONE, retry_elsewhere=fault.elsewhere, reason=reason)
     if fault.status in _CALLERS_OWN:
         return _about_the_provider(fault) or Verdict(Mark.NONE, reason=reason)
-    cooldown_s = None if fault.retry_after_s is None else min(fault.retry_after_s, REST_MAX_S)
+    cooldown_s = None if fault.retry_after_s is None else min(fault.retry_after_s, NAMED_COOLDOWN_MAX_S)
     if fault.status in _KEY or fault.kind == "billing_error":
         return Verdict(Mark.BAD, retry_elsewhere=True, cooldown_s=cooldown_s, needs_operator=True, reason=reason)
     if fault.status == 429 and fault.should_retry is False:  # a spend cap: it will not pass by waiting
@@ -146,7 +144,7 @@ def _refusal(fault: Fault) -> Verdict:
 
 def _about_the_provider(fault: Fault) -> Verdict | None:
     """Look at the wording of a 400, 413 or 422: is it about the provider after all?"""
-    if _TOO_LONG.search(fault.message):
+    if is_overflow(fault.message):
         return None
     if fault.kind == "billing_error" or _NO_CREDIT.search(fault.message):
         return Verdict(Mark.BAD, retry_elsewhere=True, needs_operator=True, reason=f"{fault.status} no credit")

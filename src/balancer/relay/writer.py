@@ -13,13 +13,13 @@ class ResponseWriter(Protocol):
     """Takes one answer. What is awaited waits as long as the taker is slow: that is the flow control."""
 
     @property
-    def gone(self) -> bool:
-        """Nobody is there to take it any more."""
+    def dedup(self) -> str:
+        """`leader` where other requests got this answer too; else empty. Known when the answer is over."""
         ...
 
     @property
-    def is_shared(self) -> bool:
-        """Other clients were given this answer too."""
+    def gone(self) -> bool:
+        """Nobody is there to take it any more."""
         ...
 
     def start(self, status: int, headers: Headers) -> None:

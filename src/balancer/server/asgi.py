@@ -27,7 +27,7 @@ class ClientLeft(Exception):
 class AsgiClient:
     """A `ClientWriter` behind an ASGI server. How its states follow each other stands in `progress`."""
 
-    is_shared: ClassVar[bool] = False
+    dedup: ClassVar[str] = ""
 
     def __init__(
         self,

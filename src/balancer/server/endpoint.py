@@ -24,11 +24,9 @@ from balancer.relay.writer import ClientWriter
 from balancer.server.access import Admitted
 from balancer.server.asgi import AsgiClient, ClientLeft, Receive, Scope, Send, read_body
 from balancer.server.limits import ClientLimits
+from balancer.server.paths import OPERATIONS
 from balancer.server.rejected import Rejected, new_id, reject
 from balancer.wire import messages as wire
-
-OPERATIONS = {"/v1/messages": Operation.MESSAGES, "/v1/messages/count_tokens": Operation.COUNT_TOKENS}
-"""The hot paths, and what is asked there."""
 
 JSON = b"application/json"
 
@@ -126,9 +124,9 @@ class Messages:
             bool(head.stream) and operation.answers,
             head.token_limit,
             affinity.of_request(first, head, admitted.client, by),
-            _seconds(first.get(b"x-stainless-timeout")),
+            _seconds(first.get(claude_code.TIMEOUT_HEADER)),
             admitted.client,
-            agent.startswith(claude_code.USER_AGENT),
+            claude_code.is_client(agent),
             tuple(first) if len(first) == len(admitted.headers) else (),
             _shown(agent[:USER_AGENT_MAX]),
         )

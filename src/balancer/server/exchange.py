@@ -53,7 +53,7 @@ class Exchange(msgspec.Struct, eq=False):
     _on_left: Callable[[], None] | None = None
 
     message_event: ClassVar[_NoEvent] = _NoEvent()
-    is_shared: ClassVar[bool] = False
+    dedup: ClassVar[str] = ""
 
     # What uvicorn asks of a cycle
 

@@ -39,9 +39,10 @@ from httptools import HttpParserError, HttpParserUpgrade
 from balancer.headers import collector, written
 from balancer.server.access import Admitted, Gate
 from balancer.server.connection_task import ConnectionTask
-from balancer.server.endpoint import OPERATIONS, Messages
+from balancer.server.endpoint import Messages
 from balancer.server.exchange import Exchange
 from balancer.server.limits import TIMER_SLACK_S, BodyTimer, ClientLimits
+from balancer.server.paths import OPERATIONS
 from balancer.server.rejected import Rejected, error_reply, new_id
 from balancer.server.uvicorn_internals import STATUS_LINE, HttpToolsProtocol
 from balancer.state.fleet import Fleet

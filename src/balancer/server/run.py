@@ -126,11 +126,3 @@ def listening(host: str, port: int) -> socket.socket:
         raise
     sock.set_inheritable(True)
     return sock
-
-
-def url(host: str, port: int) -> str:
-    """Return the address by which a client on this machine reaches the server."""
-    reached = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104
-    if ":" in reached and not reached.startswith("["):
-        reached = f"[{reached}]"
-    return f"http://{reached}:{port}"

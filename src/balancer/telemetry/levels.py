@@ -49,7 +49,6 @@ _INFO = Level.INFO
 _ALWAYS = {
     RequestBegan: _INFO,
     ProviderRecovered: Level.INFO,
-    Reloaded: Level.INFO,
     Drilled: Level.WARNING,
     ReloadRefused: Level.ERROR,
 }
@@ -65,11 +64,13 @@ def level_of(entry: Entry) -> Level:
     if isinstance(entry, RequestEnded):
         return _ENDS.get(entry.outcome, _INFO)
     match entry:
+        case Reloaded(needs_restart=waiting):
+            return Level.WARNING if waiting else Level.INFO
         case CooldownStarted(needs_operator=long):
             return Level.ERROR if long else Level.WARNING
         case LogLine(level=level):
             return level
-        case RequestBegan() | ProviderRecovered() | Reloaded() | Drilled() | ReloadRefused():
+        case RequestBegan() | ProviderRecovered() | Drilled() | ReloadRefused():
             raise AssertionError("in the table above")
         case _:
             assert_never(entry)
