@@ -62,7 +62,7 @@ class Request(msgspec.Struct):
     """
 
     id: str
-    """Ours, also the value of `x-balancer-request-id`."""
+    """Ours, also the value of the header `headers.REQUEST_ID`."""
     operation: Operation
     query: bytes
     """The raw query string without `?`; goes along to providers that speak the Messages API."""

@@ -11,6 +11,7 @@ from balancer.commands import addresses, client_environment, reading
 from balancer.commands.calling import DEFAULT_URL
 from balancer.commands.invocation import hint
 from balancer.config import Config
+from balancer.config.addresses import is_loopback
 from balancer.model import Provider
 
 
@@ -63,7 +64,7 @@ def _warnings(config: Config, flags: Flags) -> list[str]:
     if flags.to and (asked := _asks_for_names(config)):
         lines.append(asked)
     said = any(warning.message.startswith("others can reach this address") for warning in config.warnings)
-    if not said and not addresses.is_loopback(config.settings.host) and not config.settings.auth.keys:
+    if not said and not is_loopback(config.settings.host) and not config.settings.auth.keys:
         lines.append("settings.auth.keys is empty, so only clients on this machine are served.")
     return lines
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from balancer.commands import addresses
+from balancer.config.addresses import is_loopback
 from balancer.config.quoting import is_keylike
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -33,7 +33,7 @@ def written(url: str, key_env: str | None, kind: str | None, model: str | None, 
 
 def _key(url: str, key_env: str | None, env: Mapping[str, str]) -> str | None:
     if key_env is None:
-        if addresses.is_loopback(_host(url)):
+        if is_loopback(_host(url)):
             return None  # a server on this machine asks for no key
         raise Unfit("--key-env VAR is missing: the name of the environment variable that holds the provider's key")
     if not _NAME.fullmatch(key_env) or is_keylike(key_env):
@@ -54,7 +54,7 @@ def type_of(url: str) -> str:
         return "zed"
     if "anthropic" in f"{host}{path}":
         return "anthropic"
-    if "openai" in f"{host}{path}" or re.search(r"/v\d+\w*/?$", path) or addresses.is_loopback(host):
+    if "openai" in f"{host}{path}" or re.search(r"/v\d+\w*/?$", path) or is_loopback(host):
         return "openai"
     return "anthropic"
 
@@ -62,7 +62,7 @@ def type_of(url: str) -> str:
 def name_of(url: str) -> str:
     """Return a name for the provider: `deepseek` for `https://api.deepseek.com/anthropic`."""
     host = _host(url)
-    if addresses.is_loopback(host):
+    if is_loopback(host):
         return "local"
     labels = [label for label in host.split(".") if re.fullmatch(r"[a-z0-9-]+", label)]
     word = labels[-2] if len(labels) > 1 and not labels[-1].isdecimal() else ""

@@ -15,6 +15,7 @@ from typing import Any
 from balancer import dialects
 from balancer.clock import Clock
 from balancer.dialect import Ask, FlowFailed, Incapable
+from balancer.headers import REQUEST_ID
 from balancer.model import (
     Abandoned,
     Broken,
@@ -70,7 +71,7 @@ class Relay:
         provider's connection is closed before the cancellation goes on. Raises what the writer raises.
         """
         now = self._now()
-        own = ((b"x-balancer-request-id", request.id.encode()),)
+        own = ((REQUEST_ID, request.id.encode()),)
         response = ClientResponse(writer, self._watch, task or asyncio.current_task(), request.stream, own, now)
         record = RequestRecord(request, now, len(request.body))
         self.fleet.bus.emit(record.began(self._wall()))
