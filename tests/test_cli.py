@@ -8,19 +8,37 @@ from balancer import __version__
 from balancer.cli import build, main
 
 
-def test_it_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("flag", ["--version", "-V"])
+def test_it_says_its_version(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["--version"])
+        main([flag])
 
     assert ended.value.code == 0
     assert capsys.readouterr().out == f"balancer {__version__}\n"
+
+
+def test_version_and_help_are_commands_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["version"]) == 0
+    assert capsys.readouterr().out == f"balancer {__version__}\n"
+    assert main(["help"]) == 0
+    whole = capsys.readouterr().out
+    assert main([]) == 0
+    assert capsys.readouterr().out == whole
+    assert main(["help", "serve"]) == 0
+    assert capsys.readouterr().out.startswith("usage: balancer serve")
+
+
+def test_a_flag_may_stand_before_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--config", "no-such-file.yaml", "check"]) != 0
+
+    assert "no-such-file.yaml" in capsys.readouterr().err
 
 
 def test_without_a_command_it_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
 
     told = capsys.readouterr().out
-    for command in ("serve", "check", "explain", "status", "demo", "drill"):
+    for command in ("run", "env", "serve", "check", "explain", "status", "logs", "drill", "demo", "completion", "help"):
         assert f"    {command} " in told
 
 
@@ -35,6 +53,12 @@ WRONG = {
     "an unknown fault": ["drill", "main", "--fault", "meltdown"],
     "on and off": ["drill", "main", "--fault", "529", "--off"],
     "no duration": ["drill", "main", "--fault", "529", "--for", "soon"],
+    "an id and following": ["logs", "-f", "abc"],
+    "an id among those that failed": ["logs", "--failed", "abc"],
+    "no time": ["logs", "--since", "soon"],
+    "one provider and a file": ["serve", "--to", "https://a.example", "--config", "f"],
+    "a type of nothing": ["serve", "--type", "openai"],
+    "no shell": ["env", "--shell", "csh"],
     "no requests": ["drill", "main", "--fault", "529", "--requests", "0"],
 }
 
@@ -45,7 +69,7 @@ def test_what_is_refused(argv: list[str], capsys: pytest.CaptureFixture[str]) ->
         main(argv)
 
     assert ended.value.code == 2
-    assert "error:" in capsys.readouterr().err
+    assert "balancer: error: " in capsys.readouterr().err
 
 
 def test_the_flags_of_serve() -> None:

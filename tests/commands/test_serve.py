@@ -35,7 +35,7 @@ def test_without_a_file_simulated_providers_serve_and_it_says_what_to_do(start: 
     assert "simulated answer" in ask(url)["content"][0]["text"]
     told = "\n".join(running.out)
     assert "3 providers" in told
-    assert "cp providers.example.yaml providers.yaml" in told
+    assert "There is no providers.yaml. To write one: " in told
     assert stop(running) == 0
     assert running.err == []
 
@@ -166,6 +166,50 @@ def test_a_terminal_that_takes_nothing_holds_up_neither_answers_nor_the_end(conf
         process.send_signal(signal.SIGTERM)
 
         assert process.wait(20) == 0
+
+
+def test_one_provider_without_a_file(start: Start, tmp_path: Path, config_file: Path) -> None:
+    behind = start("--port", "0")
+    flags = ["--to", behind.url(), "--type", "anthropic", "--key-env", "MY_KEY", "--model", "another-model"]
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for workers in ("1", "2"):
+        running = start("--port", "0", "--workers", workers, *flags, cwd=empty, MY_KEY="sk-a-secret-of-mine")
+        url = running.url()
+
+        assert "(model another-model)" in ask(url)["content"][0]["text"]
+        assert get(url, "/providers")[1]["providers"][0]["name"] == "local"
+        assert stop(running) == 0
+        assert running.err == []
+        assert "sk-a-secret" not in "\n".join(running.out)
+        assert [path.name for path in empty.iterdir()] == ["logs"]
+
+
+WRONG_FLAGS = {
+    "a variable that is not set": (["--to", "https://a.example", "--key-env", "MY_KEY"], "MY_KEY is not set"),
+    "no variable": (["--to", "https://a.example"], "--key-env VAR is missing"),
+    "no URL": (["--to", "a.example", "--key-env", "SET"], "--to: base_url must begin with https:// or http://"),
+    "a file besides": (["--to", "https://a.example", "--config", "x"], "leave out --config"),
+    "no --to": (["--key-env", "SET"], "--key-env says more about --to URL"),
+}
+
+
+@pytest.mark.parametrize(("flags", "words"), WRONG_FLAGS.values(), ids=WRONG_FLAGS)
+def test_one_provider_that_can_not_be_served(start: Start, flags: list[str], words: str) -> None:
+    running = start("--port", "0", *flags, SET="sk-a-secret-of-mine")
+
+    assert running.ended() == 2
+    assert running.err[0].startswith("balancer: error: ")
+    assert words in running.err[0]
+    assert running.out == []
+
+
+def test_a_host_that_a_shell_has_set_is_not_listened_on(start: Start, config_file: Path) -> None:
+    running = start("--port", "0", HOST=socket.gethostname())
+    url = running.url()
+
+    assert url.startswith("http://127.0.0.1:")
+    assert ask(url)["type"] == "message"
 
 
 def test_what_happened_is_in_the_log_file(start: Start, tmp_path: Path, config_file: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balancer.model import Mark, Verdict
-from balancer.policy.circuit import BASE_REST_S, LONG_REST_S, Circuit, Health, Policy, observe
+from balancer.policy.circuit import FIRST_COOLDOWN_S, OPERATOR_COOLDOWN_S, Circuit, CooldownPolicy, Health, observe
 
 BAD = Verdict(Mark.BAD, retry_elsewhere=True, reason="529")
 GOOD = Verdict(Mark.GOOD)
@@ -17,17 +17,17 @@ EVEN = 0.5
 
 
 def seen(
-    health: Health, verdict: Verdict, now: float, policy: Policy | None = None, began: float | None = None
+    health: Health, verdict: Verdict, now: float, policy: CooldownPolicy | None = None, began: float | None = None
 ) -> Health:
-    return observe(health, verdict, now, policy or Policy(), EVEN, now if began is None else began)
+    return observe(health, verdict, now, policy or CooldownPolicy(), EVEN, now if began is None else began)
 
 
 def test_a_failure_opens_the_circuit_for_the_first_rest() -> None:
     health = seen(Health(), BAD, 100.0)
 
     assert health.circuit(100.0) is Circuit.OPEN
-    assert health.cooldown_until == 100.0 + BASE_REST_S
-    assert health.circuit(100.0 + BASE_REST_S) is Circuit.HALF_OPEN
+    assert health.cooldown_until == 100.0 + FIRST_COOLDOWN_S
+    assert health.circuit(100.0 + FIRST_COOLDOWN_S) is Circuit.HALF_OPEN
 
 
 def test_each_failed_probe_doubles_the_rest_up_to_the_cooldown() -> None:
@@ -96,14 +96,14 @@ def test_a_refused_key_rests_long_and_doubles() -> None:
     first = seen(Health(), Verdict(Mark.BAD, needs_operator=True), 100.0)
     second = seen(first, Verdict(Mark.BAD, needs_operator=True), first.cooldown_until)
 
-    assert first.cooldown_until - 100.0 == LONG_REST_S
-    assert second.cooldown_until - first.cooldown_until == 2 * LONG_REST_S
+    assert first.cooldown_until - 100.0 == OPERATOR_COOLDOWN_S
+    assert second.cooldown_until - first.cooldown_until == 2 * OPERATOR_COOLDOWN_S
 
 
 def test_a_key_found_bad_during_an_ordinary_rest_prolongs_it() -> None:
     health = seen(seen(Health(), BAD, 100.0), Verdict(Mark.BAD, needs_operator=True), 101.0)
 
-    assert health.cooldown_until >= 101.0 + LONG_REST_S
+    assert health.cooldown_until >= 101.0 + OPERATOR_COOLDOWN_S
     assert health.needs_operator
 
 
@@ -112,29 +112,29 @@ def test_a_key_found_bad_after_many_ordinary_failures_rests_as_long_as_any() -> 
     refused = seen(health, Verdict(Mark.BAD, needs_operator=True), 300.0)
     mended = seen(refused, BAD, refused.cooldown_until)
 
-    assert refused.cooldown_until - 300.0 == LONG_REST_S
-    assert mended.cooldown_until - refused.cooldown_until == BASE_REST_S
+    assert refused.cooldown_until - 300.0 == OPERATOR_COOLDOWN_S
+    assert mended.cooldown_until - refused.cooldown_until == FIRST_COOLDOWN_S
 
 
 def test_the_longest_rest_differs_too_and_a_keys_does_not() -> None:
-    health = seen(seen(Health(), BAD, 100.0), BAD, 200.0, Policy(rest_max_s=5.0))
+    health = seen(seen(Health(), BAD, 100.0), BAD, 200.0, CooldownPolicy(max_s=5.0))
 
     def cooldown_s(verdict: Verdict, chance: float) -> float:
-        return observe(health, verdict, 300.0, Policy(rest_max_s=5.0), chance, 300.0).cooldown_until - 300.0
+        return observe(health, verdict, 300.0, CooldownPolicy(max_s=5.0), chance, 300.0).cooldown_until - 300.0
 
     assert cooldown_s(BAD, 0.0) == pytest.approx(4.0)
-    assert cooldown_s(Verdict(Mark.BAD, needs_operator=True), 0.0) == LONG_REST_S
+    assert cooldown_s(Verdict(Mark.BAD, needs_operator=True), 0.0) == OPERATOR_COOLDOWN_S
 
 
 def test_a_cooldown_of_zero_means_no_rest() -> None:
-    health = seen(Health(), Verdict(Mark.BAD, cooldown_s=90.0, needs_operator=True), 100.0, Policy(rest_max_s=0.0))
+    health = seen(Health(), Verdict(Mark.BAD, cooldown_s=90.0, needs_operator=True), 100.0, CooldownPolicy(max_s=0.0))
 
     assert health.circuit(100.0) is Circuit.CLOSED
     assert health.failures == 1
 
 
 def test_a_constant_cooldown_is_constant() -> None:
-    policy = Policy(rest_max_s=60.0, constant=True)
+    policy = CooldownPolicy(max_s=60.0, constant=True)
     first = seen(Health(), BAD, 100.0, policy)
     second = seen(first, BAD, 160.0, policy)
 
@@ -143,7 +143,9 @@ def test_a_constant_cooldown_is_constant() -> None:
 
 @pytest.mark.parametrize(("chance", "cooldown_s"), [(0.0, 4.0), (1.0, 6.0)])
 def test_jitter_is_a_fifth_either_way(chance: float, cooldown_s: float) -> None:
-    assert observe(Health(), BAD, 100.0, Policy(), chance, 100.0).cooldown_until == pytest.approx(100.0 + cooldown_s)
+    assert observe(Health(), BAD, 100.0, CooldownPolicy(), chance, 100.0).cooldown_until == pytest.approx(
+        100.0 + cooldown_s
+    )
 
 
 @given(st.lists(st.tuples(st.sampled_from([BAD, GOOD, NONE]), st.floats(0.01, 50.0), st.floats(0, 1)), max_size=30))
@@ -151,6 +153,6 @@ def test_a_rest_is_never_longer_than_the_cooldown(history: list[tuple[Verdict, f
     health, now = Health(), 1.0
     for verdict, passed_s, chance in history:
         now += passed_s
-        health = observe(health, verdict, now, Policy(), chance, now)
+        health = observe(health, verdict, now, CooldownPolicy(), chance, now)
 
         assert health.cooldown_until <= now + 60.0

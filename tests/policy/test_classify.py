@@ -21,7 +21,7 @@ from balancer.model import (
     Unfit,
     Verdict,
 )
-from balancer.policy.classify import REST_MAX_S, callers_own, judge, judge_of
+from balancer.policy.classify import NAMED_COOLDOWN_MAX_S, callers_own, judge, judge_of
 
 
 def refused(
@@ -104,7 +104,7 @@ def test_judge(outcome: Outcome, expected: tuple[Mark, bool, bool, Scope]) -> No
 
 def test_a_rest_that_the_provider_names_is_believed_up_to_a_bound() -> None:
     assert judge(refused(429, retry_after_s=30.0)).cooldown_s == 30.0
-    assert judge(refused(529, retry_after_s=1e7)).cooldown_s == REST_MAX_S
+    assert judge(refused(529, retry_after_s=1e7)).cooldown_s == NAMED_COOLDOWN_MAX_S
 
 
 @pytest.mark.parametrize("outcome", [outcome for outcome, _ in CASES.values()], ids=list(CASES))

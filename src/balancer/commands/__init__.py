@@ -1,1 +1,1 @@
-"""What `balancer` can be told to do, one file a command. Each returns the exit code."""
+"""What `balancer` can be told to do: a file a command, whose `run` returns the exit code, and what they share."""

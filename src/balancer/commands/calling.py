@@ -2,33 +2,63 @@
 
 from __future__ import annotations
 
+import enum
+import http.client
 import json
 import os
 import urllib.error
 import urllib.request
 from typing import Any
 
-from balancer.commands import reading
+from balancer import NAME
+from balancer.commands import addresses, reading
+from balancer.commands.invocation import hint
 from balancer.config import ConfigError
-from balancer.server import run as server
 
 WITHIN_S = 10.0
+LOOK_WITHIN_S = 5.0
+
+DEFAULT_URL = "http://127.0.0.1:8080"
 
 
 class CallFailed(Exception):
     """The balancer could not be asked, or refused; `str(error)` says why and what to do."""
 
 
-def url_of(explicit: str | None) -> str:
+class Unreachable(CallFailed):
+    """Nobody answers there, so asking again later makes sense."""
+
+
+class Listener(enum.Enum):
+    """Who answers at an address."""
+
+    NOBODY = "nobody"
+    BALANCER = "balancer"
+    STOPPING = "stopping"
+    """A balancer that lets running answers end and takes no new ones."""
+    ANOTHER = "another"
+    """Another program."""
+
+
+def url_of(explicit: str | None, config: str | None = None) -> str:
     """Return where the balancer is: flag, `BALANCER_URL`, else what the configuration says."""
-    given = explicit or os.environ.get("BALANCER_URL")
-    if given:
-        return given.rstrip("/") if "://" in given else f"http://{given}".rstrip("/")
+    if given := elsewhere(explicit):
+        return given
     try:
-        settings = reading.read(None).settings
+        settings = reading.read(config).settings
     except ConfigError:
-        return "http://127.0.0.1:8080"
-    return server.url(settings.host, settings.port)
+        if config:
+            raise
+        return DEFAULT_URL
+    return addresses.reached(settings)
+
+
+def elsewhere(explicit: str | None) -> str | None:
+    """Return the address that a flag or `BALANCER_URL` names; None: neither does."""
+    given = explicit or os.environ.get("BALANCER_URL")
+    if not given:
+        return None
+    return given.rstrip("/") if "://" in given else f"http://{given}".rstrip("/")
 
 
 def call(url: str, path: str, key: str | None = None, body: dict[str, Any] | None = None) -> Any:
@@ -37,19 +67,59 @@ def call(url: str, path: str, key: str | None = None, body: dict[str, Any] | Non
     if secret := key or os.environ.get("BALANCER_KEY"):
         headers["x-balancer-key"] = secret
     data = None if body is None else json.dumps(body).encode()
-    if not url.startswith(("http://", "https://")):
-        raise CallFailed(f"{url} is no http address")
-    request = urllib.request.Request(url + path, data, headers)  # noqa: S310 - its scheme was looked at
-    # Straight to the balancer: a proxy of the environment is for the world outside.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(request, timeout=WITHIN_S) as answer:
+        with _opened(urllib.request.Request(_checked(url) + path, data, headers), WITHIN_S) as answer:  # noqa: S310
             return json.load(answer)
     except urllib.error.HTTPError as error:
-        raise CallFailed(f"{url}{path} answers {error.code}: {_message(error)}") from None
-    except (OSError, ValueError) as error:
+        raise CallFailed(f"{url}{path} answers {error.code}: {_message(error)}{_remedy(error.code)}") from None
+    except OSError as error:
         reason = getattr(error, "reason", error)
-        raise CallFailed(f"no balancer answers at {url} ({reason}); is it running? Another address: --url") from None
+        raise Unreachable(
+            f"no balancer answers at {url} ({reason}); start it: {hint('serve')}; another address: --url"
+        ) from None
+    except (http.client.HTTPException, ValueError):
+        raise CallFailed(f"what answers at {url} is no balancer; another address: --url") from None
+
+
+def who_answers(url: str) -> Listener:
+    """Look who listens at an address, without a key. Raises `CallFailed` where it is no address."""
+    try:
+        with _opened(urllib.request.Request(f"{_checked(url)}/"), LOOK_WITHIN_S) as answer:  # noqa: S310
+            told = json.loads(answer.read(65_536))
+    except (http.client.HTTPException, urllib.error.HTTPError, ValueError, TimeoutError):
+        return Listener.ANOTHER
+    except OSError as error:
+        return Listener.ANOTHER if isinstance(getattr(error, "reason", error), TimeoutError) else Listener.NOBODY
+    if not isinstance(told, dict) or told.get("name") != NAME:
+        return Listener.ANOTHER
+    return Listener.STOPPING if _is_draining(url) else Listener.BALANCER
+
+
+def _is_draining(url: str) -> bool:
+    try:
+        with _opened(urllib.request.Request(f"{url}/ready"), LOOK_WITHIN_S):  # noqa: S310
+            return False
+    except urllib.error.HTTPError as error:
+        with error:
+            return b"draining" in error.read(65_536)
+    except (OSError, http.client.HTTPException):
+        return True
+
+
+def _checked(url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        raise CallFailed(f"{url} is no http address")
+    return url
+
+
+def _opened(request: urllib.request.Request, within_s: float) -> Any:
+    # Straight to the balancer: a proxy of the environment is for the world outside.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    return opener.open(request, timeout=within_s)
+
+
+def _remedy(code: int) -> str:
+    return "; the key: --key KEY or $BALANCER_KEY" if code == 401 else ""
 
 
 def _message(error: urllib.error.HTTPError) -> str:

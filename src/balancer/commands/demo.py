@@ -1,7 +1,7 @@
-"""`balancer demo`: a balancer on a free port, simulated providers, one of them ill in changing ways.
+"""`balancer demo`: a balancer on a free port, simulated providers, one of them failing in changing ways.
 
-Everything is real but the models: the requests go over a socket, the illness is ordered as
-`balancer drill` orders it, the lines are those that the balancer always writes.
+Everything is real but the models: the requests go over a socket, the fault is ordered as
+`balancer drill` orders it, and with -v the lines of the log are those that the balancer always writes.
 """
 
 from __future__ import annotations
@@ -18,11 +18,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from rich.console import Console
-from rich.table import Table
-
 from balancer.app import create_app
-from balancer.commands import calling, reading
+from balancer.commands import addresses, calling, reading
+from balancer.commands.invocation import hint
 from balancer.dialects.simulated import faults as drills
 from balancer.server import run as server
 
@@ -59,9 +57,13 @@ BODY = {
 }
 
 
+WIDTHS = (6, 11, 0)
+"""Of the columns, in characters: requests that were served, what clients saw of the fault, the fault."""
+
+
 @dataclass(slots=True)
 class Tally:
-    """What clients saw while the provider had one illness."""
+    """What clients saw while the provider had one fault."""
 
     fault: str
     requests: int = 0
@@ -71,53 +73,63 @@ class Tally:
     attempts: list[int] = field(default_factory=list)
 
     @property
-    def what(self) -> str:
+    def scenario(self) -> str:
+        return f"{ILL} {drills.FAULTS[self.fault].words}" if self.fault else "nothing fails"
+
+    @property
+    def seen(self) -> str:
         if self.whole < self.requests:
-            return "NOT MASKED"
-        return "told, and asked again" if self.told else "masked" if max(self.attempts, default=1) > 1 else "-"
+            return "FAILED"
+        if self.told:
+            return "asked again"
+        return "hidden" if max(self.attempts, default=1) > 1 else "-"
 
 
 def run(args: argparse.Namespace) -> int:
     """Return 0 if every request was answered, else 1."""
-    console = Console(soft_wrap=True)
     with tempfile.TemporaryDirectory(prefix="balancer-demo-") as folder:
         path = Path(folder) / "providers.yaml"
         path.write_text(CONFIG + f'  log_file: "{folder}/logs.jsonl"\n')
-        return asyncio.run(_show(console, path))
+        return asyncio.run(_show(path, "INFO" if args.verbose else "CRITICAL"))
 
 
-async def _show(console: Console, path: Path) -> int:
-    app = create_app(str(path), {"host": "127.0.0.1", "log_level": "INFO"})
+async def _show(path: Path, log_level: str) -> int:
+    app = create_app(str(path), {"host": "127.0.0.1", "log_level": log_level})
     sock = server.listening("127.0.0.1", 0)
-    url = server.url("127.0.0.1", sock.getsockname()[1])
+    url = addresses.url("127.0.0.1", sock.getsockname()[1])
     running = server.Server(server.configured(app, drain_s=2))
     serving = asyncio.create_task(running.serve([sock]))
-    console.print(f"A balancer on {url} with three simulated providers: main, second, third. main is asked first.\n")
+    print(f"A balancer on {url} with three simulated providers: main, second, third.")
+    print(f"main is asked first and fails in another way each time, while {AT_ONCE} clients send a request.\n")
+    print(_columns("served", "for clients", "while"), flush=True)
+    tallies = []
     try:
-        tallies = [await _phase(console, url, "")]
-        for fault in FAULTS:
+        for fault in ("", *FAULTS, ""):
             if running.should_exit:
                 break
-            tallies.append(await _phase(console, url, fault))
-        tallies.append(await _phase(console, url, ""))
+            tallies.append(await _phase(url, fault))
+            tally = tallies[-1]
+            print(_columns(f"{tally.whole} of {tally.requests}", tally.seen, tally.scenario), flush=True)
         view = await asyncio.to_thread(calling.call, url, "/providers")
     finally:
         running.should_exit = True
         await serving
-    return _sum_up(console, tallies, view)
+    return _sum_up(tallies, view)
 
 
-async def _phase(console: Console, url: str, fault: str) -> Tally:
-    """Let clients ask at once while `main` has one illness, then let it recover."""
-    words = f"{ILL} {drills.FAULTS[fault].words}" if fault else "everybody is well"
-    console.print(f"--- {words}", style="bold", highlight=False)
+def _columns(*cells: str) -> str:
+    return "  ".join(f"{cell:<{width}}" for cell, width in zip(cells, WIDTHS, strict=True))
+
+
+async def _phase(url: str, fault: str) -> Tally:
+    """Let clients ask at once while `main` has one fault, then let it recover."""
     if fault:
         await asyncio.to_thread(calling.call, url, "/admin/drill", None, {"provider": ILL, "fault": fault})
     tally = Tally(fault)
     await asyncio.gather(*(asyncio.to_thread(_client, url, tally) for _ in range(AT_ONCE)))
     if fault:
         await asyncio.to_thread(calling.call, url, "/admin/drill", None, {"provider": ILL, "fault": None})
-    await asyncio.sleep(REST_S)  # its rest is over then: the next request finds out that it is well
+    await asyncio.sleep(REST_S)  # its cooldown is over then: the next request finds out that it has recovered
     return tally
 
 
@@ -156,23 +168,14 @@ def _connected(url: str) -> Iterator[http.client.HTTPConnection]:
         connection.close()
 
 
-def _sum_up(console: Console, tallies: list[Tally], view: dict[str, Any]) -> int:
-    phases = Table("main ...", "requests", "answered", "for the clients it was", title="What clients saw")
-    for tally in tallies:
-        words = drills.FAULTS[tally.fault].words if tally.fault else "is well"
-        phases.add_row(words, str(tally.requests), str(tally.whole), tally.what)
-    providers = Table("provider", "asked", "answered", "failed", title="Who was asked")
-    for provider in view["providers"]:
-        counts = (str(provider[key]) for key in ("requests", "successes", "failures"))
-        providers.add_row(provider["name"], *counts)
-    console.print()
-    console.print(phases)
-    console.print(providers)
+def _sum_up(tallies: list[Tally], view: dict[str, Any]) -> int:
     requests, whole = sum(t.requests for t in tallies), sum(t.whole for t in tallies)
     told = sum(t.told for t in tallies)
-    console.print(
-        f"{whole} of {reading.counted(requests, 'request')} answered; of their answers {told} broke half way, said "
-        "so, and was asked for again. Now your own: cp providers.example.yaml providers.yaml && balancer serve",
-        highlight=False,
+    asked = ", ".join(f"{p['name']} {p['requests']} ({p['failures']} failed)" for p in view["providers"])
+    print(f"\nRequests to each provider: {asked}")
+    print(
+        f"{whole} of {reading.counted(requests, 'request')} answered. hidden: another provider answered instead. "
+        f"asked again:\n{reading.counted(told, 'answer')} broke after it had begun, and the client was told.\n"
     )
+    print(f"Next: {hint('run')}\nWith providers of your own: {hint('init')}")
     return 0 if whole == requests else 1

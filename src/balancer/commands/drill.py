@@ -7,26 +7,32 @@ import sys
 from typing import Any
 
 from balancer.commands.calling import CallFailed, call, url_of
+from balancer.commands.complaint import complain
+from balancer.commands.invocation import hint
+from balancer.config import ConfigError
 from balancer.dialects.simulated import faults as drills
 
 
 def run(args: argparse.Namespace) -> int:
-    """Return 0, or 1 where it could not be ordered."""
+    """Return 0, 1 where it could not be ordered, 2 where the configuration is wrong."""
     if args.list:
         width = max(map(len, drills.FAULTS))
         print("\n".join(f"{name:<{width}}  the provider {fault.words}" for name, fault in drills.FAULTS.items()))
         return 0
     try:
-        told = call(url_of(args.url), "/admin/drill", args.key, order(args))
+        told = call(url_of(args.url, args.config), "/admin/drill", args.key, order(args))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
     except CallFailed as error:
-        print(f"balancer: {error}", file=sys.stderr)
+        complain(str(error))
         return 1
     if args.off:
-        print(f"{told['provider']} behaves again")
+        print(f"{told['provider']} no longer fails on purpose")
     else:
-        print(
-            f"{args.name} {drills.FAULTS[args.fault].words}: {told['until']}. Stop it: balancer drill {args.name} --off"
-        )
+        url = ["--url", args.url] if args.url else ["--config", args.config] if args.config else []
+        stop = hint("drill", args.name, "--off", *url)
+        print(f"{args.name} {drills.FAULTS[args.fault].words}: {told['until']}. Stop it: {stop}")
     return 0
 
 

@@ -11,7 +11,7 @@ from balancer.model import Route, Target
 from balancer.policy import routes as routing
 
 ORDERS = {
-    "priority": "in this order; the next one is asked when one fails or rests",
+    "priority": "in this order; the next one is asked when one fails or is in cooldown",
     "round_robin": "those of the same priority take turns, conversation by conversation",
     "random": "those of the same priority in an order that is drawn for every conversation",
     "weighted": "those of the same priority by chance, by their weight",
@@ -21,12 +21,12 @@ ORDERS = {
 
 
 def run(args: argparse.Namespace) -> int:
-    """Return 0 if somebody serves the model, 1 if nobody does or the file is wrong."""
+    """Return 0 if somebody serves the model, 1 if nobody does, 2 if the file is wrong."""
     try:
         config = reading.read(args.config)
     except ConfigError as error:
         print(error, file=sys.stderr)
-        return 1
+        return 2
     told, served = explained(config, args.model)
     print(told)
     return 0 if served else 1
@@ -53,7 +53,7 @@ def explained(config: Config, model: str) -> tuple[str, bool]:
     strategy = config.settings.selection_strategy
     lines.append(f"selection_strategy is {strategy}: {ORDERS.get(strategy, 'see docs/configuration')}.")
     if config.settings.sticky.enabled:
-        lines.append("A conversation stays with the provider that answered it last while that one is well (sticky).")
+        lines.append("A conversation stays with the provider that answered it last while that one is healthy (sticky).")
     return "\n".join(lines), True
 
 

@@ -34,6 +34,17 @@ def address(provider: Provider) -> str:
     return f"{parts.scheme}://{host}{port}{parts.path}"
 
 
+def client_key(config: Config) -> str | None:
+    """Return a key by which clients of this balancer are let in; None where it asks for none."""
+    return next(iter(config.settings.auth.keys), None)
+
+
+def takes_clients_login(config: Config) -> bool:
+    """Say whether a provider that is asked gets the client's own credential (`auth_value: passthrough`)."""
+    asked = {target.provider for route in config.routes for target in route.targets if target.enabled}
+    return any(p.passthrough and p.enabled and p.name in asked for p in config.providers.values())
+
+
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun: `1 provider`, `2 providers`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import os
+import signal
 import socket
 import sys
+import tempfile
+from pathlib import Path
 
-from balancer import __version__
 from balancer.app import create_app
-from balancer.commands import reading
-from balancer.config import Config, ConfigError
+from balancer.commands import banner, lease, one_provider, reading
+from balancer.commands.arguments import flags_given
+from balancer.commands.complaint import PREFIX, complain
+from balancer.commands.invocation import hint
+from balancer.config import ConfigError
 from balancer.server import run as server
 
 WRONG_CONFIG = 2
@@ -20,23 +24,47 @@ STARTUP_FAILED = 3
 
 WORKER = "balancer.app:create_app"
 
+_VARIABLES = {"host": "BALANCER_HOST", "port": "BALANCER_PORT", "log_level": "LOG_LEVEL", "log_color": "LOG_COLOR"}
+"""By which flags reach workers."""
+
 
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal comes. Returns 0, 1 (can't listen), 2 (configuration) or 3 (start)."""
+    if used := os.environ.pop(lease.VARIABLE, None):
+        lease.end_when_unused(used, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    if args.to is None:
+        return _run(args)
+    with tempfile.TemporaryDirectory(prefix="balancer-") as folder:
+        try:
+            args.config = _written(Path(folder), args)
+        except one_provider.Unfit as error:
+            complain(str(error))
+            return WRONG_CONFIG
+        return _run(args)
+
+
+def _written(folder: Path, args: argparse.Namespace) -> str:
+    """Write the file that --to stands for, and return its path. Workers read it too; it holds no key."""
+    path = folder / "providers.yaml"
+    path.write_text(one_provider.written(args.to, args.key_env, args.type, args.model, os.environ))
+    return str(path)
+
+
+def _run(args: argparse.Namespace) -> int:
     overrides = flags(args)
     try:
         config = reading.read(args.config, overrides)
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        print(error if args.to is None else _about_flags(error), file=sys.stderr)
         return WRONG_CONFIG
     host, port = config.settings.host, config.settings.port
     try:
         sock = server.listening(host, port)
     except OSError as error:
-        print(_cant_listen(host, port, error), file=sys.stderr)
+        complain(_cant_listen(host, port, error))
         return CANT_LISTEN
     with sock:
-        told = banner(config, server.url(host, sock.getsockname()[1]))
+        told = banner.banner(config, sock.getsockname()[1], banner.Flags.of(args))
         if args.workers > 1:
             return _serve_by_many(args, overrides, sock, told, config.settings.drain_timeout)
         return _serve(args.config, overrides, sock, told, config.settings.drain_timeout)
@@ -44,8 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
 def flags(args: argparse.Namespace) -> dict[str, object]:
     """Return what was given on the command line: it goes over the environment and the file."""
-    given = {"host": args.host, "port": args.port, "log_level": args.log_level}
-    overrides: dict[str, object] = {name: value for name, value in given.items() if value is not None}
+    overrides: dict[str, object] = flags_given(args, ("host", "port", "log_level"))
     if args.no_log_color:
         overrides["log_color"] = False
     return overrides
@@ -65,46 +92,19 @@ def _serve_by_many(
     if args.config:
         os.environ["BALANCER_CONFIG"] = os.path.abspath(args.config)
     for name, value in overrides.items():
-        os.environ[name.upper()] = str(value).lower() if isinstance(value, bool) else str(value)
+        os.environ[_VARIABLES[name]] = str(value).lower() if isinstance(value, bool) else str(value)
     supervisor = server.supervisor(server.configured(WORKER, args.workers, drain_s), sock)
     print(told, flush=True)
     supervisor.run()
     return 0
 
 
+def _about_flags(error: ConfigError) -> str:
+    """Say what is wrong with a configuration that was written from flags: its lines are nobody's."""
+    return "\n".join(f"{PREFIX}--to: {problem.message}" for problem in error.problems)
+
+
 def _cant_listen(host: str, port: int, error: OSError) -> str:
     reason = error.strerror or str(error)
-    return f"balancer: can't listen on {host}:{port}: {reason}; another port: balancer serve --port 0"
-
-
-def banner(config: Config, url: str) -> str:
-    """Say in a few lines what is served, where, by whom, and what to do now. No secrets."""
-    providers = list(config.providers.values())
-    origin = f"from {config.path}" if config.path else "all of them simulated"
-    lines = [
-        f"Claude Code provider balancer {__version__} on {url}: {reading.counted(len(providers), 'provider')}, {origin}"
-    ]
-    width = max((len(provider.name) for provider in providers), default=0)
-    for provider in providers:
-        routes = sum(target.provider == provider.name for route in config.routes for target in route.targets)
-        state = reading.counted(routes, "route") if provider.enabled else "disabled"
-        lines.append(f"  {provider.name:<{width}}  {provider.type:<9}  {state:<9}  {reading.address(provider)}")
-    lines += _warnings(config)
-    lines.append(f"Use it:  export ANTHROPIC_BASE_URL={url}")
-    return "\n".join(lines)
-
-
-def _warnings(config: Config) -> list[str]:
-    lines = [str(warning) for warning in config.warnings]
-    if config.path is None:
-        lines.append("There is no providers.yaml. Next: cp providers.example.yaml providers.yaml, and enter your own.")
-    if not _is_loopback(config.settings.host) and not config.settings.auth.keys:
-        lines.append("settings.auth.keys is empty, so only clients on this machine are served.")
-    return lines
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    other = hint("serve", "--port", "0")
+    return f"can't listen on {host}:{port}: {reason}; another port: {other}"

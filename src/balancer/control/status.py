@@ -12,7 +12,7 @@ from balancer.state.fleet import Fleet
 def overview(fleet: Fleet, now: float) -> dict[str, int]:
     """Count the providers, and those that may be asked."""
     providers = fleet.config.providers.values()
-    healthy = sum(fleet.health_of(provider, now)[0] in ("healthy", "probing") for provider in providers)
+    healthy = sum(fleet.health.state_of(provider, now)[0] in ("healthy", "probing") for provider in providers)
     return {"total": len(providers), "healthy": healthy}
 
 
@@ -24,7 +24,7 @@ def describe(fleet: Fleet, now: float, wall: float) -> dict[str, Any]:
         "generation": fleet.generation,
         "total_providers": counts["total"],
         "healthy_providers": counts["healthy"],
-        "in_flight": fleet.in_flight,
+        "in_flight": fleet.admission.in_flight,
         "retry_budget": round(fleet.budget.tokens, 1),
         "total_model_routes": len(fleet.config.routes),
         "providers": [_provider(fleet, provider, now, wall) for provider in fleet.config.providers.values()],
@@ -32,7 +32,7 @@ def describe(fleet: Fleet, now: float, wall: float) -> dict[str, Any]:
 
 
 def _provider(fleet: Fleet, provider: Provider, now: float, wall: float) -> dict[str, Any]:
-    state, health = fleet.health_of(provider, now)
+    state, health = fleet.health.state_of(provider, now)
     stats = fleet.stats(provider.name)
     last_s = stats.latest_first_content_s
     shown: dict[str, Any] = {
@@ -44,7 +44,8 @@ def _provider(fleet: Fleet, provider: Provider, now: float, wall: float) -> dict
         "state": state,
         "failure_count": health.failures,
         "resting_for_s": round(max(0.0, health.cooldown_until - now), 1),
-        "resting_models": fleet.cooling_models(provider.name, now),
+        "resting_models": fleet.health.cooling_models(provider.name, now),
+        "counting_resting_for_s": fleet.health.counting_cooldown_s(provider.name, now),
         "last_error": stats.last_error,
         "in_flight": stats.in_flight,
         "requests": stats.requests,

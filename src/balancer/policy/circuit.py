@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 
 from balancer.model import Mark, Verdict
 
-BASE_REST_S = 5.0
+FIRST_COOLDOWN_S = 5.0
 """The first rest; each further one is twice as long."""
 
-LONG_REST_S = 600.0
+OPERATOR_COOLDOWN_S = 600.0
 """The first rest after a refused key or an empty account: somebody has to see to it."""
 
-LONG_REST_MAX_S = 3600.0
+OPERATOR_COOLDOWN_MAX_S = 3600.0
 
 JITTER = 0.2
 """Rests differ by up to a fifth, so that what failed together is not asked again together."""
@@ -36,13 +36,13 @@ class Circuit(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class CooldownPolicy:
     """How long to rest, from `failure_cooldown`."""
 
-    rest_max_s: float = 60.0
+    max_s: float = 60.0
     """The longest ordinary rest; 0: never rest at all."""
     constant: bool = False
-    """Every rest is `rest_max_s`, instead of doubling up to it."""
+    """Every rest is `max_s`, instead of doubling up to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,9 @@ class Health:
         return Circuit.OPEN if now < self.cooldown_until else Circuit.HALF_OPEN
 
 
-def observe(health: Health, verdict: Verdict, now: float, policy: Policy, chance: float, began: float) -> Health:
+def observe(
+    health: Health, verdict: Verdict, now: float, policy: CooldownPolicy, chance: float, began: float
+) -> Health:
     """Return `health` after `verdict` was reached at `now` about an attempt that began at `began`.
 
     A good answer closes the circuit, unless it belongs to an attempt from before the last
@@ -84,14 +86,14 @@ def observe(health: Health, verdict: Verdict, now: float, policy: Policy, chance
             return health
         return replace(health, failures=0, cooldown_until=0.0, last_good=now, needs_operator=False, reason="")
     failed = replace(health, failures=health.failures + 1, last_failure=now, reason=verdict.reason)
-    if policy.rest_max_s <= 0:
+    if policy.max_s <= 0:
         return failed
     if health.circuit(now) is Circuit.OPEN and (health.needs_operator or not verdict.needs_operator):
         return replace(failed, cooldown_until=max(health.cooldown_until, now + (verdict.cooldown_s or 0.0)))
     level = (
         _decayed(health, now) if verdict.needs_operator == health.needs_operator else 0
     ) + 1  # another illness doubles anew
-    cooldown_s = max(_rest_s(level, verdict.needs_operator, policy, chance), verdict.cooldown_s or 0.0)
+    cooldown_s = max(_cooldown_s(level, verdict.needs_operator, policy, chance), verdict.cooldown_s or 0.0)
     return replace(
         failed,
         level=level,
@@ -107,10 +109,10 @@ def _decayed(health: Health, now: float) -> int:
     return max(0, health.level - int((now - health.last_failure) / DECAY_S))
 
 
-def _rest_s(level: int, long: bool, policy: Policy, chance: float) -> float:
-    first_s, longest_s = (LONG_REST_S, LONG_REST_MAX_S) if long else (BASE_REST_S, policy.rest_max_s)
+def _cooldown_s(level: int, long: bool, policy: CooldownPolicy, chance: float) -> float:
+    first_s, longest_s = (OPERATOR_COOLDOWN_S, OPERATOR_COOLDOWN_MAX_S) if long else (FIRST_COOLDOWN_S, policy.max_s)
     if policy.constant and not long:
-        return policy.rest_max_s
+        return policy.max_s
     doubled_s = min(first_s * 2.0 ** min(level - 1, 30), longest_s)
     if long:  # a key has no herd
         return doubled_s

@@ -29,7 +29,7 @@ from balancer.model import (
 )
 from balancer.wire.overflow import is_overflow
 
-REST_MAX_S = 900.0
+NAMED_COOLDOWN_MAX_S = 900.0
 """The longest rest that a provider may ask for itself; more is taken for this much."""
 
 _NO_CREDIT = re.compile(
@@ -124,7 +124,7 @@ def _refusal(fault: Fault) -> Verdict:
         return Verdict(Mark.NONE, retry_elsewhere=fault.elsewhere, reason=reason)
     if fault.status in _CALLERS_OWN:
         return _about_the_provider(fault) or Verdict(Mark.NONE, reason=reason)
-    cooldown_s = None if fault.retry_after_s is None else min(fault.retry_after_s, REST_MAX_S)
+    cooldown_s = None if fault.retry_after_s is None else min(fault.retry_after_s, NAMED_COOLDOWN_MAX_S)
     if fault.status in _KEY or fault.kind == "billing_error":
         return Verdict(Mark.BAD, retry_elsewhere=True, cooldown_s=cooldown_s, needs_operator=True, reason=reason)
     if fault.status == 429 and fault.should_retry is False:  # a spend cap: it will not pass by waiting

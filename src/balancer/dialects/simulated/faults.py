@@ -177,6 +177,9 @@ FAULTS: dict[str, Misbehaviour] = {
 }
 """Every fault that can be ordered, by its name."""
 
+DIALECT = "anthropic"
+"""The provider type that reads what these scripts say."""
+
 AFTER_CONTENT = frozenset({"stall_after", "error_event_after", "cut", "truncated"})
 """Of a stream these can't be masked: the client has some of the answer already."""
 
