@@ -42,7 +42,7 @@ def ask(operation: Operation = Operation.MESSAGES) -> Ask:
 
 
 def runner(*scripts: list[Step], limits: RelayLimits | None = None) -> tuple[FlowRunner, PlayedTransport]:
-    transport: Any = PlayedTransport({1001: list(scripts)})
+    transport = PlayedTransport({1001: list(scripts)})
     return FlowRunner(transport, asyncio.get_running_loop().time, limits or RelayLimits()), transport
 
 

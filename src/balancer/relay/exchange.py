@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias, TypeVar
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol, TypeAlias, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -19,7 +20,7 @@ from balancer.dialects.simulated import faults
 from balancer.model import Fault, Reply, Timeouts, WireRequest
 from balancer.relay.limits import DEFAULT, RelayLimits
 from balancer.state.stats import ProviderStats
-from balancer.transport import Transport, TransportError, UpstreamResponse
+from balancer.transport import TransportError, UpstreamResponse
 from balancer.wire.errors import broken
 
 T = TypeVar("T")
@@ -45,10 +46,20 @@ Inject: TypeAlias = Callable[[WireRequest], WireRequest | None]
 """Returns what is played instead of a request where a fault is injected; None: the request is sent."""
 
 
+class Exchanges(Protocol):
+    """What a flow is run over: a transport."""
+
+    def exchange(
+        self, wire: WireRequest, *, connect_s: float, head_s: float
+    ) -> AbstractAsyncContextManager[UpstreamResponse]:
+        """Send `wire` and yield the answer once its head is there (`Transport.exchange`)."""
+        ...
+
+
 class FlowRunner:
     """Runs dialects' flows over one transport. `now` is the driver's monotonic clock."""
 
-    def __init__(self, transport: Transport, now: Callable[[], float], limits: RelayLimits = DEFAULT) -> None:
+    def __init__(self, transport: Exchanges, now: Callable[[], float], limits: RelayLimits = DEFAULT) -> None:
         self._transport = transport
         self._now = now
         self._limits = limits

@@ -37,7 +37,7 @@ from balancer.policy.failover import Try, Wait
 from balancer.redact import scrub
 from balancer.relay.counting import Counting
 from balancer.relay.endings import Endings
-from balancer.relay.exchange import FlowRunner, Inject, injected
+from balancer.relay.exchange import Exchanges, FlowRunner, Inject, injected
 from balancer.relay.limits import DEFAULT, RelayLimits
 from balancer.relay.receive import Receiver
 from balancer.relay.record import NO_USAGE, RequestRecord
@@ -45,7 +45,7 @@ from balancer.relay.response import OVER, ClientResponse, Watch
 from balancer.relay.writer import ResponseWriter
 from balancer.state.fleet import Fleet
 from balancer.state.stats import ProviderStats
-from balancer.transport import Transport, TransportError
+from balancer.transport import TransportError
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ _log = logging.getLogger(__name__)
 class Relay:
     """Answers requests."""
 
-    def __init__(self, fleet: Fleet, transport: Transport, clock: Clock, limits: RelayLimits = DEFAULT) -> None:
+    def __init__(self, fleet: Fleet, transport: Exchanges, clock: Clock, limits: RelayLimits = DEFAULT) -> None:
         self.fleet = fleet
         self.clock = clock
         self._now = clock.now
