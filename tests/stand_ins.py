@@ -57,6 +57,11 @@ class Socket(asyncio.Transport):
 
     paused = False
     aborted = False
+    protocol: asyncio.Protocol
+    """What listens."""
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol  # type: ignore[assignment]
 
     def write(self, data: Any) -> None:
         return
@@ -87,6 +92,7 @@ class HandFed:
         """The connection could be used again."""
         self._early: tuple[bytes, ...] = ()
         self._connection = UpstreamConnection(asyncio.get_running_loop())
+        self.socket.set_protocol(self._connection)
         self._connection.connection_made(self.socket)
 
     def says(self, *reads: bytes) -> None:
@@ -95,20 +101,20 @@ class HandFed:
             self._early += reads
             return
         for data in reads:
-            self._connection.data_received(data)
+            self.socket.protocol.data_received(data)
 
     def breaks(self, error: Exception | None = None) -> None:
         """The connection is gone: closed, or as `error` says."""
-        self._connection.connection_lost(error)
+        self.socket.protocol.connection_lost(error)
 
     @asynccontextmanager
     async def exchange(self, wire: WireRequest, *, connect_s: float, head_s: float) -> AsyncIterator[UpstreamResponse]:
-        self._connection.send([b"".join(wire.body)])
+        response = self._connection.send([b"".join(wire.body)])
         self.asked.set()
         self.says(*self._early)
         try:
-            await self._connection.head(head_s)
-            yield self._connection
+            await response.head(head_s)
+            yield response
         finally:
             self.kept = self._connection.release()
 

@@ -11,7 +11,7 @@ from virtual_time import NothingWillHappen, in_virtual_time, run
 from worlds import GOOD, SSE, START, World, error
 
 from balancer import events
-from balancer.script import Data, Fail, Pause, Step
+from balancer.script import Cause, Data, Fail, Pause, Step
 
 
 def test_a_day_passes_at_once() -> None:
@@ -68,7 +68,7 @@ def afternoon() -> tuple[list[str], list[events.Event]]:
         ill: list[list[Step]] = [
             error(529),
             [SSE, Data(START), Pause(30)],
-            [Fail("reset")],
+            [Fail(Cause.RESET)],
             error(429, "rate_limit_error", retry_after="20"),
         ]
         world = World(ill, [GOOD])

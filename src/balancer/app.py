@@ -20,7 +20,7 @@ from fastapi import FastAPI
 
 from balancer import config as configuration
 from balancer import events
-from balancer.clock import Clock
+from balancer.clock import SYSTEM, Clock
 from balancer.coalescing.shared import InFlight
 from balancer.config import Config, ConfigError, Problem
 from balancer.config.watch import watch
@@ -39,7 +39,6 @@ from balancer.telemetry.logs import Logs
 from balancer.telemetry.metrics import Metrics
 from balancer.transport import Transport
 
-SYSTEM_CLOCK = Clock()
 DEFAULT_LIMITS = ClientLimits()
 
 SWITCH_S = 0.0005
@@ -120,7 +119,7 @@ class App:
         bus.add(self._logs.take)
         bus.add(self.metrics.take, Metrics.KINDS)
         self._resources.callback(self._logs.close)
-        transport = Transport()
+        transport = Transport(self._clock)
         self._resources.push_async_callback(transport.close)
         self.transport = transport
         self.relay = Relay(self.fleet, transport, self._clock)
@@ -205,7 +204,7 @@ def create_app(
     config_path: str | None = None,
     overrides: Mapping[str, object] | None = None,
     *,
-    clock: Clock = SYSTEM_CLOCK,
+    clock: Clock = SYSTEM,
     limits: ClientLimits = DEFAULT_LIMITS,
 ) -> App:
     """Return the application. Nothing is read or opened before the server starts it."""

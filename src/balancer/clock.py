@@ -18,3 +18,7 @@ class Clock:
     """Monotonic seconds: for deadlines and durations only."""
     wall: Callable[[], float] = time.time
     """Seconds since the epoch: for what people read, and for what has a date."""
+
+
+SYSTEM = Clock()
+"""The machine's own."""

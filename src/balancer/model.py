@@ -18,7 +18,7 @@ from typing import TypeAlias
 import msgspec
 
 from balancer.headers import Headers
-from balancer.script import Step
+from balancer.script import Cause, Step
 
 
 class Operation(enum.Enum):
@@ -250,8 +250,7 @@ class Broken(msgspec.Struct, frozen=True, gc=False):
     """The exchange ended without an answer: refused connection, timeout, reset, garbage."""
 
     stage: Stage
-    cause: str
-    """One of the words of `transport`'s errors, or of the relay's own: `silent`, `truncated`, `crashed`."""
+    cause: Cause
     detail: str = ""
 
 

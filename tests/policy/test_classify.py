@@ -22,6 +22,7 @@ from balancer.model import (
     Verdict,
 )
 from balancer.policy.classify import NAMED_COOLDOWN_MAX_S, callers_own, judge, judge_of
+from balancer.script import Cause
 
 
 def refused(
@@ -89,11 +90,11 @@ CASES: dict[str, tuple[Outcome, tuple[Mark, bool, bool, Scope]]] = {
     "409": (refused(409, "conflict_error"), BAD_NEXT),
     "a redirect is never followed": (refused(307), BAD_NEXT),
     "an error event after content is too late": (refused(529, "overloaded_error", stage=Stage.STREAM), TOO_LATE),
-    "a refused connection": (Broken(Stage.CONNECT, "refused"), BAD_NEXT),
-    "a reset before anything came": (Broken(Stage.WAIT, "reset"), BAD_NEXT),
-    "silence": (Broken(Stage.WAIT, "silent"), BAD_NEXT),
-    "a cut after content is too late": (Broken(Stage.STREAM, "closed"), TOO_LATE),
-    "our own failure does not blame the provider": (Broken(Stage.WAIT, "crashed"), NEXT),
+    "a refused connection": (Broken(Stage.CONNECT, Cause.REFUSED), BAD_NEXT),
+    "a reset before anything came": (Broken(Stage.WAIT, Cause.RESET), BAD_NEXT),
+    "silence": (Broken(Stage.WAIT, Cause.SILENT), BAD_NEXT),
+    "a cut after content is too late": (Broken(Stage.STREAM, Cause.CLOSED), TOO_LATE),
+    "our own failure does not blame the provider": (Broken(Stage.WAIT, Cause.CRASHED), NEXT),
 }
 
 
@@ -167,7 +168,7 @@ def test_a_count_that_fails_says_nothing_about_answers() -> None:
 
     assert judge_of(counting, refused(404, "not_found_error")).scope is Scope.COUNTING
     assert judge_of(counting, refused(500)).scope is Scope.COUNTING
-    assert judge_of(counting, Broken(Stage.WAIT, "silent")).scope is Scope.COUNTING
-    assert judge_of(counting, Broken(Stage.CONNECT, "refused")).scope is Scope.PROVIDER
+    assert judge_of(counting, Broken(Stage.WAIT, Cause.SILENT)).scope is Scope.COUNTING
+    assert judge_of(counting, Broken(Stage.CONNECT, Cause.REFUSED)).scope is Scope.PROVIDER
     assert gist(judge_of(counting, refused(401, "authentication_error"))) == BAD_LONG
     assert judge_of(counting, Completed()).mark is Mark.GOOD

@@ -18,6 +18,7 @@ from balancer.policy.exhausted import (
     not_countable,
     shown_kind,
 )
+from balancer.script import Cause
 
 A, B = candidate("a"), candidate("b")
 TOO_LONG = Fault(400, "invalid_request_error", "prompt is too long", reply=Reply(400, (), b"as it came"))
@@ -45,7 +46,7 @@ def told(*outcomes: Outcome, resting: tuple[tuple[str, str], ...] = (), recovery
 
 CASES = {
     "overloaded": ((OVERLOADED, OVERLOADED), 503, "api_error"),
-    "refused connections": ((Broken(Stage.CONNECT, "refused"),), 503, "api_error"),
+    "refused connections": ((Broken(Stage.CONNECT, Cause.REFUSED),), 503, "api_error"),
     "everybody limited": ((LIMITED, LIMITED), 429, "rate_limit_error"),
     "one limited, one ill": ((LIMITED, OVERLOADED), 503, "api_error"),
     "a refused key is never shown as the client's": ((KEY, KEY), 503, "api_error"),
@@ -98,7 +99,7 @@ def test_retry_after_is_whole_seconds_that_claude_code_waits_for(recovery_s: flo
 
 
 def test_the_message_names_who_was_tried_and_who_rests_and_why() -> None:
-    message = told(Broken(Stage.CONNECT, "refused"), resting=(("b", "529 overloaded_error"),)).message
+    message = told(Broken(Stage.CONNECT, Cause.REFUSED), resting=(("b", "529 overloaded_error"),)).message
 
     assert message == "no provider could answer for 'm': a: connection refused; b: resting after 529 overloaded_error"
 
@@ -183,7 +184,7 @@ BROKEN_OFF: dict[str, tuple[Outcome, str, str]] = {
     ),
     "it did not say why": (OVERLOADED, "overloaded_error", "a broke off its answer: 529 overloaded_error"),
     "its key was refused": (KEY, "api_error", "a broke off its answer: 401 authentication_error"),
-    "it fell silent": (Broken(Stage.STREAM, "reset"), "api_error", "a broke off its answer: connection reset"),
+    "it fell silent": (Broken(Stage.STREAM, Cause.RESET), "api_error", "a broke off its answer: connection reset"),
 }
 
 

@@ -11,10 +11,11 @@ from balancer.model import Broken, Candidate, Completed, Fault, Outcome, Refused
 from balancer.policy import exhausted
 from balancer.policy.failover import RETRIES, Availability, Done, Failover, Next, Try, Wait
 from balancer.policy.retry_budget import Budget
+from balancer.script import Cause
 
 A, B, C = (candidate(name) for name in "abc")
 OVERLOADED = Refused(Fault(529, "overloaded_error"), Stage.WAIT)
-REFUSED = Broken(Stage.CONNECT, "refused")
+REFUSED = Broken(Stage.CONNECT, Cause.REFUSED)
 
 
 @dataclass
@@ -64,7 +65,7 @@ def test_the_callers_own_fault_ends_it() -> None:
 
 
 def test_after_content_nobody_else_is_asked() -> None:
-    assert travel(failover(A, B), World(), {"a": Broken(Stage.STREAM, "reset")}) == ["a"]
+    assert travel(failover(A, B), World(), {"a": Broken(Stage.STREAM, Cause.RESET)}) == ["a"]
 
 
 def test_all_failed_come_back_with_growing_waits_to_who_failed_longest_ago() -> None:

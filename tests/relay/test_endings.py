@@ -14,7 +14,7 @@ from worlds import BEGUN, GOOD, JSON, MESSAGE, OPENAI, OVERLOADED, SSE, START, Q
 
 from balancer.model import Operation
 from balancer.policy import exhausted
-from balancer.script import Data, Fail, Pause, Step
+from balancer.script import Cause, Data, Fail, Pause, Step
 
 # Before content
 
@@ -48,7 +48,7 @@ async def test_a_400_that_quotes_our_key_is_the_only_one_that_is_touched() -> No
 
 @in_virtual_time
 async def test_nobody_could_answer() -> None:
-    world = World([error(529, "overloaded_error")], [[Fail("refused")]])
+    world = World([error(529, "overloaded_error")], [[Fail(Cause.REFUSED)]])
 
     taker = await world.ask()
     said = json.loads(taker.body)
@@ -123,7 +123,7 @@ model_routes: {"m": [{provider: a, model: passthrough, priority: 1}, {provider: 
 
 @in_virtual_time
 async def test_when_everybody_failed_behind_pings_the_error_makes_claude_code_stream_again() -> None:
-    world = World([[Pause(25), Fail("reset")]], [error(500)], text=PATIENT)
+    world = World([[Pause(25), Fail(Cause.RESET)]], [error(500)], text=PATIENT)
 
     taker = await world.ask()
 
@@ -160,7 +160,7 @@ async def test_an_errors_answer_is_kept_from_those_who_ask_later() -> None:
             order.append("error" if b"event: error" in data else "other")
             await super().write(data, last=last)
 
-    world = World([[SSE, Data(BEGUN), Fail("reset")]])
+    world = World([[SSE, Data(BEGUN), Fail(Cause.RESET)]])
     await world.begin(Noted())
 
     assert order == ["other", "marked", "error"]
@@ -171,7 +171,7 @@ async def test_an_errors_answer_is_kept_from_those_who_ask_later() -> None:
 BROKEN: dict[str, tuple[list[Step], str, str]] = {
     "an error event": ([Data(OVERLOADED)], "overloaded_error", "529 overloaded_error"),
     "a refused key": ([Data(OVERLOADED.replace(b"overloaded_error", b"authentication_error"))], "api_error", "401"),
-    "a reset": ([Fail("reset")], "api_error", "connection reset"),
+    "a reset": ([Fail(Cause.RESET)], "api_error", "connection reset"),
     "a clean end": ([], "api_error", "before the end"),
 }
 
@@ -208,7 +208,7 @@ MANNERS = [
 @pytest.mark.parametrize(("setting", "stream", "claude_code", "end"), MANNERS)
 @in_virtual_time
 async def test_on_broken_stream(setting: str, stream: bool, claude_code: bool, end: str) -> None:
-    world = World([[SSE, Data(BEGUN), Fail("reset")]], settings=f", on_broken_stream: {setting}")
+    world = World([[SSE, Data(BEGUN), Fail(Cause.RESET)]], settings=f", on_broken_stream: {setting}")
 
     taker = await world.ask(stream=stream, claude_code=claude_code)
 

@@ -20,7 +20,7 @@ from balancer.dialects.simulated.faults import Drill
 from balancer.model import Fault, Operation, Origin, Reply, WireRequest
 from balancer.relay.exchange import FlowRunner, GoodAnswer, injected
 from balancer.relay.limits import RelayLimits
-from balancer.script import Data, Fail, Head, Pause, Step
+from balancer.script import Cause, Data, Fail, Head, Pause, Step
 from balancer.state.stats import ProviderStats
 from balancer.transport import TransportError
 
@@ -240,8 +240,8 @@ class Sides(type(MESSAGES_API)):  # type: ignore[misc]
 SIDES: dict[str, tuple[list[Step], dict[str, Any], Reply, float]] = {
     "an answer": ([Head(201, ((b"a", b"b"),)), Data(b"xy")], {}, Reply(201, ((b"a", b"b"),), b"xy"), 0.0),
     "a refusal": ([Head(500), Data(b"no")], {}, Reply(500, (), b"no"), 0.0),
-    "no connection": ([Fail("refused")], {}, Reply(0, (), b"refused"), 0.0),
-    "a break": ([Head(200), Data(b"x"), Fail("reset")], {}, Reply(0, (), b"reset"), 0.0),
+    "no connection": ([Fail(Cause.REFUSED)], {}, Reply(0, (), b"refused"), 0.0),
+    "a break": ([Head(200), Data(b"x"), Fail(Cause.RESET)], {}, Reply(0, (), b"reset"), 0.0),
     "no head in the attempt's time": ([Pause(60)], {}, Reply(0, (), b"head_timeout"), 9.0),
     "no head in its own time": ([Pause(60)], {"within_s": 3.0}, Reply(0, (), b"timeout"), 3.0),
     "no end in its own time": (script(Head(200), *script(Data(b"x"), Pause(1)) * 9), {"within_s": 3.5}, Reply(0, (), b"timeout"), 3.5),
@@ -325,7 +325,7 @@ LISTS: dict[str, tuple[list[Step], bool]] = {
     "a web page": ([JSON, Data(b"<html>")], False),
     "silence": ([Pause(60)], False),
     "a drip": (script(JSON, *script(Data(b" "), Pause(0.5)) * 20), False),
-    "no connection": ([Fail("refused")], False),
+    "no connection": ([Fail(Cause.REFUSED)], False),
 }
 
 

@@ -48,7 +48,7 @@ from balancer.relay.limits import RelayLimits
 from balancer.relay.receive import Receiver
 from balancer.relay.record import RequestRecord
 from balancer.relay.response import ClientResponse, Watch
-from balancer.script import Data, Fail, Head, Pause, Step
+from balancer.script import Cause, Data, Fail, Head, Pause, Step
 from balancer.transport import TransportError, UpstreamResponse
 from balancer.wire.decoder import BaseDecoder
 from balancer.wire.stream import PING, StreamDecoder
@@ -160,7 +160,7 @@ AFTER_CONTENT: dict[str, tuple[list[Step], str]] = {
     "an error event": ([Data(OVERLOADED)], "529 overloaded_error"),
     "an error event in the same read as content": ([Data(DELTA + OVERLOADED)], "529 overloaded_error"),
     "a clean end without message_stop": ([], "the stream ended before the end of its message"),
-    "a reset": ([Fail("reset")], "connection reset"),
+    "a reset": ([Fail(Cause.RESET)], "connection reset"),
     "half a frame": ([Data(DELTA[:30])], "the stream ended before the end of its message"),
     "silence": ([Pause(9)], "fell silent"),
 }
@@ -272,7 +272,7 @@ async def test_what_stands_behind_the_error_in_the_same_read_is_not_given() -> N
 
 @in_virtual_time
 async def test_what_follows_the_end_is_read_for_a_short_time_for_its_notes_alone() -> None:
-    decoder, body = Scripted([Piece(b"a", has_content=True)]), Body(3, TransportError("idle_timeout"))
+    decoder, body = Scripted([Piece(b"a", has_content=True)]), Body(3, TransportError(Cause.IDLE_TIMEOUT))
     outcome, taker, _ = await received(decoder, body)
 
     assert isinstance(outcome, Completed)
@@ -321,7 +321,7 @@ ENDINGS: dict[str, tuple[list[Step], float, int | None]] = {
     "usage comes late": ([Pause(1.5), Data(USAGE + b"data: [DONE]\n\n")], 1.5, 8),
     "usage comes too late": ([Pause(2.5), Data(USAGE)], 2.0, None),
     "it never ends": ([Pause(60)], 2.0, None),
-    "it breaks": ([Pause(0.5), Fail("reset")], 0.5, None),
+    "it breaks": ([Pause(0.5), Fail(Cause.RESET)], 0.5, None),
     "it ends without a word": ([Pause(0.5)], 0.5, None),
     "it drips": (script(Pause(0.5), Data(b": wait\n\n")) * 9, 2.0, None),
 }

@@ -26,8 +26,7 @@ from balancer.model import (
     Verdict,
 )
 from balancer.relay.record import RequestRecord
-from balancer.script import Data, Fail, Pause
-from balancer.transport import CAUSES
+from balancer.script import Cause, Data, Fail, Pause
 
 
 def record(**more: object) -> RequestRecord:
@@ -77,14 +76,14 @@ async def test_times_are_counted_from_the_arrival() -> None:
     assert [attempt.duration_s for attempt in ended.attempts] == [pytest.approx(ended.duration_s)]
 
 
-def _stage(cause: str) -> str:
+def _stage(cause: Cause) -> str:
     before = {"dns", "refused", "unreachable", "connect_timeout", "tls", "proxy"}
     return "connect" if cause in before else "wait"
 
 
-@pytest.mark.parametrize("cause", sorted(CAUSES))
+@pytest.mark.parametrize("cause", list(Cause))
 @in_virtual_time
-async def test_an_attempt_that_sent_nothing_got_no_further_than_connecting(cause: str) -> None:
+async def test_an_attempt_that_sent_nothing_got_no_further_than_connecting(cause: Cause) -> None:
     """What may be asked again, and what is blamed, hangs on the stage."""
     world = World([[Fail(cause)]], [GOOD])
 
@@ -93,9 +92,9 @@ async def test_an_attempt_that_sent_nothing_got_no_further_than_connecting(cause
     assert [(a.outcome, a.stage) for a in world.ended.attempts] == [("broken", _stage(cause)), ("completed", "stream")]
 
 
-@pytest.mark.parametrize("cause", sorted(CAUSES))
+@pytest.mark.parametrize("cause", list(Cause))
 @in_virtual_time
-async def test_after_content_every_failure_is_one_of_the_stream(cause: str) -> None:
+async def test_after_content_every_failure_is_one_of_the_stream(cause: Cause) -> None:
     world = World([[SSE, Data(START + TEXT + DELTA), Fail(cause)]], [GOOD])
 
     await world.ask()
@@ -118,7 +117,7 @@ async def test_usage_is_that_of_the_attempt_that_answered() -> None:
 
 @in_virtual_time
 async def test_what_a_broken_stream_used_is_counted_too() -> None:
-    world = World([[SSE, Data(START + TEXT + DELTA), Fail("reset")]])
+    world = World([[SSE, Data(START + TEXT + DELTA), Fail(Cause.RESET)]])
 
     await world.ask()
 
@@ -162,7 +161,7 @@ async def test_a_client_that_leaves_during_an_injected_fault_is_reported_with_it
 WORDS: dict[type[object], tuple[Outcome, str, str, int | None]] = {
     Completed: (Completed(), "completed", "stream", None),
     Refused: (Refused(Fault(429, "rate_limit_error"), Stage.WAIT), "refused", "wait", 429),
-    Broken: (Broken(Stage.CONNECT, "refused"), "broken", "connect", None),
+    Broken: (Broken(Stage.CONNECT, Cause.REFUSED), "broken", "connect", None),
     Unfit: (Unfit("no PDFs here"), "unfit", "connect", None),
     Abandoned: (Abandoned(Stage.STREAM), "abandoned", "stream", None),
 }
@@ -227,6 +226,6 @@ def test_a_conversation_is_on_a_detour_while_its_own_provider_was_only_full() ->
     assert not record(first=own, pinned=True, candidate=own).detour
     assert record(first=own, pinned=True, candidate=other).detour
     failed = record(first=own, pinned=True, candidate=other)
-    failed.attempted(own, Broken(Stage.CONNECT, "refused"), Verdict(Mark.BAD), 0.1)
+    failed.attempted(own, Broken(Stage.CONNECT, Cause.REFUSED), Verdict(Mark.BAD), 0.1)
     assert not failed.detour
     assert not record(pinned=True).detour

@@ -26,7 +26,7 @@ from worlds import (
 )
 
 from balancer.model import Operation
-from balancer.script import Data, Fail, Head, Pause, Step
+from balancer.script import Cause, Data, Fail, Head, Pause, Step
 
 PINGS: list[Step] = [Data(b'event: ping\ndata: {"type": "ping"}\n\n'), Pause(0.2)] * 30
 
@@ -42,9 +42,9 @@ BEFORE_CONTENT: dict[str, list[Step]] = {
     "400 about credit": error(400, "invalid_request_error", "Your credit balance is too low"),
     "400 about a signature": error(400, "invalid_request_error", "Invalid `signature` in `thinking` block"),
     "a redirect": [Head(307, ((b"location", b"http://elsewhere/"),))],
-    "no connection": [Fail("refused")],
-    "a reset": [Fail("reset")],
-    "a reset after the head": [SSE, Fail("reset")],
+    "no connection": [Fail(Cause.REFUSED)],
+    "a reset": [Fail(Cause.RESET)],
+    "a reset after the head": [SSE, Fail(Cause.RESET)],
     "silence": [Pause(60)],
     "silence after the head": [SSE, Data(START), Pause(60)],
     "pings and nothing else": [SSE, *PINGS],
@@ -79,7 +79,7 @@ WHOLE_FAULTS: dict[str, list[Step]] = {
     "nothing": [JSON],
     "not a message": [JSON, Data(b'{"type":"completion"}')],
     "cut": [JSON, Data(MESSAGE[:20])],
-    "reset in the middle": [JSON, Data(MESSAGE[:20]), Fail("reset")],
+    "reset in the middle": [JSON, Data(MESSAGE[:20]), Fail(Cause.RESET)],
     "silence": [Pause(60)],
 }
 

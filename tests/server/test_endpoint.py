@@ -11,7 +11,7 @@ from frames import DELTA, OVERLOADED, START, STOP, TEXT
 from virtual_time import in_virtual_time, settled
 
 from balancer.model import Operation, Request
-from balancer.script import Data, Fail, Head, Pause, Step
+from balancer.script import Cause, Data, Fail, Head, Pause, Step
 from balancer.server.endpoint import USER_AGENT_MAX, is_json
 from balancer.server.paths import OPERATIONS
 
@@ -419,7 +419,7 @@ async def test_a_task_that_is_cancelled_from_outside_is_cancelled() -> None:
 
 @in_virtual_time
 async def test_an_answer_that_breaks_is_broken_for_both() -> None:
-    front = Front([SSE, Data(START + TEXT + DELTA), Pause(5), Fail("reset")], settings="on_broken_stream: abort")
+    front = Front([SSE, Data(START + TEXT + DELTA), Pause(5), Fail(Cause.RESET)], settings="on_broken_stream: abort")
     wires = await both(front)
     await asyncio.sleep(10)
 

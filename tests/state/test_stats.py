@@ -6,6 +6,7 @@ import pytest
 
 from balancer.model import Broken, Fault, Mark, Outcome, Refused, Stage, Unfit, Usage, Verdict
 from balancer.policy.strategies import Load
+from balancer.script import Cause
 from balancer.state.stats import Loads, ProviderStats, StatsTable
 
 
@@ -49,7 +50,7 @@ def test_the_duration_is_an_average_of_successes() -> None:
 
 ERRORS: dict[str, tuple[Outcome, dict[str, object]]] = {
     "a refusal": (Refused(Fault(529, "overloaded_error"), Stage.WAIT), {"kind": "overloaded_error", "status": 529}),
-    "a broken exchange": (Broken(Stage.CONNECT, "refused"), {"kind": "refused", "status": None}),
+    "a broken exchange": (Broken(Stage.CONNECT, Cause.REFUSED), {"kind": "refused", "status": None}),
     "anything else": (Unfit("no"), {"kind": "error", "status": None}),
 }
 

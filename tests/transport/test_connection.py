@@ -10,7 +10,7 @@ import pytest
 from stand_ins import HandFed, wire_request
 
 from balancer.transport import TransportError, UpstreamResponse
-from balancer.transport.connection import BUFFER_BYTES
+from balancer.transport.limits import LIMITS
 
 HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 END = b"0\r\n\r\n"
@@ -56,7 +56,7 @@ async def test_what_comes_after_a_refusal_waits_in_its_place() -> None:
         await flow
 
         assert give.given == [b"one", b"two"]
-        assert (answer.take(), answer.take()) == (b"threefour", b"")
+        assert (answer.read_nowait(), answer.read_nowait()) == (b"threefour", b"")
     assert upstream.kept
 
 
@@ -67,7 +67,7 @@ async def test_the_last_of_a_body_is_not_handed_on() -> None:
         await flow
 
         assert give.given == [b"one"]
-        assert (answer.take(), answer.take()) == (b"two", b"")
+        assert (answer.read_nowait(), answer.read_nowait()) == (b"two", b"")
     assert upstream.kept
 
 
@@ -79,7 +79,7 @@ async def test_what_came_in_the_turn_of_the_break_is_there_and_then_the_break(ho
         upstream.breaks(how)
         await flow
 
-        assert (give.given, answer.take(), answer.take()) == ([b"one", b"two"], b"three", None)
+        assert (give.given, answer.read_nowait(), answer.read_nowait()) == ([b"one", b"two"], b"three", None)
         with pytest.raises(TransportError, match="reset" if how else "closed"):
             await answer.flow(give, 1)
     assert not upstream.kept
@@ -91,7 +91,7 @@ async def test_what_is_no_chunk_ends_it_behind_what_came_before() -> None:
         upstream.says(chunk(b"one"), chunk(b"two") + b"zz\r\n")
         await flow
 
-        assert (give.given, answer.take()) == ([b"one"], b"two")
+        assert (give.given, answer.read_nowait()) == ([b"one"], b"two")
         with pytest.raises(TransportError, match="protocol"):
             await answer.flow(give, 1)
     assert not upstream.kept
@@ -109,7 +109,7 @@ async def test_what_is_no_content_wakes_nobody() -> None:
 
         upstream.says(END)
         await flow
-        assert answer.take() == b""
+        assert answer.read_nowait() == b""
 
 
 @pytest.mark.parametrize("said", [[chunk(b"one")], [b"3\r\n", b"one\r\n"]], ids=["a chunk", "in two reads"])
@@ -129,7 +129,7 @@ async def test_each_byte_gives_the_next_its_own_time() -> None:
         for i, byte in enumerate(chunk(b"one") + END, 1):
             loop.call_later(0.05 * i, upstream.says, bytes((byte,)))
         await flow
-        assert (b"".join(give.given), answer.take()) == (b"one", b"")
+        assert (b"".join(give.given), answer.read_nowait()) == (b"one", b"")
 
 
 async def test_silence_after_a_piece_is_found() -> None:
@@ -144,11 +144,11 @@ async def test_silence_after_a_piece_is_found() -> None:
 @pytest.mark.parametrize("until", [1, 1000], ids=["refused", "taken"])
 async def test_a_large_read_leaves_nobody_paused(until: int) -> None:
     async with flowing(Hand(until)) as (upstream, answer, _):
-        upstream.says(chunk(b"x" * 3 * BUFFER_BYTES))
+        upstream.says(chunk(b"x" * 3 * LIMITS.unread_max_bytes))
         assert not upstream.socket.paused
 
         await asyncio.sleep(0)
-        assert answer.take() is None
+        assert answer.read_nowait() is None
 
 
 async def test_who_waits_for_a_slow_client_pauses_the_upstream_until_it_looks_again() -> None:
@@ -157,7 +157,7 @@ async def test_who_waits_for_a_slow_client_pauses_the_upstream_until_it_looks_ag
         await flow
         assert upstream.socket.paused
 
-        assert answer.take() == b"y" * 100_000
+        assert answer.read_nowait() == b"y" * 100_000
         assert not upstream.socket.paused
 
 

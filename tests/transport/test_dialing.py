@@ -175,11 +175,10 @@ async def test_tls_through_a_proxy(authority: trustme.CA, ca_file: str, scheme: 
         await transport.close()
 
 
-async def test_an_https_proxy(authority: trustme.CA, ca_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("balancer.transport.dialing.tls_context", lambda _: _trusting(ca_file))
+async def test_an_https_proxy(authority: trustme.CA, ca_file: str) -> None:
     proxy = Proxy("u:p")
     async with upstream(authority) as port, BadServer(proxy.http, tls=server_context(authority)) as server:
-        transport = Transport()
+        transport = Transport(tls=lambda _: _trusting(ca_file))
 
         assert (await ask(transport, secure(port, ca_file, f"https://u:p@localhost:{server.port}")))[2] == b"hello"
         await transport.close()

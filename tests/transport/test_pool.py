@@ -14,10 +14,12 @@ from badserver import BadServer, Line
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from balancer.clock import Clock
 from balancer.headers import Headers
 from balancer.model import Origin, WireRequest
-from balancer.script import Data, Fail, Head, Pause, Step
+from balancer.script import Cause, Data, Fail, Head, Pause, Step
 from balancer.transport import Transport, TransportError, UpstreamResponse
+from balancer.transport.limits import LIMITS, Limits
 
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 BROTLI = b"HTTP/1.1 200 OK\r\ncontent-encoding: br\r\n\r\n" + brotli.compress(b"hello")
@@ -50,7 +52,7 @@ async def handed_on(answer: UpstreamResponse, within_s: float) -> bytes:
         parts.append(data)
         return len(parts) % 3 > 0
 
-    while (data := answer.take()) != b"":
+    while (data := answer.read_nowait()) != b"":
         if data is not None:
             parts.append(data)
         elif answer.flows:
@@ -420,7 +422,7 @@ async def test_what_is_handed_on_comes_at_once_and_each_wait_has_its_own_time() 
         transport = Transport()
         async with transport.exchange(wire(server.port), connect_s=1, head_s=1) as answer:
             await answer.flow(give, 0.4)  # less than all of it takes
-            assert answer.take() == b""
+            assert answer.read_nowait() == b""
         assert given == [b"he"] * 3
         assert repr(transport) == "<Transport idle=1 active=0>"
         await transport.close()
@@ -525,7 +527,11 @@ async def test_scripts_are_played_without_a_socket() -> None:
 
 @pytest.mark.parametrize(
     ("steps", "cause", "sent"),
-    [([Fail("refused")], "refused", False), ([Fail("reset")], "reset", True), ([Pause(9)], "head_timeout", True)],
+    [
+        ([Fail(Cause.REFUSED)], "refused", False),
+        ([Fail(Cause.RESET)], "reset", True),
+        ([Pause(9)], "head_timeout", True),
+    ],
 )
 async def test_scripts_fail_as_connections_do(steps: list[Pause | Fail], cause: str, sent: bool) -> None:
     played = WireRequest(Origin(tls=False, host="nowhere", port=1), b"POST", b"/", (), script=lambda: iter(steps))
@@ -560,21 +566,58 @@ async def test_a_connection_whose_origin_went_while_it_was_in_use_is_not_kept() 
         await transport.close()
 
 
-async def test_a_connection_that_breaks_late_was_not_stale(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("balancer.transport.pool.STALE_S", 0.05)
+class Time:
+    """A clock that a test moves on."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.clock = Clock(lambda: self.now, lambda: 0.0)
+
+
+@pytest.mark.parametrize(("took_s", "connections"), [(LIMITS.stale_s, 2), (LIMITS.stale_s + 0.001, 1)])
+async def test_a_connection_that_breaks_late_was_not_stale(took_s: float, connections: int) -> None:
+    """Up to the limit it was closed while it was idle: the request is sent again. Later it may have been answered."""
+    time = Time()
 
     async def thinking_and_dying(line: Line) -> None:
         await line.request()
         await line.say(OK)
         await line.request()
-        await asyncio.sleep(0.1)
+        time.now += took_s
         line.reset()
 
-    async with BadServer(thinking_and_dying) as server:
-        transport = Transport()
+    async with BadServer(thinking_and_dying, saying(OK)) as server:
+        transport = Transport(time.clock)
         await ask(transport, wire(server.port))
-        with pytest.raises(TransportError):
-            await ask(transport, wire(server.port))
+        asked = ask(transport, wire(server.port))
+        if connections == 1:
+            with pytest.raises(TransportError, match="reset"):
+                await asked
+        else:
+            await asked
 
-        assert server.connections == 1
+        assert server.connections == connections
+        await transport.close()
+
+
+@pytest.mark.parametrize(("idle_s", "connections"), [(LIMITS.idle_s - 0.001, 1), (LIMITS.idle_s, 2)])
+async def test_a_connection_is_kept_for_so_long_and_no_longer(idle_s: float, connections: int) -> None:
+    time = Time()
+    async with BadServer(saying(OK)) as server:
+        transport = Transport(time.clock)
+        await ask(transport, wire(server.port))
+        time.now += idle_s
+        await ask(transport, wire(server.port))
+
+        assert server.connections == connections
+        await transport.close()
+
+
+async def test_no_more_connections_are_kept_than_the_limit() -> None:
+    async with BadServer(saying(OK)) as server:
+        transport = Transport(limits=Limits(idle_per_origin=2))
+        await asyncio.gather(*(ask(transport, wire(server.port)) for _ in range(2)))
+        assert repr(transport) == "<Transport idle=2 active=0>"
+        await asyncio.gather(*(ask(transport, wire(server.port)) for _ in range(4)))
+        assert repr(transport) == "<Transport idle=2 active=0>"
         await transport.close()

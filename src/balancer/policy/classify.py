@@ -27,6 +27,7 @@ from balancer.model import (
     Unfit,
     Verdict,
 )
+from balancer.script import Cause
 from balancer.wire.overflow import is_overflow
 
 NAMED_COOLDOWN_MAX_S = 900.0
@@ -69,8 +70,8 @@ def judge(outcome: Outcome) -> Verdict:
             return Verdict(Mark.NONE, reason="the client left")
         case Unfit(message=message):
             return Verdict(Mark.NONE, retry_elsewhere=True, reason=message)
-        case Broken(stage=stage, cause="crashed"):  # our own fault: the provider is not to blame
-            return Verdict(Mark.NONE, retry_elsewhere=stage is not Stage.STREAM, reason=in_words("crashed"))
+        case Broken(stage=stage, cause=Cause.CRASHED):  # our own fault: the provider is not to blame
+            return Verdict(Mark.NONE, retry_elsewhere=stage is not Stage.STREAM, reason=in_words(Cause.CRASHED))
         case Broken(stage=stage, cause=cause, detail=detail):
             return Verdict(Mark.BAD, retry_elsewhere=stage is not Stage.STREAM, reason=in_words(cause, detail))
         case Refused(fault=fault, stage=stage):
@@ -157,27 +158,27 @@ def _about_the_provider(fault: Fault) -> Verdict | None:
     return None
 
 
-_CAUSES = {
-    "dns": "its name was not found",
-    "refused": "connection refused",
-    "unreachable": "network unreachable",
-    "connect_timeout": "no connection in time",
-    "tls": "TLS failed",
-    "proxy": "no way through the proxy",
-    "reset": "connection reset",
-    "closed": "connection closed before the end",
-    "head_timeout": "no answer in time",
-    "idle_timeout": "fell silent",
-    "silent": "no content in time",
-    "protocol": "its answer was not HTTP",
-    "too_large": "its answer was too large",
-    "encoding": "its answer could not be decompressed",
-    "truncated": "its answer was cut short",
-    "crashed": "the balancer failed while asking it; the log says how",
+CAUSES = {
+    Cause.DNS: "its name was not found",
+    Cause.REFUSED: "connection refused",
+    Cause.UNREACHABLE: "network unreachable",
+    Cause.CONNECT_TIMEOUT: "no connection in time",
+    Cause.TLS: "TLS failed",
+    Cause.PROXY: "no way through the proxy",
+    Cause.RESET: "connection reset",
+    Cause.CLOSED: "connection closed before the end",
+    Cause.HEAD_TIMEOUT: "no answer in time",
+    Cause.IDLE_TIMEOUT: "fell silent",
+    Cause.SILENT: "no content in time",
+    Cause.PROTOCOL: "its answer was not HTTP",
+    Cause.TOO_LARGE: "its answer was too large",
+    Cause.ENCODING: "its answer could not be decompressed",
+    Cause.TRUNCATED: "its answer was cut short",
+    Cause.CRASHED: "the balancer failed while asking it; the log says how",
 }
 
 
-def in_words(cause: str, detail: str = "") -> str:
+def in_words(cause: Cause, detail: str = "") -> str:
     """Return a cause in plain words."""
-    words = _CAUSES.get(cause, cause)
+    words = CAUSES[cause]
     return f"{words} ({detail})" if detail else words

@@ -19,6 +19,7 @@ from balancer.relay.exchange import GoodAnswer
 from balancer.relay.limits import DEFAULT, RelayLimits
 from balancer.relay.record import NO_USAGE, RequestRecord
 from balancer.relay.response import COMMITTED, OVER, STREAM_HEADERS, ClientResponse
+from balancer.script import Cause
 from balancer.state.fleet import Fleet
 from balancer.transport import TransportError, UpstreamResponse
 from balancer.wire.errors import CONTENT_TYPE_JSON, kept_headers
@@ -45,7 +46,7 @@ class Receiver:
         decoder, body = answer.decoder, answer.body
         reception = Reception(self, record, response, ask, answer, decoder, body)
         while not decoder.complete:
-            data = body.take()
+            data = body.read_nowait()
             if data is None:
                 data = await reception.more()
             failure = reception.accept(data)
@@ -60,7 +61,7 @@ class Receiver:
         record.notes = decoder.notes
         if reception.sample is not None:
             self.counting.calibrate(reception.sample, ask.candidate, record.usage)
-        ended = reception.ended or (rest := body.take()) == b""
+        ended = reception.ended or (rest := body.read_nowait()) == b""
         if not ended and await drain(body, decoder, rest, self.limits.after_end_s):
             record.notes = decoder.notes
         return Completed(record.usage)
@@ -101,7 +102,7 @@ class Reception(msgspec.Struct, eq=False):
         if self._record.candidate is None:
             left_s = self._answer.deadline - self._receiver.now()
             if left_s <= 0:
-                raise TransportError("silent", sent=True)
+                raise TransportError(Cause.SILENT, sent=True)
             return body.read(min(left_s, idle_s))
         if body.flows:
             self._unhandled = []
@@ -157,7 +158,7 @@ class Reception(msgspec.Struct, eq=False):
             elif (failure := self._hold_back(piece)) is not None:
                 return failure
         if self.ended and not decoder.complete:
-            return Broken(record.stage, "truncated")
+            return Broken(record.stage, Cause.TRUNCATED)
         return None
 
     def _hold_back(self, piece: Piece) -> Broken | None:
@@ -168,7 +169,7 @@ class Reception(msgspec.Struct, eq=False):
         if piece.has_content:
             self._commit()
         elif self._held_bytes > self._receiver.limits.held_max_bytes:
-            return Broken(Stage.WAIT, "too_large", "nothing but preliminaries")
+            return Broken(Stage.WAIT, Cause.TOO_LARGE, "nothing but preliminaries")
         return None
 
     def _commit(self) -> None:

@@ -43,6 +43,7 @@ from balancer.relay.receive import Receiver
 from balancer.relay.record import NO_USAGE, RequestRecord
 from balancer.relay.response import OVER, ClientResponse, Watch
 from balancer.relay.writer import ResponseWriter
+from balancer.script import Cause
 from balancer.state.fleet import Fleet
 from balancer.state.stats import ProviderStats
 from balancer.transport import TransportError
@@ -153,7 +154,7 @@ class Relay:
                 raise
             except Exception as error:
                 _log.exception("asking %s failed in a way that it should not", candidate.provider.name)
-                return Broken(record.stage, "crashed", type(error).__name__)
+                return Broken(record.stage, Cause.CRASHED, type(error).__name__)
             finally:
                 if record.candidate is not None:
                     stats.count(record.usage)

@@ -6,7 +6,8 @@ Redirects are never followed.
 """
 
 from balancer.transport.answer import UpstreamResponse
-from balancer.transport.errors import CAUSES, TransportError
+from balancer.transport.errors import TransportError
+from balancer.transport.limits import Limits
 from balancer.transport.pool import Transport
 
-__all__ = ["CAUSES", "Transport", "TransportError", "UpstreamResponse"]
+__all__ = ["Limits", "Transport", "TransportError", "UpstreamResponse"]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from balancer.headers import Headers
+from balancer.script import Cause
 from balancer.transport.decompress import Decompressor
 from balancer.transport.errors import TransportError
 
 
 class UpstreamResponse:
-    """Head, and a body that is read piece by piece."""
+    """Head, and a body that is read piece by piece. Belongs to one exchange: after it, it can't be read any more."""
 
     status: int = 0
     headers: Headers = ()
@@ -18,38 +19,39 @@ class UpstreamResponse:
     """Of `headers`, where each has one of its own."""
     encoding: bytes | None = None
     """The value of `content-encoding`."""
+    flows: bool = False
+    """What comes can be handed on as it comes: `flow` may be called."""
 
-    def take(self) -> bytes | None:
-        """Return what `read` would without waiting; None: that takes waiting, or may."""
+    def read_nowait(self) -> bytes | None:
+        """Return what `read` would, if that takes no waiting; None: it does, or it would raise."""
         return None
 
     async def read(self, within_s: float) -> bytes:
         """Return what has arrived, `b""` only at the clean end.
 
-        Raises `TransportError`: `idle_timeout` after `within_s` seconds without a byte, others
-        when the body broke off.
+        Raises `TransportError`: `IDLE_TIMEOUT` after `within_s` seconds without a byte, others when the body broke off.
         """
         raise NotImplementedError
 
-    flows: bool = False
-    """What comes can be handed on as it comes: `flow` may be called."""
-
     async def flow(self, give: Callable[[bytes], bool], within_s: float) -> None:
-        """Hand on what comes, as it comes, without a task in between; return when `give` says that it
-        wants no more that way, or when there is something for `take`.
+        """Hand on what comes, as it comes, without a task in between.
 
-        Raises as `read` does, with `within_s` for each wait; what `give` raises comes out of here.
+        Returns when `give` returns False, by which it takes no more that way (what it was given it has all the same),
+        or when there is something for `read_nowait`. Raises as `read` does, with `within_s` for each wait, and what
+        `give` raises.
         """
         raise NotImplementedError
 
     async def read_whole(self, limit_bytes: int, within_s: float) -> bytes:
-        """Return the whole body. Raises `TransportError`, `too_large` beyond `limit_bytes`."""
+        """Return the whole body. Raises `TransportError`, `TOO_LARGE` beyond `limit_bytes`."""
         parts: list[bytes] = []
         size = 0
         while data := await self.read(within_s):
             size += len(data)
             if size > limit_bytes:
-                raise TransportError("too_large", f"a body of more than {limit_bytes} bytes", sent=True, headed=True)
+                raise TransportError(
+                    Cause.TOO_LARGE, f"a body of more than {limit_bytes} bytes", sent=True, headed=True
+                )
             parts.append(data)
         return b"".join(parts)
 
@@ -75,7 +77,7 @@ class Decompressed(UpstreamResponse):
 
 
 def plain(answer: UpstreamResponse) -> UpstreamResponse:
-    """Return an answer whose body is what was meant, whatever it was compressed with."""
+    """Return the answer with its body as it was before it was compressed. Raises `TransportError`."""
     encoding = answer.encoding
     if encoding is None or encoding.strip().lower() in (b"", b"identity"):
         return answer

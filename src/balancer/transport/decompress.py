@@ -7,6 +7,7 @@ from typing import Protocol
 
 import brotli
 
+from balancer.script import Cause
 from balancer.transport.errors import TransportError
 
 RATIO_MAX = 200
@@ -50,6 +51,10 @@ class _Brotli:
         return bool(self._engine.is_finished())
 
 
+def _broken(cause: Cause, detail: str) -> TransportError:
+    return TransportError(cause, detail, sent=True, headed=True)
+
+
 class Decompressor:
     """Undoes one content-encoding, piece by piece, within bounds."""
 
@@ -66,21 +71,23 @@ class Decompressor:
             case b"br":
                 self._engine = _Brotli()
             case _:
-                raise TransportError("encoding", "a content-encoding that nobody asked for", sent=True, headed=True)
+                raise _broken(Cause.ENCODING, "a content-encoding that nobody asked for")
 
     def feed(self, data: bytes) -> bytes:
         """Return what `data` stands for. Raises `TransportError`."""
         try:
             plain = self._engine.feed(data)
         except (zlib.error, brotli.error):
-            raise TransportError("encoding", "the body is not what its encoding says", sent=True, headed=True) from None
+            raise TransportError(
+                Cause.ENCODING, "the body is not what its encoding says", sent=True, headed=True
+            ) from None
         self._taken += len(data)
         self._given += len(plain)
         if self._given > BOMB_BYTES and self._given > RATIO_MAX * self._taken:
-            raise TransportError("too_large", "a body that explodes when decompressed", sent=True, headed=True)
+            raise _broken(Cause.TOO_LARGE, "a body that explodes when decompressed")
         return plain
 
     def end(self) -> None:
         """The body is over: raise `TransportError` if what it stands for is not."""
         if self._taken and not self._engine.whole():
-            raise TransportError("closed", "a compressed body was cut short", sent=True, headed=True)
+            raise _broken(Cause.CLOSED, "a compressed body was cut short")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
-from balancer.script import Data, Fail, Head, Pause, Step
+from balancer.script import NOTHING_SENT, Cause, Data, Fail, Head, Pause, Step
 from balancer.transport.answer import UpstreamResponse
 from balancer.transport.errors import TransportError
 
@@ -19,17 +19,17 @@ class Playback(UpstreamResponse):
 
     async def head(self, within_s: float) -> None:
         """Play up to the head. Raises `TransportError`."""
-        step = await self._next(within_s, "head_timeout")
+        step = await self._next(within_s, Cause.HEAD_TIMEOUT)
         if not isinstance(step, Head):
-            raise TransportError("protocol", "a script without a head", sent=True)
+            raise TransportError(Cause.PROTOCOL, "a script without a head", sent=True)
         self.status, self.headers = step.status, step.headers
 
     async def read(self, within_s: float) -> bytes:
         """Play up to the next piece of the body."""
-        step = await self._next(within_s, "idle_timeout")
+        step = await self._next(within_s, Cause.IDLE_TIMEOUT)
         return step.data if isinstance(step, Data) else b""
 
-    async def _next(self, within_s: float, cause: str) -> Step | None:
+    async def _next(self, within_s: float, cause: Cause) -> Step | None:
         """Return the next step that is neither a pause nor a failure; None at the end."""
         left_s = within_s
         headed = bool(self.status)
@@ -45,9 +45,6 @@ class Playback(UpstreamResponse):
             if isinstance(step, Pause):
                 self._paused_s = step.seconds
             elif isinstance(step, Fail):
-                raise TransportError(step.cause, sent=headed or step.cause not in _BEFORE_SENDING, headed=headed)
+                raise TransportError(step.cause, sent=headed or step.cause not in NOTHING_SENT, headed=headed)
             else:
                 return step
-
-
-_BEFORE_SENDING = frozenset({"dns", "refused", "unreachable", "connect_timeout", "tls", "proxy"})

@@ -3,40 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from functools import lru_cache, partial
-from time import monotonic
 from types import TracebackType
 
 import msgspec
 
+from balancer.clock import SYSTEM, Clock
 from balancer.headers import written
 from balancer.model import Origin, WireRequest
+from balancer.script import Cause
 from balancer.transport.answer import UpstreamResponse, plain
 from balancer.transport.connection import UpstreamConnection
-from balancer.transport.dialing import dial, proxy_authorization, speaks_absolute_form
+from balancer.transport.dialing import Dialer, TlsContexts, proxy_authorization, speaks_absolute_form, tls_context
 from balancer.transport.errors import TransportError
+from balancer.transport.limits import LIMITS, Limits
 from balancer.transport.playback import Playback
-
-JOINED_MAX_BYTES = 16 * 1024
-"""A request up to this size is written at once; a larger body is written piece by piece, uncopied."""
-
-
-STALE_S = 0.5
-"""A connection that was closed while it was idle shows it within a round trip. One that breaks later
-was broken by a peer that had the request: sending it again could have it answered twice."""
+from balancer.transport.response import ReceivedResponse
 
 
 class Transport:
-    """Sends requests and keeps connections alive between them."""
+    """Sends requests and keeps connections alive between them.
 
-    def __init__(self, *, max_idle_per_origin: int = 64, idle_s: float = 55.0) -> None:
-        self._max_idle = max_idle_per_origin
-        self._idle_s = idle_s
+    `clock` says how long connections were idle; waits for a peer are the event loop's.
+    """
+
+    def __init__(self, clock: Clock = SYSTEM, limits: Limits = LIMITS, tls: TlsContexts = tls_context) -> None:
+        self.now: Callable[[], float] = clock.now
+        self.limits = limits
+        self._dialer = Dialer(limits, tls)
         self._idle: dict[Origin, list[UpstreamConnection]] = {}
         self._active: dict[UpstreamConnection, Origin | None] = {}
-        """In use, and for whom they are kept afterwards; None: for nobody."""
+        """In use, and for which origin they are kept afterwards; None: for none."""
 
     def __repr__(self) -> str:
         return f"<Transport idle={sum(map(len, self._idle.values()))} active={len(self._active)}>"
@@ -70,15 +69,23 @@ class Transport:
             if whose not in keep:
                 self._active[connection] = None
 
-    def take(self, origin: Origin) -> UpstreamConnection | None:
-        """Return the idle connection that was used last, if it is still good."""
+    def checkout(self, origin: Origin) -> UpstreamConnection | None:
+        """Return the idle connection that was used last, if it is still good; it is in use then."""
         idle = self._idle.get(origin)
         while idle:
             connection = idle.pop()
-            if not connection.lost and monotonic() - connection.idle_since < self._idle_s:
+            if not connection.lost and self.now() - connection.idle_since < self.limits.idle_s:
+                self._active[connection] = origin
                 return connection
             connection.close()
         return None
+
+    async def open(self, origin: Origin, within_s: float) -> UpstreamConnection:
+        """Return a new connection, which is in use. Raises `TransportError`."""
+        connection = await self._dialer.dial(origin, within_s)
+        connection.on_idle_end = partial(self._forget, origin)
+        self._active[connection] = origin
+        return connection
 
     def give_back(self, connection: UpstreamConnection) -> None:
         """End an exchange; keep the connection if it can be used again."""
@@ -91,20 +98,11 @@ class Transport:
         idle = self._idle.get(origin)
         if idle is None:
             idle = self._idle[origin] = []
-        if len(idle) >= self._max_idle:
+        if len(idle) >= self.limits.idle_per_origin:
             connection.close()
             return
-        connection.idle_since = monotonic()
+        connection.idle_since = self.now()
         idle.append(connection)
-
-    async def open(self, origin: Origin, within_s: float) -> UpstreamConnection:
-        """Return a new connection. Raises `TransportError`."""
-        connection = await dial(origin, within_s)
-        connection.on_idle_end = partial(self._forget, origin)
-        return connection
-
-    def borrow(self, origin: Origin, connection: UpstreamConnection) -> None:
-        self._active[connection] = origin
 
     def _forget(self, origin: Origin, connection: UpstreamConnection) -> None:
         idle = self._idle.get(origin)
@@ -117,6 +115,7 @@ class _Exchange(msgspec.Struct, eq=False):
 
     _transport: Transport
     _wire: WireRequest | None
+    """None: it was entered."""
     _origin: Origin
     _connect_s: float
     _head_s: float
@@ -128,26 +127,23 @@ class _Exchange(msgspec.Struct, eq=False):
             raise RuntimeError("an exchange is entered once")
         transport = self._transport
         try:
-            pieces = _pieces(wire)
-            connection = transport.take(self._origin)
+            pieces = _pieces(wire, transport.limits.joined_max_bytes)
+            connection = self._connection = transport.checkout(self._origin)
             if connection is not None:
-                sent_at = monotonic()
-                transport.borrow(self._origin, connection)
-                self._connection = connection
+                sent_at = transport.now()
+                response: ReceivedResponse | None = None
                 try:
-                    connection.send(pieces)
-                    await connection.head(self._head_s)
-                    return plain(connection)
+                    response = connection.send(pieces)
+                    await response.head(self._head_s)
+                    return plain(response)
                 except TransportError as error:
-                    if not _was_stale(connection, error, sent_at):
+                    if not self._was_stale(response, error, sent_at):
                         raise
                 self._release()
-            connection = await transport.open(self._origin, self._connect_s)
-            transport.borrow(self._origin, connection)
-            self._connection = connection
-            connection.send(pieces)
-            await connection.head(self._head_s)
-            return plain(connection)
+            connection = self._connection = await transport.open(self._origin, self._connect_s)
+            response = connection.send(pieces)
+            await response.head(self._head_s)
+            return plain(response)
         except BaseException:
             self._release()
             raise
@@ -157,15 +153,19 @@ class _Exchange(msgspec.Struct, eq=False):
     ) -> None:
         self._release()
 
+    def _was_stale(self, response: ReceivedResponse | None, error: TransportError, sent_at: float) -> bool:
+        """Return whether an idle connection was closed before the request reached the peer: then it is sent again."""
+        transport = self._transport
+        unseen = (response is None or not response.begun) and error.cause in _ENDS
+        return unseen and transport.now() - sent_at <= transport.limits.stale_s
+
     def _release(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             self._transport.give_back(connection)
 
 
-def _was_stale(idle: UpstreamConnection, error: TransportError, sent_at: float) -> bool:
-    """Say whether a connection was closed under our feet, while it was idle: then nobody has seen the request."""
-    return not idle.received and error.cause in ("closed", "reset") and monotonic() - sent_at <= STALE_S
+_ENDS = frozenset({Cause.CLOSED, Cause.RESET})
 
 
 class _Played:
@@ -191,7 +191,7 @@ class _Played:
         return
 
 
-def _pieces(wire: WireRequest) -> list[bytes | memoryview]:
+def _pieces(wire: WireRequest, joined_max_bytes: int) -> list[bytes | memoryview]:
     """Return the request as it goes over the wire. Raises `ValueError` for a header that would break out of it."""
     method, target, body = wire.method, wire.target, wire.body
     start, fixed = _around(wire.origin)
@@ -202,7 +202,7 @@ def _pieces(wire: WireRequest) -> list[bytes | memoryview]:
     size = len(body[0]) if len(body) == 1 else sum(map(len, body))
     length = b"content-length: %d\r\n\r\n" % size if size or method != b"GET" else b"\r\n"
     head = (method, start, target, lines, coding, length)
-    if size <= JOINED_MAX_BYTES:
+    if size <= joined_max_bytes:
         return [b"".join((*head, *body))]
     return [b"".join(head), *body]
 

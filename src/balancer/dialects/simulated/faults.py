@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from balancer.dialects.simulated.answers import FakeMessage, Text, block_delta, block_start, deltas, event
-from balancer.script import Data, Fail, Head, Pause, Step
+from balancer.script import Cause, Data, Fail, Head, Pause, Step
 from balancer.wire.errors import kind_of
 
 Script = Callable[[], Iterator[Step]]
@@ -68,7 +68,7 @@ def _begun(stream: bool, tokens: int) -> Iterator[Step]:
         yield Data(block_delta(0, delta))
 
 
-def _fail(cause: str) -> Callable[[bool], Iterator[Step]]:
+def _fail(cause: Cause) -> Callable[[bool], Iterator[Step]]:
     def play(stream: bool) -> Iterator[Step]:
         yield Fail(cause)
 
@@ -127,7 +127,7 @@ def _html(stream: bool) -> Iterator[Step]:
 
 def _cut(stream: bool) -> Iterator[Step]:
     yield from _begun(stream, 4)
-    yield Fail("reset")
+    yield Fail(Cause.RESET)
 
 
 def _truncated(stream: bool) -> Iterator[Step]:
@@ -159,10 +159,10 @@ _STATUS_WORDS = {
 
 FAULTS: dict[str, Misbehaviour] = {
     **{str(code): Misbehaviour(f"answers {code} ({words})", _of(code)) for code, words in _STATUS_WORDS.items()},
-    "refuse": Misbehaviour("refuses the connection", _fail("refused")),
-    "dns": Misbehaviour("has a name that is not found", _fail("dns")),
-    "tls": Misbehaviour("has a broken certificate", _fail("tls")),
-    "reset": Misbehaviour("resets the connection before it answers", _fail("reset")),
+    "refuse": Misbehaviour("refuses the connection", _fail(Cause.REFUSED)),
+    "dns": Misbehaviour("has a name that is not found", _fail(Cause.DNS)),
+    "tls": Misbehaviour("has a broken certificate", _fail(Cause.TLS)),
+    "reset": Misbehaviour("resets the connection before it answers", _fail(Cause.RESET)),
     "silent": Misbehaviour("takes the request and never says anything", _silent),
     "slow": Misbehaviour("keeps pinging and never comes to the point", _slow),
     "stall": Misbehaviour("begins its answer and falls silent before any content", _stall),
