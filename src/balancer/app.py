@@ -8,6 +8,7 @@ and closed when it stops.
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import random
 import sys
@@ -27,6 +28,7 @@ from balancer.config import Config, ConfigError, Problem
 from balancer.config.watch import watch
 from balancer.control import api
 from balancer.control.catalogue import Catalogue
+from balancer.control.recovery import Recovery
 from balancer.headers import Headers
 from balancer.relay.relay import Relay
 from balancer.server import memory as heap
@@ -58,6 +60,7 @@ class App:
         self._overrides = dict(overrides)
         self._seed = os.urandom(16)
         self._started = time.monotonic()
+        self.one_of_several = multiprocessing.parent_process() is not None  # a supervisor has started it, with others
         self._resources = AsyncExitStack()
 
     # ASGI
@@ -130,10 +133,13 @@ class App:
         self.messages = Messages(self.relay, registry, int.from_bytes(self._seed[:8], "big"))
         self._catalogue = Catalogue(self.relay, time.monotonic)
         self._gate = self._make_gate(config)
+        recovery = Recovery(self.relay, Clock(), random.Random())
+        bus.add(recovery.on_event, Recovery.KINDS)
         self._control = api.build(self)
         watched = config.path or Path.cwd() / configuration.FILE  # none yet: it is taken over when it is there
         watcher = asyncio.get_running_loop().create_task(watch(watched, self._on_change))
         self._resources.push_async_callback(_end, watcher)
+        self._resources.push_async_callback(_end, asyncio.get_running_loop().create_task(recovery.run()))
         heap.settle()
 
     async def stop(self) -> None:

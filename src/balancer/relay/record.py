@@ -52,6 +52,8 @@ class RequestRecord(msgspec.Struct):
     outcome: str = "ok"
     reason: str = ""
     notes: tuple[str, ...] = ()
+    fault_injected: bool = False
+    """The present attempt met a fault that was ordered."""
 
     @property
     def stage(self) -> Stage:

@@ -124,7 +124,7 @@ class Relay:
             if not request.operation.answers:  # those every type can answer
                 candidates = [c for c in candidates if dialects.get(c.provider.type).supports(request.operation)]
             failover = record.failover = fleet.failover(request, candidates, record.arrived)
-            while not failover.over:
+            while not failover.phase.ended:
                 began = self._now()
                 step = failover.next(began, fleet.health.availability, fleet.rng.random())
                 if isinstance(step, Try):
@@ -133,7 +133,15 @@ class Relay:
                     now = self._now()
                     verdict = failover.record(candidate, outcome)
                     record.attempts.append(told(candidate, outcome, verdict, now - began))
-                    fleet.observe(candidate, outcome, verdict, began=began, now=now, wall=self._wall())
+                    fleet.observe(
+                        candidate,
+                        outcome,
+                        verdict,
+                        began=began,
+                        now=now,
+                        wall=self._wall(),
+                        injected=record.fault_injected,
+                    )
                 elif isinstance(step, Wait):
                     await (admission.slot_freed(step.seconds) if step.for_place else asyncio.sleep(step.seconds))
                     if step.for_place:
@@ -174,7 +182,7 @@ class Relay:
     ) -> Outcome:
         """Run the dialect's flow: errands first, then the request proper, repaired if need be."""
         timeouts = ask.candidate.provider.timeouts
-        record.usage, record.held_bytes = UNTOLD, 0
+        record.usage, record.held_bytes, record.fault_injected = UNTOLD, 0, False
         flow: Flow = dialect.flow(ask)
         wire: WireRequest | None = next(flow)
         while wire is not None:
@@ -187,6 +195,7 @@ class Relay:
                 continue
             if stats.drill and (drilled := self._drilled(wire, stats, stats.drill, record.request.stream)):
                 wire, dialect = drilled, dialects.get("anthropic")  # drills speak the Messages API
+                record.fault_injected = True
             head_s = max(0.001, deadline - self._now())
             async with self._transport.exchange(wire, connect_s=timeouts.connect_s, head_s=head_s) as answer:
                 wire = None  # the body of the request must not live as long as the answer
@@ -333,19 +342,28 @@ class Relay:
 
     async def list_models(self, provider: Provider, within_s: float) -> bytes | None:
         """Ask one provider for its list of models; None where it can't say, whatever the reason."""
-        dialect = dialects.get(provider.type)
-        if not dialect.supports(Operation.MODELS) or provider.passthrough:
+        if not dialects.get(provider.type).supports(Operation.MODELS) or provider.passthrough:
             return None
-        request = Request("models", Operation.MODELS, b"", (), b"", "", stream=False)
-        stats = self.fleet.stats(provider.name)
-        ask = Ask(request, Candidate(provider, ""), Operation.MODELS, stats.memory, self._wall(), "models")
         try:
             async with asyncio.timeout(within_s):
-                return await self._listing(dialect, ask, self._now() + within_s)
+                listed = await self.ask_free(provider, Operation.MODELS, "", within_s)
         except (TimeoutError, TransportError, Incapable, FlowFailed):
             return None
+        return None if isinstance(listed, Fault) else listed
 
-    async def _listing(self, dialect: Dialect, ask: Ask, deadline: float) -> bytes | None:
+    async def ask_free(self, provider: Provider, operation: Operation, model: str, within_s: float) -> bytes | Fault:
+        """Ask a provider something that costs nothing (its models, a count of tokens), and return its whole answer.
+
+        Raises `TransportError`, `Incapable` and `FlowFailed`.
+        """
+        question = {"model": model, "messages": [{"role": "user", "content": "hi"}]}
+        body = b"" if operation is Operation.MODELS else msgspec.json.encode(question)
+        request = Request(operation.word, operation, b"", ((b"content-type", b"application/json"),), body, model, False)
+        stats = self.fleet.stats(provider.name)
+        ask = Ask(request, Candidate(provider, model), operation, stats.memory, self._wall(), operation.word)
+        return await self._whole(dialects.get(provider.type), ask, self._now() + within_s)
+
+    async def _whole(self, dialect: Dialect, ask: Ask, deadline: float) -> bytes | Fault:
         timeouts = ask.provider.timeouts
         flow = dialect.flow(ask)
         wire: WireRequest | None = next(flow)
@@ -353,11 +371,15 @@ class Relay:
         while wire is not None:
             reply = await self._fetch(wire, timeouts, deadline)
             wire = _advance(flow, reply)
+        if reply.status == 0:
+            raise TransportError(reply.body.decode("ascii", "replace"), sent=False)
         if not 200 <= reply.status < 300:
-            return None
+            return dialect.fault(ask, reply)
         decoder = dialect.decoder(ask, reply)
         pieces = decoder.feed(reply.body) + decoder.end()
-        return b"".join(piece.data for piece in pieces) if decoder.complete else None
+        if fault := next((piece.error for piece in pieces if piece.error), None):
+            return fault
+        return b"".join(piece.data for piece in pieces)
 
     # The end
 
@@ -366,11 +388,9 @@ class Relay:
             await self._break(record, failover.attempts[-1][1], failover.attempts[-1][2])
             return
         now = self._now()
-        asked = {id(candidate) for candidate, _, _ in failover.attempts}
-        resting, _ = self.fleet.health.cooling_down([c for c in failover.candidates if id(c) not in asked], now)
-        _, recovery_s = self.fleet.health.cooling_down(list(failover.candidates), now)
+        unasked, recovery_s = self.fleet.unasked(record.request, failover, now)
         attempts = failover.attempts
-        answer = exhausted.answer(record.request.model, attempts, resting, recovery_s, overloaded=failover.overloaded)
+        answer = exhausted.answer(record.request.model, attempts, unasked, recovery_s, overloaded=failover.overloaded)
         if record.request.operation.counts and answer.reply is None:
             await self._estimate(record)
             return
@@ -404,6 +424,8 @@ class Relay:
             headers = (CONTENT_TYPE_JSON, (b"request-id", record.request.id.encode()))
         if answer.retry_after_s is not None:
             headers = (*headers, (b"retry-after", b"%d" % answer.retry_after_s))
+        if not answer.retrying_helps:
+            headers = (*headers, (b"x-should-retry", b"false"))
         headers = (*headers, *record.who_answered(len(record.attempts)), (b"content-length", b"%d" % len(body)))
         record.response.start(answer.status, headers)
         await record.response.write(body, last=True)
