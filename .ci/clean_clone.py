@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -117,9 +118,9 @@ def first_answer(clone: Path, tools: Path, home: Path, python: Path) -> float:
     try:
         assert make.stdout is not None
         for line in make.stdout:
-            _, found, url = line.rstrip().partition("ANTHROPIC_BASE_URL=")
+            found = re.search(r"http://127\.0\.0\.1:\d+", line)
             if found:
-                ask(url.split()[0])
+                ask(found[0])
                 return time.monotonic() - began
         sys.exit(f"no first answer within {WITHIN_S:.0f} s: make run ended with {make.wait()}")
     finally:

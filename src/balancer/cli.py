@@ -53,6 +53,8 @@ def build() -> argparse.ArgumentParser:
     _env(commands)
     _serve(commands)
     _check(commands)
+    _init(commands)
+    _preset(commands)
     _explain(commands)
     _status(commands)
     _logs(commands)
@@ -215,7 +217,49 @@ def _check(commands: Any) -> None:
         commands, "check", "say what is wrong with the configuration, every problem with its line", "check --live"
     )
     _config(parser)
-    parser.add_argument("--live", action="store_true", help="also ask each provider something that costs nothing")
+    parser.add_argument(
+        "--live",
+        nargs="?",
+        const="free",
+        choices=("free", "message"),
+        help="also ask each provider something that costs nothing; --live=message: and send it one tiny message",
+    )
+
+
+def _init(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "init",
+        "write a first providers.yaml for the services that you name",
+        "init claude-subscription anthropic",
+        "init ollama --check",
+        more="A file that is there is never touched. Without PRESET it asks, at a terminal.",
+    )
+    _preset_arguments(parser, "*")
+
+
+def _preset(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "add",
+        "put a known service into providers.yaml, and a target for it into the routes",
+        "add",
+        "add deepseek",
+        "add openai --name gpt --key-env MY_KEY",
+        more="Without PRESET: list the services. Everything that stands in the file stays as it is.",
+    )
+    _preset_arguments(parser, "?")
+
+
+def _preset_arguments(parser: argparse.ArgumentParser, count: str) -> None:
+    preset = parser.add_argument("preset", nargs=count, metavar="PRESET", help="a service: anthropic, deepseek, ollama")
+    completing(preset, completion.presets)
+    parser.add_argument("--name", help="what the provider is called; default: as the preset")
+    parser.add_argument("--key-env", metavar="VARIABLE", help="the variable that holds the key; default: the usual one")
+    parser.add_argument("--model", help="the model that it is asked for, whatever the client asks for")
+    parser.add_argument("--base-url", metavar="URL", help="where it is reached, if not where most people do")
+    parser.add_argument("--check", action="store_true", help="ask the new provider something that costs nothing")
+    _config(parser)
 
 
 def _explain(commands: Any) -> None:

@@ -28,7 +28,7 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str = ""
     """In plain words, without URLs or secrets; empty when it completed."""
     drill: bool = False
-    """The fault was ordered by a drill."""
+    """It met a fault that was injected (`POST /admin/drill`): nothing was sent to the provider."""
 
 
 class RequestBegan(msgspec.Struct, frozen=True, tag="request_began", omit_defaults=True):
@@ -41,8 +41,9 @@ class RequestBegan(msgspec.Struct, frozen=True, tag="request_began", omit_defaul
     stream: bool
     body_bytes: int
     client: str = ""
-    """Which gate key, as a short hash; empty where there are no keys."""
+    """Who asks: a short hash of the credential that it sent. Empty where it sent none."""
     user_agent: str = ""
+    """How the client names itself, cut."""
 
 
 class RequestEnded(
@@ -71,7 +72,7 @@ class RequestEnded(
     """Time to first substance (TTFT), from the request's arrival."""
     queued_s: float = 0.0
     dedup: str = ""
-    """`leader`, `follower`, or empty."""
+    """`follower`: it got the answer to an identical request; `leader`: such a request got its answer; else empty."""
     pinned: bool = False
     """The conversation was pinned to the provider that was asked first."""
     reason: str = ""
@@ -121,6 +122,8 @@ class Reloaded(msgspec.Struct, frozen=True, tag="reloaded", omit_defaults=True):
     wall: float
     generation: int
     changes: tuple[str, ...] = ()
+    needs_restart: tuple[str, ...] = ()
+    """Settings that are in the file and not in effect before the next start."""
 
 
 class ReloadRefused(msgspec.Struct, frozen=True, tag="reload_refused", omit_defaults=True):

@@ -62,7 +62,7 @@ class Request(msgspec.Struct):
     """
 
     id: str
-    """Ours, also the value of `x-balancer-request-id`."""
+    """Ours, also the value of the header `headers.REQUEST_ID`."""
     operation: Operation
     query: bytes
     """The raw query string without `?`; goes along to providers that speak the Messages API."""
@@ -83,6 +83,8 @@ class Request(msgspec.Struct):
     """The client is Claude Code: decides what `on_broken_stream: auto` does."""
     names: tuple[bytes, ...] = ()
     """Of `headers`, where they are known already; what depends on them alone is remembered by these."""
+    user_agent: str = ""
+    """How the client names itself, cut and without secrets: for the log."""
 
     def drop_body(self) -> None:
         """Let go of the body. After this the request can't be sent again."""
@@ -249,7 +251,7 @@ class Broken(msgspec.Struct, frozen=True, gc=False):
 
     stage: Stage
     cause: str
-    """One of the words of `transport`'s errors, or `truncated`, `malformed`, `empty`, `silent`."""
+    """One of the words of `transport`'s errors, or of the relay's own: `silent`, `truncated`, `crashed`."""
     detail: str = ""
 
 
@@ -344,14 +346,6 @@ class Piece(msgspec.Struct, gc=False):
     error: Fault | None = None
     """The provider reported an error inside its answer; `data` is then not for the client."""
     usage: Usage | None = None
-
-
-class BaseDecoder:
-    """What a decoder (`dialect.Decoder`) says besides the pieces, where that is nothing."""
-
-    headers: Headers = ()
-    notes: tuple[str, ...] = ()
-    ending: bool | None = None
 
 
 class WireRequest(msgspec.Struct, frozen=True):

@@ -21,7 +21,7 @@ def test_every_problem_has_its_line(tmp_path: Path, capsys: pytest.CaptureFixtur
         "providers:\n  - {name: a, type: antropic}\nmodel_routes:\n  x:\n    - {provider: b, model: passthrough}\n"
     )
 
-    assert main(["check", "--config", str(path)]) == 1
+    assert main(["check", "--config", str(path)]) == 2
 
     told = capsys.readouterr()
     assert "p.yaml:2: " in told.err
@@ -30,6 +30,6 @@ def test_every_problem_has_its_line(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", "--config", str(tmp_path / "none.yaml")]) == 1
+    assert main(["check", "--config", str(tmp_path / "none.yaml")]) == 2
 
     assert "none.yaml" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Watching a file: changed, replaced, gone for a moment."""
+"""Watching a file: changed, replaced, gone for a moment; and the file of variables beside it."""
 
 from __future__ import annotations
 
@@ -24,6 +24,11 @@ async def test_changes_are_noticed_and_a_missing_file_is_waited_for(tmp_path: Pa
     path.unlink()
     (tmp_path / "new").write_text("replaced")
     (tmp_path / "new").rename(path)
+    assert await changes.get() == "replaced"
+
+    (tmp_path / ".env").write_text("A=1")
+    assert await changes.get() == "replaced"
+    (tmp_path / ".env").unlink()
     assert await changes.get() == "replaced"
 
     task.cancel()

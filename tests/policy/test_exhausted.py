@@ -7,7 +7,18 @@ from stand_ins import candidate
 
 from balancer.model import Broken, Candidate, Fault, Outcome, Refused, Reply, Stage, Trouble, Unfit, Verdict
 from balancer.policy.classify import judge_of
-from balancer.policy.exhausted import ErrorReply, Failure, answer, no_place, shown_kind
+from balancer.policy.exhausted import (
+    STOPPED,
+    ErrorReply,
+    Failure,
+    answer,
+    broken_off,
+    cuts_connection,
+    no_place,
+    no_route,
+    not_countable,
+    shown_kind,
+)
 
 A, B = candidate("a"), candidate("b")
 TOO_LONG = Fault(400, "invalid_request_error", "prompt is too long", reply=Reply(400, (), b"as it came"))
@@ -249,3 +260,71 @@ def test_the_type_for_a_client_that_has_a_200_already(reply: ErrorReply, kind: s
 )
 def test_a_key_of_ours_is_never_taken_for_the_clients(kind: str, shown: str) -> None:
     assert shown_kind(Fault(500, kind)) == shown
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome", "kind_in_stream"),
+    [
+        (400, "client_error", "k"),
+        (404, "client_error", "k"),
+        (428, "client_error", "k"),
+        (429, "failed", "overloaded_error"),
+        (430, "client_error", "k"),
+        (499, "client_error", "k"),
+        (500, "failed", "overloaded_error"),
+        (503, "failed", "overloaded_error"),
+    ],
+)
+def test_only_what_the_client_can_mend_itself_is_its_own_error(status: int, outcome: str, kind_in_stream: str) -> None:
+    reply = ErrorReply(status, "k", "why")
+
+    assert (reply.outcome, reply.kind_in_stream) == (outcome, kind_in_stream)
+
+
+def test_no_route() -> None:
+    reply = no_route("x", ["a-*", "b"])
+
+    assert (reply.status, reply.kind) == (404, "not_found_error")
+    assert reply.message == "no route matches the model 'x'; there are routes for 'a-*', 'b'"
+
+
+def test_what_is_no_message_is_the_clients_error() -> None:
+    assert not_countable("no messages") == ErrorReply(400, "invalid_request_error", "no messages")
+
+
+def test_a_client_of_a_stopped_balancer_asks_again_in_a_second() -> None:
+    assert (STOPPED.status, STOPPED.kind, STOPPED.retry_after_s) == (503, "api_error", 1)
+
+
+@pytest.mark.parametrize(
+    ("setting", "claude_code", "cuts"),
+    [
+        ("auto", True, True),
+        ("auto", False, False),
+        ("abort", True, True),
+        ("abort", False, True),
+        ("error_event", True, False),
+        ("error_event", False, False),
+    ],
+)
+def test_who_is_cut_off_when_a_stream_breaks(setting: str, claude_code: bool, cuts: bool) -> None:
+    assert cuts_connection(setting, claude_code=claude_code) is cuts
+
+
+BROKEN_OFF: dict[str, tuple[Outcome, str, str]] = {
+    "it said why": (
+        refused(Fault(529, "overloaded_error", "busy")),
+        "overloaded_error",
+        "a broke off its answer: busy",
+    ),
+    "it did not say why": (OVERLOADED, "overloaded_error", "a broke off its answer: 529 overloaded_error"),
+    "its key was refused": (KEY, "api_error", "a broke off its answer: 401 authentication_error"),
+    "it fell silent": (Broken(Stage.STREAM, "reset"), "api_error", "a broke off its answer: connection reset"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_OFF)
+def test_the_error_of_a_broken_stream_names_the_provider_and_its_reason(name: str) -> None:
+    outcome, kind, message = BROKEN_OFF[name]
+
+    assert broken_off("a", outcome, judge_of(A, outcome)) == (kind, message)

@@ -131,7 +131,7 @@ def test_a_fault_is_injected_and_taken_back() -> None:
     orders(world).inject("a", None, 1.0, 1001.0)
 
     assert world.fleet.stats("a").drill is None
-    assert world.told == [], "whoever ordered it tells of it; nothing was undone"
+    assert world.told == [Drilled(1000.0, "a", "529", "until called off"), Drilled(1001.0, "a", "", "off")]
 
 
 def test_taking_a_fault_back_undoes_what_it_caused_and_nothing_else() -> None:
@@ -144,7 +144,7 @@ def test_taking_a_fault_back_undoes_what_it_caused_and_nothing_else() -> None:
     orders(world).inject("a", None, 2.0, 1002.0)
 
     assert world.order(2.0) == "acb"
-    assert world.told == [ProviderWoken(1002.0, "a", "drill")]
+    assert world.told == [Drilled(1002.0, "a", "", "off"), ProviderWoken(1002.0, "a", "drill")]
 
 
 def test_another_fault_begins_with_the_health_of_before() -> None:
@@ -168,8 +168,8 @@ def test_a_fault_for_some_requests_ends_with_the_last_of_them() -> None:
     assert world.fleet.stats("a").drill is None
     assert world.order(1.0) == "abc"
     kinds = [type(event).__name__ for event in world.told]
-    assert kinds == ["CooldownStarted", "Drilled", "ProviderWoken"]
-    assert world.told[1] == Drilled(1001.0, "a", "", "over")
+    assert kinds == ["Drilled", "CooldownStarted", "Drilled", "ProviderWoken"]
+    assert world.told[2] == Drilled(1001.0, "a", "", "over")
 
 
 def test_a_fault_for_a_time_ends_when_that_is_over() -> None:

@@ -20,6 +20,7 @@ LEVELS: dict[str, tuple[Entry, Level]] = {
     "a rest that needs a human": (CooldownStarted(0, "a", 600, "401", 1, needs_operator=True), Level.ERROR),
     "a recovery": (ProviderRecovered(0, "a"), Level.INFO),
     "a reload": (Reloaded(0, 1), Level.INFO),
+    "a reload that needs a restart": (Reloaded(0, 1, (), ("port",)), Level.WARNING),
     "a reload that was refused": (ReloadRefused(0, ("x",)), Level.ERROR),
     "a drill": (Drilled(0, "a", "529", "30 s"), Level.WARNING),
     "a library's own": (LogLine(0, Level.CRITICAL, "x", "y"), Level.CRITICAL),

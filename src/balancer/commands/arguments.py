@@ -69,7 +69,7 @@ def in_order(
 def _takes_value(parsers: Iterable[argparse.ArgumentParser]) -> dict[str, bool]:
     """Return the flags of all commands, and whether a value follows."""
     actions = (action for parser in parsers for action in parser._actions)  # noqa: SLF001 - no public way
-    return {flag: action.nargs != 0 for action in actions for flag in action.option_strings}
+    return {flag: action.nargs not in (0, "?") for action in actions for flag in action.option_strings}
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:

@@ -5,29 +5,45 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from collections.abc import Iterator, Sequence
 
 from balancer.commands import live, reading
 from balancer.config import Config, ConfigError
 
+WRONG_CONFIG = 2
+"""As `serve` ends for the same file."""
+
+MESSAGE = "message"
+"""With `--live`: what costs nothing, and one tiny message."""
+
+_STATES = {True: "ok  ", False: "FAIL", None: "?   "}
+
 
 def run(args: argparse.Namespace) -> int:
-    """Return 0 if all is well, 1 if not."""
+    """Return 0 if all is well, 2 if the configuration can't be used, 1 if a provider does not answer (--live)."""
     try:
         config = reading.read(args.config)
     except ConfigError as error:
         print(error, file=sys.stderr)
-        return 1
+        return WRONG_CONFIG
     providers, routes = len(config.providers), len(config.routes)
     where = str(config.path) if config.path else "no providers.yaml: the embedded default"
     print(f"ok: {reading.counted(providers, 'provider')}, {reading.counted(routes, 'route')} ({where})")
     for warning in config.warnings:
-        print(f"{warning} (a warning)", file=sys.stderr)
-    return _ask(config) if args.live else 0
+        print(warning, file=sys.stderr)
+    return _ask(config, message=args.live == MESSAGE) if args.live else 0
 
 
-def _ask(config: Config) -> int:
-    answers = asyncio.run(live.ask_all(config))
+def _ask(config: Config, message: bool) -> int:
+    answers = asyncio.run(live.ask_all(config, message=message))
+    for line in told(answers):
+        print(line)
+    return 1 if any(answer.well is False for answer in answers) else 0
+
+
+def told(answers: Sequence[live.Answer]) -> Iterator[str]:
+    """Return what became of asking, a line a provider, each with what its list of models says below it."""
     width = max((len(answer.provider) for answer in answers), default=0)
     for answer in answers:
-        print(f"{'ok  ' if answer.well else 'FAIL'}  {answer.provider:<{width}}  {answer.words}")
-    return 0 if all(answer.well for answer in answers) else 1
+        yield f"{_STATES[answer.well]}  {answer.provider:<{width}}  {answer.words}"
+        yield from (f"{'':6}{'':<{width}}  warning: {warning}" for warning in answer.warnings)

@@ -37,6 +37,11 @@ def models(parsed_args: argparse.Namespace | None = None, **_: object) -> Iterab
     return _names(parsed_args)[1]
 
 
+def presets(**_: object) -> Iterable[str]:
+    """Return the services that `balancer add` knows."""
+    return list(importlib.import_module("balancer.config.presets").PRESETS)
+
+
 def _names(parsed: argparse.Namespace | None) -> tuple[list[str], list[str]]:
     # Imported here: reading a configuration takes ten times as long as the rest of a completion.
     reading = importlib.import_module("balancer.commands.reading")

@@ -21,12 +21,12 @@ ORDERS = {
 
 
 def run(args: argparse.Namespace) -> int:
-    """Return 0 if somebody serves the model, 1 if nobody does or the file is wrong."""
+    """Return 0 if somebody serves the model, 1 if nobody does, 2 if the file is wrong."""
     try:
         config = reading.read(args.config)
     except ConfigError as error:
         print(error, file=sys.stderr)
-        return 1
+        return 2
     told, served = explained(config, args.model)
     print(told)
     return 0 if served else 1

@@ -1,23 +1,31 @@
-"""Asking each provider something that costs nothing: its models, or how many tokens a word has."""
+"""Asking each provider: its list of models, or how many tokens a word has (both cost nothing), or one tiny message."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
 
 import msgspec
 
 from balancer import dialects
+from balancer.commands import listed
 from balancer.config import Config
 from balancer.dialect import Ask, FlowFailed, Incapable
-from balancer.model import Candidate, Fault, Operation, Provider, Reply, Request
+from balancer.model import Candidate, Fault, Operation, Provider, Reply, Request, WireRequest
 from balancer.policy.classify import in_words
 from balancer.redact import scrub, secrets_of
 from balancer.transport import Transport, TransportError
 
 WITHIN_S = 15.0
-MAX_BYTES = 4 * 1024 * 1024
+MESSAGE_WITHIN_S = 60.0
+"""A server of your own may have to load a model first."""
+MAX_BYTES = 16 * 1024 * 1024
+MOST_TOKENS = 16
+"""What a message may answer at most."""
+
+_NOT_THERE = (404, 405, 501)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,80 +33,138 @@ class Answer:
     """What became of asking one provider."""
 
     provider: str
-    well: bool
+    well: bool | None
+    """None: what costs nothing does not tell."""
     words: str
+    warnings: tuple[str, ...] = ()
+    """What its list of models says about the routes."""
 
 
-async def ask_all(config: Config) -> list[Answer]:
-    """Ask every provider that is enabled, all at once."""
+@dataclass(slots=True)
+class _Talk:
+    """What one provider was asked, and said."""
+
+    provider: Provider
+    model: str
+    asked: str = ""
+    """Method and URL of the last question, without its query."""
+    status: int = 0
+    body: bytes = b""
+    absent: list[str] = field(default_factory=list)
+    """The questions for which there is no endpoint."""
+
+
+async def ask_all(config: Config, *, message: bool = False, only: Collection[str] | None = None) -> list[Answer]:
+    """Ask every provider that is enabled (`only`: of these), all at once. `message`: send one tiny message too."""
     transport = Transport()
     try:
-        enabled = [provider for provider in config.providers.values() if provider.enabled]
-        return list(
-            await asyncio.gather(*(_ask(transport, provider, _model(config, provider)) for provider in enabled))
-        )
+        asked = [p for p in config.providers.values() if p.enabled and (only is None or p.name in only)]
+        return list(await asyncio.gather(*(_ask(transport, config, provider, message) for provider in asked)))
     finally:
         await transport.close()
 
 
-def _model(config: Config, provider: Provider) -> str:
-    """Return a model that the provider is asked for, if the routes name one."""
-    targets = [(route, target) for route in config.routes for target in route.targets]
-    names = [
-        route.pattern if target.model == "passthrough" else target.model
-        for route, target in targets
-        if target.provider == provider.name
-    ]
-    return next((name for name in names if "*" not in name and "?" not in name), "claude-sonnet-4-5")
+async def _ask(transport: Transport, config: Config, provider: Provider, message: bool) -> Answer:
+    talk = _Talk(provider, listed.model_to_ask_for(config, provider))
+    if Operation.MODELS not in list(_operations(provider, message)):
+        return await _first_answer(transport, talk, message)
+    answer = await _first_answer(transport, talk, message=False)
+    warnings: tuple[str, ...] = ()
+    names = listed.names_in(talk.body) if answer.well and not talk.absent else None
+    if names is not None and provider.type != "simulated":
+        warnings = tuple(scrub(said, secrets_of(provider)) for said in listed.compared(config, provider, names))
+    if message and (answer.well is not False):
+        answer = await _first_answer(transport, talk, message=True)
+    return Answer(answer.provider, answer.well, answer.words, warnings)
 
 
-async def _ask(transport: Transport, provider: Provider, model: str) -> Answer:
-    began = time.monotonic()
-    dialect = dialects.get(provider.type)
-    operations = [o for o in (Operation.MODELS, Operation.COUNT_TOKENS) if dialect.supports(o)]
-    words = "this type has no question that costs nothing"
-    for operation in operations:
+def _operations(provider: Provider, message: bool) -> Iterator[Operation]:
+    wanted = (Operation.MESSAGES,) if message else (Operation.MODELS, Operation.COUNT_TOKENS)
+    return (operation for operation in wanted if dialects.get(provider.type).supports(operation))
+
+
+async def _first_answer(transport: Transport, talk: _Talk, message: bool) -> Answer:
+    """Ask one question after the other, until one has an answer."""
+    provider, words = talk.provider, "this type has no question that costs nothing"
+    within_s = MESSAGE_WITHIN_S if message else WITHIN_S
+    for operation in _operations(provider, message):
+        began = time.monotonic()
         try:
-            async with asyncio.timeout(WITHIN_S):
-                fault = await _exchange(transport, provider, operation, model)
+            async with asyncio.timeout(within_s):
+                fault = await _exchange(transport, talk, operation)
         except TimeoutError:
-            return Answer(provider.name, False, f"no answer within {WITHIN_S:.0f} s")
+            return Answer(provider.name, False, f"no answer within {within_s:.0f} s{_place(talk)}")
         except TransportError as error:
-            return Answer(provider.name, False, in_words(error.cause, scrub(error.detail, secrets_of(provider))))
+            said = in_words(error.cause, scrub(error.detail, secrets_of(provider)))
+            return Answer(provider.name, False, f"{said}{_place(talk)}")
         except FlowFailed as error:
             fault = error.fault
         except Incapable as error:
             words = str(error)
             continue
         if fault is None:
-            return Answer(provider.name, True, f"answers ({(time.monotonic() - began) * 1000:.0f} ms)")
-        words = f"{fault.status} {fault.kind}: {scrub(fault.message, secrets_of(provider))[:300]}".rstrip(": ")
+            what = f"answers a message as {talk.model}" if message else "answers"
+            return Answer(
+                provider.name, True, f"{what} ({(time.monotonic() - began) * 1000:.0f} ms{_place(talk, '; ')})"
+            )
         if provider.passthrough and fault.status in (401, 403):
-            return Answer(provider.name, True, "reachable; whether it answers is up to the client's own credential")
-        if fault.status not in (404, 405, 501):  # it may only not have this endpoint: ask the other one
-            break
-    return Answer(provider.name, not operations, words)
+            said = "reachable; whether it answers is up to the client's own credential"
+            return Answer(provider.name, True, f"{said}{_place(talk)}")
+        if message or talk.status not in _NOT_THERE:
+            words = f"{fault.status} {fault.kind}: {scrub(fault.message, secrets_of(provider))[:300]}".rstrip(": ")
+            return Answer(provider.name, False, f"{words}{_place(talk)}")
+        talk.absent.append(f"{talk.asked} ({talk.status})")
+    if talk.absent:
+        words = f"there is no {' and no '.join(talk.absent)}, so"
+        return Answer(provider.name, None, f"{words} only a message, which costs, can tell: check --live=message")
+    return Answer(provider.name, None, f"{words}; check --live=message sends it one tiny message")
 
 
-async def _exchange(transport: Transport, provider: Provider, operation: Operation, model: str) -> Fault | None:
+def _place(talk: _Talk, before: str = " (") -> str:
+    """Say what was asked, where anything was sent."""
+    return f"{before}{talk.asked}{')' if before == ' (' else ''}" if talk.asked else ""
+
+
+async def _exchange(transport: Transport, talk: _Talk, operation: Operation) -> Fault | None:
     """Ask one question, as the relay would. None: it was answered."""
-    question = {"model": model, "messages": [{"role": "user", "content": "hi"}]}
-    body = b"" if operation is Operation.MODELS else msgspec.json.encode(question)
-    request = Request("check", operation, b"", ((b"content-type", b"application/json"),), body, model, stream=False)
+    provider, model = talk.provider, talk.model
+    question: dict[str, object] = {"model": model, "messages": [{"role": "user", "content": "hi"}]}
+    if operation is Operation.MESSAGES:
+        question |= {"max_tokens": MOST_TOKENS}
+    lists = operation is Operation.MODELS
+    body = b"" if lists else msgspec.json.encode(question)
+    query = b"limit=1000" if lists and provider.type == "anthropic" else b""
+    headers = ((b"content-type", b"application/json"),)
+    request = Request("check", operation, query, headers, body, model, stream=False)
     dialect = dialects.get(provider.type)
     ask = Ask(request, Candidate(provider, model), operation, {}, time.time(), "check")
     flow = dialect.flow(ask)
-    wire = next(flow)
-    while True:
+    wire: WireRequest | None = next(flow)
+    reply = Reply(0, ())
+    within_s = MESSAGE_WITHIN_S if operation is Operation.MESSAGES else WITHIN_S
+    while wire is not None:
+        talk.asked = _url(wire)
         connect_s = provider.timeouts.connect_s
-        async with transport.exchange(wire, connect_s=connect_s, head_s=WITHIN_S) as answer:
-            reply = Reply(answer.status, answer.headers, await answer.read_whole(MAX_BYTES, WITHIN_S))
+        async with transport.exchange(wire, connect_s=connect_s, head_s=within_s) as answer:
+            reply = Reply(answer.status, answer.headers, await answer.read_whole(MAX_BYTES, within_s))
         try:
             wire = flow.send(reply)
         except StopIteration:
-            break
+            wire = None
+    talk.status = reply.status
     if not 200 <= reply.status < 300:
         return dialect.fault(ask, reply)
     decoder = dialect.decoder(ask, reply)
     pieces = [*decoder.feed(reply.body), *decoder.end()]
+    talk.body = b"".join(piece.data for piece in pieces)
     return next((piece.error for piece in pieces if piece.error), None)
+
+
+def _url(wire: WireRequest) -> str:
+    """Return method and URL of a request, without its query; nothing where nothing is sent."""
+    if wire.script is not None:
+        return ""
+    origin, path = wire.origin, wire.target.decode("latin-1").partition("?")[0]
+    host = f"[{origin.host}]" if ":" in origin.host else origin.host
+    port = "" if origin.port == (443 if origin.tls else 80) else f":{origin.port}"
+    return f"{wire.method.decode()} {'https' if origin.tls else 'http'}://{host}{port}{path}"

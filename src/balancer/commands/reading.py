@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from balancer import config as configuration
-from balancer.config import Config, Settings
+from balancer.config import Config
 from balancer.model import Provider
 
 
@@ -43,26 +43,6 @@ def takes_clients_login(config: Config) -> bool:
     """Say whether a provider that is asked gets the client's own credential (`auth_value: passthrough`)."""
     asked = {target.provider for route in config.routes for target in route.targets if target.enabled}
     return any(p.passthrough and p.enabled and p.name in asked for p in config.providers.values())
-
-
-def log_problem(settings: Settings) -> str | None:
-    """Say why the log can't be written, if that can be seen without writing; None: it can, or none is wanted."""
-    if not settings.log_file:
-        return None
-    path = Path(settings.log_file).absolute()
-    if os.path.exists(path):
-        reason = None if path.is_file() and os.access(path, os.W_OK) else _why_not(path, os.path.isdir(path))
-    else:
-        folder = next((parent for parent in path.parents if os.path.exists(parent)), Path("/"))
-        is_folder = os.path.isdir(folder)
-        reason = None if is_folder and os.access(folder, os.W_OK | os.X_OK) else _why_not(folder, not is_folder)
-    return f"the log {settings.log_file} can't be written: {reason}; change settings.log_file" if reason else None
-
-
-def _why_not(path: Path, wrong_kind: bool) -> str:
-    if wrong_kind:
-        return f"{path} is {'a folder' if os.path.isdir(path) else 'no folder'}"
-    return f"no permission to write {path}"
 
 
 def counted(number: int, noun: str) -> str:

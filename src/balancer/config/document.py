@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import yaml
 
+from balancer.config import slips
 from balancer.config.problem import ConfigError, Problem
+from balancer.config.quoting import Message, Part, Quoting, Theirs, nearest
 
 Path: TypeAlias = tuple[str | int, ...]
 
@@ -21,6 +24,32 @@ _NAME = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 
 _MERGE = "tag:yaml.org,2002:merge"
 _PLAIN = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
+_TEXT = "tag:yaml.org,2002:str"
+_AS_TEXT = (_TEXT, "tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value")
+_SCALARS = (*_AS_TEXT, *(f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "bool", "null")))
+_TAGGED: Message = ("a '!' at the beginning of a value marks a tag in YAML; put the value in quotes",)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that is wrong with the text itself."""
+
+    path: Path
+    message: Message
+    variable: str = ""
+    """The one that the environment lacks: without weight where a provider is not enabled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Where a plain value stands in the text, from `begin` to `end`, and on which lines."""
+
+    begin: int
+    end: int
+    line: int
+    last_line: int
+    is_plain: bool
+    """Without quotation marks."""
 
 
 class Document:
@@ -29,9 +58,15 @@ class Document:
     def __init__(self, file: str, env: Mapping[str, str]) -> None:
         self.file = file
         self.value: Any = None
+        self.text = ""
         self.lines: dict[Path, int] = {(): 1}
-        self.problems: list[tuple[Path, str]] = []
-        """What is wrong with the text itself, by path."""
+        self.spans: dict[Path, Span] = {}
+        self.notes: list[Note] = []
+        self.variables: dict[Path, tuple[str, ...]] = {}
+        """The variables of the environment that a value was made with."""
+        self.expanded: list[str] = []
+        """What was put in for them, in the order of the file."""
+        self.quoting = Quoting()
         self._env = env
         self._nodes = 0
         self._loader: yaml.SafeLoader
@@ -42,53 +77,94 @@ class Document:
             path = path[:-1]
         return self.lines[path]
 
-    def problem(self, path: Path, message: str) -> Problem:
-        return Problem(self.file, self.line(path), message)
+    def problem(self, path: Path, *parts: Part, warning: bool = False) -> Problem:
+        """Return what is wrong at `path`: the door that every message about the file passes."""
+        return Problem(self.file, self.line(path), self.quoting.say(*parts), warning)
+
+    def behind(self, path: Path) -> str:
+        """Return what follows a plain value on its last line: blanks, a comment."""
+        span = self.spans.get(path)
+        return re.split("[\r\n]", self.text[span.end : span.end + 400], maxsplit=1)[0] if span else ""
 
     def read(self, text: str | bytes) -> None:
         """Fill the document. Raises `ConfigError` where there is nothing to go on with."""
         if len(text) > MAX_BYTES:
-            raise ConfigError([Problem(self.file, 1, f"the file is larger than {MAX_BYTES} bytes")])
-        if isinstance(text, bytes):
-            data = text
-            try:
-                text = data.decode("utf-8-sig")
-            except UnicodeDecodeError as error:
-                line = data[: error.start].count(b"\n") + 1
-                raise ConfigError([Problem(self.file, line, "the file is not UTF-8 text")]) from None
+            raise self._refusal(1, f"the file is larger than {MAX_BYTES} bytes")
+        self.text = self._decoded(text) if isinstance(text, bytes) else text
+        self.quoting.take_text(self.text)
         try:
-            self._loader = yaml.SafeLoader(text)
+            self._loader = yaml.SafeLoader(self.text)
             try:
                 root = self._loader.get_single_node()
                 if root is None:
-                    raise ConfigError([Problem(self.file, 1, "the file is empty")])
+                    raise self._refusal(1, "the file is empty; it needs providers and model_routes")
                 self.value = self._take(root, ())
             finally:
                 self._loader.dispose()
         except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            line = mark.line + 1 if mark else 1
-            raise ConfigError([Problem(self.file, line, f"not valid YAML: {error.problem or error.context}")]) from None
-        except (yaml.YAMLError, RecursionError, ValueError) as error:
-            words = "nested too deeply" if isinstance(error, RecursionError) else str(error).split("\n", 1)[0]
-            raise ConfigError([Problem(self.file, 1, f"not valid YAML: {words}")]) from None
+            slip = slips.explain(self.text, error)
+            raise self._refusal(slip.line, *slip.message) from None
+        except yaml.reader.ReaderError as error:
+            line = self.text.count("\n", 0, error.position) + 1
+            raise self._refusal(line, "a control character, which YAML does not allow; remove it") from None
+        except RecursionError:
+            raise self._refusal(1, "the values are nested too deeply") from None
+        self.quoting.take_values(self.value)
+
+    def _refusal(self, line: int, *parts: Part) -> ConfigError:
+        return ConfigError([Problem(self.file, line, self.quoting.say(*parts))])
+
+    def _decoded(self, data: bytes) -> str:
+        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise self._refusal(1, "the file is UTF-16 text; save it as UTF-8")
+        try:
+            return data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = data[: error.start].count(b"\n") + 1
+            raise self._refusal(line, "the file is not UTF-8 text; save it as UTF-8") from None
 
     def _take(self, node: yaml.Node, path: Path) -> Any:
         self._count(node)
         self.lines.setdefault(path, node.start_mark.line + 1)
         if isinstance(node, yaml.CollectionNode) and node.tag not in _PLAIN:
-            self.problems.append((path, f"the tag {node.tag!r} is not allowed: a file holds plain values"))
+            self.notes.append(Note(path, _TAGGED))
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
             return [self._take(item, (*path, index)) for index, item in enumerate(node.value)]
-        value = self._loader.construct_object(node)
-        return self._expanded(value, path) if isinstance(value, str) else value
+        return self._scalar(node, path) if isinstance(node, yaml.ScalarNode) else None
+
+    def _scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
+        start, end = node.start_mark, node.end_mark
+        if node.style is None and end.line > start.line:
+            self._look_for_keys_in(node, path)
+        self.spans.setdefault(path, Span(start.index, end.index, start.line + 1, end.line + 1, node.style is None))
+        if node.tag not in _SCALARS:
+            self.notes.append(Note(path, _TAGGED))
+            return None
+        if node.tag in _AS_TEXT or ":" in node.value:  # 12:30 is no number of seconds
+            return self._expanded(node.value, path)
+        try:
+            return self._loader.construct_object(node)
+        except ValueError:
+            self.notes.append(Note(path, _TAGGED))
+            return None
+
+    def _look_for_keys_in(self, node: yaml.ScalarNode, path: Path) -> None:
+        """A line without a colon or with none that counts goes on with the value above it: seldom what is meant."""
+        begin, end = node.start_mark, node.end_mark
+        for offset, line in enumerate(self.text[begin.index : end.index].splitlines()):
+            message = slips.missing_blank(line)
+            if message is not None and (offset == 0 or path[-1:] != ("answer",)):
+                continued = (*path, "goes on")
+                self.lines[continued] = begin.line + offset + 1
+                self.notes.append(Note(continued, message))
+                return
 
     def _count(self, node: yaml.Node) -> None:
         self._nodes += 1
         if self._nodes > MAX_NODES:
-            raise ConfigError([Problem(self.file, node.start_mark.line + 1, f"more than {MAX_NODES} values")])
+            raise self._refusal(node.start_mark.line + 1, f"more than {MAX_NODES} values")
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
         taken: dict[str, Any] = {}
@@ -99,14 +175,14 @@ class Document:
             line = key_node.start_mark.line + 1
             key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
             if key is None:
-                self.problems.append((path, "a key must be a plain word"))
+                self.notes.append(Note(path, _not_a_key(self.text, node)))
                 continue
             if key in taken:
                 first = self.lines[(*path, key)]
-                self.lines[(*path, key, "again")] = line
-                self.problems.append(
-                    ((*path, key, "again"), f"'{key}' stands here a second time; the first is on line {first}")
-                )
+                again = (*path, key, "again")
+                self.lines[again] = line
+                words = Theirs(key), f" stands here a second time; the first is on line {first}; remove one of them"
+                self.notes.append(Note(again, words))
                 continue
             self.lines[(*path, key)] = line
             taken[key] = self._take(value_node, (*path, key))
@@ -126,7 +202,7 @@ class Document:
                 taken.setdefault(key, value)
             self.lines |= lines
         else:
-            self.problems.append((path, "'<<' takes over the keys of a mapping: <<: *name"))
+            self.notes.append(Note(path, ("'<<' takes over the keys of a mapping: <<: *name",)))
 
     def _expanded(self, text: str, path: Path) -> str:
         """Put the environment's values in the place of `${NAME}`."""
@@ -136,16 +212,41 @@ class Document:
                 return "${"
             parts = _NAME.fullmatch(match[1] or "")
             if parts is None:
-                self.problems.append((path, "a reference to the environment is written ${NAME} or ${NAME:-default}"))
+                self.notes.append(Note(path, _broken_reference(match[0])))
                 return ""
-            found = self._env.get(parts[1])
-            if parts[2] is not None:
-                return found or parts[2]
-            if found is None:
-                self.problems.append(
-                    (path, f"the environment variable {parts[1]} is not set; set it, or write ${{{parts[1]}:-default}}")
-                )
+            name, default = parts[1], parts[2]
+            found = self._env.get(name)
+            if found:
+                self.quoting.withhold(found)
+            if default is not None:
+                found = found or default
+            elif found is None:
+                self.notes.append(Note(path, self._not_set(name, path), variable=name))
                 return ""
+            self.variables[path] = (*self.variables.get(path, ()), name)
+            self.expanded.append(found)
             return found
 
         return _REFERENCE.sub(value, text)
+
+    def _not_set(self, name: str, path: Path) -> Message:
+        guess = nearest(name, self._env, 0.8)
+        hint: tuple[Part, ...] = ("; did you mean ", Theirs(guess, bare=True), "?") if guess else ()
+        remedy = "; set it, or write it into the file .env beside this one"
+        if path[-1:] == ("auth_value",):
+            remedy += ", or say enabled: false"
+        elif path[:2] != ("settings", "auth"):
+            remedy += ", or give a default: ${NAME:-default}"
+        return "the environment variable ", Theirs(name, bare=True), " is not set", *hint, remedy
+
+
+def _broken_reference(text: str) -> Message:
+    if text == "${":
+        return ("a reference to the environment is not closed; it is written ${NAME} or ${NAME:-default}",)
+    return ("a reference to the environment is written ${NAME} or ${NAME:-default}; a name has letters, digits and _",)
+
+
+def _not_a_key(text: str, node: yaml.MappingNode) -> Message:
+    if text.startswith("{{", node.start_mark.index):
+        return ('{{ }} is not replaced here; a reference to the environment is written "${NAME}"',)
+    return ("a key must be a plain word; put the value in quotes, if it is meant to be one",)

@@ -11,16 +11,22 @@ class Problem:
 
     file: str
     line: int
-    """From 1; 0 where the file as a whole is meant."""
+    """From 1; 0 where no line is meant: a file that is not there, a variable of the environment."""
     message: str
+    warning: bool = False
+    """It can be lived with."""
+    variable: str = ""
+    """The variable of the environment that is missing, if that is all that is wrong."""
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.message}"
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        return f"{place}: {'warning: ' if self.warning else ''}{self.message}"
 
 
 class ConfigError(Exception):
-    """The configuration can't be used. `problems` holds all that is wrong, in the order of lines."""
+    """The configuration can't be used. `problems` holds all that is wrong, by file, in the order of lines."""
 
     def __init__(self, problems: list[Problem]) -> None:
-        self.problems = sorted(problems, key=lambda problem: problem.line)
+        files = list(dict.fromkeys(problem.file for problem in problems))
+        self.problems = sorted(problems, key=lambda problem: (files.index(problem.file), problem.line))
         super().__init__("\n".join(map(str, self.problems)))

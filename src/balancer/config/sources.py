@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -11,9 +12,14 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from balancer.config import envfile
+from balancer.config.addresses import is_loopback
 from balancer.config.model import Settings
 from balancer.config.problem import ConfigError, Problem
-from balancer.config.reading import Config, parse, plainly
+from balancer.config.quoting import Quoting
+from balancer.config.reading import Config, parse
+from balancer.config.wording import plainly
+from balancer.redact import secrets_of
 
 FILE = "providers.yaml"
 
@@ -33,24 +39,45 @@ settings: {drills: true}
 
 
 def load(path: Path, env: Mapping[str, str]) -> Config:
-    """Return what the file at `path` says. Raises `ConfigError`."""
+    """Return what the file at `path` says, with the values of the `.env` beside it. Raises `ConfigError`."""
+    data, mode = _bytes(path)
+    more = envfile.read(envfile.beside(path), env)
+    origins = {name: (envfile.NAME, line) for name, line in more.lines.items() if name not in env}
+    named = {name.decode() for name in re.findall(rb"\$\{(\w+)", data) if name.isascii()}
     try:
-        data = path.read_bytes()
-        mode = path.stat().st_mode
+        config = parse(data, path.name, {**more.values, **env}, path, origins)
+    except ConfigError as error:
+        missing = named - more.values.keys() - env.keys()
+        raise ConfigError([*error.problems, *(more.problems if missing else ())]) from None
+    warnings = list(config.warnings)
+    if (line := _line_of_a_key(data, config)) and os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH):
+        words = f"here is a key, and others on this machine can read the file; run: chmod 600 {path.name}"
+        warnings.append(Problem(path.name, line, words, warning=True))
+    if named & more.values.keys():
+        warnings += more.problems
+    return replace(config, warnings=tuple(warnings))
+
+
+def _bytes(path: Path) -> tuple[bytes, int]:
+    """Return what the file holds, and its mode."""
+    try:
+        return path.read_bytes(), path.stat().st_mode
     except FileNotFoundError:
         raise ConfigError([Problem(str(path), 0, "there is no such file")]) from None
     except IsADirectoryError:
         raise ConfigError([Problem(str(path), 0, "this is a folder, not a file")]) from None
     except OSError as error:
         raise ConfigError([Problem(str(path), 0, f"the file can't be read: {error.strerror}")]) from None
-    config = parse(data, path.name, env, path)
-    places = [data.find(p.secret.encode()) for p in config.providers.values() if p.secret]
-    literal = min((place for place in places if place >= 0), default=None)
-    if literal is not None and os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH):
-        words = f"here is a key, and others on this machine can read the file; run: chmod 600 {path.name}"
-        line = data.count(b"\n", 0, literal) + 1
-        config = replace(config, warnings=(*config.warnings, Problem(path.name, line, words)))
-    return config
+
+
+def _line_of_a_key(data: bytes, config: Config) -> int | None:
+    """Return the first line on which a key stands literally."""
+    providers = [p for p in config.providers.values() if not is_loopback(p.origin.host)]
+    auth = config.settings.auth
+    secrets = [secret for provider in providers for secret in secrets_of(provider)]
+    places = [data.find(secret.encode()) for secret in (*secrets, *auth.keys, *auth.admin_keys)]
+    first = min((place for place in places if place >= 0), default=None)
+    return None if first is None else data.count(b"\n", 0, first) + 1
 
 
 def find(explicit: str | None, env: Mapping[str, str], cwd: Path) -> Path | None:
@@ -96,13 +123,7 @@ def override(config: Config, env: Mapping[str, str], **flags: object) -> Config:
     try:
         settings = Settings.model_validate({**config.settings.model_dump(), **given})
     except ValidationError as error:
-        problems = [
-            Problem(
-                "environment", 0, f"{names.get(str(fault['loc'][0]), '')}: {plainly(fault, Settings, fault['loc'])}"
-            )
-            for fault in error.errors(include_url=False, include_input=False)
-        ]
-        raise ConfigError(problems) from None
+        raise ConfigError(list(_in_words(error, names))) from None
     return replace(config, settings=settings)
 
 
@@ -112,17 +133,42 @@ def _is_machines_name(variable: str, value: str) -> bool:
     return variable == "HOST" and value.lower() in (node, node.partition(".")[0])
 
 
+def _in_words(error: ValidationError, sources: Mapping[str, str]) -> Iterator[Problem]:
+    quoting = Quoting()
+    for fault in error.errors(include_url=False):
+        key = str(fault["loc"][0])
+        said = quoting.say(*plainly(fault, Settings, fault["loc"]))
+        if key in sources:
+            said = f"{sources[key]}: {said.removeprefix(f'{key} ')}"
+        yield Problem("environment" if key in sources else "command line", 0, said)
+
+
+NEEDS_RESTART = ("host", "port", "log_file", "drain_timeout")
+"""Settings that are used once, when the balancer starts."""
+
+
+def needs_restart(started: Settings, now: Settings) -> tuple[str, ...]:
+    """Return the settings that are not as they were at the start and that only a restart brings into effect."""
+    return tuple(key for key in NEEDS_RESTART if getattr(started, key) != getattr(now, key))
+
+
 def changes(old: Config, new: Config) -> Iterator[str]:
-    """Say in words what is different; no values, they may be secret."""
+    """Say in words what is different and in effect; no values, they may be secret."""
+    quoting = Quoting()
+
+    def named(name: str) -> str:
+        return f"provider '{name}'" if quoting.may_show(name) else "a provider"
+
     for name in old.providers.keys() - new.providers.keys():
-        yield f"provider '{name}' removed"
+        yield f"{named(name)} removed"
     for name in new.providers.keys() - old.providers.keys():
-        yield f"provider '{name}' added"
+        yield f"{named(name)} added"
     for name in sorted(old.providers.keys() & new.providers.keys()):
         if old.providers[name] != new.providers[name]:
-            yield f"provider '{name}' changed"
+            yield f"{named(name)} changed"
     if old.routes != new.routes:
         yield "model_routes changed"
+    waiting = needs_restart(old.settings, new.settings)
     for key in Settings.model_fields:
-        if getattr(old.settings, key) != getattr(new.settings, key):
+        if key not in waiting and getattr(old.settings, key) != getattr(new.settings, key):
             yield f"settings.{key} changed"

@@ -7,21 +7,23 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeAlias
 
+from balancer.config import envfile
+
 Mark: TypeAlias = tuple[int, int, int] | None
 
 
 async def watch(path: Path, on_change: Callable[[], Awaitable[None]], interval_s: float = 1.0) -> None:
-    """Call `on_change` whenever the file at `path` was changed or replaced. Runs until it is cancelled.
+    """Call `on_change` whenever the file at `path`, or the `.env` beside it, was changed or replaced.
 
-    It is called once at the beginning too: the file may have changed since it was read.
-    Polls: a stat a second costs nothing, works on every file system, and survives editors that
-    write a new file and rename it. A file that is gone for a moment is waited for.
+    Runs until it is cancelled. It is called once at the beginning too: the file may have changed since it was read.
+    Polls: a stat a second costs nothing, works on every file system, and survives editors that write a new file and
+    rename it. A configuration that is gone for a moment is waited for; a `.env` may come and go.
     """
-    seen: Mark = None
+    seen: tuple[Mark, Mark] = (None, None)
     while True:
         await asyncio.sleep(interval_s)
-        now = _mark(path)
-        if now is not None and now != seen:
+        now = (_mark(path), _mark(envfile.beside(path)))
+        if now[0] is not None and now != seen:
             seen = now
             await on_change()
 

@@ -16,9 +16,9 @@ from balancer.dialect import Ask, Decoder, Flow
 from balancer.headers import Headers, names_of
 from balancer.model import Fault, Operation, Reply, WireRequest
 from balancer.wire import credentials
-from balancer.wire import messages as wire
-from balancer.wire import signatures as foreign
 from balancer.wire.errors import fault_of
+from balancer.wire.messages import spliced
+from balancer.wire.signatures import strip_foreign_thinking
 from balancer.wire.stream import StreamDecoder
 from balancer.wire.whole import MessageDecoder
 
@@ -136,10 +136,10 @@ def _target(base_path: str, operation: Operation) -> bytes:
 
 def body(ask: Ask) -> tuple[bytes | memoryview, ...]:
     """Return the client's body, with this provider's name of the model in it."""
-    whole = foreign.strip_foreign_thinking(ask.request.body)
+    whole = strip_foreign_thinking(ask.request.body)
     if ask.model == ask.request.model:
         return (whole,)
-    return wire.spliced(whole, ask.model)
+    return spliced(whole, ask.model)
 
 
 def decoder(ask: Ask) -> Decoder:

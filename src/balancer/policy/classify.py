@@ -28,6 +28,7 @@ from balancer.model import (
     Unfit,
     Verdict,
 )
+from balancer.wire.overflow import is_overflow
 
 NAMED_COOLDOWN_MAX_S = 900.0
 """The longest rest that a provider may ask for itself; more is taken for this much."""
@@ -50,9 +51,6 @@ _UNKNOWN_MODEL = re.compile(
 _UNKNOWN_BETA = re.compile(r"anthropic-beta", re.IGNORECASE)
 _SIGNATURE = re.compile(
     r"(?:invalid|unexpected|missing).{0,40}signature|signature.{0,80}(?:thinking|invalid)", re.IGNORECASE | re.DOTALL
-)
-_TOO_LONG = re.compile(
-    r"prompt is too long|exceed context limit|maximum context length|context_length_exceeded", re.IGNORECASE
 )
 
 _CALLERS_OWN = frozenset({400, 413, 422})
@@ -110,7 +108,7 @@ def judge_of(candidate: Candidate, outcome: Outcome) -> Verdict:
 
 def too_long(outcome: Outcome) -> bool:
     """Say whether the prompt is longer than the model's context: a larger one may take it."""
-    return isinstance(outcome, Refused) and callers_own(outcome.fault) and bool(_TOO_LONG.search(outcome.fault.message))
+    return isinstance(outcome, Refused) and callers_own(outcome.fault) and is_overflow(outcome.fault.message)
 
 
 def lasting(outcome: Outcome) -> bool:
@@ -152,7 +150,7 @@ def _refusal(fault: Fault) -> Verdict:
 def _about_the_provider(fault: Fault) -> Verdict | None:
     """Return the verdict on a 400, 413 or 422 whose wording is about the provider; None: it is about the request."""
     status, words = fault.status, fault.message
-    if _TOO_LONG.search(words):
+    if is_overflow(words):
         return None
     if fault.kind == "billing_error" or _NO_CREDIT.search(words):
         return Verdict(Mark.BAD, True, None, Trouble.CREDIT, Scope.PROVIDER, f"{status} no credit", status)

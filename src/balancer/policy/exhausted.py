@@ -58,6 +58,11 @@ class ErrorReply:
     """False: the client is told not to try again (`x-should-retry: false`)."""
 
     @property
+    def outcome(self) -> str:
+        """The word of `RequestEnded.outcome`: only what the client can mend itself is its own error."""
+        return "client_error" if self.status < 500 and self.status != 429 else "failed"
+
+    @property
     def kind_in_stream(self) -> str:
         """The error type for a client that has a 200 already.
 
@@ -65,15 +70,44 @@ class ErrorReply:
         once without streaming: so it gets to see the status and the words by which its request, or the provider,
         is mended.
         """
-        return (
-            self.kind if (self.status < 500 and self.status != 429) or not self.retrying_helps else "overloaded_error"
-        )
+        mended = self.outcome == "client_error" or not self.retrying_helps
+        return self.kind if mended else "overloaded_error"
 
 
 def no_place(model: str) -> ErrorReply:
     """Return what to tell a client for whom there was no place."""
     message = f"every place for '{model}' is taken by other requests; try again soon"
     return ErrorReply(503, "api_error", message, RETRY_AFTER_MIN_S)
+
+
+def no_route(model: str, patterns: Sequence[str]) -> ErrorReply:
+    """Return what to tell a client whose model no route matches."""
+    there_are = ", ".join(f"'{pattern}'" for pattern in patterns)
+    message = f"no route matches the model '{model}'; there are routes for {there_are}"
+    return ErrorReply(404, "not_found_error", message)
+
+
+def not_countable(reason: str) -> ErrorReply:
+    """Return what to tell a client whose request is no message, so that its tokens can't be counted."""
+    return ErrorReply(400, "invalid_request_error", reason)
+
+
+STOPPED = ErrorReply(503, "api_error", "this balancer was stopped before the answer was whole; ask again", 1)
+"""What to tell a client whose answer was under way when the balancer was stopped."""
+
+
+def cuts_connection(on_broken_stream: str, *, claude_code: bool) -> bool:
+    """Say whether the client of a broken stream gets a cut connection. Else it gets an error event.
+
+    `on_broken_stream` is the setting. With `auto` only Claude Code is cut off: it then asks again by itself.
+    """
+    return on_broken_stream == "abort" or (on_broken_stream == "auto" and claude_code)
+
+
+def broken_off(provider: str, outcome: Outcome, verdict: Verdict) -> tuple[str, str]:
+    """Return type and message of the error for a client whose answer broke off after content."""
+    fault = outcome.fault if isinstance(outcome, Refused) else Fault(502, "api_error")
+    return shown_kind(fault), f"{provider} broke off its answer: {fault.message or verdict.reason}"
 
 
 def shown_kind(fault: Fault) -> str:

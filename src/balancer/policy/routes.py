@@ -5,15 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from balancer import claude_code
 from balancer.model import Candidate, Provider, Route
 
 PASSTHROUGH = "passthrough"
 
 REMEMBERED = 1024
 """How many names are remembered; clients choose names, so there must be a bound."""
-
-_VARIANT = re.compile(r"\[[^\[\]]*\]$")
-"""A suffix like `[1m]`: the same model with another context window."""
 
 
 class Routing:
@@ -50,7 +48,7 @@ class Routing:
         return route
 
     def _look_up(self, model: str) -> Route | None:
-        plain = _VARIANT.sub("", model)
+        plain = claude_code.base_model(model)
         return self._exact.get(model) or self._exact.get(plain) or self._wildcard(model) or self._wildcard(plain)
 
     def _wildcard(self, model: str) -> Route | None:

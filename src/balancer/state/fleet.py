@@ -46,7 +46,6 @@ class Rules(msgspec.Struct, frozen=True):
     queue_s: float
     sticky_by: str
     deduplicates: bool
-    shared_max_bytes: int
     replay_s: float
     whole_answer_s: float
 
@@ -58,7 +57,6 @@ class Rules(msgspec.Struct, frozen=True):
             limits.queue_s,
             settings.sticky.by,
             shared.enabled,
-            shared.max_bytes,
             shared.replay_s,
             max(deadlines.WHOLE_ANSWER_S, settings.non_streaming_timeout),
         )
@@ -83,6 +81,9 @@ class Fleet:
         self.rng = rng
         self.generation = 0
         """How often the configuration was replaced."""
+        self.needs_restart: tuple[str, ...] = ()
+        """Settings that a reload brought and only a restart puts into effect."""
+        self._started_with = config.settings
         self.draining = False
         self.budget = Budget()
         self.pins = Pins()
@@ -105,7 +106,8 @@ class Fleet:
                 self.health.forget(name)  # what the old key or address answered says nothing about the new one
         self._apply(config)
         self.generation += 1
-        self.bus.emit(Reloaded(wall, self.generation, changes))
+        self.needs_restart = configuration.needs_restart(self._started_with, config.settings)
+        self.bus.emit(Reloaded(wall, self.generation, changes, self.needs_restart))
         return changes
 
     def _apply(self, config: Config) -> None:

@@ -59,8 +59,7 @@ class Orders:
     def inject(self, provider: str, drill: Drill | None, now: float, wall: float) -> None:
         """Inject a fault into a provider's answers; None: stop doing so. What an earlier one caused is undone."""
         self._check(provider)
-        self._stats[provider].drill = drill
-        self._undo(provider, now, wall)
+        self._set(provider, drill, now, wall, "off")
         if drill is not None:
             self._injected.add(provider)
 
@@ -72,18 +71,23 @@ class Orders:
     def end_due(self, now: float, wall: float) -> None:
         """End the faults whose time or number of requests is used up, and undo the cooldowns that they caused."""
         for provider in sorted(self._injected):
-            stats = self._stats[provider]
-            if stats.drill is not None and due(stats.drill, now):
-                continue
-            if stats.drill is not None:
-                stats.drill = None
-                self._bus.emit(Drilled(wall, provider, "", "over"))
-            self._undo(provider, now, wall)
+            drill = self._stats[provider].drill
+            if drill is None:
+                self._undo(provider, now, wall)
+            elif not due(drill, now):
+                self._set(provider, None, now, wall, "over")
 
     def next_end(self) -> float | None:
         """Return when the next injected fault ends by its time; None: none does."""
         drills = (self._stats[provider].drill for provider in self._injected)
         return min((drill.until for drill in drills if drill and drill.until is not None), default=None)
+
+    def _set(self, provider: str, drill: Drill | None, now: float, wall: float, end: str) -> None:
+        """Replace the fault that is injected into a provider's answers, and undo what it has caused."""
+        self._stats[provider].drill = drill
+        fault, until = ("", end) if drill is None else (drill.fault, drill.in_words(now))
+        self._bus.emit(Drilled(wall, provider, fault, until))
+        self._undo(provider, now, wall)
 
     def _undo(self, provider: str, now: float, wall: float) -> None:
         self._injected.discard(provider)

@@ -30,7 +30,7 @@ from balancer.events import (
     RequestEnded,
 )
 from balancer.model import Usage
-from balancer.telemetry.background import Scribe
+from balancer.telemetry.background import DEFAULT, BackgroundWriter, WriterLimits
 from balancer.telemetry.levels import Entry, Level, LogLine, level_of
 
 COLORS = {
@@ -81,11 +81,11 @@ def wants_color(stream: TextIO, env: Mapping[str, str], log_color: bool) -> bool
 class Console:
     """A listener that tells people what happens."""
 
-    def __init__(self, level: Level, color: bool, stream: TextIO | None = None) -> None:
+    def __init__(self, level: Level, color: bool, stream: TextIO | None = None, limits: WriterLimits = DEFAULT) -> None:
         self.level = level
         self.color = color
         self._stream = stream
-        self._scribe: Scribe[Entry] = Scribe("console", self._write, lambda error: None)
+        self._writer: BackgroundWriter[Entry] = BackgroundWriter("console", self._write, lambda error: None, limits)
 
     def __call__(self, event: Entry) -> None:
         self.take(event, level_of(event))
@@ -94,15 +94,15 @@ class Console:
         """Show an event that matters this much, if that is enough."""
         # That a request began is told by its end; whoever wants every step asks for DEBUG.
         if level >= self.level and (type(event) is not RequestBegan or self.level <= Level.DEBUG):
-            self._scribe.put(event)
+            self._writer.put(event)
 
-    def miss(self, count: int) -> None:
-        """So many events were dropped before they came here."""
-        self._scribe.miss(count)
+    def count_dropped(self, count: int) -> None:
+        """Count events that were dropped before they came here: the terminal says how many lines it lacks."""
+        self._writer.count_dropped(count)
 
     def close(self) -> None:
         """Write what is waiting."""
-        self._scribe.close()
+        self._writer.close()
 
     def _write(self, batch: list[Entry], dropped: int) -> None:
         stream = self._stream if self._stream is not None else sys.stdout
@@ -199,7 +199,8 @@ def in_words(entry: Entry) -> str:
             return f"{printable(entry.provider)} is resumed"
         case Reloaded():
             changes = "; ".join(printable(change, LONGEST_REASON) for change in entry.changes) or "nothing changed"
-            return f"configuration {entry.generation} applied: {changes}"
+            waiting = f"; needs a restart: {', '.join(entry.needs_restart)}" if entry.needs_restart else ""
+            return f"configuration {entry.generation} applied: {changes}{waiting}"
         case ReloadRefused():
             problems = "".join(f"\n  {printable(problem, LONGEST_REASON)}" for problem in entry.problems)
             return f"the changed configuration can't be used, the old one stays:{problems}"

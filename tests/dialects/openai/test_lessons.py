@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from balancer.dialects.openai import lessons
-from balancer.wire.chat import body_complaint
+from balancer.wire.complaints import body_complaint
 
 TOOL = {"type": "function", "function": {"name": "t", "strict": True}}
 BODY: dict[str, Any] = {

@@ -34,8 +34,7 @@ from balancer.dialects.openai.profiles import (
 from balancer.dialects.openai.writer import Shell
 from balancer.model import Fault, Operation, Reply, WireRequest
 from balancer.script import Data, Head, Step
-from balancer.wire import chat as wire
-from balancer.wire import credentials
+from balancer.wire import complaints, credentials
 
 MAX_REPAIRS = 3
 """How often one request is repaired and sent once more: each time for another lesson."""
@@ -124,7 +123,7 @@ class OpenAI:
                     lessons.keep(ask.memory, ask.model, lesson, ask.wall)
             if 200 <= reply.status < 300:
                 return
-            said = wire.body_complaint(reply.body)
+            said = complaints.body_complaint(reply.body)
             if _is_probe(body, reply.status, said):
                 yield _wire(ask, b"POST", _path(ask), (), _nothing)
                 return
@@ -149,7 +148,7 @@ class OpenAI:
         return decoding.OpenAIDecoder(composer, writer, reader, ask.attempt_state.get("notes", ()))
 
     def fault(self, ask: Ask, reply: Reply) -> Fault:
-        return wire.fault_of(reply, ask.wall, ask.request.id)
+        return complaints.fault_of(reply, ask.wall, ask.request.id)
 
     def supports(self, operation: Operation) -> bool:
         return operation is not Operation.COUNT_TOKENS
@@ -186,7 +185,7 @@ def _limit(body: dict[str, Any]) -> Any:
     )
 
 
-def _is_probe(body: dict[str, Any], status: int, said: wire.Complaint) -> bool:
+def _is_probe(body: dict[str, Any], status: int, said: complaints.Complaint) -> bool:
     """Claude Code probes with `max_tokens: 1`; reasoning models refuse to answer that at all."""
     least = _limit(body) in (1, responses.MIN_OUTPUT_TOKENS)
     return status == 400 and least and "output limit was reached" in said.message

@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from balancer.wire.chat import MAX_READ_CHARS, Complaint, too_long
+from balancer.wire.complaints import Complaint, overflow_message
+from balancer.wire.errors import MESSAGE_MAX_CHARS
 
 KEPT_S = 86400.0
 
@@ -83,9 +84,9 @@ def described(memory: Memory) -> dict[str, Any] | None:
 
 def find(status: int, said: Complaint, raw: str, body: dict[str, Any]) -> str | None:
     """Return what a refusal teaches about the body that was refused, if anything."""
-    if status not in (400, 422) or too_long(said) is not None:
+    if status not in (400, 422) or overflow_message(said) is not None:
         return None
-    raw = raw[:MAX_READ_CHARS].lower()
+    raw = raw[:MESSAGE_MAX_CHARS].lower()
     text = f"{said.words} {raw}"
     for field in _LIMITS:
         if field in body and (cap := _CAP.search(text)) and (limit := _least(cap)) < body[field]:

@@ -72,7 +72,7 @@ class Options(BaseModel):
         known = (_STATUS, _DELAY, *drills.FAULTS)
         for name in names:
             if name not in known:
-                raise ValueError(f"unknown fault {name!r}; there are {', '.join(known)}")
+                raise ValueError(f"there is no such fault; there are {', '.join(known)}")
         return names
 
 

@@ -22,6 +22,7 @@ from balancer.dialects.zed.options import Options
 from balancer.dialects.zed.task import Task, begun, blocks, choose, control, expected_usd, make_fit, shorten
 from balancer.headers import header
 from balancer.model import Fault, Operation, Reply, Usage
+from balancer.wire.loose import decoded_object
 
 _WRAPPED = b"x-zed-server-supports-status-messages"
 COUNT_MAX_TOKENS = 1024
@@ -111,7 +112,7 @@ class Zed:
 
 def _tidied(ask: Ask) -> dict[str, Any]:
     try:
-        return tidy.tidied(faults.object_of(ask.request.body))
+        return tidy.tidied(decoded_object(ask.request.body))
     except tidy.Untakable as error:
         raise Incapable(
             f"{ask.provider.name}: Zed can't take {error}; route such requests to another provider"

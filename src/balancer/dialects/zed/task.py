@@ -9,6 +9,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
+from balancer import claude_code
 from balancer.dialect import Ask, FlowFailed, Incapable
 from balancer.dialects.zed import budget as cost
 from balancer.dialects.zed import memory as books
@@ -78,7 +79,7 @@ def begun(ask: Ask, catalogue: list[dict[str, Any]], entry: dict[str, Any], body
     key = "|".join((ask.provider.name, owner, threads.session_of(ask.request, body), isolated))
     state = f"{ask.request.client}|{key}"
     thread = books.of(ask.memory).thread(state, ask.wall, options_of(ask).ttl_s, management.max_threads)
-    purpose = threads.intent(body, small="haiku" in entry["id"])
+    purpose = threads.intent(body, small=claude_code.SMALL_MODEL in entry["id"])
     task = Task(ask, catalogue, entry, body, key, state, thread, purpose, rotation.fixed_weight(body))
     task.measure()
     return task
@@ -239,5 +240,5 @@ def make_fit(task: Task) -> None:
             task.thread.prompt(task.prompt).burn = True
             return
         task.mode, task.why = "normal", "budget"
-    words = f"prompt is too long: {task.tokens} tokens > {window} maximum"
+    words = claude_code.prompt_too_long(task.tokens, window)
     raise FlowFailed(Fault(400, "invalid_request_error", words, elsewhere=True))

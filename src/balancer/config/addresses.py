@@ -1,0 +1,99 @@
+"""Addresses: what may stand as a URL in the file, and which hosts are this machine."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from functools import lru_cache
+from urllib.parse import SplitResult, urlsplit
+
+_PROXIES = ("http", "https", "socks5", "socks5h")
+_SCHEMES = ("http", "https", "simulated")
+_METADATA = frozenset({"fd00:ec2::254", "metadata.google.internal", "100.100.100.200"})
+"""Besides every link-local address of IPv4."""
+
+_ENDPOINTS = ("/v1/messages", "/messages", "/chat/completions", "/responses", "/completions")
+_SLIP_OF_A_SCHEME = re.compile(r"h?t{1,3}p{1,2}s?:/{0,3}(?=[^/])", re.IGNORECASE)
+
+
+def provider_url(text: str) -> tuple[SplitResult | None, str]:
+    """Return the parts of a `base_url`, or None and what is wrong with it. Nothing of it is quoted."""
+    url, wrong = _split(text)
+    if any(c.isspace() or ord(c) < 32 for c in text):
+        wrong = "base_url must not hold white space; remove it"
+    elif wrong or url is None:
+        pass
+    elif url.scheme not in _SCHEMES or not url.hostname:
+        wrong = _why_no_url(text, url)
+    elif url.username is not None or url.password is not None:
+        wrong = "base_url must not hold a user or password; use auth_value"
+    elif url.query or url.fragment:
+        wrong = "base_url must not hold a query or fragment; leave out what begins with ? or #"
+    elif is_metadata(url.hostname):
+        wrong = "base_url is the address of a cloud's metadata service, which is no provider"
+    elif not url.path.isascii():
+        wrong = "the path of base_url must be ASCII; write other characters as %C3%BC"
+    elif url.path.rstrip("/").endswith(_ENDPOINTS):
+        wrong = "base_url is where the API begins; leave out what comes after /v1"
+    return (None, wrong) if wrong else (url, "")
+
+
+def _why_no_url(text: str, url: SplitResult) -> str:
+    begins = "base_url must begin with https:// or http:// and name a host"
+    if url.scheme in _SCHEMES:
+        return f"{begins}: two slashes stand behind the colon"
+    if _SLIP_OF_A_SCHEME.match(text):
+        return f"{begins}; the word before :// is misspelt"
+    return f"{begins}; put https:// before it" if "://" not in text else begins
+
+
+def proxy_url(text: str) -> str:
+    """Say what is wrong with the URL of a proxy; nothing if it is right."""
+    url, wrong = _split(text)
+    if wrong or url is None or url.scheme not in _PROXIES or not url.hostname:
+        return "proxy must be a URL that begins with http://, https://, socks5:// or socks5h:// and names a host"
+    return ""
+
+
+def _split(text: str) -> tuple[SplitResult | None, str]:
+    try:
+        url = urlsplit(text)
+        _ = url.port
+    except ValueError:
+        return None, "base_url is not a valid URL; look at the port and the brackets"
+    return url, ""
+
+
+@lru_cache(maxsize=1024)
+def is_loopback(host: str) -> bool:
+    """Say whether `host` can only mean this machine.
+
+    `host` is a name (`localhost` and everything below it) or an address, with or without brackets; an IPv4
+    address may be written as IPv6 (`::ffff:127.0.0.1`).
+    """
+    name = host.strip("[]").rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
+
+
+def is_metadata(host: str) -> bool:
+    """Say whether a cloud tells its secrets there, in whatever way the address is written."""
+    name = host.strip("[]").rstrip(".").lower()
+    if name in _METADATA:
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        try:
+            address = ipaddress.IPv4Address(socket.inet_aton(name))  # 2852039166, 0xa9fea9fe
+        except OSError:
+            return False
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return (isinstance(mapped, ipaddress.IPv4Address) and mapped.is_link_local) or str(mapped) in _METADATA

@@ -1,0 +1,38 @@
+"""Files that the configuration names: can they be used?"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from pathlib import Path
+
+
+def not_authorities(path: str) -> str:
+    """Say why a file is no PEM file of authorities; nothing if it is one."""
+    try:
+        ssl.create_default_context(cafile=path)
+    except ssl.SSLError:
+        return "ca_file is not a PEM file of certificates"
+    except OSError as error:
+        return f"ca_file can't be read: {error.strerror}"
+    except ValueError:
+        return "ca_file is not the name of a file"
+    return ""
+
+
+def not_writable(path: str) -> str:
+    """Say why nothing can be written to a file that may not exist yet; nothing if it can. Makes nothing."""
+    try:
+        file = Path(path)
+        if file.is_dir():
+            return "it is a folder"
+        if file.exists():
+            return "" if os.access(file, os.W_OK) else "no permission to write to it"
+        folder = next(parent for parent in (file.parent, *file.absolute().parents) if parent.exists())
+    except OSError as error:
+        return error.strerror or "it can't be reached"
+    except ValueError:
+        return "it is not the name of a file"
+    if not folder.is_dir():
+        return "a part of its path is a file, not a folder"
+    return "" if os.access(folder, os.W_OK | os.X_OK) else "no permission to write to its folder"

@@ -1,0 +1,128 @@
+"""The file's `model_routes`, each checked, as the rest of the program sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from balancer.config import words
+from balancer.config.checking import MISPLACED, Checker
+from balancer.config.document import Path
+from balancer.config.model import TargetEntry
+from balancer.config.providers import is_name, names_of
+from balancer.config.quoting import Message, Theirs, is_keylike
+from balancer.model import Provider, Route, Target
+from balancer.policy import routes as routing
+
+CLIENTS_MODELS = ("claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5", "claude-fable-5-2")
+"""What Claude Code (2.1.332) asks for when nobody tells it otherwise."""
+
+
+class Routes:
+    """Reads the section `model_routes`."""
+
+    def __init__(self, checker: Checker) -> None:
+        self._checker = checker
+
+    def read(self, root: dict[str, Any]) -> tuple[Route, ...]:
+        value = root.get("model_routes")
+        if not isinstance(value, dict) or not value:
+            if "model_routes" in root or not any("model_routes" in (words.aside(key, None)[0] or "") for key in root):
+                said = 'model_routes must be a mapping with at least one pattern: "*": [{provider: NAME}]'
+                self._checker.tell(("model_routes",), said)
+            return ()
+        entries = root.get("providers")
+        names = names_of(entries) if isinstance(entries, list) else None
+        routes: dict[str, Route] = {}
+        for key, targets in value.items():
+            at: Path = ("model_routes", key)
+            pattern = words.TIERS.get(key) or str(key)
+            route = self._route(pattern, targets, at, names)
+            if route is not None and pattern in routes:
+                other = next(k for k in value if k != key and words.TIERS.get(k, k) == pattern)
+                first = self._checker.document.line(("model_routes", other))
+                said = f"'{key}' and '{other}' are the same route ('{other}' stands on line {first}); keep one of them"
+                self._checker.tell(at, said)
+            elif route is not None:
+                routes[pattern] = route
+        return tuple(routes.values())
+
+    def _route(self, pattern: str, entries: Any, at: Path, names: Collection[object] | None) -> Route | None:
+        if not pattern or pattern != pattern.strip() or any(ord(c) < 32 for c in pattern):
+            self._checker.tell(at, "a pattern must not be empty, nor begin or end with white space")
+        elif is_keylike(pattern):
+            self._checker.tell(at, MISPLACED)
+        if isinstance(entries, dict):
+            target = self._target(entries, at, names)
+            return Route(pattern, () if target is None else (target,))
+        if isinstance(entries, str) and entries:
+            self._checker.tell(
+                at,
+                "route ",
+                Theirs(pattern),
+                " must be a list of targets: write [{provider: ",
+                *self._name(entries),
+                "}]",
+            )
+            return None
+        if not isinstance(entries, list) or not entries:
+            said = " must be a list with at least one target: [{provider: NAME}]"
+            self._checker.tell(at, "route ", Theirs(pattern), said)
+            return None
+        targets = [self._target(entry, (*at, index), names) for index, entry in enumerate(entries)]
+        return Route(pattern, tuple(target for target in targets if target is not None))
+
+    def _name(self, text: str) -> Message:
+        """Return a name without quotation marks, if it is one."""
+        return (text,) if self._checker.document.quoting.may_show(text) else ("NAME",)
+
+    def _target(self, entry: Any, at: Path, names: Collection[object] | None) -> Target | None:
+        if isinstance(entry, str):
+            self._checker.tell(at, "a target is a mapping: write {provider: ", *self._name(entry), "}")
+            return None
+        checked = self._checker.checked(TargetEntry, entry, at)
+        if checked is None:
+            return None
+        if is_keylike(checked.model):
+            self._checker.tell((*at, "model"), MISPLACED)
+        if names is not None and checked.provider not in names:
+            if all(is_name(name) for name in names):  # else it may be the one whose name can't be read
+                said = "there is no provider ", Theirs(checked.provider), *self._checker.guess(checked.provider, names)
+                self._checker.tell((*at, "provider"), *said)
+            return None
+        return Target(**checked.model_dump())
+
+    def weigh(self, providers: Mapping[str, Provider], routes: tuple[Route, ...]) -> None:
+        """Judge what is right in its parts: can anybody be served, and is it meant so?"""
+        if not any(provider.enabled for provider in providers.values()):
+            self._checker.tell(
+                ("providers",), "no provider is enabled, so nothing can be served; set enabled: true for one of them"
+            )
+            return
+        for route in routes:
+            self._weigh_route(route, providers)
+        compiled = routing.compile(routes)
+        lost = [model for model in CLIENTS_MODELS if compiled.match(model) is None]
+        if lost:
+            listed = ", ".join(lost)
+            said = f"no route matches {listed}, which Claude Code asks for by itself; add a route for it, or 'default'"
+            self._checker.warn(("model_routes",), said)
+
+    def _weigh_route(self, route: Route, providers: Mapping[str, Provider]) -> None:
+        used = [t for t in route.targets if t.enabled and t.provider in providers and providers[t.provider].enabled]
+        made_up = [target for target in used if providers[target.provider].type == "simulated"]
+        if not made_up or len(made_up) == len(used):
+            return
+        key = next(
+            key for key in self._checker.document.value["model_routes"] if words.TIERS.get(key, key) == route.pattern
+        )
+        entries = self._checker.document.value["model_routes"][key]
+        at: Path = ("model_routes", key)
+        if isinstance(entries, list):
+            at = (*at, next(i for i, e in enumerate(entries) if e.get("provider") == made_up[0].provider))
+        self._checker.warn(
+            at,
+            "a simulated provider stands beside real ones in the route ",
+            Theirs(route.pattern),
+            ": when they fail, clients get an invented answer as if all were well; remove this target",
+        )
