@@ -321,17 +321,22 @@ def test_a_candidate_that_is_paused_while_its_request_is_under_way_is_told_once(
 
 
 def test_disabled_providers_are_told_of_where_there_are_no_others() -> None:
-    world = World(names="ab", provider=", enabled: false")
-    assert unasked(world) == [Failure(name, needs_operator=Trouble.DISABLED) for name in "ab"]
-
     text = """
 providers:
   - {name: a, type: anthropic, base_url: "http://127.0.0.1:1", auth_value: s}
   - {name: b, type: anthropic, base_url: "http://127.0.0.1:1", auth_value: s, enabled: false}
-model_routes: {"*": [{provider: a}, {provider: b}]}
+model_routes:
+  "m": [{provider: b}, {provider: a, enabled: false}, {provider: b, model: other}]
+  "*": [{provider: a}, {provider: b}]
 """
+    world = World()
     world.fleet.reload(config.parse(text, "p", {}), 0.0)
-    assert unasked(world, "a") == []
+
+    assert unasked(world) == [Failure(name, needs_operator=Trouble.DISABLED) for name in "ba"]
+    other = request(model="x")
+    way = world.fleet.failover(other, [], 0.0)
+    way.record(world.candidate("a", model="x"), OVERLOADED)
+    assert world.fleet.unasked(other, way, 0.0)[0] == [], "there was another one"
 
 
 def test_the_time_until_a_candidate_may_be_asked_is_known() -> None:

@@ -18,6 +18,7 @@ from balancer.headers import REQUEST_ID as ID_HEADER
 from balancer.server.endpoint import is_json
 from balancer.server.rejected import new_id
 from balancer.state.fleet import Fleet
+from balancer.state.orders import Orders
 from balancer.telemetry.metrics import Metrics
 from balancer.wire.errors import error_body, kind_of
 
@@ -201,12 +202,13 @@ def _add_orders(app: FastAPI, board: Board) -> None:
             return _invalid(error)
         return _drill(board, order)
 
-    orders = board.fleet.orders
-    for word, carry_out in (("wake", orders.wake), ("pause", orders.pause), ("resume", orders.resume)):
+    for word, carry_out in (("wake", Orders.wake), ("pause", Orders.pause), ("resume", Orders.resume)):
         app.post(f"/admin/{word}", dependencies=[Depends(_no_form)])(_carrying_out(board, carry_out))
 
 
-def _carrying_out(board: Board, carry_out: Callable[[str, float], None]) -> Callable[[Request], Awaitable[Response]]:
+def _carrying_out(
+    board: Board, carry_out: Callable[[Orders, str, float], None]
+) -> Callable[[Request], Awaitable[Response]]:
     """Return the endpoint of an order that names a provider and nothing else."""
 
     async def endpoint(request: Request) -> Response:
@@ -217,7 +219,7 @@ def _carrying_out(board: Board, carry_out: Callable[[str, float], None]) -> Call
         provider = board.fleet.config.providers.get(name)
         if provider is None:
             return _unknown(board, name)
-        carry_out(name, board.wall())
+        carry_out(board.fleet.orders, name, board.wall())
         state, _ = board.fleet.health.state_of(provider, board.now())
         return JSONResponse({"status": "ok", "provider": name, "state": state, "applies_to": _reach(board)})
 

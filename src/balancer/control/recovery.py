@@ -78,7 +78,7 @@ class Recovery:
         self._believed: set[str] = set()
         """Providers whose cooldown a probe has ended, and that have not answered since."""
         self._deceptive: set[str] = set()
-        """Providers that failed again after that: their probes prove nothing, until they answer or are reconfigured."""
+        """Providers that failed again after that: their probes prove nothing until they answer, or a person acts."""
         self._changed = asyncio.Event()
 
     def on_event(self, event: events.Event) -> None:
@@ -87,7 +87,7 @@ class Recovery:
             case events.CooldownStarted(provider=name, scope="provider") if name in self._believed:
                 self._believed.discard(name)
                 self._deceptive.add(name)
-            case events.ProviderRecovered(provider=name):
+            case events.ProviderRecovered(provider=name) | events.ProviderWoken(provider=name, by="operator"):
                 self._believed.discard(name)
                 self._deceptive.discard(name)
             case events.Reloaded():

@@ -307,7 +307,7 @@ def _rested(entry: CooldownStarted) -> str:
     until = time.strftime("%H:%M:%S", time.localtime(entry.wall + entry.cooldown_s))
     cooldown = f"cooldown {_span(entry.cooldown_s)}, until {until}"
     if entry.needs_operator:
-        remedy = printable(entry.remedy, LONGEST_REASON) or f"{reason}: look at its key and account"
+        remedy = printable(entry.remedy, LONGEST_REASON) or f"{reason}; look at its key and account"
         return f"{whom} NEEDS YOU: {remedy}; {cooldown}"
     return f"{whom} failed: {reason}; {cooldown} (failure {entry.failures})"
 
