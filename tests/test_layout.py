@@ -33,9 +33,6 @@ TESTED_ELSEWHERE = {
     "config/sources.py": "config/test_reading.py",
     "config/wording.py": "config/test_by_hand.py",
     "config/words.py": "config/test_by_hand.py",
-    "wire/errors.py": "wire/test_messages.py",
-    "wire/stream.py": "wire/test_messages.py",
-    "wire/whole.py": "wire/test_messages.py",
     "dialects/zed/options.py": "dialects/zed/test_dialect.py",
     "dialects/zed/summary.py": "dialects/zed/test_dialect.py",
     "dialects/zed/task.py": "dialects/zed/test_dialect.py",
@@ -45,12 +42,11 @@ TESTED_ELSEWHERE = {
     "control/status.py": "live/test_control.py",
     "control/catalogue.py": "live/test_control.py",
     # nouns and contracts without behaviour of their own
-    "dialect.py": "dialects/test_contract.py",
     "model.py": "relay/test_relay.py",
     "script.py": "transport/test_pool.py",
     "relay/writer.py": "relay/test_response.py",
     "relay/limits.py": "relay/test_response.py",
-    "claude_code.py": "policy/test_affinity.py",
+    "wire/decoder.py": "dialects/test_contract.py",
 }
 
 

@@ -130,7 +130,7 @@ class Relay:
         record.usage, record.fault_injected = NO_USAGE, False
         with self.fleet.admission.slot(candidate, began) as stats:
             attempt_id = f"{request.id}.{len(record.attempts)}"
-            ask = Ask(request, candidate, request.operation, stats.memory, self._wall(), attempt_id)
+            ask = Ask(request, candidate, request.operation, stats.provider_state, self._wall(), attempt_id)
             inject: Inject | None = None
             if stats.drill is not None:
                 inject = partial(self._inject, record, stats)
@@ -172,7 +172,7 @@ class Relay:
             return None
         request = Request("models", Operation.MODELS, b"", (), b"", "", stream=False)
         stats = self.fleet.stats(provider.name)
-        ask = Ask(request, Candidate(provider, ""), Operation.MODELS, stats.memory, self._wall(), "models")
+        ask = Ask(request, Candidate(provider, ""), Operation.MODELS, stats.provider_state, self._wall(), "models")
         try:
             async with asyncio.timeout(within_s):
                 listed = await self._flows.whole(dialect, ask, self._now() + within_s)
