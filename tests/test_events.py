@@ -83,7 +83,7 @@ async def running(folder: Path) -> list[Event]:
         assert [status for status, _ in answers] == [200, 200]
         ordered = {"provider": "fake", "fault": "529", "for_s": 30}
         assert (await post(app, "/admin/drill", ordered))[0] == 200
-        path.write_text(SIMULATED.replace("0.3", "0.4"))
+        path.write_text(SIMULATED.replace("0.3", "0.4").replace("host:", "port: 9, host:"))
         assert (await post(app, "/providers/reload", None))[0] == 200
         path.write_text("providers: 5")
         assert (await post(app, "/providers/reload", None))[0] == 400

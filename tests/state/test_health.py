@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from balancer.events import CooldownStarted, ProviderRecovered
@@ -247,8 +249,8 @@ def test_the_states_in_words() -> None:
 
 
 def test_a_disabled_provider_is_nothing_but_disabled() -> None:
-    world = World(provider=", enabled: false")
-    (provider, *_) = world.fleet.config.providers.values()
+    world = World()
+    provider = replace(world.fleet.config.providers["a"], enabled=False)
     world.observe(Candidate(provider, "m"), OVERLOADED, BAD, 1.0)
 
     assert world.health.state_of(provider, 2.0)[0] == "disabled"

@@ -14,13 +14,14 @@ from balancer import NAME, __version__, events
 from balancer.config import Problem
 from balancer.control import status
 from balancer.dialects.simulated import faults as drills
+from balancer.headers import REQUEST_ID as ID_HEADER
 from balancer.server.endpoint import is_json
 from balancer.server.rejected import new_id
 from balancer.state.fleet import Fleet
 from balancer.telemetry.metrics import Metrics
 from balancer.wire.errors import error_body, kind_of
 
-REQUEST_ID = "x-balancer-request-id"
+REQUEST_ID = ID_HEADER.decode()
 
 PAGE_MAX = 1000
 """The most entries of a page of models, as in the Messages API."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from balancer.clock import Clock
+from balancer.headers import API_REQUEST_ID
 from balancer.model import Outcome, Verdict
 from balancer.policy import exhausted
 from balancer.policy.exhausted import ErrorReply
@@ -57,7 +58,7 @@ class Endings:
             body, headers = without(reply.reply.body, self._fleet.secrets), reply.reply.headers
         else:
             body = error_body(reply.kind, message, record.request.id)
-            headers = (CONTENT_TYPE_JSON, (b"request-id", record.request.id.encode()))
+            headers = (CONTENT_TYPE_JSON, (API_REQUEST_ID, record.request.id.encode()))
         if reply.retry_after_s is not None:
             headers = (*headers, (b"retry-after", b"%d" % reply.retry_after_s))
         headers = (*headers, *record.who_answered(len(record.attempts)), (b"content-length", b"%d" % len(body)))

@@ -15,6 +15,7 @@ from typing import Any
 from balancer import dialects
 from balancer.clock import Clock
 from balancer.dialect import Ask, FlowFailed, Incapable
+from balancer.headers import REQUEST_ID
 from balancer.model import (
     Abandoned,
     Broken,
@@ -36,7 +37,7 @@ from balancer.policy.failover import Try, Wait
 from balancer.redact import scrub
 from balancer.relay.counting import Counting
 from balancer.relay.endings import Endings
-from balancer.relay.exchange import FlowRunner, Inject, injected
+from balancer.relay.exchange import Exchanges, FlowRunner, Inject, injected
 from balancer.relay.limits import DEFAULT, RelayLimits
 from balancer.relay.receive import Receiver
 from balancer.relay.record import NO_USAGE, RequestRecord
@@ -44,7 +45,7 @@ from balancer.relay.response import OVER, ClientResponse, Watch
 from balancer.relay.writer import ResponseWriter
 from balancer.state.fleet import Fleet
 from balancer.state.stats import ProviderStats
-from balancer.transport import Transport, TransportError
+from balancer.transport import TransportError
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ _log = logging.getLogger(__name__)
 class Relay:
     """Answers requests."""
 
-    def __init__(self, fleet: Fleet, transport: Transport, clock: Clock, limits: RelayLimits = DEFAULT) -> None:
+    def __init__(self, fleet: Fleet, transport: Exchanges, clock: Clock, limits: RelayLimits = DEFAULT) -> None:
         self.fleet = fleet
         self.clock = clock
         self._now = clock.now
@@ -70,7 +71,7 @@ class Relay:
         provider's connection is closed before the cancellation goes on. Raises what the writer raises.
         """
         now = self._now()
-        own = ((b"x-balancer-request-id", request.id.encode()),)
+        own = ((REQUEST_ID, request.id.encode()),)
         response = ClientResponse(writer, self._watch, task or asyncio.current_task(), request.stream, own, now)
         record = RequestRecord(request, now, len(request.body))
         self.fleet.bus.emit(record.began(self._wall()))
@@ -129,7 +130,7 @@ class Relay:
         record.usage, record.fault_injected = NO_USAGE, False
         with self.fleet.admission.slot(candidate, began) as stats:
             attempt_id = f"{request.id}.{len(record.attempts)}"
-            ask = Ask(request, candidate, request.operation, stats.memory, self._wall(), attempt_id)
+            ask = Ask(request, candidate, request.operation, stats.provider_state, self._wall(), attempt_id)
             inject: Inject | None = None
             if stats.drill is not None:
                 inject = partial(self._inject, record, stats)
@@ -171,7 +172,7 @@ class Relay:
             return None
         request = Request("models", Operation.MODELS, b"", (), b"", "", stream=False)
         stats = self.fleet.stats(provider.name)
-        ask = Ask(request, Candidate(provider, ""), Operation.MODELS, stats.memory, self._wall(), "models")
+        ask = Ask(request, Candidate(provider, ""), Operation.MODELS, stats.provider_state, self._wall(), "models")
         try:
             async with asyncio.timeout(within_s):
                 listed = await self._flows.whole(dialect, ask, self._now() + within_s)

@@ -44,7 +44,6 @@ class Rules(msgspec.Struct, frozen=True):
     queue_s: float
     sticky_by: str
     deduplicates: bool
-    shared_max_bytes: int
     replay_s: float
     whole_answer_s: float
 
@@ -56,7 +55,6 @@ class Rules(msgspec.Struct, frozen=True):
             limits.queue_s,
             settings.sticky.by,
             shared.enabled,
-            shared.max_bytes,
             shared.replay_s,
             max(deadlines.WHOLE_ANSWER_S, settings.non_streaming_timeout),
         )
