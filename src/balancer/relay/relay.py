@@ -195,6 +195,6 @@ class Relay:
         body = b"" if operation is Operation.MODELS else msgspec.json.encode(question)
         headers = ((b"content-type", b"application/json"),)
         request = Request(operation.word, operation, b"", headers, body, model, stream=False)
-        memory = self.fleet.stats(provider.name).memory
+        memory = self.fleet.stats(provider.name).provider_state
         ask = Ask(request, Candidate(provider, model), operation, memory, self._wall(), operation.word)
         return await self._flows.whole(dialects.get(provider.type), ask, self._now() + within_s)
