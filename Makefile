@@ -43,7 +43,7 @@ else \
 fi
 endef
 
-.PHONY: help setup run demo test check bench scorecard tools docs site requirements clean
+.PHONY: help setup run demo test check bench scorecard screenshots tools docs site requirements clean
 
 help:
 	@echo 'make run           serve with providers.yaml; if there is none, with three simulated providers'
@@ -56,6 +56,7 @@ help:
 	@echo "make tools         the real Claude Code client (needs npm) and llama.cpp's server, for the tests with them"
 	@echo 'make bench         ratios to nginx, from one run (needs nginx)'
 	@echo 'make scorecard     play every known fault, and write docs/scorecard.md'
+	@echo 'make screenshots   draw the terminal pictures of the documentation again'
 	@echo 'make docs          write again what is generated in docs/'
 	@echo 'make site          the documentation as a web site, in site/; a broken link is an error'
 	@echo 'make requirements  pin the dependencies of pyproject.toml again (needs uv)'
@@ -99,6 +100,9 @@ bench: $(DEV)
 scorecard: $(DEV)
 	@$(BIN)/python tests/live/scorecard.py
 
+screenshots: $(DEV)
+	@$(BIN)/python tests/live/screenshots.py
+
 tools: $(TOOLS)/node_modules/.bin/claude $(TOOLS)/llama/.ready
 
 $(TOOLS)/node_modules/.bin/claude:
@@ -115,7 +119,7 @@ docs: $(DEV)
 
 # Links and references that lead nowhere end it.
 site: $(SITE)
-	@$(BIN)/python -m mkdocs build --strict $(ARGS)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict $(ARGS)
 
 $(SITE): requirements-docs.txt $(DEV)
 	@$(call install,--require-hashes -r $<)
@@ -123,7 +127,8 @@ $(SITE): requirements-docs.txt $(DEV)
 
 requirements:
 	@set -e; for lock in "requirements.txt pyproject.toml" "requirements-dev.txt pyproject.toml --group dev" \
-	   "requirements-docs.txt --group docs -c requirements-dev.txt" "requirements-tools.txt --group tools"; do \
+	   "requirements-docs.txt --group docs -c requirements-dev.txt" \
+	   "requirements-build.txt --group build -c requirements-dev.txt" "requirements-tools.txt --group tools"; do \
 	   set -- $$lock; out=$$1; shift; \
 	   uv pip compile "$$@" --generate-hashes --universal --python-version 3.11 --no-strip-extras --no-emit-index-url \
 	   --no-emit-find-links --no-header --no-annotate -q -o $$out; done

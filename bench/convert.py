@@ -20,7 +20,7 @@ from balancer.dialects.openai.chat import ChatReader
 from balancer.dialects.openai.composer import Composer
 from balancer.dialects.openai.decoder import OpenAIDecoder
 from balancer.dialects.openai.profiles import PROFILES
-from balancer.dialects.openai.writer import Frames, Shell
+from balancer.dialects.openai.writer import FrameWriter, Shell
 from bench import rivals
 
 MESSAGES = 120
@@ -72,7 +72,7 @@ def one_request(body: bytes) -> bytes:
 
 def stream(chunks: list[bytes]) -> None:
     shell = Shell("m", "n", 1)
-    writer = Frames(shell)
+    writer = FrameWriter(shell)
     composer = Composer(shell, writer, "p", {})
     decoder = OpenAIDecoder(composer, writer, ChatReader(composer), ())
     for chunk in chunks:

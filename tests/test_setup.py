@@ -25,9 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 NOT_IMPORTED = {
-    "argcomplete": "comes with the commands of issue 12",
-    "python-dotenv": "comes with the commands of issue 12",
-    "ruamel-yaml": "comes with the commands of issue 12",
+    "argcomplete": "commands/completion.py imports it by name, only where it is needed",
     "uvloop": "uvicorn loads it by name",
     "hatchling": "builds the wheel",
     "import-linter": "a command",
@@ -51,8 +49,16 @@ def _declared(requirements: list[str]) -> set[str]:
     return {canonicalize_name(Requirement(line).name) for line in requirements}
 
 
+def _group(name: str) -> list[str]:
+    """Return the requirements of a dependency group, with those of the groups that it includes."""
+    lines: list[str] = []
+    for entry in PROJECT["dependency-groups"][name]:
+        lines += [entry] if isinstance(entry, str) else _group(entry["include-group"])
+    return lines
+
+
 RUNTIME = _declared(PROJECT["project"]["dependencies"])
-DEVELOPMENT = _declared(PROJECT["dependency-groups"]["dev"])
+DEVELOPMENT = _declared(_group("dev"))
 EXTRAS = _declared([line for extra in PROJECT["project"].get("optional-dependencies", {}).values() for line in extra])
 
 
@@ -115,7 +121,10 @@ def _locked(name: str) -> dict[str, set[str]]:
     return pins
 
 
-LOCKS = ["requirements.txt", "requirements-dev.txt", "requirements-docs.txt", "requirements-tools.txt"]
+LOCKS = {"requirements.txt": "", "requirements-dev.txt": "dev"} | {
+    f"requirements-{group}.txt": group for group in ("build", "docs", "tools")
+}
+"""By file, the group of pyproject.toml that it pins."""
 
 
 @pytest.mark.parametrize("lock", LOCKS)
@@ -128,23 +137,31 @@ def test_every_line_of_a_lock_is_a_pin_with_hashes(lock: str) -> None:
     assert "://" not in text, "no lock names an index"
 
 
-def test_the_locks_agree_with_pyproject_and_with_each_other() -> None:
-    runtime, development, docs = (_locked(f"requirements{part}.txt") for part in ("", "-dev", "-docs"))
+@pytest.mark.parametrize(("lock", "group"), LOCKS.items())
+def test_a_lock_pins_all_that_pyproject_names_within_its_bounds(lock: str, group: str) -> None:
+    pins = _locked(lock)
+    lines = (_group(group) if group else []) + (PROJECT["project"]["dependencies"] if group in ("", "dev") else [])
+    direct = {canonicalize_name(r.name): r.specifier for r in map(Requirement, lines)}
 
-    assert _declared(PROJECT["dependency-groups"]["docs"]) - docs.keys() == set(), "run: make requirements"
-    assert RUNTIME - runtime.keys() == set()
-    assert (RUNTIME | DEVELOPMENT) - development.keys() == set()
-    assert {name: pins for name, pins in runtime.items() if development[name] != pins} == {}
-    assert {name: pins for name, pins in docs.items() if development.get(name, pins) != pins} == {}
+    assert direct.keys() - pins.keys() == set(), "run: make requirements"
+    assert [name for name, bounds in direct.items() if not all(version in bounds for version in pins[name])] == []
 
 
-def test_a_direct_dependency_is_locked_within_its_bounds() -> None:
+def test_the_locks_agree_with_each_other() -> None:
+    """Those that are installed into one environment pin the same versions."""
     development = _locked("requirements-dev.txt")
-    lines = [*PROJECT["project"]["dependencies"], *PROJECT["dependency-groups"]["dev"]]
-    direct = [Requirement(line) for line in lines]
 
-    assert [r for r in direct if not all(v in r.specifier for v in development[canonicalize_name(r.name)])] == []
-    assert [r for r in direct if not any(bound.operator == ">=" for bound in r.specifier)] == [], "name the lowest"
+    assert set(LOCKS) == {path.name for path in ROOT.glob("requirements*.txt")}
+    for lock in ("requirements.txt", "requirements-build.txt", "requirements-docs.txt"):
+        assert {name: pins for name, pins in _locked(lock).items() if development.get(name, pins) != pins} == {}
+    assert _locked("requirements.txt").keys() <= development.keys()
+
+
+def test_every_direct_dependency_has_a_lower_bound() -> None:
+    """.ci/run tries them."""
+    lines = [*PROJECT["project"]["dependencies"], *_group("dev")]
+
+    assert [r for r in map(Requirement, lines) if not any(bound.operator == ">=" for bound in r.specifier)] == []
 
 
 # The Makefile
@@ -280,6 +297,7 @@ def _installed(folder: Path) -> Path:
     return folder / "venv" / "bin"
 
 
+@pytest.mark.timeout(240)
 def test_the_wheel_has_all_that_the_program_needs(tmp_path: Path) -> None:
     """One test for all of it: installing takes seconds."""
     commands = _installed(tmp_path)
@@ -289,7 +307,7 @@ def test_the_wheel_has_all_that_the_program_needs(tmp_path: Path) -> None:
     def run(name: str, *arguments: str) -> str:
         command = [str(commands / name), *arguments]
         return subprocess.run(
-            command, cwd=elsewhere, check=True, capture_output=True, text=True, env=environment(), timeout=30
+            command, cwd=elsewhere, check=True, capture_output=True, text=True, env=environment(), timeout=60
         ).stdout
 
     package = Path(run("python", "-c", "import balancer; print(balancer.__path__[0])").strip())
@@ -328,16 +346,19 @@ def _answers(balancer: Path, cwd: Path) -> None:
         running.close()
 
 
-# CI
+# Scripts and CI
+
+SCRIPTS = ["balancer", ".ci/run", ".ci/answers"]
 
 
-@pytest.mark.parametrize(
-    "script", [ROOT / ".ci" / "run", ROOT / ".ci" / "answers", ROOT / "balancer"], ids=lambda path: path.name
-)
-def test_a_script_parses_and_may_be_run(script: Path) -> None:
-    assert os.access(script, os.X_OK)
-    shell = "bash" if "bash" in script.read_text().partition("\n")[0] else "sh"
-    subprocess.run([shell, "-n", script], check=True)
+def test_shellcheck_finds_nothing_wrong_with_the_scripts() -> None:
+    if shutil.which("shellcheck") is None:
+        missing("shellcheck", "install your system's package shellcheck")
+    said = subprocess.run(["shellcheck", *SCRIPTS], cwd=ROOT, capture_output=True, text=True, timeout=30)
+
+    assert said.stdout == ""
+    assert said.returncode == 0
+    assert [name for name in SCRIPTS if not os.access(ROOT / name, os.X_OK)] == []
 
 
 def test_the_tests_that_ci_names_exist() -> None:

@@ -28,7 +28,7 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str = ""
     """In plain words, without URLs or secrets; empty when it completed."""
     drill: bool = False
-    """The fault was ordered by a drill."""
+    """It met a fault that was injected (`POST /admin/drill`): nothing was sent to the provider."""
 
 
 class RequestBegan(msgspec.Struct, frozen=True, tag="request_began", omit_defaults=True):
@@ -41,8 +41,9 @@ class RequestBegan(msgspec.Struct, frozen=True, tag="request_began", omit_defaul
     stream: bool
     body_bytes: int
     client: str = ""
-    """Which gate key, as a short hash; empty where there are no keys."""
+    """Who asks: a short hash of the credential that it sent. Empty where it sent none."""
     user_agent: str = ""
+    """How the client names itself, cut."""
 
 
 class RequestEnded(
@@ -71,7 +72,7 @@ class RequestEnded(
     """Time to first substance (TTFT), from the request's arrival."""
     queued_s: float = 0.0
     dedup: str = ""
-    """`leader`, `follower`, or empty."""
+    """`follower`: it got the answer to an identical request; `leader`: such a request got its answer; else empty."""
     pinned: bool = False
     """The conversation was pinned to the provider that was asked first."""
     reason: str = ""
@@ -95,8 +96,13 @@ class CooldownStarted(
     reason: str
     failures: int
     model: str = ""
+    """Where `scope` is `model`: which one."""
     needs_operator: bool = False
     """Needs a human: key refused, no credit."""
+    scope: str = "provider"
+    """`provider`, `model`, or `counting`: its counting of tokens."""
+    remedy: str = ""
+    """Where it needs a human: what is wrong and what to do, in plain words."""
 
 
 class ProviderRecovered(msgspec.Struct, frozen=True, tag="provider_recovered", omit_defaults=True):
@@ -105,6 +111,9 @@ class ProviderRecovered(msgspec.Struct, frozen=True, tag="provider_recovered", o
     wall: float
     provider: str
     model: str = ""
+    """Where `scope` is `model`: which one."""
+    scope: str = "provider"
+    """`provider`, `model`, or `counting`: its counting of tokens."""
 
 
 class Reloaded(msgspec.Struct, frozen=True, tag="reloaded", omit_defaults=True):
@@ -125,7 +134,7 @@ class ReloadRefused(msgspec.Struct, frozen=True, tag="reload_refused", omit_defa
 
 
 class Drilled(msgspec.Struct, frozen=True, tag="drilled", omit_defaults=True):
-    """Somebody ordered a provider to misbehave, or to stop doing so."""
+    """A fault was injected into a provider's answers, or is no longer (`fault` is empty then)."""
 
     wall: float
     provider: str
@@ -133,8 +142,40 @@ class Drilled(msgspec.Struct, frozen=True, tag="drilled", omit_defaults=True):
     until: str
 
 
+class ProviderWoken(msgspec.Struct, frozen=True, tag="provider_woken", omit_defaults=True):
+    """A provider's cooldowns were ended before their time."""
+
+    wall: float
+    provider: str
+    by: str
+    """`operator`: by hand. `probe`: what costs nothing was answered. `drill`: an injected fault had caused them."""
+
+
+class ProviderPaused(msgspec.Struct, frozen=True, tag="provider_paused", omit_defaults=True):
+    """A person has taken a provider out: it gets no requests until it is resumed."""
+
+    wall: float
+    provider: str
+
+
+class ProviderResumed(msgspec.Struct, frozen=True, tag="provider_resumed", omit_defaults=True):
+    """A person has put a paused provider back."""
+
+    wall: float
+    provider: str
+
+
 Event: TypeAlias = (
-    RequestBegan | RequestEnded | CooldownStarted | ProviderRecovered | Reloaded | ReloadRefused | Drilled
+    RequestBegan
+    | RequestEnded
+    | CooldownStarted
+    | ProviderRecovered
+    | ProviderWoken
+    | ProviderPaused
+    | ProviderResumed
+    | Reloaded
+    | ReloadRefused
+    | Drilled
 )
 
 Listener: TypeAlias = Callable[[Event], None]

@@ -62,6 +62,10 @@ def test_out_of_the_repository(home: Path) -> None:
     executable(home / "venv" / "bin" / "balancer")
 
     assert chosen(home, started_as="src/main.py", script=str(home / "venv/bin/balancer")) == "repo/balancer"
+    linked = home / "bin" / "balancer"
+    linked.parent.mkdir()
+    linked.symlink_to(home / "repo" / "balancer")
+    assert chosen(home, on_path=str(linked)) == "balancer"
     beside = form("", None, "none", home / "repo" / "src", home / "repo")
     assert beside == "./balancer"
     elsewhere = form("", None, "none", home / "repo" / "src", Path("/"))

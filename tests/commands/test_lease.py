@@ -96,5 +96,10 @@ def test_without_a_home_a_folder_is_found_all_the_same(tmp_path: Path, monkeypat
     monkeypatch.setenv("XDG_STATE_HOME", str(blocked))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
-    assert folder() == tmp_path / f"balancer-{os.getuid()}"
+    prepared = tmp_path / f"balancer-{os.getuid()}"
+    prepared.symlink_to(tmp_path)
+    assert folder() not in (prepared, tmp_path), "a link may lead anywhere"
+    prepared.unlink()
+
+    assert folder() == prepared
     assert stat.S_IMODE(folder().stat().st_mode) == 0o700

@@ -54,7 +54,7 @@ async def test_probes_and_lists() -> None:
 REFUSED = {
     "an unknown path": ("GET", "/nope", {}, 404),
     "no path of the API": ("GET", "/v1", {}, 404),
-    "two slashes": ("POST", "//v1/messages", {}, 404),
+    "two slashes": ("POST", "//providers/reload", {}, 404),
     "a slash at the end": ("GET", "/providers/", {}, 404),
     "nothing to post to": ("POST", "/", {}, 405),
     "nothing to delete": ("DELETE", "/providers", {}, 405),

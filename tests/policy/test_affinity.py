@@ -1,4 +1,4 @@
-"""Which conversation a request belongs to, and where conversations are pinned."""
+"""Which conversation a request belongs to."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 from balancer.headers import Headers
 from balancer.policy.affinity import of_request
-from balancer.state.pins import Pins
 from balancer.wire.messages import head
 
 SESSION: Headers = ((b"x-claude-code-session-id", b"11111111-2222"),)
@@ -51,24 +50,3 @@ def test_by_prefix_a_growing_conversation_keeps_its_name() -> None:
     assert first != name(by="prefix", messages=[{"role": "user", "content": [cached]}], system="other")
     assert name(by="prefix", messages=[{"role": "user", "content": [plain]}]) is None
     assert name(messages=[{"role": "user", "content": [cached]}]) is None
-
-
-def test_pins_live_as_long_as_they_are_used() -> None:
-    pins = Pins(10, 300.0)
-    pins.put("x", "a", 0.0)
-
-    assert pins.get("x", 299.0) == "a"
-    pins.put("x", "a", 299.0)
-    assert pins.get("x", 598.0) == "a"
-    assert pins.get("x", 600.0) is None, "that it was asked for warms no cache"
-    assert len(pins) == 0
-
-
-def test_pins_are_bounded_and_the_least_used_goes_first() -> None:
-    pins = Pins(3, 300.0)
-    for conversation in "abc":
-        pins.put(conversation, "p", 0.0)
-    pins.put("a", "p", 1.0)
-    pins.put("d", "p", 2.0)
-
-    assert [conversation for conversation in "abcd" if pins.get(conversation, 3.0)] == ["a", "c", "d"]

@@ -1,57 +1,24 @@
-"""What requests share: order, pins, places, probes, and what survives a reload."""
+"""The front: configuration and reload, candidates in their order, what an attempt teaches all owners."""
 
 from __future__ import annotations
 
-import asyncio
-import random
-from typing import Any
+from collections.abc import Callable
 
+import pytest
 from stand_ins import request
 
-from balancer import config, events
-from balancer.model import Candidate, Completed, Fault, Mark, Operation, Refused, Scope, Stage, Verdict
-from balancer.state.fleet import COUNTING, HEALTHS_MAX, Fleet
+from balancer import config
+from balancer.dialects.simulated.faults import Drill
+from balancer.events import Reloaded
+from balancer.model import Abandoned, Completed, Mark, Operation, Stage, Trouble, Verdict
+from balancer.policy import deadlines, routes
+from balancer.policy.exhausted import Failure
+from balancer.policy.strategies import STRATEGIES
 
-BAD = Verdict(Mark.BAD, retry_elsewhere=True, reason="529 overloaded_error")
-GOOD = Verdict(Mark.GOOD)
-OVERLOADED = Refused(Fault(529, "overloaded_error"), Stage.WAIT)
-
-
-def read(settings: str = "", names: str = "abc", secret: str = "s") -> config.Config:
-    lines = [
-        f'  - {{name: {n}, type: anthropic, base_url: "http://127.0.0.1:1", auth_value: {secret}-{n}}}' for n in names
-    ]
-    targets = ", ".join(f"{{provider: {n}}}" for n in names)
-    text = "\n".join(["providers:", *lines, f'model_routes: {{"*": [{targets}]}}', f"settings: {{{settings}}}"])
-    return config.parse(text, "p.yaml", {})
+from .world import BAD, GOOD, OVERLOADED, World, read
 
 
-class World:
-    def __init__(self, settings: str = "", names: str = "abc") -> None:
-        self.told: list[Any] = []
-        bus = events.Bus()
-        bus.add(self.told.append)
-        self.fleet = Fleet(read(settings, names), bus, random.Random(4))
-
-    def order(self, now: float = 0.0, conversation: str | None = None) -> str:
-        route = self.fleet.route("m")
-        assert route is not None
-        candidates, _ = self.fleet.candidates(request(conversation=conversation), route, now)
-        return "".join(c.provider.name for c in candidates)
-
-    def candidate(self, name: str) -> Candidate:
-        route = self.fleet.route("m")
-        assert route is not None
-        return next(c for c in self.fleet.candidates(request(), route, 0.0)[0] if c.provider.name == name)
-
-    def fail(self, name: str, now: float, verdict: Verdict = BAD) -> None:
-        self.fleet.observe(self.candidate(name), OVERLOADED, verdict, began=now, now=now, wall=0.0)
-
-    def succeed(self, name: str, now: float) -> None:
-        self.fleet.observe(self.candidate(name), Completed(), GOOD, began=now, now=now, wall=0.0)
-
-
-async def test_who_rests_comes_last() -> None:
+def test_candidates_that_cool_down_come_last() -> None:
     world = World()
     world.fail("a", 1.0)
 
@@ -59,7 +26,22 @@ async def test_who_rests_comes_last() -> None:
     assert world.order(100.0) == "abc"
 
 
-async def test_round_robin_takes_turns_among_those_that_are_well() -> None:
+def test_among_candidates_that_cool_down_priority_decides() -> None:
+    world = World()
+    for name in "ab":
+        world.fail(name, 1.0)
+
+    assert world.order(2.0) == "cab"
+
+
+def test_a_single_candidate_that_cools_down_is_still_a_candidate() -> None:
+    world = World(names="a")
+    world.fail("a", 1.0)
+
+    assert world.order(2.0) == "a"
+
+
+def test_round_robin_takes_turns_among_the_usable() -> None:
     world = World("selection_strategy: round_robin")
     assert [world.order()[0] for _ in range(6)] == list("abcabc")
 
@@ -67,172 +49,297 @@ async def test_round_robin_takes_turns_among_those_that_are_well() -> None:
     assert {world.order(2.0)[0] for _ in range(4)} == {"a", "c"}
 
 
-async def test_a_conversation_stays_and_moves_only_on_failure() -> None:
+@pytest.mark.parametrize("name", sorted(STRATEGIES))
+def test_every_strategy_of_the_configuration_is_used(name: str) -> None:
+    world = World(f"selection_strategy: {name}")
+    world.fleet.stats("a").first_content_s, world.fleet.stats("a").in_flight = 9.0, 9
+    firsts = {world.order()[0] for _ in range(40)}
+
+    expected = {
+        "priority": {"a"},
+        "round_robin": {"a", "b", "c"},
+        "random": {"a", "b", "c"},
+        "weighted": {"a", "b", "c"},
+        "least_busy": {"b", "c"},
+        "fastest": {"b", "c"},
+    }
+    assert firsts == expected[name]
+
+
+def test_counting_tokens_before_each_request_takes_no_turn() -> None:
+    world = World("selection_strategy: round_robin", names="ab")
+    asked = []
+    for _ in range(4):
+        world.fleet.candidates(request(operation=Operation.COUNT_TOKENS), world.route, 0.0)
+        asked.append(world.order()[0])
+
+    assert asked == list("abab")
+
+
+def test_a_pinned_request_takes_no_turn() -> None:
     world = World("selection_strategy: round_robin")
-    route = world.fleet.route("m")
-    assert route is not None
-    world.fleet.pin(world.candidate("b"), request(conversation="x"), route, 0.0)
+    assert world.order()[0] == "a"
+    world.pin("a", "x", 0.0)
+    before = world.order()[0]
+    for _ in range(5):
+        world.order(0.0, "x")
+
+    assert (before, world.order()[0]) == ("b", "c")
+
+
+def test_a_conversation_stays_and_moves_only_on_failure() -> None:
+    world = World("selection_strategy: round_robin")
+    world.pin("b", "x", 0.0)
 
     assert [world.order(1.0, "x")[0] for _ in range(4)] == list("bbbb")
     assert {world.order(1.0, None)[0] for _ in range(6)} == set("abc")
 
     world.fail("b", 2.0)
     assert world.order(3.0, "x")[0] != "b"
-    world.fleet.pin(world.candidate("c"), request(conversation="x"), route, 3.0)
+    world.pin("c", "x", 3.0)
     assert world.order(50.0, "x")[0] == "c"
 
 
-async def test_without_sticky_there_are_no_pins() -> None:
+def test_the_pinned_provider_comes_first_and_the_others_keep_their_order() -> None:
+    world = World()
+    world.pin("c", "x", 0.0)
+    asked = request(conversation="x")
+
+    assert world.order(1.0, "x") == "cab"
+    assert world.fleet.candidates(asked, world.route, 1.0)[1], "a pin decided"
+    world.fail("c", 2.0)
+    assert world.order(3.0, "x") == "abc"
+    assert not world.fleet.candidates(asked, world.route, 3.0)[1], "a pin did not decide"
+
+
+def test_a_single_candidate_is_pinned_only_if_it_is() -> None:
+    world = World(names="a")
+    asked = request(conversation="x")
+
+    assert not world.fleet.candidates(asked, world.route, 1.0)[1]
+    world.pin("a", "x", 0.0)
+    assert world.fleet.candidates(asked, world.route, 1.0)[1]
+
+
+def test_without_sticky_there_are_no_pins() -> None:
     world = World("sticky: {enabled: false}")
-    route = world.fleet.route("m")
-    assert route is not None
-    world.fleet.pin(world.candidate("c"), request(conversation="x"), route, 0.0)
+    world.pin("c", "x", 0.0)
 
     assert world.order(1.0, "x")[0] == "a"
 
 
-async def test_a_half_open_provider_is_probed_by_one_request_at_a_time() -> None:
+def test_the_caller_may_change_the_list_of_candidates() -> None:
+    world = World(names="ab")
+    world.fleet.candidates(request(), world.route, 0.0)[0].clear()
+
+    assert world.order() == "ab"
+
+
+def test_models_that_clients_make_up_do_not_fill_the_memory_of_candidates() -> None:
     world = World()
-    world.fail("a", 0.0)
-    candidate = world.candidate("a")
+    for number in range(routes.REMEMBERED + 10):
+        world.fleet.candidates(request(model=f"m{number}"), world.route, 0.0)
 
-    with world.fleet.slot(candidate, 10.0):
-        assert not world.fleet.availability(candidate, 10.0).usable
-        assert world.fleet.health_of(candidate.provider, 10.0)[0] == "probing"
-    assert world.fleet.availability(candidate, 10.0).usable
-
-    world.succeed("a", 11.0)
-    with world.fleet.slot(candidate, 12.0):
-        assert world.fleet.availability(candidate, 12.0).usable
+    assert 0 < len(world.fleet._candidates) <= routes.REMEMBERED
 
 
-async def test_a_limit_rests_the_model_and_not_the_provider() -> None:
-    world = World()
-    world.fail("a", 1.0, Verdict(Mark.BAD, retry_elsewhere=True, scope=Scope.MODEL, cooldown_s=30.0, reason="429"))
-    other = Candidate(world.candidate("a").provider, "other")
-
-    assert not world.fleet.availability(world.candidate("a"), 2.0).usable
-    assert world.fleet.availability(other, 2.0).usable
-    assert world.fleet.cooling_models("a", 2.0) == {"m": 29.0}
+# Reload
 
 
-async def test_a_good_answer_is_told_as_a_recovery_once() -> None:
-    world = World()
-    world.fail("a", 0.0)
-    world.succeed("a", 20.0)
-    world.succeed("a", 21.0)
-
-    kinds = [type(event).__name__ for event in world.told]
-    assert kinds == ["CooldownStarted", "ProviderRecovered"]
-
-
-async def test_health_survives_a_reload_by_name_unless_the_key_changed() -> None:
+def test_health_survives_a_reload() -> None:
     world = World()
     world.fail("a", 1.0)
 
-    changes = world.fleet.reload(read("request_timeout: 9"), 0.0)
+    changes = world.fleet.reload(read("request_timeout: 9"), 7.0)
+
     assert "settings.request_timeout changed" in changes
-    assert not world.fleet.availability(world.candidate("a"), 2.0).usable
+    assert not world.availability("a", 2.0).usable
     assert world.fleet.generation == 1
-
-    world.fleet.reload(read(secret="new"), 0.0)
-    assert world.fleet.availability(world.candidate("a"), 2.0).usable
+    assert world.told[-1] == Reloaded(7.0, 1, changes)
 
 
-async def test_room_is_waited_for_and_the_wait_is_bounded() -> None:
-    world = World("limits: {max_in_flight: 1, queue_s: 0.2}")
-    loop = asyncio.get_running_loop()
-    with world.fleet:
-        assert await world.fleet.room(loop.time) >= 0.2
-        full_still = world.fleet.full
-        waiting = asyncio.create_task(world.fleet.room(loop.time))
-        await asyncio.sleep(0)
-    assert full_still
-    assert await waiting < 0.2
-    assert not world.fleet.full
-    assert world.fleet.in_flight == 0
-
-
-async def test_a_full_provider_says_so() -> None:
-    text = """
-providers: [{name: a, type: anthropic, base_url: "http://127.0.0.1:1", auth_value: s, max_in_flight: 1}]
-model_routes: {"*": [{provider: a}]}
-"""
-    fleet = Fleet(config.parse(text, "p", {}), events.Bus(), random.Random(1))
-    route = fleet.route("m")
-    assert route is not None
-    (candidate,), _ = fleet.candidates(request(), route, 0.0)
-
-    with fleet.slot(candidate, 0.0):
-        assert fleet.availability(candidate, 0.0).full
-    assert not fleet.availability(candidate, 0.0).full
-
-
-async def test_who_counts_tokens_before_each_request_takes_nobodys_turn() -> None:
-    world = World("selection_strategy: round_robin", names="ab")
-    route = world.fleet.route("m")
-    assert route is not None
-    asked = []
-    for _ in range(4):
-        world.fleet.candidates(request(operation=Operation.COUNT_TOKENS), route, 0.0)
-        asked.append(world.order()[0])
-
-    assert asked == list("abab")
-
-
-async def test_who_cannot_count_may_still_answer_and_who_counts_has_not_answered() -> None:
+@pytest.mark.parametrize("changed", [{"secret": "new"}, {"port": 2}], ids=["a new key", "a new address"])
+def test_a_new_key_or_address_forgives_the_failures_of_the_old_one(changed: dict[str, object]) -> None:
     world = World()
-    route = world.fleet.route("m")
-    assert route is not None
-    candidates, _ = world.fleet.candidates(request(operation=Operation.COUNT_TOKENS), route, 0.0)
-    counting, answering = candidates[0], world.candidate("a")
+    world.fail("a", 1.0)
+    world.observe(world.candidate("a", model="other"), OVERLOADED, BAD, 1.0)
 
-    def counted(verdict: Verdict, at: float) -> None:
-        world.fleet.observe(counting, OVERLOADED, verdict, began=at, now=at, wall=0.0)
+    world.fleet.reload(read(**changed), 0.0)  # type: ignore[arg-type]
 
-    counted(Verdict(Mark.BAD, retry_elsewhere=True, scope=Scope.COUNTING, reason="404 not_found_error"), 1.0)
-    assert not world.fleet.availability(counting, 2.0).usable
-    assert world.fleet.availability(answering, 2.0).usable
-    assert list(world.fleet.cooling_models("a", 2.0)) == [COUNTING]
-
-    world.fail("a", 3.0)
-    with world.fleet.slot(counting, 20.0):
-        assert world.fleet.availability(answering, 20.0).usable, "counting is no probe"
-        assert world.fleet.health_of(answering.provider, 20.0)[0] == "healthy"
-    counted(GOOD, 20.0)
-    assert world.fleet.availability(counting, 20.0).usable
-    with world.fleet.slot(answering, 20.0):
-        assert not world.fleet.availability(answering, 20.0).usable, "a good count ends no rest"
+    assert world.availability("a", 2.0).usable
+    assert not world.health.entries
 
 
-async def test_models_that_clients_make_up_do_not_fill_the_memory() -> None:
+def test_a_provider_that_is_new_changes_nothing_about_the_others() -> None:
+    world = World(names="ab")
+    world.fail("a", 1.0)
+    world.fleet.reload(read(names="abc"), 0.0)
+
+    assert world.order(2.0) == "bca"
+
+
+RELOADED: dict[str, tuple[config.Config, Callable[[World], object]]] = {
+    "routes": (read(names="b"), lambda world: world.order() == "b"),
+    "strategy": (read("selection_strategy: round_robin"), lambda world: world.order()[0] + world.order()[0] == "ab"),
+    "secrets": (read(secret="new"), lambda world: set(world.fleet.secrets) == {"new-a", "new-b", "new-c"}),
+    "rules": (read("limits: {max_body_bytes: 2048}"), lambda world: world.fleet.rules.max_body_bytes == 2048),
+    "sticky.enabled": (read("sticky: {enabled: false}"), lambda world: world.order(1.0, "x") == "abc"),
+    "sticky.ttl": (read("sticky: {ttl: 5}"), lambda world: (world.order(5.0, "x"), world.order(6.0, "x")) == ("cab", "abc")),
+    "limits.max_in_flight": (read("limits: {max_in_flight: 1}"), lambda world: world.fleet.admission.full),
+    "failure_cooldown": (read("failure_cooldown: 0"), lambda world: world.fail("a", 1.0).order(1.0) == "abc"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changed", "took_effect"), RELOADED.values(), ids=RELOADED)
+def test_a_reload_reaches(changed: config.Config, took_effect: Callable[[World], object]) -> None:
     world = World()
-    route = world.fleet.route("m")
-    assert route is not None
-    for number in range(2 * HEALTHS_MAX):
-        made_up, _ = world.fleet.candidates(request(model=f"m{number}"), route, 0.0)
-        gone = Verdict(Mark.BAD, retry_elsewhere=True, scope=Scope.MODEL, reason="404")
-        world.fleet.observe(made_up[0], OVERLOADED, gone, began=number, now=number, wall=0.0)
+    world.pin("c", "x", 0.0)
+    world.order()
+    with world.fleet.admit():
+        world.fleet.reload(changed, 0.0)
 
-    assert len(world.fleet.cooling_models("a", 0.0)) <= HEALTHS_MAX
+        assert took_effect(world)
 
 
-async def test_without_rests_who_was_passed_over_is_named_with_its_failure() -> None:
-    world = World("failure_cooldown: 0", names="ab")
+def test_every_secret_of_the_file_is_known_the_longest_first() -> None:
+    ours = "auth: {keys: [gate-key-1], admin_keys: [admin-key-12]}"
+    world = World(ours, names="a", provider=', headers: {x-team-token: team-canary}, proxy: "http://u:pass-canary@h:1"')
+
+    assert {"gate-key-1", "admin-key-12", "s-a", "team-canary", "pass-canary"} <= set(world.fleet.secrets)
+    assert [len(secret) for secret in world.fleet.secrets] == sorted(map(len, world.fleet.secrets), reverse=True)
+
+
+def test_a_whole_answer_may_take_as_long_as_a_provider_may() -> None:
+    assert World().fleet.rules.whole_answer_s == deadlines.WHOLE_ANSWER_S
+    assert World("non_streaming_timeout: 900").fleet.rules.whole_answer_s == 900.0
+
+
+# A request's way
+
+
+def test_the_failover_of_a_request_has_its_deadline_and_the_shared_budget() -> None:
+    world = World("limits: {queue_s: 7}")
+    way = world.fleet.failover(request(), [world.candidate("a")], 100.0)
+    counting = world.fleet.failover(request(operation=Operation.COUNT_TOKENS), [], 100.0)
+
+    assert (way.deadline, way.queue_s, way.optional) == (100.0 + deadlines.STREAM_MAX_S, 7.0, False)
+    assert (counting.deadline, counting.optional) == (100.0 + deadlines.COUNT_MAX_S, True)
+    assert way.budget is counting.budget is world.fleet.budget
+
+
+def test_what_an_attempt_teaches() -> None:
+    world = World()
+    candidate, stats, budget = world.candidate("a"), world.fleet.stats("a"), world.fleet.budget
+    budget.tokens = 5.0
+
+    def taught() -> tuple[int, int, float, bool]:
+        return stats.successes, stats.failures, budget.tokens, bool(world.health.entries)
+
+    world.observe(candidate, Abandoned(Stage.STREAM), Verdict(Mark.NONE, reason="the client left"), 1.0)
+    assert taught() == (0, 0, 5.0, False)
+    world.observe(candidate, Completed(), GOOD, 2.0)
+    assert taught() == (1, 0, 5.2, False)
+    world.observe(candidate, OVERLOADED, BAD, 3.0)
+    assert taught() == (1, 1, 5.2, True)
+    world.observe(candidate, Abandoned(Stage.STREAM), Verdict(Mark.NONE, reason="the client left"), 4.0)
+    assert taught() == (1, 1, 5.2, True)
+    assert not world.availability("a", 4.0).usable
+    world.observe(candidate, Completed(), GOOD, 20.0)
+    assert taught() == (2, 1, 5.4, True)
+    assert world.availability("a", 20.0).usable
+
+
+def test_what_met_an_injected_fault_is_undone_when_the_fault_has_ended() -> None:
+    world = World()
+    world.fleet.orders.inject("a", Drill("a", "529", requests_left=2), 0.0, 1000.0)
+    world.fleet.stats("a").drill = Drill("a", "529", requests_left=1)
+    fail = {"began": 1.0, "now": 1.0, "wall": 1001.0, "injected": True}
+    world.fleet.observe(world.candidate("a"), OVERLOADED, BAD, **fail)  # type: ignore[arg-type]
+    assert world.order(2.0) == "bca"
+
+    world.fleet.stats("a").drill = Drill("a", "529", requests_left=0)
+    world.fleet.observe(world.candidate("a"), OVERLOADED, BAD, **fail)  # type: ignore[arg-type]
+    assert world.order(2.0) == "abc"
+    assert world.fleet.stats("a").failures == 2, "what was counted stays"
+
+
+# Paused providers
+
+
+def test_a_paused_provider_is_no_candidate() -> None:
+    world = World()
+    world.pin("b", "x", 0.0)
+    world.fleet.orders.pause("b", 0.0)
+
+    assert world.order(1.0) == "ac"
+    assert world.order(1.0, "x") == "ac"
+    world.fleet.reload(read("request_timeout: 9"), 0.0)
+    assert world.order(1.0) == "ac", "over reloads too"
+    world.fleet.orders.resume("b", 0.0)
+    assert world.order(1.0, "x") == "bac"
+
+
+# What nobody was asked for
+
+
+def unasked(world: World, *asked: str, operation: Operation = Operation.MESSAGES) -> list[Failure]:
+    question = request(operation=operation)
+    candidates, _ = world.fleet.candidates(question, world.route, 2.0)
+    way = world.fleet.failover(question, candidates, 0.0)
+    for candidate in candidates:
+        if candidate.provider.name in asked:
+            way.record(candidate, OVERLOADED)
+    return world.fleet.unasked(question, way, 2.0)[0]
+
+
+def test_those_that_were_not_asked_are_known_with_what_stands_against_them() -> None:
+    world = World()
     world.fail("b", 1.0)
 
-    assert world.fleet.cooling_down([world.candidate("b")], 1.0)[0] == [("b", "529 overloaded_error")]
+    assert unasked(world, "a") == [Failure("c"), Failure("b", "529 overloaded_error", 529)]
+    assert unasked(world, "a", "b", "c") == []
 
 
-async def test_who_waits_no_longer_for_a_place_is_forgotten_and_the_others_are_woken() -> None:
-    fleet = World().fleet
-    waiting = [asyncio.create_task(fleet.slot_freed(within_s)) for within_s in (60.0, 60.0, 0.001)]
-    await waiting[2]
-    waiting[0].cancel()
-    await asyncio.wait(waiting[:1])
+def test_paused_providers_of_the_route_are_among_them() -> None:
+    world = World()
+    world.fleet.orders.pause("a", 0.0)
+    paused = Failure("a", needs_operator=Trouble.PAUSED)
 
-    assert len(fleet._queue) == 1
-    with fleet:
-        pass
-    await waiting[1]
-    assert not fleet._queue
+    assert unasked(world, "b", "c") == [paused]
+    world.fleet.orders.pause("b", 0.0)
+    world.fleet.orders.pause("c", 0.0)
+    assert unasked(world) == [paused, *(Failure(name, needs_operator=Trouble.PAUSED) for name in "bc")]
+
+
+def test_a_candidate_that_is_paused_while_its_request_is_under_way_is_told_once() -> None:
+    world = World(names="a")
+    candidates, _ = world.fleet.candidates(request(), world.route, 0.0)
+    way = world.fleet.failover(request(), candidates, 0.0)
+    world.fleet.orders.pause("a", 0.0)
+
+    assert world.fleet.unasked(request(), way, 2.0)[0] == [Failure("a", needs_operator=Trouble.PAUSED)]
+
+
+def test_disabled_providers_are_told_of_where_there_are_no_others() -> None:
+    world = World(names="ab", provider=", enabled: false")
+    assert unasked(world) == [Failure(name, needs_operator=Trouble.DISABLED) for name in "ab"]
+
+    text = """
+providers:
+  - {name: a, type: anthropic, base_url: "http://127.0.0.1:1", auth_value: s}
+  - {name: b, type: anthropic, base_url: "http://127.0.0.1:1", auth_value: s, enabled: false}
+model_routes: {"*": [{provider: a}, {provider: b}]}
+"""
+    world.fleet.reload(config.parse(text, "p", {}), 0.0)
+    assert unasked(world, "a") == []
+
+
+def test_the_time_until_a_candidate_may_be_asked_is_known() -> None:
+    world = World()
+    for name, cooldown_s in (("a", 30.0), ("b", 20.0), ("c", 40.0)):
+        world.fail(name, 1.0, Verdict(Mark.BAD, cooldown_s=cooldown_s))
+    candidates, _ = world.fleet.candidates(request(), world.route, 2.0)
+
+    way = world.fleet.failover(request(), candidates, 0.0)
+    assert world.fleet.unasked(request(), way, 2.0)[1] == 19.0
+    assert world.fleet.unasked(request(), world.fleet.failover(request(), [], 0.0), 2.0)[1] is None

@@ -21,19 +21,19 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(text) for text in path.read_text().splitlines()]
 
 
-def test_a_line_tells_all_of_a_request(request_ended: RequestEnded) -> None:
-    told = json.loads(line(request_ended))
+def test_a_line_holds_all_of_a_request(request_ended: RequestEnded) -> None:
+    logged = json.loads(line(request_ended))
 
-    assert list(told)[:4] == ["time", "level", "event", "id"]
-    assert told["time"] == "2027-01-15T08:00:00.125Z"
-    assert (told["level"], told["event"], told["status"]) == ("INFO", "request_ended", 200)
-    assert [(a["provider"], a["outcome"], a.get("reason")) for a in told["attempts"]] == [
+    assert list(logged)[:4] == ["time", "level", "event", "id"]
+    assert logged["time"] == "2027-01-15T08:00:00.125Z"
+    assert (logged["level"], logged["event"], logged["status"]) == ("INFO", "request_ended", 200)
+    assert [(a["provider"], a["outcome"], a.get("reason")) for a in logged["attempts"]] == [
         ("a", "refused", "529 overloaded_error"),
         ("b", "completed", None),
     ]
-    assert told["usage"]["input_tokens"] == 100
-    assert told["first_substance_s"] == 0.42
-    assert told["duration_s"] == 3.25
+    assert logged["usage"]["input_tokens"] == 100
+    assert logged["first_substance_s"] == 0.42
+    assert logged["duration_s"] == 3.25
 
 
 def test_a_request_gives_a_line_when_it_begins_and_one_when_it_ends(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_a_request_gives_a_line_when_it_begins_and_one_when_it_ends(tmp_path: Pa
     log(ended(id="req_1"))
     log.close()
 
-    assert [(told["event"], told["id"]) for told in lines(tmp_path / "logs" / "logs.jsonl")] == [
+    assert [(logged["event"], logged["id"]) for logged in lines(tmp_path / "logs" / "logs.jsonl")] == [
         ("request_began", "req_1"),
         ("request_ended", "req_1"),
     ]
@@ -60,7 +60,7 @@ def test_log_level_keeps_out_what_matters_less(tmp_path: Path) -> None:
     log(Reloaded(1.0, 2))
     log.close()
 
-    assert [told["level"] for told in lines(tmp_path / "l")] == ["ERROR", "WARNING", "ERROR"]
+    assert [logged["level"] for logged in lines(tmp_path / "l")] == ["ERROR", "WARNING", "ERROR"]
 
 
 @pytest.mark.parametrize(
@@ -78,14 +78,14 @@ def test_ordinary_letters_stay_readable() -> None:
     assert "modèle-日本€" in line(ended(model="modèle-日本€")).decode()
 
 
-def test_a_log_that_cant_be_written_is_said_once_and_taken_up_again(tmp_path: Path) -> None:
+def test_a_log_that_cant_be_written_is_reported_once_and_written_again_as_soon_as_it_can_be(tmp_path: Path) -> None:
     blocker = tmp_path / "logs"
     blocker.write_text("not a folder")
-    stderr = Told()
+    stderr = Stderr()
     log = JsonLines(blocker / "logs.jsonl", stderr=stderr)
 
     log(ended(id="lost"))
-    assert stderr.said.wait(2)
+    assert stderr.reported.wait(2)
     log(ended(id="lost too"))
     blocker.unlink()
     log(ended(id="kept"))
@@ -96,15 +96,15 @@ def test_a_log_that_cant_be_written_is_said_once_and_taken_up_again(tmp_path: Pa
     assert "can be written again" in stderr.getvalue()
 
 
-class Told(io.StringIO):
+class Stderr(io.StringIO):
     """A stderr that can be waited for."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.said = threading.Event()
+        self.reported = threading.Event()
 
     def flush(self) -> None:
-        self.said.set()
+        self.reported.set()
 
 
 @pytest.mark.parametrize(
@@ -119,6 +119,6 @@ class Told(io.StringIO):
     ],
 )
 def test_a_date_has_the_milliseconds_of_the_clock(wall: float, time: str) -> None:
-    told = json.loads(line(LogLine(wall, Level.INFO, "test", "hello")))
+    logged = json.loads(line(LogLine(wall, Level.INFO, "test", "hello")))
 
-    assert (told["time"], told["wall"]) == (time, wall)
+    assert (logged["time"], logged["wall"]) == (time, wall)

@@ -1,224 +1,13 @@
-"""Errors and usage of OpenAI-compatible servers, in the Messages API's words."""
+"""Answers of the Chat Completions API, whole and in chunks, and the usage in them."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 
-from balancer.model import Refused, Reply, Stage, Usage
-from balancer.policy.classify import judge
-from balancer.wire import chat as wire
-
-
-def fault(status: int, body: bytes | dict[str, Any], **headers: str) -> Any:
-    lines = tuple((name.replace("_", "-").encode(), value.encode()) for name, value in headers.items())
-    return wire.fault_of(
-        Reply(status, lines, body if isinstance(body, bytes) else json.dumps(body).encode()), 1000.0, "req_1"
-    )
-
-
-def said(message: str, **more: Any) -> dict[str, Any]:
-    return {"error": {"message": message, **more}}
-
-
-STATUSES: dict[str, tuple[int, Any, int, str, str]] = {
-    "400": (400, said("bad"), 400, "invalid_request_error", "bad"),
-    "422": (422, {"detail": [{"loc": ["body", "x"], "msg": "bad"}]}, 400, "invalid_request_error", "body.x: bad"),
-    "401": (401, said("Incorrect API key provided: sk-abcdefgh"), 401, "authentication_error", "Incorrect API key provided: [redacted]"),
-    "403": (403, said("no"), 403, "permission_error", "no"),
-    "404": (404, said("The model `x` does not exist"), 404, "not_found_error", "The model `x` does not exist"),
-    "408": (408, b"", 408, "timeout_error", ""),
-    "413": (413, b"", 413, "request_too_large", ""),
-    "429": (429, said("slow down"), 429, "rate_limit_error", "slow down"),
-    "no quota": (429, said("pay", code="insufficient_quota"), 429, "billing_error", "pay"),
-    "500": (500, b"<html>x</html>", 500, "api_error", "upstream returned a non-JSON error"),
-    "502": (502, b"Bad Gateway", 502, "api_error", "Bad Gateway"),
-    "503": (503, said("loading"), 503, "overloaded_error", "loading"),
-    "504": (504, b"", 504, "timeout_error", ""),
-    "529": (529, b"", 529, "overloaded_error", ""),
-    "an image, told as an error of the server": (500, said("image input is not supported - hint: if this is unexpected, you may need to provide the mmproj"), 400, "invalid_request_error", "Could not process image: image input is not supported - hint: if this is unexpected, you may need to provide the mmproj"),
-    "an image": (400, said("This model does not support image input"), 400, "invalid_request_error", "Could not process image: This model does not support image input"),
-    "a list": (400, [{"error": {"message": "bad", "code": 400, "status": "INVALID_ARGUMENT"}}], 400, "invalid_request_error", "bad"),
-    "words": (400, {"error": "bad"}, 400, "invalid_request_error", "bad"),
-    "vLLM": (400, {"object": "error", "message": "bad", "type": "BadRequestError", "code": 400}, 400, "invalid_request_error", "bad"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("status", "body", "expected", "kind", "message"), STATUSES.values(), ids=STATUSES)
-def test_fault(status: int, body: Any, expected: int, kind: str, message: str) -> None:
-    seen = fault(status, body)
-
-    assert (seen.status, seen.kind, seen.message) == (expected, kind, message)
-    assert json.loads(seen.reply.body) == {
-        "type": "error",
-        "error": {"type": kind, "message": message},
-        "request_id": "req_1",
-    }
-    assert dict(seen.reply.headers)[b"request-id"] == b"req_1"
-
-
-TOO_LONG: dict[str, tuple[int, Any, str]] = {
-    "openai": (
-        400,
-        said(
-            "This model's maximum context length is 128000 tokens. However, your messages resulted in 130000 tokens. "
-            "Please reduce the length of the messages.", code="context_length_exceeded",
-        ),
-        "prompt is too long: 130000 tokens > 128000 maximum",
-    ),
-    "openai, with the completion": (
-        400,
-        said("maximum context length is 8192 tokens, however you requested 9000 tokens (7000 in the messages, 2000 in the completion)"),
-        "input length and `max_tokens` exceed context limit: 7000 + 2000 > 8192, decrease input length or `max_tokens` and try again",
-    ),
-    "vLLM": (
-        400,
-        said("maximum context length is 4096 tokens. However, you requested 5000 tokens (4900 in the messages, 100 in the completion)"),
-        "prompt is too long: 4900 tokens > 4096 maximum",
-    ),
-    "llama.cpp": (
-        500,
-        said("the request exceeds the available context size", type="exceed_context_size_error", n_prompt_tokens=9, n_ctx=8),
-        "prompt is too long: 9 tokens > 8 maximum",
-    ),
-    "gemini": (
-        400,
-        said("The input token count (1200000) exceeds the maximum number of tokens allowed (1048576)."),
-        "prompt is too long: 1200000 tokens > 1048576 maximum",
-    ),
-    "openrouter": (
-        400,
-        said("This endpoint's maximum context length is 131,072 tokens. However, you requested about 140,000 tokens (130,000 of text input, 9000 of tool input, 1000 in the output)."),
-        "prompt is too long: 139000 tokens > 131072 maximum",
-    ),
-    "vLLM, the answer": (
-        400,
-        said("'max_tokens' or 'max_completion_tokens' is too large: 20000. This model's maximum context length is 32768 tokens and your request has 20001 input tokens (20000 > 32768 - 20001)."),
-        "input length and `max_tokens` exceed context limit: 20001 + 20000 > 32768, decrease input length or `max_tokens` and try again",
-    ),
-    "vLLM, of late": (
-        400,
-        said("You passed 4097 input tokens and requested 100 output tokens. However, the model's context length is only 4096 tokens."),
-        "prompt is too long: 4097 tokens > 4096 maximum",
-    ),
-    "TGI": (
-        422,
-        said("`inputs` tokens + `max_new_tokens` must be <= 4097. Given: 4000 `inputs` tokens and 1000 `max_new_tokens`"),
-        "input length and `max_tokens` exceed context limit: 4000 + 1000 > 4097, decrease input length or `max_tokens` and try again",
-    ),
-    "xai": (400, said("This model's maximum prompt length is 131072 but the request contains 537812 tokens."), "prompt is too long: 537812 tokens > 131072 maximum"),
-    "mistral": (400, said("Prompt contains 40000 tokens and 0 draft tokens, too large for model with 32768 maximum context length"), "prompt is too long: 40000 tokens > 32768 maximum"),
-    "copilot": (400, said("prompt token count of 200001 exceeds the limit of 128000"), "prompt is too long: 200001 tokens > 128000 maximum"),
-    "fireworks": (400, said("The prompt is too long: 200000, model maximum context length: 131071"), "prompt is too long: 200000 tokens > 131071 maximum"),
-    "anthropic": (400, said("prompt is too long: 210000 tokens > 200000 maximum"), "prompt is too long: 210000 tokens > 200000 maximum"),
-    "anthropic, with the answer": (
-        400,
-        said("input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000, decrease input length or `max_tokens` and try again"),
-        "input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000, decrease input length or `max_tokens` and try again",
-    ),
-    "kimi": (400, said("Your request exceeded model token limit: 262144"), "prompt is too long: Your request exceeded model token limit: 262144"),
-    "qwen": (400, said("Range of input length should be [1, 129024]"), "prompt is too long: Range of input length should be [1, 129024]"),
-    "LM Studio": (400, said("The number of tokens to keep is greater than the context length"), "prompt is too long: The number of tokens to keep is greater than the context length"),
-    "minimax": (400, said("invalid params, context window exceeds limit (2013)"), "prompt is too long: invalid params, context window exceeds limit (2013)"),
-    "said already": (400, said("Prompt is too long"), "Prompt is too long"),
-    "without numbers": (413, said("Input exceeds the context window"), "prompt is too long: Input exceeds the context window"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("status", "body", "message"), TOO_LONG.values(), ids=TOO_LONG)
-def test_too_long_in_the_words_that_claude_code_compacts_on(status: int, body: Any, message: str) -> None:
-    seen = fault(status, body)
-
-    assert (seen.status, seen.kind, seen.message) == (400, "invalid_request_error", message)
-    assert not judge(Refused(seen, Stage.WAIT)).retry_elsewhere
-
-
-MEDIA = {
-    "This model does not support image inputs": "image",
-    "Invalid content type. image_url is only supported by certain models.": "image",
-    "At most 0 image(s) may be provided in one request.": "image",
-    "image input is not supported - hint: you may need to provide the mmproj": "image",
-    "messages[0]: unknown variant `image_url`, expected `text`": "image",
-    "google/gemma is not a multimodal model": "image",
-    "Invalid file type: PDF is not supported": "PDF",
-    "messages[0]: unknown variant `file`, expected `text`": "PDF",
-    "this profile is not supported": "",
-    "messages.0.content: bad": "",
-}
-
-
-@pytest.mark.parametrize(("message", "what"), MEDIA.items())
-def test_media_in_the_words_that_make_claude_code_leave_them_out(message: str, what: str) -> None:
-    assert fault(400, said(message)).message == (f"Could not process {what}: {message}" if what else message)
-
-
-KINDS: dict[str, tuple[dict[str, Any], str]] = {
-    "openai's rate limit": ({"type": "tokens", "code": "rate_limit_exceeded"}, "rate_limit_error"),
-    "vLLM's rate limit": ({"type": "RateLimitError"}, "rate_limit_error"),
-    "dashscope's rate limit": ({"code": "Throttling.RateQuota"}, "rate_limit_error"),
-    "a number": ({"code": 429}, "rate_limit_error"),
-    "overloaded": ({"type": "overloaded_error"}, "overloaded_error"),
-    "503": ({"code": 503}, "overloaded_error"),
-    "529": ({"code": 529}, "overloaded_error"),
-    "no quota": ({"type": "insufficient_quota", "code": "insufficient_quota"}, "billing_error"),
-    "a key": ({"type": "invalid_request_error", "code": "invalid_api_key"}, "authentication_error"),
-    "the request": ({"type": "invalid_request_error"}, "invalid_request_error"),
-    "vLLM's request": ({"type": "BadRequestError"}, "invalid_request_error"),
-    "policy": ({"code": "content_policy_violation"}, "invalid_request_error"),
-    "time": ({"code": "timeout"}, "timeout_error"),
-    "the server": ({"type": "server_error"}, "api_error"),
-    "nothing": ({}, "api_error"),
-}
-
-
-@pytest.mark.parametrize(("error", "kind"), KINDS.values(), ids=KINDS)
-def test_the_kind_of_an_error_in_a_stream(error: dict[str, Any], kind: str) -> None:
-    assert wire.stream_fault({"message": "m", **error}).kind == kind
-
-
-SECRETS = ("org-AbCdEf123456", "node-7.prod.internal", "10.0.3.4", "Traceback", "sk-abcdef")
-LEAKY = "bad: sk-abcdef123 org-AbCdEf123456 node-7.prod.internal:80 10.0.3.4 http://x.y/z\nTraceback (most recent call last):\n x"
-
-
-def test_what_a_client_may_not_see() -> None:
-    told = fault(400, said(LEAKY))
-
-    assert told.message.startswith("bad: [redacted]")
-    assert not [secret for secret in SECRETS if secret in told.message or secret in told.reply.body.decode()]
-    assert not [secret for secret in SECRETS[:4] if secret in wire.stream_fault({"message": LEAKY}).message]
-
-
-@pytest.mark.timeout(5)
-@pytest.mark.parametrize("part", [" ", "a.", "\n at ", "too large: 1 ", "1.", "1,", "bearer "])
-def test_a_complaint_may_be_as_long_as_it_likes(part: str) -> None:
-    assert len(fault(400, said(part * (1_000_000 // len(part)))).message) < 3000
-
-
-def test_words_of_a_provider_that_can_not_answer_are_not_the_clients() -> None:
-    assert judge(Refused(fault(502, said("up.internal failed")), Stage.WAIT)).reason == "502 api_error"
-
-
-@pytest.mark.parametrize(
-    ("headers", "cooldown_s"),
-    [
-        ({"retry_after": "7"}, 7.0),
-        ({"retry_after_ms": "1500"}, 1.5),
-        ({"x_ratelimit_remaining_requests": "0", "x_ratelimit_reset_requests": "6m0s"}, 360.0),
-        ({"x_ratelimit_remaining_tokens": "0", "x_ratelimit_reset_tokens": "250ms"}, 1.0),
-        ({"x_ratelimit_reset_tokens": "17.5s"}, 18.0),
-        ({"x_ratelimit_reset": "30"}, 30.0),
-        ({"x_ratelimit_reset": "1090"}, 1090.0),
-        ({"x_ratelimit_reset": "1800000060000"}, 1800000060.0 - 1000.0),
-        ({"x_ratelimit_reset": "soon"}, None),
-        ({"x_ratelimit_remaining_tokens": "9", "x_ratelimit_reset_tokens": "6m0s"}, None),
-        ({}, None),
-    ],
-)
-def test_how_long_to_rest(headers: dict[str, str], cooldown_s: float | None) -> None:
-    assert fault(429, said("slow"), **headers).retry_after_s == cooldown_s
-
+from balancer.model import Usage
+from balancer.wire import chat
 
 USAGES: dict[str, tuple[Any, tuple[Usage, int] | None]] = {
     "none": (None, None),
@@ -259,19 +48,72 @@ USAGES: dict[str, tuple[Any, tuple[Usage, int] | None]] = {
 }
 
 
+NAMES: dict[str, tuple[str, ...]] = {
+    "input_tokens": chat.PROMPT_TOKENS,
+    "output_tokens": chat.OUTPUT_TOKENS,
+    "cache_read_tokens": chat.CACHE_READ,
+    "cache_creation_tokens": chat.CACHE_WRITTEN,
+}
+
+
+@pytest.mark.parametrize(("field", "name"), [(field, name) for field, names in NAMES.items() for name in names])
+def test_every_name_of_a_count_is_known(field: str, name: str) -> None:
+    outer, _, inner = name.rpartition(".")
+    reported = {outer: {inner: 7}} if outer else {name: 7}
+    counted = chat.usage_of(reported)
+
+    assert counted is not None
+    assert getattr(counted[0], field) == 7
+
+
+@pytest.mark.parametrize("name", chat.REASONING)
+def test_every_name_of_thinking_is_known(name: str) -> None:
+    outer, _, inner = name.rpartition(".")
+
+    assert chat.usage_of({outer: {inner: 7}, "completion_tokens": 9}) == (Usage(None, 9, 0, 0), 7)
+
+
+@pytest.mark.parametrize("odd", [-1, 0, "7", None, [7], True, 10**12, 1e308, float("inf"), float("nan"), 10**400])
+def test_a_number_that_counts_nothing_is_none(odd: Any) -> None:
+    expected = Usage(None, 1 if odd is True else None, 0, 0)
+
+    assert chat.usage_of({"completion_tokens": odd}) == (expected, 0)
+
+
+def test_the_largest_count() -> None:
+    assert chat.usage_of({"completion_tokens": 10**12 - 1}) == (Usage(None, 10**12 - 1, 0, 0), 0)
+
+
+ERRORS_IN: dict[str, tuple[bytes, Any]] = {
+    "an error": (b'{"error":{"message":"m"}}', {"message": "m"}),
+    "a word": (b'{"error":"m"}', "m"),
+    "vLLM's": (b'{"object":"error","message":"m","code":400}', {"message": "m", "type": None, "code": 400}),
+    "Anthropic's": (b'{"type":"error","message":"m"}', {"message": "m", "type": "error", "code": None}),
+    "Mistral's": (b'{"message":"m","code":"c"}', {"message": "m", "type": None, "code": "c"}),
+    "a message beside an answer": (b'{"choices":[],"message":"m","code":"c"}', None),
+    "a message without a code": (b'{"message":"m"}', None),
+    "an empty error": (b'{"choices":[],"error":{}}', None),
+    "an answer": (b'{"choices":[]}', None),
+}
+
+
+@pytest.mark.parametrize(("body", "error"), ERRORS_IN.values(), ids=ERRORS_IN)
+def test_errors_in_the_place_of_an_answer(body: bytes, error: Any) -> None:
+    answer = chat.chunk(body)
+
+    assert answer is not None
+    assert chat.error_in(answer) == error
+
+
 @pytest.mark.parametrize(("reported", "expected"), USAGES.values(), ids=USAGES)
 def test_usage(reported: Any, expected: Any) -> None:
-    assert wire.usage_of(reported) == expected
-
-
-def test_only_a_refusal_for_the_rate_means_its_reset() -> None:
-    assert fault(500, said("x"), x_ratelimit_reset_tokens="6m0s").retry_after_s is None
+    assert chat.usage_of(reported) == expected
 
 
 def test_what_is_no_chunk() -> None:
-    assert wire.chunk(b"[DONE]") is None
-    assert wire.chunk(b"[]") is None
-    assert wire.chunk(b"{") is None
+    assert chat.chunk(b"[DONE]") is None
+    assert chat.chunk(b"[]") is None
+    assert chat.chunk(b"{") is None
 
 
 ODD: dict[str, bytes] = {
@@ -284,7 +126,7 @@ ODD: dict[str, bytes] = {
 
 @pytest.mark.parametrize("delta", ODD.values(), ids=ODD)
 def test_odd_members_cost_nothing_else(delta: bytes) -> None:
-    chunk = wire.chunk(b'{"choices": [null, {"delta": %b}]}' % delta)
+    chunk = chat.chunk(b'{"choices": [null, {"delta": %b}]}' % delta)
 
     assert chunk is not None
     assert chunk.choices is not None

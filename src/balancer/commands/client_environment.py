@@ -18,21 +18,13 @@ import shlex
 from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
-from balancer.commands import addresses, reading
+from balancer.claude_code import BASE_URL, CUSTOM_HEADERS, TOKEN
+from balancer.commands import reading
 from balancer.config import Config
+from balancer.config.addresses import is_loopback
 from balancer.server.access import GATE_HEADER
 
-URL = "ANTHROPIC_BASE_URL"
-TOKEN = "ANTHROPIC_AUTH_TOKEN"  # noqa: S105 - the name of a variable
-HEADERS = "ANTHROPIC_CUSTOM_HEADERS"
-
 ANY_TOKEN = "balancer"  # noqa: S105 - any word does where no key is asked for
-
-ELSEWHERE = tuple(
-    f"CLAUDE_CODE_USE_{cloud}"
-    for cloud in ("BEDROCK", "MANTLE", "ANTHROPIC_AWS", "VERTEX", "ANTHROPIC_GOOGLE_CLOUD", "FOUNDRY")
-)
-"""Set, they make the client go to a cloud's own service, whatever the base URL is."""
 
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 _NO_PROXY = ("NO_PROXY", "no_proxy")
@@ -40,11 +32,11 @@ _NO_PROXY = ("NO_PROXY", "no_proxy")
 
 def variables(url: str, config: Config | None, env: Mapping[str, str]) -> dict[str, str]:
     """Return what to set for a client of the balancer at `url`. `config`: the balancer's, where it is known."""
-    given = {URL: url}
+    given = {BASE_URL: url}
     key = env.get("BALANCER_KEY") or (None if config is None else reading.client_key(config))
     if not sets_token(config, env):
         if key and key != env.get(TOKEN):
-            given[HEADERS] = _with_key(env.get(HEADERS, ""), key)
+            given[CUSTOM_HEADERS] = _with_key(env.get(CUSTOM_HEADERS, ""), key)
     else:
         given[TOKEN] = key or ANY_TOKEN
     return given | _without_proxy(url, env)
@@ -67,7 +59,7 @@ def _with_key(headers: str, key: str) -> str:
 def _without_proxy(url: str, env: Mapping[str, str]) -> dict[str, str]:
     """Return what keeps the client from asking a proxy for an address of this machine: it would, unless told."""
     host = urlsplit(url).hostname or ""
-    if not addresses.is_loopback(host) or not any(env.get(name) or env.get(name.lower()) for name in _PROXIES):
+    if not is_loopback(host) or not any(env.get(name) or env.get(name.lower()) for name in _PROXIES):
         return {}
     known = next((env[name] for name in _NO_PROXY if env.get(name)), "")
     if host in (entry.strip() for entry in known.split(",")):

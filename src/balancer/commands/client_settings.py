@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from balancer.claude_code import BASE_URL, CONFIG_DIR
+
 MAX_BYTES = 1024 * 1024
 
 
@@ -16,14 +18,14 @@ def of_client(env: Mapping[str, str], cwd: Path) -> tuple[dict[str, str], Path |
     for path in _files(env, cwd):
         given = _variables(path)
         known |= given
-        source = path if "ANTHROPIC_BASE_URL" in given else source
+        source = path if BASE_URL in given else source
     return known, source
 
 
 def _files(env: Mapping[str, str], cwd: Path) -> Iterator[Path]:
     """The files that are read, the strongest last."""
     home = env.get("HOME") or env.get("USERPROFILE")
-    if folder := env.get("CLAUDE_CONFIG_DIR") or (home and f"{home}/.claude"):
+    if folder := env.get(CONFIG_DIR) or (home and f"{home}/.claude"):
         yield Path(folder) / "settings.json"
     yield cwd / ".claude" / "settings.json"
     yield cwd / ".claude" / "settings.local.json"

@@ -35,10 +35,10 @@ def form(started_as: str, on_path: str | None, script: str, source: Path, cwd: P
     beside this Python, `source` the folder that holds the package.
     """
     started = started_as if os.path.basename(started_as) == NAME and _is_program(started_as) else ""
-    ours = {os.path.realpath(path) for path in (started, script) if path}
+    checkout = str(source.parent / NAME) if source.name == "src" else ""
+    ours = {os.path.realpath(path) for path in (started, checkout, script) if path}
     if on_path is not None and os.path.realpath(on_path) in ours:
         return NAME
-    checkout = str(source.parent / NAME) if source.name == "src" else ""
     for path in (started, checkout, script):
         if path and _is_program(path):
             return shlex.quote(_shown(path, cwd))

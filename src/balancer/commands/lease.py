@@ -103,7 +103,8 @@ def folder() -> Path:
     for path in (Path(state) / "balancer", Path(tempfile.gettempdir()) / f"balancer-{_user()}"):
         with contextlib.suppress(OSError):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if os.access(path, os.W_OK | os.X_OK) and path.stat().st_uid == _user():
+            # Nobody else's, and no link: a folder for everybody's temporary files is anybody's to prepare.
+            if os.access(path, os.W_OK | os.X_OK) and not path.is_symlink() and path.stat().st_uid == _user():
                 return path
     return Path(tempfile.mkdtemp(prefix="balancer-"))
 

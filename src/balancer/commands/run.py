@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from balancer import claude_code
 from balancer.commands import addresses, calling, client_environment, client_settings, foreground, reading
 from balancer.commands.arguments import flags_given
 from balancer.commands.background import Background, NotStarted
@@ -23,10 +24,6 @@ NO_BALANCER = 1
 WRONG_CONFIG = 2
 NO_CLIENT = 127
 """What a shell returns for a command that it does not find."""
-
-CLAUDE = "claude"
-_OFF_THE_PATH = ("~/.local/bin/claude", "~/.claude/local/claude")
-"""Where its installers put it, whether or not a shell looks there."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -56,17 +53,16 @@ def run(args: argparse.Namespace) -> int:
 
 def found(name: str) -> str | None:
     """Return the path of the client."""
-    known = _OFF_THE_PATH if name == CLAUDE else ()
+    known = claude_code.OFF_THE_PATH if name == claude_code.PROGRAM else ()
     return shutil.which(name) or next(filter(None, (shutil.which(os.path.expanduser(path)) for path in known)), None)
 
 
 def _how_to_install(name: str) -> str:
-    if name != CLAUDE:
+    if name != claude_code.PROGRAM:
         return f"there is no program '{name}' on the PATH"
     return (
         "Claude Code is not installed, or `claude` is not on the PATH. Install it with "
-        "`npm install -g @anthropic-ai/claude-code` (needs Node.js) or "
-        f"`curl -fsSL https://claude.ai/install.sh | bash`, then: {hint('run')}"
+        f"`{claude_code.INSTALL[0]}` (needs Node.js) or `{claude_code.INSTALL[1]}`, then: {hint('run')}"
     )
 
 
@@ -85,7 +81,7 @@ def _run_at(url: str, client: str, arguments: Sequence[str]) -> int:
 
 def _attended(client: str, arguments: Sequence[str], url: str, config: Config | None) -> int:
     """Run the client in the foreground."""
-    env = {name: value for name, value in os.environ.items() if name not in client_environment.ELSEWHERE}
+    env = {name: value for name, value in os.environ.items() if name not in claude_code.CLOUDS}
     saved, source = client_settings.of_client(env, Path.cwd())
     given = client_environment.variables(url, config, env | saved)
     return foreground.attend([client, *_over(source, saved, url, arguments), *arguments], env | given)
@@ -93,14 +89,14 @@ def _attended(client: str, arguments: Sequence[str], url: str, config: Config | 
 
 def _over(source: Path | None, saved: dict[str, str], url: str, arguments: Sequence[str]) -> list[str]:
     """Return the flag by which the base URL goes over one that a settings file of the client's has."""
-    if source is None or saved[client_environment.URL].rstrip("/") == url:
+    if source is None or saved[claude_code.BASE_URL].rstrip("/") == url:
         return []
-    told = f"{source} sets {client_environment.URL} to another address"
-    if any(word == "--settings" or word.startswith("--settings=") for word in arguments):
-        notice(f"{told}, and that is used unless your --settings say otherwise")
+    told = f"{source} sets {claude_code.BASE_URL} to another address"
+    if any(word == claude_code.SETTINGS_FLAG or word.startswith(f"{claude_code.SETTINGS_FLAG}=") for word in arguments):
+        notice(f"{told}, and that is used unless your {claude_code.SETTINGS_FLAG} says otherwise")
         return []
     notice(f"{told}; this run uses {url}")
-    return ["--settings", json.dumps({"env": {client_environment.URL: url}})]
+    return [claude_code.SETTINGS_FLAG, json.dumps({"env": {claude_code.BASE_URL: url}})]
 
 
 def _say_what_is_served(balancer: Background, config: Config) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
@@ -10,17 +10,23 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.exceptions import HTTPException as Refusal
 
-from balancer import NAME, __version__, events
+from balancer import NAME, __version__
 from balancer.config import Problem
 from balancer.control import status
 from balancer.dialects.simulated import faults as drills
+from balancer.headers import REQUEST_ID as ID_HEADER
 from balancer.server.endpoint import is_json
 from balancer.server.rejected import new_id
 from balancer.state.fleet import Fleet
 from balancer.telemetry.metrics import Metrics
 from balancer.wire.errors import error_body, kind_of
 
-REQUEST_ID = "x-balancer-request-id"
+REQUEST_ID = ID_HEADER.decode()
+
+PAGE_MAX = 1000
+"""The most entries of a page of models, as in the Messages API."""
+
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
 
 class Board(Protocol):
@@ -28,6 +34,8 @@ class Board(Protocol):
 
     fleet: Fleet
     metrics: Metrics
+    one_of_several: bool
+    """This process is one of several workers: an order reaches this one alone."""
 
     def now(self) -> float: ...
 
@@ -39,9 +47,21 @@ class Board(Protocol):
         """Return what changed, or what is wrong with the file."""
         ...
 
-    async def models(self, limit: int | None) -> dict[str, Any]:
-        """Return the Messages API's list of models."""
+    async def models(self, limit: int | None, after: str | None, before: str | None) -> dict[str, Any]:
+        """Return a page of the Messages API's list of models."""
         ...
+
+    async def model(self, name: str) -> dict[str, Any] | None:
+        """Return one entry of that list; None where no route matches the name."""
+        ...
+
+
+class ProviderOrder(BaseModel):
+    """The body of `POST /admin/wake`, `/admin/pause` and `/admin/resume`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    provider: str
 
 
 class DrillOrder(BaseModel):
@@ -64,7 +84,9 @@ def build(board: Board) -> FastAPI:
     app.add_exception_handler(Exception, _failed)
     _add_probes(app, board)
     _add_fleet(app, board)
+    _add_models(app, board)
     _add_orders(app, board)
+    _add_elsewhere(app)
     return app
 
 
@@ -111,11 +133,42 @@ def _add_fleet(app: FastAPI, board: Board) -> None:
         text = board.metrics.render(status.describe(board.fleet, board.now(), board.wall()))
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
+
+def _add_models(app: FastAPI, board: Board) -> None:
+    """The list of models, in the Messages API's shape."""
+
     @app.api_route("/v1/models", methods=["GET", "HEAD"])
-    async def models(request: Request) -> JSONResponse:
-        limit = request.query_params.get("limit", "")
-        listed = await board.models(int(limit) if limit.isdecimal() else None)
+    async def models(request: Request) -> Response:
+        asked = request.query_params
+        limit = asked.get("limit")
+        if limit is not None and not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= PAGE_MAX):
+            return _problem(400, f"limit: must be a number from 1 to {PAGE_MAX}")
+        listed = await board.models(int(limit) if limit else None, asked.get("after_id"), asked.get("before_id"))
         return JSONResponse(listed, headers={REQUEST_ID: new_id()})
+
+    @app.api_route("/v1/models/{id:path}", methods=["GET", "HEAD"])
+    async def model(request: Request) -> Response:
+        name = request.path_params["id"]
+        found = await board.model(name)
+        if found is None:
+            return _problem(404, f"no route matches the model '{name[:200]}'")
+        return JSONResponse(found, headers={REQUEST_ID: new_id()})
+
+
+def _add_elsewhere(app: FastAPI) -> None:
+    """What clients ask of the Messages API's host, and this balancer does not do."""
+
+    @app.api_route("/v1/messages/batches{rest:path}", methods=METHODS)
+    @app.api_route("/v1/messages/cache_touch", methods=METHODS)
+    @app.api_route("/v1/files{rest:path}", methods=METHODS)
+    @app.api_route("/v1/skills{rest:path}", methods=METHODS)
+    async def not_supported(request: Request) -> Response:
+        message = f"{request.scope['path'][:200]} is not supported by this balancer; ask the provider itself"
+        return _problem(501, message, {"x-should-retry": "false"}, "not_supported")
+
+    @app.api_route("/api/event_logging{rest:path}", methods=METHODS)
+    async def event_logging() -> Response:
+        return JSONResponse({})
 
 
 def _add_orders(app: FastAPI, board: Board) -> None:
@@ -145,9 +198,35 @@ def _add_orders(app: FastAPI, board: Board) -> None:
         try:
             order = DrillOrder.model_validate_json(await request.body())
         except ValidationError as error:
-            first = error.errors()[0]
-            return _problem(400, f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}")
+            return _invalid(error)
         return _drill(board, order)
+
+    orders = board.fleet.orders
+    for word, carry_out in (("wake", orders.wake), ("pause", orders.pause), ("resume", orders.resume)):
+        app.post(f"/admin/{word}", dependencies=[Depends(_no_form)])(_carrying_out(board, carry_out))
+
+
+def _carrying_out(board: Board, carry_out: Callable[[str, float], None]) -> Callable[[Request], Awaitable[Response]]:
+    """Return the endpoint of an order that names a provider and nothing else."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            name = ProviderOrder.model_validate_json(await request.body()).provider
+        except ValidationError as error:
+            return _invalid(error)
+        provider = board.fleet.config.providers.get(name)
+        if provider is None:
+            return _unknown(board, name)
+        carry_out(name, board.wall())
+        state, _ = board.fleet.health.state_of(provider, board.now())
+        return JSONResponse({"status": "ok", "provider": name, "state": state, "applies_to": _reach(board)})
+
+    return endpoint
+
+
+def _reach(board: Board) -> str:
+    """Say whom an order has reached: the whole balancer, or only the worker that took it."""
+    return "this worker" if board.one_of_several else "all"
 
 
 async def _no_form(request: Request) -> None:
@@ -170,16 +249,15 @@ async def _failed(request: Request, error: Exception) -> Response:
     return _problem(500, "this endpoint failed; the log says where")
 
 
-def _problem(code: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+def _problem(code: int, message: str, headers: Mapping[str, str] | None = None, kind: str = "") -> Response:
     request_id = new_id()
-    body = error_body(kind_of(code), message, request_id)
+    body = error_body(kind or kind_of(code), message, request_id)
     return Response(body, code, {**(headers or {}), REQUEST_ID: request_id}, "application/json")
 
 
 def _drill(board: Board, order: DrillOrder) -> Response:
     if order.provider not in board.fleet.config.providers:
-        names = ", ".join(board.fleet.config.providers)
-        return _problem(404, f"there is no provider '{order.provider}'; there are: {names}")
+        return _unknown(board, order.provider)
     if order.fault is not None and order.fault not in drills.FAULTS:
         return _problem(400, f"unknown fault '{order.fault}'; there are: {', '.join(drills.FAULTS)}")
     ordered = None
@@ -187,6 +265,16 @@ def _drill(board: Board, order: DrillOrder) -> Response:
         ends = None if order.for_s is None else board.now() + order.for_s
         ordered = drills.Drill(order.provider, order.fault, order.requests, ends)
     until = ordered.in_words(board.now()) if ordered else "off"
-    board.fleet.drill(order.provider, ordered)
-    board.fleet.bus.emit(events.Drilled(board.wall(), order.provider, order.fault or "", until))
-    return JSONResponse({"status": "ok", "provider": order.provider, "fault": order.fault, "until": until})
+    board.fleet.orders.inject(order.provider, ordered, board.now(), board.wall())
+    told = {"provider": order.provider, "fault": order.fault, "until": until, "applies_to": _reach(board)}
+    return JSONResponse({"status": "ok", **told})
+
+
+def _unknown(board: Board, name: str) -> Response:
+    names = ", ".join(board.fleet.config.providers)
+    return _problem(404, f"there is no provider '{name[:100]}'; there are: {names}")
+
+
+def _invalid(error: ValidationError) -> Response:
+    first = error.errors()[0]
+    return _problem(400, f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}")

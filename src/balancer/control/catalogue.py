@@ -25,8 +25,28 @@ class Catalogue:
         self._asked_at = float("-inf")
         self._generation = -1
 
-    async def listing(self, limit: int | None) -> dict[str, Any]:
-        """Return the Messages API's list; names that no route matches are left out."""
+    async def page(self, limit: int | None, after: str | None, before: str | None) -> dict[str, Any]:
+        """Return one page of the Messages API's list, in an order that does not change between pages.
+
+        Without `limit` it holds all. `after` and `before` are ids; beyond one that is not in the list there is nothing.
+        """
+        names = await self._models()
+        data, more = _page(list(names.values()), limit, after, before)
+        return {
+            "data": data,
+            "has_more": more,
+            "first_id": data[0]["id"] if data else None,
+            "last_id": data[-1]["id"] if data else None,
+        }
+
+    async def find(self, name: str) -> dict[str, Any] | None:
+        """Return the entry of a model; None where no route matches the name."""
+        if self._relay.fleet.route(name) is None:
+            return None
+        return (await self._models()).get(name) or _model(name)
+
+    async def _models(self) -> dict[str, dict[str, Any]]:
+        """Return the models by name; names that no route matches are left out."""
         fleet = self._relay.fleet
         if self._now() - self._asked_at > FRESH_S or self._generation != fleet.generation:
             self._asked_at, self._generation = self._now(), fleet.generation
@@ -35,23 +55,33 @@ class Catalogue:
         for name, model in self._listed.items():
             if name not in models and fleet.route(name) is not None:
                 models[name] = model
-        data = list(models.values())
-        shown = data if limit is None else data[: max(1, limit)]
-        return {
-            "data": shown,
-            "has_more": len(shown) < len(data),
-            "first_id": shown[0]["id"] if shown else None,
-            "last_id": shown[-1]["id"] if shown else None,
-        }
+        return models
 
     async def _ask(self) -> dict[str, dict[str, Any]]:
-        providers = [p for p in self._relay.fleet.config.providers.values() if p.enabled]
+        fleet = self._relay.fleet
+        providers = [p for p in fleet.config.providers.values() if p.enabled and p.name not in fleet.health.paused]
         answers = await asyncio.gather(*(self._relay.list_models(provider, ASK_S) for provider in providers))
         listed: dict[str, dict[str, Any]] = {}
         for body in answers:
             for model in _entries(body):
                 listed.setdefault(model["id"], model)
         return listed
+
+
+def _page(
+    models: list[dict[str, Any]], limit: int | None, after: str | None, before: str | None
+) -> tuple[list[dict[str, Any]], bool]:
+    """Return the page, and whether there is more in the direction of reading."""
+    count = len(models) if limit is None else limit
+    places = {model["id"]: place for place, model in enumerate(models)}
+    if after is not None:
+        begin = places.get(after, len(models)) + 1
+        return models[begin : begin + count], begin + count < len(models)
+    if before is not None:
+        end = places.get(before, 0)
+        begin = max(0, end - count)
+        return models[begin:end], begin > 0
+    return models[:count], count < len(models)
 
 
 def _entries(body: bytes | None) -> list[dict[str, Any]]:

@@ -6,13 +6,15 @@ from typing import Any
 
 from balancer import dialects
 from balancer.model import Provider
+from balancer.policy.circuit import Health
+from balancer.policy.remedies import in_words
 from balancer.state.fleet import Fleet
 
 
 def overview(fleet: Fleet, now: float) -> dict[str, int]:
     """Count the providers, and those that may be asked."""
     providers = fleet.config.providers.values()
-    healthy = sum(fleet.health_of(provider, now)[0] in ("healthy", "probing") for provider in providers)
+    healthy = sum(fleet.health.state_of(provider, now)[0] in ("healthy", "probing") for provider in providers)
     return {"total": len(providers), "healthy": healthy}
 
 
@@ -24,15 +26,21 @@ def describe(fleet: Fleet, now: float, wall: float) -> dict[str, Any]:
         "generation": fleet.generation,
         "total_providers": counts["total"],
         "healthy_providers": counts["healthy"],
-        "in_flight": fleet.in_flight,
+        "in_flight": fleet.admission.in_flight,
         "retry_budget": round(fleet.budget.tokens, 1),
         "total_model_routes": len(fleet.config.routes),
         "providers": [_provider(fleet, provider, now, wall) for provider in fleet.config.providers.values()],
     }
 
 
+def _needs_operator(provider: Provider, health: Health) -> str | None:
+    """Return what only a person can mend at a provider, and how; None: nothing."""
+    trouble = health.needs_operator
+    return in_words(provider.name, trouble, health.reason) if trouble else None
+
+
 def _provider(fleet: Fleet, provider: Provider, now: float, wall: float) -> dict[str, Any]:
-    state, health = fleet.health_of(provider, now)
+    state, health = fleet.health.state_of(provider, now)
     stats = fleet.stats(provider.name)
     last_s = stats.latest_first_content_s
     shown: dict[str, Any] = {
@@ -43,8 +51,10 @@ def _provider(fleet: Fleet, provider: Provider, now: float, wall: float) -> dict
         "healthy": state in ("healthy", "probing"),
         "state": state,
         "failure_count": health.failures,
+        "needs_operator": _needs_operator(provider, health),
         "resting_for_s": round(max(0.0, health.cooldown_until - now), 1),
-        "resting_models": fleet.cooling_models(provider.name, now),
+        "resting_models": fleet.health.cooling_models(provider.name, now),
+        "counting_resting_for_s": fleet.health.counting_cooldown_s(provider.name, now),
         "last_error": stats.last_error,
         "in_flight": stats.in_flight,
         "requests": stats.requests,
@@ -65,7 +75,7 @@ def _provider(fleet: Fleet, provider: Provider, now: float, wall: float) -> dict
     }
     if stats.drill is not None:
         shown["drill"] = {"fault": stats.drill.fault}
-    dialect_words = getattr(dialects.get(provider.type), "describe", None)
-    if dialect_words is not None and (words := dialect_words(stats.memory, provider.options, wall)) is not None:
-        shown[provider.type] = words
+    described = dialects.get(provider.type).describe(stats.provider_state, provider.options, wall)
+    if described is not None:
+        shown[provider.type] = described
     return shown

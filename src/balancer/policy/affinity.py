@@ -9,17 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-import msgspec
 import xxhash
 
+from balancer import claude_code
 from balancer.wire.messages import Head
-
-_SESSION_SUFFIX = re.compile(r"_session_([0-9a-fA-F-]{8,})$")
-"""How older clients wrote the session into `metadata.user_id`."""
-
-
-class _UserId(msgspec.Struct):
-    session_id: str | None = None
 
 
 def of_request(first: Mapping[bytes, bytes], head: Head, client: str, by: str) -> str | None:
@@ -30,11 +23,11 @@ def of_request(first: Mapping[bytes, bytes], head: Head, client: str, by: str) -
     `by: session` goes by Claude Code's session and agent; `by: prefix` also knows requests that
     carry `cache_control`, by their system prompt and first message.
     """
-    session = first.get(b"x-claude-code-session-id")
-    if session is None and (user_id := head.user_id):
-        session = _session_in(user_id)
+    session = first.get(claude_code.SESSION_HEADER)
+    if session is None and (user_id := head.user_id) and (named := claude_code.session_of(user_id)):
+        session = named.encode()
     if session is not None:
-        agent = first.get(b"x-claude-code-agent-id", b"")
+        agent = first.get(claude_code.AGENT_HEADER, b"")
         return _name(client.encode(), session, agent)
     if by == "prefix":
         opening = bytes(head.messages[0]) if head.messages else b""
@@ -42,15 +35,6 @@ def of_request(first: Mapping[bytes, bytes], head: Head, client: str, by: str) -
         if b'"cache_control"' in system or any(b'"cache_control"' in bytes(m) for m in head.messages):
             return _name(client.encode(), system, _without_cache_control(opening))
     return None
-
-
-def _session_in(user_id: str) -> bytes | None:
-    try:
-        session = msgspec.json.decode(user_id, type=_UserId).session_id
-    except msgspec.MsgspecError:
-        match = _SESSION_SUFFIX.search(user_id)
-        session = match[1] if match else None
-    return session.encode() if session else None
 
 
 _CACHE_CONTROL = re.compile(rb',?\s*"cache_control"\s*:\s*\{[^{}]*\}')

@@ -1,4 +1,4 @@
-"""Where an answer goes: the client itself, or whatever stands between it and the relay."""
+"""Where an answer is written: the client itself, or what stands between the relay and the client."""
 
 from __future__ import annotations
 
@@ -6,55 +6,67 @@ from collections.abc import Callable
 from typing import Protocol
 
 from balancer.headers import Headers
+from balancer.model import Candidate
 
 
 class ResponseWriter(Protocol):
-    """Takes one answer. What is awaited waits as long as the taker is slow: that is the flow control."""
+    """Writes one answer. Its coroutines wait while the client is slow: that is the flow control."""
+
+    @property
+    def dedup(self) -> str:
+        """`leader` where other requests got this answer too; else empty. Known when the answer is over."""
+        ...
 
     @property
     def gone(self) -> bool:
-        """Nobody is there to take it any more."""
+        """The client has left, and so have all others that could take the answer."""
         ...
 
     def start(self, status: int, headers: Headers) -> None:
-        """Give the head, once. It goes out with the first of the body."""
+        """Set the head, once. It is sent with the first of the body."""
         ...
 
     def put(self, data: bytes, *, last: bool = False) -> bool:
-        """Give some of the body if that takes no waiting. False: it was not taken, so `write` it.
+        """Write some of the body if that takes no waiting. False: nothing was written, and `write` has to be used.
 
-        Nearly everything goes this way: three coroutines for every event of a stream would cost more than the rest.
+        Most of every stream is written this way: three coroutines for each event would cost more than all else.
         """
         ...
 
     async def write(self, data: bytes, *, last: bool = False) -> None:
-        """Give some of the body; `last`: with this it is whole."""
+        """Write some of the body; `last`: the body ends with it."""
         ...
 
     async def finish(self) -> None:
-        """The body is whole, if it was not already."""
+        """End the body, unless it has ended already."""
+        ...
+
+    def committed(self, candidate: Candidate) -> None:
+        """Content has begun: from here on the answer is `candidate`'s. Called once at most."""
         ...
 
     def mark_unshareable(self) -> None:
-        """What was given is no good answer, though it may end well: nobody who asks later may get it."""
+        """What was written is no good answer, though it may end well: no later request may get it."""
         ...
 
     async def abort(self) -> None:
-        """Break off, so that nobody can take what came for the whole."""
+        """Cut the connection, so that the client can't take what it has for the whole answer."""
         ...
 
 
 class ClientWriter(ResponseWriter, Protocol):
-    """A client that waits for its answer."""
+    """Writes to a client's connection."""
 
-    finished: bool
-    """It has the whole answer, or was cut off."""
+    @property
+    def finished(self) -> bool:
+        """It has the whole answer, or was cut off."""
+        ...
 
     @property
     def busy(self) -> bool:
-        """It has not taken yet what it was given: the next write waits."""
+        """The client is slow: the next write waits."""
         ...
 
-    def on_left(self, tell: Callable[[], None] | None) -> None:
-        """Call `tell` when the client leaves before it has its answer; None: nobody wants to know any more."""
+    def on_left(self, callback: Callable[[], None] | None, /) -> None:
+        """Call `callback` when the client leaves before it has the whole answer. None: call nothing any more."""
         ...

@@ -1,17 +1,24 @@
-"""What has happened with each provider, in numbers."""
+"""The statistics of each provider: how often it was asked, what it answered, how fast it is."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
+from balancer.dialect import TypedState
 from balancer.dialects.simulated.faults import Drill
-from balancer.model import Usage
+from balancer.model import Outcome, Usage, Verdict
+from balancer.policy.strategies import Load, peak_ewma
+
+DURATION_KEEP = 0.8
+"""The share of the old average that a new duration leaves."""
 
 
 @dataclass(slots=True)
 class ProviderStats:
-    """What has happened with one provider, in numbers. Survives a reload."""
+    """One provider's statistics. They survive a reload."""
 
     requests: int = 0
     successes: int = 0
@@ -20,19 +27,46 @@ class ProviderStats:
     usage: dict[str, int] = field(
         default_factory=lambda: {"input": 0, "output": 0, "cache_read": 0, "cache_creation": 0}
     )
+    """Tokens, by kind."""
     first_content_s: float = 0.0
-    """Peak EWMA of the time to first substance."""
+    """Peak EWMA of the time to first content; 0: there was none yet."""
     first_content_at: float = 0.0
+    """When the latest answer's content began, on the driver's clock; 0: never."""
     latest_first_content_s: float | None = None
     duration_s: float = 0.0
-    """EWMA of the whole attempt."""
+    """EWMA of the duration of successful attempts."""
     last_error: dict[str, Any] | None = None
-    memory: dict[str, Any] = field(default_factory=dict)
-    """The dialect's own."""
+    """As `GET /providers` shows it: kind, status, message, at."""
+    provider_state: TypedState = field(default_factory=TypedState)
+    """What its type has learnt about it."""
     drill: Drill | None = None
+    """The fault that is injected at present."""
+
+    def content_began(self, took_s: float, now: float) -> None:
+        """Note that an answer's content began at `now`, `took_s` after the request arrived."""
+        self.first_content_s = peak_ewma(self.first_content_s, took_s, now - self.first_content_at)
+        self.first_content_at = now
+        self.latest_first_content_s = took_s
+
+    def succeeded(self, took_s: float) -> None:
+        """Count a good answer that took `took_s`."""
+        self.successes += 1
+        known_s = self.duration_s
+        self.duration_s = known_s * DURATION_KEEP + took_s * (1 - DURATION_KEEP) if known_s else took_s
+
+    def failed(self, outcome: Outcome, verdict: Verdict, wall: float) -> None:
+        """Count a failure, and keep it as the last error."""
+        self.failures += 1
+        fault = getattr(outcome, "fault", None)
+        self.last_error = {
+            "kind": fault.kind if fault else getattr(outcome, "cause", "error"),
+            "status": fault.status if fault else None,
+            "message": verdict.reason,
+            "at": wall,
+        }
 
     def count(self, usage: Usage) -> None:
-        """Add what an answer used."""
+        """Add the tokens of one answer."""
         total = self.usage
         if count := usage.input_tokens:
             total["input"] += count
@@ -42,3 +76,27 @@ class ProviderStats:
             total["cache_read"] += count
         if count := usage.cache_creation_tokens:
             total["cache_creation"] += count
+
+
+StatsTable: TypeAlias = defaultdict[str, ProviderStats]
+"""The statistics of all providers, by name. Not a class of ours: its methods would be called six times a request."""
+
+
+class Loads(Mapping[str, Load]):
+    """The providers' loads, as strategies see them. Each is made when it is asked for: most strategies never do."""
+
+    def __init__(self, stats: StatsTable) -> None:
+        self._stats = stats
+
+    def __getitem__(self, name: str) -> Load:
+        stats = self._stats.get(name, _NEW)
+        return Load(stats.in_flight, stats.first_content_s)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stats)
+
+    def __len__(self) -> int:
+        return len(self._stats)
+
+
+_NEW = ProviderStats()

@@ -1,4 +1,4 @@
-"""How much an event matters. The names are those of `settings.log_level`."""
+"""The levels of log entries. Their names are those of `settings.log_level`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from balancer.events import (
     CooldownStarted,
     Drilled,
     Event,
+    ProviderPaused,
     ProviderRecovered,
+    ProviderResumed,
+    ProviderWoken,
     Reloaded,
     ReloadRefused,
     RequestBegan,
@@ -20,7 +23,7 @@ from balancer.events import (
 
 
 class Level(enum.IntEnum):
-    """As the standard library counts them."""
+    """The standard library's levels, with its numbers."""
 
     DEBUG = 10
     INFO = 20
@@ -30,18 +33,18 @@ class Level(enum.IntEnum):
 
 
 class LogLine(msgspec.Struct, frozen=True, tag="said"):
-    """A line of a library, or of our own about ourselves: what no event stands for."""
+    """A log record of a library, or the balancer's own about its log: everything that is no event."""
 
     wall: float
     level: Level = msgspec.field(name="levelno")
-    """Under another name in the file: every line has its `level` in words already."""
+    """Written as `levelno`: every line of the file has a `level` by name already."""
     logger: str
     message: str
     traceback: str = ""
 
 
 Entry: TypeAlias = Event | LogLine
-"""What is written down."""
+"""Everything that is logged."""
 
 _INFO = Level.INFO
 """A name of the module's is found in a tenth of the time that the class takes to find its member."""
@@ -49,6 +52,9 @@ _INFO = Level.INFO
 _ALWAYS = {
     RequestBegan: _INFO,
     ProviderRecovered: Level.INFO,
+    ProviderWoken: Level.INFO,
+    ProviderPaused: Level.WARNING,
+    ProviderResumed: Level.INFO,
     Drilled: Level.WARNING,
     ReloadRefused: Level.ERROR,
 }
@@ -57,7 +63,7 @@ _ENDS = {"failed": Level.ERROR, "broken_stream": Level.ERROR, "client_error": Le
 
 
 def level_of(entry: Entry) -> Level:
-    """Say how much `entry` matters."""
+    """Return the level of an entry."""
     level = _ALWAYS.get(type(entry))
     if level is not None:
         return level
@@ -70,7 +76,9 @@ def level_of(entry: Entry) -> Level:
             return Level.ERROR if long else Level.WARNING
         case LogLine(level=level):
             return level
-        case RequestBegan() | ProviderRecovered() | Drilled() | ReloadRefused():
+        case RequestBegan() | ReloadRefused() | Drilled():
+            raise AssertionError("in the table above")
+        case ProviderRecovered() | ProviderWoken() | ProviderPaused() | ProviderResumed():
             raise AssertionError("in the table above")
         case _:
             assert_never(entry)

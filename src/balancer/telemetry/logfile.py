@@ -44,7 +44,7 @@ class LogFile:
             self._file = -1
 
     def _is_ours(self) -> bool:
-        """Say whether the open file is still the one of that name; logrotate may have moved it."""
+        """Return whether the open file is still the one at `path`; logrotate may have moved it."""
         if self._file < 0:
             return False
         try:
@@ -57,7 +57,7 @@ class LogFile:
     def _reopen(self) -> None:
         self.close()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        # 0600: model names, providers and times of work are nobody else's business.
+        # 0600: model names, providers and hours of work are private to the user.
         self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def _rotate(self) -> None:

@@ -1,7 +1,7 @@
-"""Everything that is written down, as one listener: the log file, the terminal, and what libraries say.
+"""One listener for everything that is logged: to the log file, to the terminal, with what libraries log.
 
-The event loop only puts an event down. A thread takes them up, many in one go, and gives each to
-the file and to the terminal, which have a thread each: neither can hold up the other.
+The event loop only puts an event into a queue. A thread takes many of them at once, and hands each to the file and to
+the terminal. Those have a thread each, so that neither can hold up the other.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ from typing import Protocol
 import msgspec
 
 from balancer.redact import scrub
-from balancer.telemetry.background import Scribe
+from balancer.telemetry.background import DEFAULT, BackgroundWriter, WriterLimits
 from balancer.telemetry.console import Console, wants_color
 from balancer.telemetry.jsonlines import JsonLines
 from balancer.telemetry.levels import Entry, Level, LogLine, level_named, level_of
 
 _LEFT_ON_PURPOSE = "ASGI callable returned without completing response"
-"""uvicorn says so whenever we break a stream that its provider broke: that is how a client learns of it."""
+"""uvicorn's words for a stream without an end. The balancer leaves one so on purpose where its provider broke it off:
+that is how the client learns of it."""
 
 
 class LogSettings(Protocol):
-    """The part of the settings that logging hangs on."""
+    """The part of the settings that logging reads."""
 
     @property
     def log_level(self) -> str: ...
@@ -40,31 +41,34 @@ class LogSettings(Protocol):
 
 
 class _Change(msgspec.Struct):
-    """A reloaded configuration's level and colour, in its place among the events: it is for those behind it."""
+    """A reloaded configuration's level and colour. They go through the queue: they hold for the events behind them."""
 
     level: Level
     color: bool
 
 
 class Logs:
-    """A listener that writes everything down, and takes in what the standard library's loggers say."""
+    """A listener that logs every event, and every record of the standard library's loggers."""
 
-    def __init__(self, settings: LogSettings) -> None:
+    def __init__(self, settings: LogSettings, limits: WriterLimits = DEFAULT) -> None:
         level = level_named(settings.log_level)
         self.console = Console(level, wants_color(sys.stdout, os.environ, settings.log_color))
         self.file = JsonLines(Path(settings.log_file), level) if settings.log_file else None
-        self._inbox: Scribe[Entry | _Change] = Scribe("log", self._sort, lambda error: None)
-        self.take: Callable[[Entry], None] = self._inbox.put
+        self._queue: BackgroundWriter[Entry | _Change] = BackgroundWriter(
+            "log", self._distribute, lambda error: None, limits
+        )
+        self.take: Callable[[Entry], None] = self._queue.put
         """The listener: `take(event)` returns at once."""
         self._records = Records(self.take)
         logging.getLogger().addHandler(self._records)
 
-    def _sort(self, batch: list[Entry | _Change], dropped: int) -> None:
+    def _distribute(self, batch: list[Entry | _Change], dropped: int) -> None:
+        """Hand events to the file and to the terminal."""
         file, console = self.file, self.console
         if dropped:
-            console.miss(dropped)
+            console.count_dropped(dropped)
             if file is not None:
-                file.miss(dropped)
+                file.count_dropped(dropped)
         for event in batch:
             if isinstance(event, _Change):
                 self._change(event)
@@ -75,9 +79,9 @@ class Logs:
             console.take(event, level)
 
     def apply(self, settings: LogSettings) -> None:
-        """Take a reloaded configuration's level and colour; the file stays the one it is."""
+        """Apply a reloaded configuration's level and colour. The file stays the one it is."""
         color = wants_color(sys.stdout, os.environ, settings.log_color)
-        self._inbox.put_always(_Change(level_named(settings.log_level), color))
+        self._queue.put_always(_Change(level_named(settings.log_level), color))
 
     def _change(self, change: _Change) -> None:
         self.console.level, self.console.color = change.level, change.color
@@ -85,16 +89,16 @@ class Logs:
             self.file.level = change.level
 
     def close(self) -> None:
-        """Write what is waiting; libraries speak to stderr again."""
+        """Write what is waiting. After this, libraries log to stderr again."""
         logging.getLogger().removeHandler(self._records)
-        self._inbox.close()
+        self._queue.close()
         self.console.close()
         if self.file is not None:
             self.file.close()
 
 
 class Records(logging.Handler):
-    """Takes in the records of the standard library's logging."""
+    """Turns the records of the standard library's logging into entries."""
 
     def __init__(self, take: Callable[[Entry], None]) -> None:
         super().__init__()
@@ -106,16 +110,17 @@ class Records(logging.Handler):
             if _LEFT_ON_PURPOSE in message:
                 return
             self._take(LogLine(record.created, _level(record), record.name, scrub(message), _trace(record)))
-        except Exception:  # a record that can't be told must not fail the work that it tells of
+        except Exception:  # a record that can't be formatted must not fail the work that it is about
             self.handleError(record)
 
 
 def _level(record: logging.LogRecord) -> Level:
+    """Return the highest level that is not above the record's."""
     return max((level for level in Level if level <= record.levelno), default=Level.DEBUG)
 
 
 def _trace(record: logging.LogRecord) -> str:
-    """Return where it happened and the error's class. Its words may hold a secret that nobody knows by sight."""
+    """Return where an error happened and its class. Its message may hold a secret that is not recognised as one."""
     if not record.exc_info or record.exc_info[0] is None:
         return ""
     kind, _, tb = record.exc_info

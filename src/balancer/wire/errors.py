@@ -9,7 +9,7 @@ from itertools import compress
 
 import msgspec
 
-from balancer.headers import Headers, header, names_of
+from balancer.headers import API_REQUEST_ID, Headers, header, names_of
 from balancer.model import Fault, Reply
 from balancer.wire import sse
 
@@ -26,37 +26,52 @@ STATUS_OF = {
     "timeout_error": 504,
     "overloaded_error": 529,
 }
-"""The status that stands for an error type, where the error came inside a 200."""
+"""The Messages API's error types, each with its status: the one table of both, and every other follows from it."""
 
-KIND_OF = {status: kind for kind, status in STATUS_OF.items()} | {422: "invalid_request_error"}
+_KIND_OF = {status: kind for kind, status in STATUS_OF.items()}
+
+SAME_AS = {408: 504, 451: 403, 503: 529}
+"""Statuses of other APIs, each with the Messages API's status that says the same."""
+
+MESSAGE_MAX_CHARS = 8192
+"""No more is read of a provider's message: it may quote all of the request, or be anything. The client gets the body as
+it came."""
 
 CONTENT_TYPE_JSON = (b"content-type", b"application/json")
 
 
 def kind_of(status: int) -> str:
-    """Return the error type that stands for an HTTP status."""
-    if kind := KIND_OF.get(status):
+    """Return the error type that stands for an HTTP status, in a server that speaks the Messages API."""
+    if kind := _KIND_OF.get(status):
         return kind
     return "invalid_request_error" if 400 <= status < 500 else "api_error"
 
 
+def messages_status(status: int) -> int:
+    """Return the Messages API's status for a status of another API; `status` itself where none says the same."""
+    return SAME_AS.get(status, status)
+
+
 class Error(msgspec.Struct):
+    """The member `error` of an answer or an event."""
+
     type: str = "api_error"
     message: str = ""
 
 
 def stated(error: Error | None, message: str = "") -> Fault:
+    """Return the fault that an error inside a 200 stands for; `message` where it has no words."""
     kind = error.type if error else "api_error"
-    return Fault(STATUS_OF.get(kind, 500), kind, (error.message if error else "") or message)
+    return Fault(STATUS_OF.get(kind, 500), kind, (error.message[:MESSAGE_MAX_CHARS] if error else "") or message)
 
 
 def broken(message: str) -> Fault:
-    """Return the fault of an answer that is none: not a message, cut short, garbage."""
+    """Return the fault of an answer that is no message: garbage, or cut short."""
     return Fault(502, "api_error", message)
 
 
 def sort_of(data: bytes) -> str:
-    """Say what sort of thing an answer is that should have been something else."""
+    """Return in words what an answer is that should have been something else."""
     start = data[:256].strip().lower()
     if not start:
         return "nothing"
@@ -75,25 +90,25 @@ def error_frame(kind: str, message: str, request_id: str) -> bytes:
     return sse.frame("error", error_body(kind, message, request_id))
 
 
-class Body(msgspec.Struct):
+class _Body(msgspec.Struct):
     error: Error | str | None = None
 
 
 def fault_of(reply: Reply, wall: float) -> Fault:
-    """Say what an answer that is not 2xx means, in a server that speaks the Messages API.
+    """Return the fault of an answer that is not 2xx, of a server that speaks the Messages API.
 
     `wall` is now, in seconds since the epoch, for limits that name a date.
     """
     kind, message = kind_of(reply.status), ""
     try:
-        error = msgspec.json.decode(reply.body, type=Body).error
+        error = msgspec.json.decode(reply.body, type=_Body).error
     except (msgspec.MsgspecError, RecursionError):
         message = sort_of(reply.body) if reply.body else ""
     else:
         if isinstance(error, str):
-            message = error
+            message = error[:MESSAGE_MAX_CHARS]
         elif error is not None:
-            message = error.message
+            message = error.message[:MESSAGE_MAX_CHARS]
             kind = error.type if error.type in STATUS_OF else kind
     should_retry = header(reply.headers, b"x-should-retry")
     return Fault(
@@ -167,7 +182,7 @@ def _rfc3339(value: bytes) -> float | None:
         return None
 
 
-_KEPT = frozenset({b"request-id", b"retry-after", b"retry-after-ms", b"x-should-retry"})
+_KEPT = frozenset({API_REQUEST_ID, b"retry-after", b"retry-after-ms", b"x-should-retry"})
 
 
 def _is_kept(name: bytes) -> bool:
@@ -176,15 +191,15 @@ def _is_kept(name: bytes) -> bool:
 
 @lru_cache(maxsize=256)
 def _kept(names: tuple[bytes, ...]) -> tuple[bool, ...]:
-    """Say which of these headers are kept: a provider sends the same ones again and again."""
+    """Return which of these headers are kept. Remembered: a provider sends the same names again and again."""
     return tuple(map(_is_kept, names))
 
 
 def kept_headers(reply: Reply) -> list[tuple[bytes, bytes]]:
-    """Return the headers of a provider's answer that a client may see, but for those that describe its body."""
+    """Return the headers of a provider's answer that a client may see, without those that describe its body."""
     return list(compress(reply.headers, _kept(reply.names or names_of(reply.headers))))
 
 
 def reply_headers(headers: Headers) -> Headers:
-    """The same, with the content type."""
+    """Return the headers of a provider's answer that a client may see, with the content type."""
     return tuple([pair for pair in headers if _is_kept(pair[0]) or pair[0] == b"content-type"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from balancer.wire import messages as wire
+from balancer.wire import messages
 
 OWN_PREFIX = "ccb1:made-by-the-claude-code-provider-balancer:"
 """Begins the signature of every thinking block that was made from another type's reasoning.
@@ -27,7 +27,7 @@ def strip_foreign_thinking(body: bytes) -> bytes:
     if body.rfind(_MARK) < 0:  # `in` takes twice as long: it compares in small steps where rfind leaps
         return body
     try:
-        request = wire.decoded(body)
+        request = messages.decoded(body)
     except msgspec.DecodeError:
         return body
     for message in request.get("messages", ()):

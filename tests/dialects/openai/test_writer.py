@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from anthropic.types import Message
 
-from balancer.dialects.openai.writer import Ending, Shell, Whole, arguments
+from balancer.dialects.openai.writer import Ending, MessageWriter, Shell, arguments
 from balancer.model import Usage
 
 ARGUMENTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -27,7 +27,7 @@ def test_arguments_are_always_an_object(written: str, expected: dict[str, Any]) 
 
 
 def test_a_message_is_one_of_the_sdk() -> None:
-    writer = Whole(Shell("claude", "n", 3))
+    writer = MessageWriter(Shell("claude", "n", 3))
     writer.start()
     writer.open({"type": "thinking", "thinking": "", "signature": ""})
     writer.add("thinking_delta", "thinking", "hm")

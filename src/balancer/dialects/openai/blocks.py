@@ -10,6 +10,7 @@ import msgspec
 from balancer import claude_code
 from balancer.dialect import Incapable
 from balancer.dialects.openai.profiles import Capabilities
+from balancer.wire.loose import object_of, objects_of
 
 Block: TypeAlias = dict[str, Any]
 Part: TypeAlias = dict[str, Any]
@@ -21,7 +22,7 @@ def content(value: Any) -> list[Block]:
     """Return a message's content as blocks, whichever form it has."""
     if isinstance(value, str):
         return [{"type": "text", "text": value}]
-    return [block for block in value if isinstance(block, dict)] if isinstance(value, list) else []
+    return objects_of(value)
 
 
 def text_of(block: Block) -> str:
@@ -88,8 +89,7 @@ class Blocks:
     def _image(self, block: Block) -> Part:
         if not self._can.vision:
             raise self._unable("image", "image", "has no image input", "text")
-        source = block.get("source")
-        source = source if isinstance(source, dict) else {}
+        source = object_of(block.get("source"))
         match source.get("type"):
             case "base64":
                 url = f"data:{source.get('media_type') or 'image/png'};base64,{source.get('data', '')}"
@@ -100,8 +100,7 @@ class Blocks:
         return {"type": "image_url", "image_url": {"url": url}}
 
     def _document(self, block: Block) -> list[Part]:
-        source = block.get("source")
-        source = source if isinstance(source, dict) else {}
+        source = object_of(block.get("source"))
         heading = [str(block[key]) for key in ("title", "context") if block.get(key)]
         match source.get("type"):
             case "text":
@@ -121,8 +120,8 @@ class Blocks:
     def _unable(self, kind: str, what: str, why: str, remedy: str) -> Incapable:
         """Begin with the words at which Claude Code takes such blocks out of its history and asks again."""
         return Incapable(
-            f"Could not process {kind}: the block {what} can't be sent: provider '{self._provider}' {why}; send "
-            f"{remedy}, or route this model to a provider that can"
+            f"{claude_code.could_not_process(kind)}the block {what} can't be sent: provider '{self._provider}' {why}; "
+            f"send {remedy}, or route this model to a provider that can"
         )
 
     def assistant_text(self, block: Block) -> str:
@@ -142,7 +141,7 @@ def system_text(block: Block, dropped: Counter[str]) -> str:
     """Return what a block of a system prompt, or of a system message in the middle, says."""
     match block.get("type"):
         case "text" | None:
-            return claude_code.BILLING.sub("", text_of(block))
+            return claude_code.without_billing(text_of(block))
         case "tool_addition":
             return f"[tool added: {_tool_name(block.get('tool'))}]"
         case "tool_removal":
@@ -154,9 +153,8 @@ def system_text(block: Block, dropped: Counter[str]) -> str:
 
 def _tool_name(tool: Any) -> str:
     """Return the name of a tool that is referred to, or defined in place."""
-    tool = tool if isinstance(tool, dict) else {}
-    if isinstance(tool.get("definition"), dict):
-        tool = tool["definition"]
+    tool = object_of(tool)
+    tool = object_of(tool.get("definition")) or tool
     return str(tool.get("name") or tool.get("server_name") or tool.get("mcp_server_name") or tool.get("type"))
 
 
@@ -181,8 +179,7 @@ def _plain(value: Any) -> str:
 
 
 def _server_call(block: Block) -> str:
-    given = block.get("input")
-    given = given if isinstance(given, dict) else {}
+    given = object_of(block.get("input"))
     said = given.get("query") or given.get("url") or given.get("command") or given.get("code")
     return f"[{block.get('name')}: {said if isinstance(said, str) else msgspec.json.encode(given).decode()}]"
 

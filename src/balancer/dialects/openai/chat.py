@@ -8,7 +8,8 @@ from balancer.dialects.openai.composer import Composer
 from balancer.dialects.openai.decoder import not_an_answer
 from balancer.dialects.openai.think_tags import TextPart, ThinkTags
 from balancer.model import Fault, Usage
-from balancer.wire import chat as wire
+from balancer.wire.chat import ChatMessage, Choice, Chunk, Function, chunk, error_in, usage_of
+from balancer.wire.complaints import stream_fault
 from balancer.wire.errors import broken
 
 _NOT_YET = (None, "", "null")
@@ -32,15 +33,15 @@ class ChatReader:
         return self._usage[0] if self._usage else None
 
     def event(self, data: bytes) -> Fault | None:
-        chunk = wire.chunk(data)
-        if chunk is None:
+        read = chunk(data)
+        if read is None:
             if data.strip() == b"[DONE]":
                 return self._done()
             self._words = True
             return None
         finished = self._finish is not None
-        fault = self._take(chunk)
-        if finished and fault is None and chunk.usage:
+        fault = self._take(read)
+        if finished and fault is None and read.usage:
             self._end()
         return fault
 
@@ -49,15 +50,15 @@ class ChatReader:
         return self._finish is not None
 
     def whole(self, body: bytes) -> Fault | None:
-        chunk = wire.chunk(body)
-        if chunk is None:
+        answer = chunk(body)
+        if answer is None:
             return not_an_answer(body)
-        if (error := wire.error_in(chunk)) is not None:
-            return wire.stream_fault(error)
-        if not chunk.choices:
+        if (error := error_in(answer)) is not None:
+            return stream_fault(error)
+        if not answer.choices:
             return broken("an answer without choices")
-        self._use(chunk)
-        fault = self._choose(chunk.choices[0])
+        self._use(answer)
+        fault = self._choose(answer.choices[0])
         if fault is None:
             self._end()
         return fault
@@ -81,22 +82,22 @@ class ChatReader:
             self._tell(self._tags.rest())
         self._composer.end(self._finish, self._stop, self._usage)
 
-    def _take(self, chunk: wire.Chunk) -> Fault | None:
-        if (error := wire.error_in(chunk)) is not None:
-            return wire.stream_fault(error)
-        self._use(chunk)
-        for choice in chunk.choices or ():
+    def _take(self, read: Chunk) -> Fault | None:
+        if (error := error_in(read)) is not None:
+            return stream_fault(error)
+        self._use(read)
+        for choice in read.choices or ():
             if choice.index == 0 or choice.index is None:
                 return self._choose(choice)
         return None
 
-    def _use(self, chunk: wire.Chunk) -> None:
-        if chunk.usage and (usage := wire.usage_of(chunk.usage)) is not None:
+    def _use(self, read: Chunk) -> None:
+        if read.usage and (usage := usage_of(read.usage)) is not None:
             self._usage = usage
 
-    def _choose(self, choice: wire.Choice) -> Fault | None:
+    def _choose(self, choice: Choice) -> Fault | None:
         if choice.finish_reason == "error" or choice.error:
-            return wire.stream_fault(choice.error or "the provider ended its answer with an error")
+            return stream_fault(choice.error or "the provider ended its answer with an error")
         if self._finish is not None:
             return None
         composer = self._composer
@@ -109,7 +110,7 @@ class ChatReader:
             self._stop = choice.stop_reason
         return None
 
-    def _say(self, said: wire.ChatMessage) -> None:
+    def _say(self, said: ChatMessage) -> None:
         composer = self._composer
         if said.reasoning_content or said.reasoning or said.reasoning_details:
             self._reason(said)
@@ -125,7 +126,7 @@ class ChatReader:
         if self._tags and said.tool_calls:
             self._tell(self._tags.rest())
         for call in said.tool_calls or ():
-            function = call.function or wire.Function()
+            function = call.function or Function()
             key = call.index if isinstance(call.index, int) else None
             composer.tool(key, call.id, function.name, function.arguments)
         if said.function_call is not None:
@@ -135,7 +136,7 @@ class ChatReader:
         for part in parts:
             (self._composer.thinking if part.thinking else self._composer.text)(part.text)
 
-    def _reason(self, said: wire.ChatMessage) -> None:
+    def _reason(self, said: ChatMessage) -> None:
         details = said.reasoning_details if isinstance(said.reasoning_details, list) else []
         texts = (said.reasoning_content, said.reasoning, _detailed(details))
         text = next((text for text in texts if isinstance(text, str) and text), "")

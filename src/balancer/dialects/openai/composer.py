@@ -14,7 +14,7 @@ import msgspec
 from balancer.dialects.openai.names import plain_id
 from balancer.dialects.openai.writer import Ending, Shell, Writer, arguments
 from balancer.model import Usage
-from balancer.wire import signatures as foreign
+from balancer.wire import signatures
 
 CHARS_PER_TOKEN = 4
 """A rough rule, for servers that report no usage."""
@@ -144,7 +144,7 @@ class Composer:
         self._writer.close()
 
     def _signature(self, payload: dict[str, Any]) -> str:
-        return foreign.signed({"provider": self._provider, **payload})
+        return signatures.signed({"provider": self._provider, **payload})
 
     # Tool calls
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import enum
+from typing import Protocol
 
 from balancer.dialects.openai.composer import Composer
-from balancer.dialects.openai.writer import Frames, Shell, Whole, Writer
+from balancer.dialects.openai.writer import FrameWriter, MessageWriter, Shell, Writer
 from balancer.headers import Headers
-from balancer.model import Fault, Piece
-from balancer.wire import chat as wire
+from balancer.model import Fault, Piece, Usage
 from balancer.wire import sse
-from balancer.wire.errors import broken, sort_of
-
-MAX_ANSWER_BYTES = 64 * 1024 * 1024
-"""The largest answer that is held as a whole."""
+from balancer.wire.chat import chunk, stated_error
+from balancer.wire.complaints import stream_fault
+from balancer.wire.errors import MESSAGE_MAX_CHARS, broken, sort_of
+from balancer.wire.whole import MAX_ANSWER_BYTES, Whole
 
 _DATA = b"data: "
 _BEFORE = b" \t\r\n\xef\xbb\xbf"
@@ -35,7 +35,9 @@ class Reader(Protocol):
         """The body has ended: end the answer, or say why it is none."""
         ...
 
-    def usage(self) -> Any: ...
+    def usage(self) -> Usage | None:
+        """Return what the server says was used; None: nothing yet."""
+        ...
 
     @property
     def ending(self) -> bool:
@@ -43,39 +45,63 @@ class Reader(Protocol):
         ...
 
 
-class OpenAIDecoder:
-    """The decoder of `DIALECT.decoder`. What comes decides how it is read, what was asked how it is written."""
+class State(enum.Enum):
+    """How far an answer is, and how it is read."""
 
+    UNDECIDED = "undecided"
+    EVENTS = "events"
+    WHOLE = "whole"
+    OVER = "over"
+
+
+_UNDECIDED, _EVENTS, _WHOLE, _OVER = State
+
+
+class OpenAIDecoder:
+    """The decoder of `DIALECT.decoder`. What comes decides how it is read, what was asked how it is written.
+
+    | state | what has come | what happens with what comes |
+    |---|---|---|
+    | `UNDECIDED` | white space at the most | the first byte decides: JSON and web pages are read whole |
+    | `EVENTS` | the beginning of a stream | every event goes to the reader at once |
+    | `WHOLE` | the beginning of JSON | it is collected, and read at the end |
+    | `OVER` | the end (`complete`), or a fault | it is ignored |
+    """
+
+    complete = False
     headers: Headers = ()
 
-    def __init__(self, composer: Composer, writer: Writer, reader: Reader, notes: tuple[str, ...]) -> None:
-        self.complete = False
+    def __init__(
+        self,
+        composer: Composer,
+        writer: Writer,
+        reader: Reader,
+        notes: tuple[str, ...],
+        max_bytes: int = MAX_ANSWER_BYTES,
+    ) -> None:
         self.notes = notes
         self._composer = composer
         self._writer = writer
         self._reader = reader
+        self._state = _UNDECIDED
         self._splitter = sse.FrameSplitter()
-        self._whole: list[bytes] | None = None
-        self._bytes = 0
-        self._bounded = isinstance(writer, Whole)
-        self._failed = False
-        self._streams = False
+        self._whole = Whole(max_bytes)
+        self._held = isinstance(writer, MessageWriter)
+        """A stream is put together to one message: it is held, too, and counts."""
 
     def feed(self, data: bytes) -> list[Piece]:
-        if self.complete or self._failed:
-            return []
-        if not self._streams and self._whole is None:
+        if self._state is _UNDECIDED:
             data = data.lstrip(_BEFORE)
             if not data:
                 return []
-            self._decide(data)
-        if self._bounded or self._whole is not None:
-            self._bytes += len(data)
-            if self._bytes > MAX_ANSWER_BYTES:
-                return [self._fail(broken(f"an answer of more than {MAX_ANSWER_BYTES} bytes"))]
-        if self._whole is not None:
-            self._whole.append(data)
+            self._state = _WHOLE if data[:1] in b"{[<" else _EVENTS
+        if self._state is _WHOLE:
+            fault = self._whole.add(data)
+            return [self._fail(fault)] if fault else []
+        if self._state is _OVER:
             return []
+        if self._held and (fault := self._whole.count(data)) is not None:
+            return [self._fail(fault)]
         try:
             block = self._splitter.block(data)
         except sse.FrameTooLong as error:
@@ -85,69 +111,57 @@ class OpenAIDecoder:
     @property
     def ending(self) -> bool:
         """The answer is there, but its server has not ended it: it is not to be waited for much longer."""
-        return self._streams and self._reader.ending
-
-    def _decide(self, data: bytes) -> None:
-        """Look at the first byte: JSON and web pages are read whole."""
-        if data[:1] in b"{[<":
-            self._whole = []
-        else:
-            self._streams = True
+        return self._state is _EVENTS and self._reader.ending
 
     def _events(self, block: bytes) -> list[Piece]:
-        pieces: list[Piece] = []
         for frame in sse.frames(block):
             fault = self._event(frame)
             if fault is not None:
-                return [*self._taken(), self._fail(fault)]
+                return [*self._ready(), self._fail(fault)]
             if self._composer.ended:
                 break
-        pieces += self._taken()
-        return pieces
+        return self._ready()
 
     def _event(self, frame: bytes) -> Fault | None:
         if frame[:6] == _DATA and frame.find(b"\n", 0, -2) < 0 and frame.find(b"\r") < 0:
             return self._reader.event(frame[6:-2])
         event, data = sse.fields(frame)
         if event == b"error":
-            answer = wire.chunk(data)
-            return wire.stream_fault(wire.stated(answer) if answer else data.decode("utf-8", "replace"))
+            answer = chunk(data)
+            return stream_fault(stated_error(answer) if answer else data[:MESSAGE_MAX_CHARS].decode("utf-8", "replace"))
         return self._reader.event(data) if data else None
 
     def end(self) -> list[Piece]:
-        if self.complete or self._failed:
+        if self._state is _OVER:
             return []
-        fault: Fault | None
         pieces: list[Piece] = []
-        if self._whole is not None:
-            body = b"".join(self._whole)
-            fault = self._reader.whole(body)
+        if self._state is _WHOLE:
+            fault = self._reader.whole(self._whole.joined())
         else:
             if rest := self._splitter.rest:  # an event at the end needs no blank line
                 pieces = self._events(rest + b"\n\n")
-                if self._composer.ended or any(piece.error for piece in pieces):
+                if self.complete or any(piece.error for piece in pieces):
                     return pieces
             fault = self._reader.end()
-        if fault is not None:
-            return [*pieces, self._fail(fault)]
-        return pieces + self._taken()
+        return [*pieces, self._fail(fault)] if fault is not None else pieces + self._ready()
 
-    def _taken(self) -> list[Piece]:
-        data, substance = self._writer.taken()
-        self.complete = self._composer.ended
+    def _ready(self) -> list[Piece]:
+        """Return what is ready for the client, as at most one piece."""
+        data, has_content = self._writer.taken()
+        if self._composer.ended:
+            self._state, self.complete = _OVER, True
         if not data:
             return []
-        counted = self._reader.usage() if self.complete else None
-        return [Piece(data, has_content=substance, usage=counted)]
+        return [Piece(data, has_content=has_content, usage=self._reader.usage() if self.complete else None)]
 
     def _fail(self, fault: Fault) -> Piece:
-        self._failed = True
+        self._state = _OVER
         return Piece(b"", error=fault)
 
 
 def writer_for(shell: Shell, *, stream: bool) -> Writer:
     """Return what writes the answer as the client asked for it."""
-    return Frames(shell) if stream else Whole(shell)
+    return FrameWriter(shell) if stream else MessageWriter(shell)
 
 
 def not_an_answer(body: bytes) -> Fault:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from balancer.dialects.openai.profiles import EFFORTS, Capabilities
+from balancer.wire.loose import object_of
 
 _BUDGETS = ((4096, "low"), (16384, "medium"), (31999, "high"))
 """Below so many thinking tokens, so much effort."""
@@ -14,8 +15,7 @@ def fields(request: dict[str, Any], can: Capabilities) -> dict[str, Any]:
     """Return what goes into the body; empty: the model's default."""
     if can.reasoning == "none":
         return {}
-    thinking = request.get("thinking")
-    thinking = thinking if isinstance(thinking, dict) else {}
+    thinking = object_of(request.get("thinking"))
     budget = thinking.get("budget_tokens")
     off = thinking.get("type") == "disabled"
     if can.reasoning == "deepseek":
@@ -31,21 +31,18 @@ def fields(request: dict[str, Any], can: Capabilities) -> dict[str, Any]:
 
 def is_on(request: dict[str, Any], fields: dict[str, Any]) -> bool:
     """Say whether the model will reason, as far as request and `fields` tell: no sampling goes along then."""
-    thinking = request.get("thinking")
-    kind = thinking.get("type") if isinstance(thinking, dict) else None
+    kind = object_of(request.get("thinking")).get("type")
     return kind in ("enabled", "adaptive") or (bool(fields) and kind != "disabled")
 
 
 def is_asked(request: dict[str, Any]) -> bool:
     """Say whether the request asks for more than the model's default."""
-    thinking = request.get("thinking")
-    return _stated(request) is not None or (isinstance(thinking, dict) and thinking.get("type") == "enabled")
+    return _stated(request) is not None or object_of(request.get("thinking")).get("type") == "enabled"
 
 
 def wanted(request: dict[str, Any], can: Capabilities) -> str | None:
     """Return the effort to ask for, among those that the model knows; None: say nothing."""
-    thinking = request.get("thinking")
-    thinking = thinking if isinstance(thinking, dict) else {}
+    thinking = object_of(request.get("thinking"))
     if can.effort is not None:
         return _known(can.effort, can)
     if thinking.get("type") == "disabled":
@@ -59,8 +56,7 @@ def wanted(request: dict[str, Any], can: Capabilities) -> str | None:
 
 
 def _stated(request: dict[str, Any]) -> str | None:
-    config = request.get("output_config")
-    effort = config.get("effort") if isinstance(config, dict) else None
+    effort = object_of(request.get("output_config")).get("effort")
     return effort if effort in EFFORTS else None
 
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import msgspec
 
-from balancer.model import BaseDecoder, Piece
+from balancer.model import Fault, Piece
+from balancer.wire.decoder import BaseDecoder
 from balancer.wire.errors import broken, sort_of
+from balancer.wire.whole import Whole
 
 MAX_LISTING_BYTES = 16 * 1024 * 1024
 
@@ -24,29 +26,30 @@ class _Listing(msgspec.Struct):
 
 
 class ModelsDecoder(BaseDecoder):
-    """Reads `GET /models` whole."""
+    """Reads the answer to `GET /models` whole."""
 
-    def __init__(self) -> None:
-        self.complete = False
-        self._parts: list[bytes] = []
-        self._bytes = 0
+    def __init__(self, max_bytes: int = MAX_LISTING_BYTES) -> None:
+        self._whole: Whole | None = Whole(max_bytes)
+        """None: the answer is over."""
 
     def feed(self, data: bytes) -> list[Piece]:
-        self._bytes += len(data)
-        if self._bytes <= MAX_LISTING_BYTES:
-            self._parts.append(data)
-        return []
+        fault = self._whole.add(data) if self._whole else None
+        return [self._fail(fault)] if fault else []
 
     def end(self) -> list[Piece]:
-        if self.complete:
+        if self._whole is None:
             return []
-        body = b"".join(self._parts)
+        body = self._whole.joined()
         try:
             models = msgspec.json.decode(body, type=_Listing).data
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-            return [Piece(b"", error=broken(f"{sort_of(body)} where a list of models was expected"))]
-        self.complete = True
+            return [self._fail(broken(f"{sort_of(body)} where a list of models was expected"))]
+        self._whole, self.complete = None, True
         return [Piece(_encoded(models), has_content=True)]
+
+    def _fail(self, fault: Fault) -> Piece:
+        self._whole = None
+        return Piece(b"", error=fault)
 
 
 def _encoded(models: list[_Model]) -> bytes:

@@ -6,13 +6,13 @@ Pure and deterministic: the same request gives the same bytes, so that prefix ca
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
+from balancer import claude_code
 from balancer.dialect import Incapable
 from balancer.dialects.openai import effort, tools
 from balancer.dialects.openai.blocks import content, system_text
@@ -21,11 +21,8 @@ from balancer.dialects.openai.names import Names
 from balancer.dialects.openai.profiles import Capabilities
 from balancer.dialects.openai.schema import cleaned, is_strict
 from balancer.dialects.openai.turns import Turns
-from balancer.wire import messages as wire
-
-_SESSION = re.compile(r"session_(?:id\W+)?([0-9a-fA-F-]{8,})")
-_SUFFIX = re.compile(r"\[[^\]]*\]\Z")
-"""`[1m]` and the like: a client's mark on a model's name, no part of it."""
+from balancer.wire import messages
+from balancer.wire.loose import object_of
 
 _CONVERTED = frozenset(
     {
@@ -67,7 +64,7 @@ class Converted:
 def decoded(body: bytes) -> dict[str, Any]:
     """Return a request's JSON; lone surrogates, which no UTF-8 can carry, become U+FFFD."""
     try:
-        request = wire.decoded(body)
+        request = messages.decoded(body)
     except msgspec.DecodeError as error:
         raise Incapable(f"the request body is not valid JSON: {error}") from None
     if not isinstance(request, dict):
@@ -95,15 +92,15 @@ def _converted(request: dict[str, Any], model: str, can: Capabilities, provider:
     if not isinstance(turns, list):
         raise Incapable("messages: must be a list")
     names, dropped = Names(can.name_max), Counter[str]()
-    out: dict[str, Any] = {"model": _SUFFIX.sub("", model)}
+    out: dict[str, Any] = {"model": claude_code.base_model(model)}
     offered = tools.converted(request, can, names, dropped, provider)
     shape, hint = _format(request, can)
     if shape and tools.is_forced(offered):  # a call that must come, and a text that must have a shape: only one can be
         shape, hint = {}, ""
         dropped["output_config.format"] += 1
     system = "\n\n".join(filter(None, [*system_texts(request.get("system"), dropped), hint]))
-    messages = Turns(can, provider, names, dropped, items=items).convert(turns)
-    out["messages"] = [{"role": can.system_role, "content": system}, *messages] if system else messages
+    conversation = Turns(can, provider, names, dropped, items=items).convert(turns)
+    out["messages"] = [{"role": can.system_role, "content": system}, *conversation] if system else conversation
     out |= offered
     out |= shape
     out |= _limits(request, can, dropped)
@@ -153,13 +150,12 @@ def _limits(request: dict[str, Any], can: Capabilities, dropped: Counter[str]) -
 
 
 def _user(request: dict[str, Any], can: Capabilities) -> dict[str, Any]:
-    metadata = request.get("metadata")
-    user = metadata.get("user_id") if isinstance(metadata, dict) else None
+    user = object_of(request.get("metadata")).get("user_id")
     if not can.user_hash or not isinstance(user, str) or not user:
         return {}
     fields = {"safety_identifier": _digest(user)}
-    if session := _SESSION.search(user):
-        fields["prompt_cache_key"] = _digest(session[1])[:32]
+    if session := claude_code.session_of(user):
+        fields["prompt_cache_key"] = _digest(session)[:32]
     return fields
 
 
@@ -169,9 +165,7 @@ def _digest(text: str) -> str:
 
 def _format(request: dict[str, Any], can: Capabilities) -> tuple[dict[str, Any], str]:
     """Return `response_format`, and what the system prompt must say where the server knows no schema."""
-    config = request.get("output_config")
-    wanted = config.get("format") if isinstance(config, dict) else None
-    wanted = wanted or request.get("output_format")
+    wanted = object_of(request.get("output_config")).get("format") or request.get("output_format")
     if not isinstance(wanted, dict) or not isinstance(wanted.get("schema"), dict):
         return {}, ""
     schema = cleaned(wanted["schema"], narrow=can.tool_schema == "narrow")

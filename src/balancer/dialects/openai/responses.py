@@ -10,8 +10,10 @@ from balancer.dialects.openai.composer import Composer
 from balancer.dialects.openai.decoder import not_an_answer
 from balancer.dialects.openai.turns import REASONING_ITEMS
 from balancer.model import Fault, Usage
-from balancer.wire import chat as wire
+from balancer.wire.chat import usage_of
+from balancer.wire.complaints import stream_fault
 from balancer.wire.errors import broken
+from balancer.wire.loose import loosely_decoded, object_of, objects_of, string_of
 
 MIN_OUTPUT_TOKENS = 16
 """The API takes no smaller `max_output_tokens`."""
@@ -134,18 +136,18 @@ class ResponsesReader:
         match event.type:
             case "response.output_text.delta":
                 self._written.add(event.output_index)
-                composer.text(_text(event.delta))
+                composer.text(string_of(event.delta))
             case "response.reasoning_summary_text.delta" | "response.reasoning_text.delta":
                 self._written.add(event.output_index)
-                self._think((event.output_index, event.summary_index, event.content_index), _text(event.delta))
+                self._think((event.output_index, event.summary_index, event.content_index), string_of(event.delta))
             case "response.reasoning_summary_part.added" if self._thought is not None:
                 self._thought = "a new part"
             case "response.refusal.delta":
                 self._written.add(event.output_index)
-                composer.refusal(_text(event.delta))
+                composer.refusal(string_of(event.delta))
             case "response.function_call_arguments.delta":
                 self._written.add(event.output_index)
-                composer.tool(event.output_index, "", "", _text(event.delta))
+                composer.tool(event.output_index, "", "", string_of(event.delta))
             case "response.function_call_arguments.done":
                 self._arguments(event.output_index, event.arguments)
             case "response.output_item.added" | "response.output_item.done" if isinstance(event.item, dict):
@@ -153,13 +155,13 @@ class ResponsesReader:
             case "response.created" | "response.in_progress":
                 composer.begin()
             case "response.completed" | "response.incomplete":
-                return self._close(_dict(event.response))
+                return self._close(object_of(event.response))
             case "response.failed" | "response.cancelled":
-                return _failure(_dict(event.response))
+                return _failure(object_of(event.response))
             case "error":
-                return wire.stream_fault(event.error or {"message": event.message, "code": event.code})
+                return stream_fault(event.error or {"message": event.message, "code": event.code})
             case _ if event.error:
-                return wire.stream_fault(event.error)
+                return stream_fault(event.error)
         return None
 
     def _think(self, part: object, text: str) -> None:
@@ -189,33 +191,33 @@ class ResponsesReader:
     def _reasoned(self, index: object, item: dict[str, Any]) -> None:
         """Keep an encrypted item of reasoning: the next request is to give it back."""
         if index not in self._written:
-            for at, part in enumerate(_dicts(item.get("summary")) or _dicts(item.get("content"))):
-                self._think((index, at), _text(part.get("text")))
+            for at, part in enumerate(objects_of(item.get("summary")) or objects_of(item.get("content"))):
+                self._think((index, at), string_of(part.get("text")))
         self._thought = None
         kept = {key: item[key] for key in ("id", "summary", "encrypted_content") if key in item}
         whole: dict[str, Any] = {"item": {"type": "reasoning", "summary": [], **kept}}
         self._composer.sealed(whole if item.get("encrypted_content") else {})
 
     def _message(self, item: dict[str, Any]) -> None:
-        for part in _dicts(item.get("content")):
-            self._composer.text(_text(part.get("text")))
-            self._composer.refusal(_text(part.get("refusal")))
+        for part in objects_of(item.get("content")):
+            self._composer.text(string_of(part.get("text")))
+            self._composer.refusal(string_of(part.get("refusal")))
 
     def _close(self, response: dict[str, Any]) -> Fault | None:
         if response.get("error") or response.get("status") in ("failed", "cancelled"):
             return _failure(response)
         if not self._written:  # some relays send all of it at once, and this is how a whole response comes
-            for index, item in enumerate(_dicts(response.get("output"))):
+            for index, item in enumerate(objects_of(response.get("output"))):
                 self._item(index, item, done=True)
-        self._usage = wire.usage_of(response.get("usage"))
-        reason = _dict(response.get("incomplete_details")).get("reason")
+        self._usage = usage_of(response.get("usage"))
+        reason = object_of(response.get("incomplete_details")).get("reason")
         finish = _FINISHES.get(str(reason), "stop")
         self._composer.end(finish, None, self._usage)
         return None
 
     def whole(self, body: bytes) -> Fault | None:
         try:
-            response = wire.loose_json(body)
+            response = loosely_decoded(body)
         except (RecursionError, ValueError):
             return not_an_answer(body)
         if not isinstance(response, dict):
@@ -234,23 +236,11 @@ def _event(data: bytes) -> Event | None:
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         pass
     try:
-        value = wire.loose_json(data)
+        value = loosely_decoded(data)
         return msgspec.convert(value, Event) if isinstance(value, dict) else None
     except (msgspec.MsgspecError, RecursionError, ValueError):
         return None
 
 
 def _failure(response: dict[str, Any]) -> Fault:
-    return wire.stream_fault(response.get("error") or response.get("message") or "the response failed")
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _dicts(value: Any) -> list[dict[str, Any]]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+    return stream_fault(response.get("error") or response.get("message") or "the response failed")

@@ -10,6 +10,7 @@ from balancer.dialects.openai.blocks import content
 from balancer.dialects.openai.names import Names
 from balancer.dialects.openai.profiles import Capabilities
 from balancer.dialects.openai.schema import cleaned, is_strict
+from balancer.wire.loose import object_of, objects_of
 
 _STRING = {"type": "string"}
 _RANGE = {"type": "array", "items": {"type": "integer"}}
@@ -80,15 +81,13 @@ def converted(
 
 def _asked(request: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the tools of the request, and behind them those that are defined in the middle of its conversation."""
-    given = request.get("tools")
-    tools = [tool for tool in given if isinstance(tool, dict)] if isinstance(given, list) else []
+    tools = objects_of(request.get("tools"))
     known = {str(tool.get("name")) for tool in tools}
     for message in request["messages"]:
         if not isinstance(message, dict) or message.get("role") != "system":
             continue
         for block in content(message.get("content")):
-            tool = block.get("tool")
-            added = tool.get("definition") if isinstance(tool, dict) and block.get("type") == "tool_addition" else None
+            added = object_of(block.get("tool")).get("definition") if block.get("type") == "tool_addition" else None
             if isinstance(added, dict) and str(added.get("name")) not in known:
                 known.add(str(added.get("name")))
                 tools.append(added)
@@ -149,5 +148,4 @@ def _choice(request: dict[str, Any], can: Capabilities, names: Names) -> dict[st
 
 
 def _thinks(request: dict[str, Any]) -> bool:
-    thinking = request.get("thinking")
-    return isinstance(thinking, dict) and thinking.get("type") in ("enabled", "adaptive")
+    return object_of(request.get("thinking")).get("type") in ("enabled", "adaptive")

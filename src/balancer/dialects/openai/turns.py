@@ -11,10 +11,12 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from balancer import claude_code
 from balancer.dialect import Incapable
 from balancer.dialects.openai.blocks import Block, Blocks, Part, content, system_text, text_of
 from balancer.dialects.openai.names import Names, tool_id
 from balancer.dialects.openai.profiles import Capabilities
+from balancer.wire.loose import object_of
 from balancer.wire.signatures import unsigned
 
 Message: TypeAlias = dict[str, Any]
@@ -85,7 +87,7 @@ class Turns:
         identifier = self._id(block, "id")
         self._pending[identifier] = None
         given = block.get("input")
-        arguments = msgspec.json.encode(given if isinstance(given, dict) else {}).decode()
+        arguments = msgspec.json.encode(object_of(given)).decode()
         name = self._names.out(str(block.get("name", "")))
         return {"id": identifier, "type": "function", "function": {"name": name, "arguments": arguments}}
 
@@ -177,7 +179,7 @@ def merged(messages: list[Any], dropped: Counter[str], *, mid_system: bool) -> l
             texts = [text for block in blocks if (text := system_text(block, dropped)).strip()]
             if not texts:
                 continue
-            blocks = [{"type": "text", "text": text if mid_system else _reminder(text)} for text in texts]
+            blocks = [{"type": "text", "text": text if mid_system else claude_code.reminder(text)} for text in texts]
             if not mid_system:
                 role = "user"
             elif deferred or (turns and turns[-1][0] == "assistant" and _calls(turns[-1][1])):
@@ -209,10 +211,6 @@ def _says(block: Block) -> bool:
 
 def _calls(blocks: list[Block]) -> bool:
     return any(block.get("type") == "tool_use" for block in blocks)
-
-
-def _reminder(text: str) -> str:
-    return f"<system-reminder>\n{text}\n</system-reminder>"
 
 
 def _thought(thoughts: list[Block]) -> str:

@@ -8,9 +8,10 @@ from typing import Any, Protocol
 
 import msgspec
 
+from balancer import claude_code
 from balancer.model import Usage
 from balancer.wire import sse
-from balancer.wire.chat import loose_json
+from balancer.wire.loose import loosely_decoded
 from balancer.wire.stream import PING
 
 _encode = msgspec.json.Encoder().encode
@@ -95,7 +96,7 @@ class Writer(Protocol):
         ...
 
 
-class Frames:
+class FrameWriter:
     """Writes a stream."""
 
     def __init__(self, shell: Shell) -> None:
@@ -136,7 +137,7 @@ class Frames:
         return data, self._substance
 
 
-class Whole:
+class MessageWriter:
     """Writes one JSON message."""
 
     def __init__(self, shell: Shell) -> None:
@@ -179,13 +180,13 @@ class Whole:
 def arguments(written: str) -> dict[str, Any]:
     """Return a tool call's arguments, always an object.
 
-    What can't be parsed comes in the very marker that Claude Code makes of such a stream: a clean
-    error of the tool, instead of a run with defaults.
+    What can't be parsed comes in the marker that Claude Code makes of it itself: the model is told of a clean error,
+    instead of the tool being run with defaults.
     """
     if not written.strip() or written.strip() == "null":
         return {}
     try:
-        value = loose_json(written)
+        value = loosely_decoded(written)
     except (RecursionError, ValueError):
         value = None
-    return value if isinstance(value, dict) else {"__unparsedToolInput": {"raw": written, "len": len(written)}}
+    return value if isinstance(value, dict) else claude_code.unparsed_input(written)

@@ -13,6 +13,7 @@ import msgspec
 
 from balancer.dialects.simulated.answers import FakeMessage, Text, block_delta, block_start, deltas, event
 from balancer.script import Data, Fail, Head, Pause, Step
+from balancer.wire.errors import kind_of
 
 Script = Callable[[], Iterator[Step]]
 
@@ -28,17 +29,6 @@ _WEB_PAGE = Head(200, ((b"content-type", b"text/html"),))
 _ANSWER = FakeMessage(
     "msg_drill", "drill", (Text("This answer is a drill: it will not reach its end."),), "end_turn", 1, 12
 )
-
-_KINDS = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    402: "billing_error",
-    403: "permission_error",
-    404: "not_found_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    529: "overloaded_error",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +51,7 @@ def status(code: int) -> Iterator[Step]:
     if code == 429:
         headers.append((b"retry-after", b"5"))
     yield Head(code, tuple(headers))
-    yield Data(msgspec.json.encode(_error(_KINDS.get(code, "api_error"))))
+    yield Data(msgspec.json.encode(_error(kind_of(code))))
 
 
 def _begun(stream: bool, tokens: int) -> Iterator[Step]:
@@ -186,6 +176,9 @@ FAULTS: dict[str, Misbehaviour] = {
     "truncated_before": Misbehaviour("ends cleanly before any content", _truncated_before),
 }
 """Every fault that can be ordered, by its name."""
+
+DIALECT = "anthropic"
+"""The provider type that reads what these scripts say."""
 
 AFTER_CONTENT = frozenset({"stall_after", "error_event_after", "cut", "truncated"})
 """Of a stream these can't be masked: the client has some of the answer already."""

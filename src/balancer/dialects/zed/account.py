@@ -15,13 +15,14 @@ from msgspec.structs import replace
 
 from balancer import __version__
 from balancer.dialect import Ask, FlowFailed
-from balancer.dialects.zed import decoder as answers
 from balancer.dialects.zed import faults, tokens
+from balancer.dialects.zed.decoder import entries
 from balancer.dialects.zed.options import Options
 from balancer.headers import Headers
 from balancer.model import Fault, Reply, WireRequest
 from balancer.redact import scrub
 from balancer.wire import credentials
+from balancer.wire.loose import decoded_object
 
 T = TypeVar("T")
 Part: TypeAlias = Generator[WireRequest, Reply, T]
@@ -62,8 +63,8 @@ class Account:
 
 
 def options_of(ask: Ask) -> Options:
-    options = ask.provider.options
-    return options if isinstance(options, Options) else Options()
+    """Return the provider's `zed_config`."""
+    return ask.options(Options)
 
 
 def account_of(ask: Ask) -> Account:
@@ -71,9 +72,10 @@ def account_of(ask: Ask) -> Account:
     provider = ask.provider
     said = (provider.secret, provider.base_url, options_of(ask).organization_id)
     owner = hashlib.sha256(msgspec.json.encode(said)).hexdigest()
-    account = ask.memory.get("account")
-    if not isinstance(account, Account) or account.owner != owner:
-        account = ask.memory["account"] = Account(owner)
+    account = ask.provider_state.of(Account)
+    if account.owner != owner:
+        account = Account(owner)
+        ask.provider_state.put(account)
     return account
 
 
@@ -99,10 +101,10 @@ def models(ask: Ask) -> Part[list[dict[str, Any]]]:
         reply = yield from sent(
             ask, b"GET", b"/models", None, side_request=True, single_flight=f"models {account.owner}"
         )
-        fresh = faults.object_of(reply.body) if reply.status == 200 else {}
+        fresh = decoded_object(reply.body) if reply.status == 200 else {}
         account.models = fresh or account.models
         account.models_until = ask.wall + (CATALOGUE_S if fresh else AGAIN_S)
-    return answers.entries(account.models)
+    return entries(account.models)
 
 
 def _mints(ask: Ask) -> bool:
@@ -137,7 +139,7 @@ def _bearer(ask: Ask, stale: str = "") -> Part[Headers]:
     reply = yield _wire(
         ask, pair, b"POST", b"/client/llm_tokens", body, side_request=True, single_flight=f"llm_token {account.owner}"
     )
-    token = faults.object_of(reply.body).get("token")
+    token = decoded_object(reply.body).get("token")
     if not 200 <= reply.status < 300 or not isinstance(token, str) or not tokens.sendable(token):
         raise FlowFailed(_unminted(reply, ask.wall))
     account.token, account.token_ends = token, tokens.expiry(token, ask.wall)
@@ -156,7 +158,7 @@ def _organization(ask: Ask, account: Account, pair: Headers) -> Part[str | None]
         reply = yield _wire(
             ask, pair, b"GET", b"/client/users/me", None, side_request=True, single_flight=f"who {account.owner}"
         )
-        me = faults.object_of(reply.body) if reply.status == 200 else {}
+        me = decoded_object(reply.body) if reply.status == 200 else {}
         account.organization = organization_in(me) or account.organization
         account.plan = plan_in(me) or account.plan
         account.organization_until = ask.wall + (WHO_S if me else AGAIN_S)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
-from balancer.dialects.zed.faults import fault_of, object_of, of_failed
-from balancer.model import BaseDecoder, Fault, Piece, Usage
+from balancer.dialects.zed.faults import fault_of, of_failed
+from balancer.headers import Headers
+from balancer.model import Fault, Piece, Usage
 from balancer.wire import ndjson, sse
+from balancer.wire.decoder import BaseDecoder
 from balancer.wire.errors import broken, sort_of
+from balancer.wire.loose import decoded_object, object_of, string_of
 from balancer.wire.stream import StreamDecoder
-from balancer.wire.whole import MAX_ANSWER_BYTES
+from balancer.wire.whole import MAX_ANSWER_BYTES, Whole
 
 _USAGE = {"input_tokens": 0, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 0}
 _STARTS: dict[str, dict[str, Any]] = {
@@ -53,22 +57,18 @@ def normalised(event: dict[str, Any], model: str, attempt_id: str, output_tokens
                 "message": {**shell, **given, "model": model, "usage": {**_USAGE, **_said(given.get("usage"))}},
             }
         case "content_block_start":
-            block = _object(event.get("content_block"))
+            block = object_of(event.get("content_block"))
             return {**event, "content_block": {**block, **_STARTS.get(str(block.get("type")), {}), **_said(block)}}
         case "message_delta":
-            delta = {"stop_reason": None, "stop_sequence": None, **_object(event.get("delta"))}
+            delta = {"stop_reason": None, "stop_sequence": None, **object_of(event.get("delta"))}
             usage = {"output_tokens": output_tokens, **_said(event.get("usage"))}
             return {**event, "delta": delta, "usage": usage}
         case _:
             return event
 
 
-def _object(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
 def _said(value: Any) -> dict[str, Any]:
-    return {key: item for key, item in _object(value).items() if item is not None}
+    return {key: item for key, item in object_of(value).items() if item is not None}
 
 
 class Assembly:
@@ -90,7 +90,7 @@ class Assembly:
             case "content_block_start" if isinstance(at, int):
                 self._blocks[at] = dict(event["content_block"])
             case "content_block_delta" if isinstance(at, int) and at in self._blocks:
-                self._add(at, _object(event.get("delta")))
+                self._add(at, object_of(event.get("delta")))
             case "message_delta":
                 self._message.update(_said(event["delta"]))
                 self._message["usage"] = {**self._message.get("usage", {}), **_said(event["usage"])}
@@ -104,14 +104,15 @@ class Assembly:
             if delta.get(name) is not None:
                 block[name] = delta[name]
         if delta.get("type") == "citations_delta":
-            block["citations"] = [*(block.get("citations") or ()), delta.get("citation")]
+            given = block.get("citations")
+            block["citations"] = [*(given if isinstance(given, list) else ()), delta.get("citation")]
 
     def message(self) -> bytes | None:
         """Return the JSON message; None where a tool's input is no JSON and was not cut short."""
         for (at, name), pieces in self._parts.items():
             whole, block = "".join(pieces), self._blocks[at]
             if name != "partial_json":
-                block[name] = (block.get(name) or "") + whole
+                block[name] = string_of(block.get(name)) + whole
                 continue
             try:
                 block["input"] = msgspec.json.decode(whole) if whole else block.get("input") or {}
@@ -123,9 +124,32 @@ class Assembly:
         return msgspec.json.encode({**self._message, "content": [self._blocks[at] for at in sorted(self._blocks)]})
 
 
-class ZedDecoder:
-    """The decoder of an answer of `/completions`."""
+class State(enum.Enum):
+    """How far an answer is."""
 
+    SILENT = "silent"
+    READING = "reading"
+    COMPLETE = "complete"
+    ENDED = "ended"
+    FAILED = "failed"
+
+
+_SILENT, _READING, _COMPLETE, _ENDED, _FAILED = State  # a global costs a tenth of a member of the class
+
+
+class ZedDecoder:
+    """The decoder of an answer of `/completions`.
+
+    | state | what has come | what may follow |
+    |---|---|---|
+    | `SILENT` | no line yet | all |
+    | `READING` | a line | events go to the client; the service's statuses are only learnt from |
+    | `COMPLETE` | `message_stop`: the client has its answer | statuses: they are learnt from, a failure is noted |
+    | `ENDED` | the service's word that the stream has ended, behind `message_stop` | the same |
+    | `FAILED` | a failure before `message_stop` | nothing: it is ignored |
+    """
+
+    complete = False
     ending: bool | None = None
 
     def __init__(
@@ -136,26 +160,28 @@ class ZedDecoder:
         stream: bool,
         wrapped: bool,
         notes: tuple[str, ...] = (),
-        headers: tuple[tuple[bytes, bytes], ...] = (),
+        headers: Headers = (),
         learn: Callable[[str, Any], None] = lambda word, value: None,
         silent: Callable[[str], str] = lambda message: message,
+        max_bytes: int = MAX_ANSWER_BYTES,
     ) -> None:
-        """`learn` is told, as it comes: `usage`, `usage_updated`, `tool_use_limit_reached`, `completed`."""
-        self.complete = False
+        """`learn` is told, as it comes: `usage`, `usage_updated`, `tool_use_limit_reached`, `completed`.
+
+        `silent` takes tokens out of the service's words. `max_bytes` is the most of an answer that is put together to
+        one message; a stream may be longer.
+        """
         self.headers = headers
         self._notes = notes
-        self._model, self._nonce = model, attempt_id
-        self._stream, self._wrapped = stream, wrapped
+        self._model, self._attempt_id = model, attempt_id
+        self._wrapped = wrapped
         self._learn, self._silent = learn, silent
+        self._state = _SILENT
         self._lines = ndjson.LineSplitter()
         self._frames = StreamDecoder()
-        self._assembly: Assembly | None = None if stream else Assembly()
+        self._assembly = None if stream else Assembly()
+        self._whole = Whole(max_bytes)
         self._usage = Usage()
-        self._failed = False
-        self._anything = False
-        self._bytes = 0
-        self._ended = False
-        self._late = ""
+        self._late_failure = ""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -163,18 +189,17 @@ class ZedDecoder:
         notes = self._notes
         if self._assembly is not None and self._assembly.cut_input:
             notes += ("zed: the input of a tool call was cut short by max_tokens and is empty",)
-        if self._late:
-            notes += (f"zed: after the end of the answer the service reported a failure: {self._late}",)
-        elif self.complete and self._wrapped and not self._ended:
+        if self._late_failure:
+            notes += (f"zed: after the end of the answer the service reported a failure: {self._late_failure}",)
+        elif self._state is _COMPLETE and self._wrapped:
             notes += ("zed: the service did not say that the stream had ended",)
         return notes
 
     def feed(self, data: bytes) -> list[Piece]:
-        if self._failed:
+        if self._state is _FAILED:
             return []
-        self._bytes += len(data)
-        if self._assembly is not None and not self.complete and self._bytes > MAX_ANSWER_BYTES:
-            return self._fail(broken(f"an answer of more than {MAX_ANSWER_BYTES} bytes"))
+        if self._assembly is not None and not self.complete and (fault := self._whole.count(data)) is not None:
+            return self._fail(fault)
         try:
             lines = self._lines.feed(data)
         except ndjson.LineTooLong as error:
@@ -182,24 +207,24 @@ class ZedDecoder:
         return [piece for line in lines for piece in self._line(line)]
 
     def end(self) -> list[Piece]:
-        pieces = self._line(self._lines.end()) if not self._failed else []
-        if self._failed or self.complete:
-            return pieces
-        word = (
-            "the stream ended before the end of its message" if self._anything else "nothing where lines of JSON were"
-        )
-        return pieces + self._fail(broken(word))
+        pieces = self._line(self._lines.end())
+        if self._state is _READING:
+            return pieces + self._fail(broken("the stream ended before the end of its message"))
+        if self._state is _SILENT:
+            return pieces + self._fail(broken("nothing where lines of JSON were expected"))
+        return pieces
 
     def _fail(self, fault: Fault) -> list[Piece]:
-        self._failed = True
+        self._state = _FAILED
         return [Piece(b"", error=replace(fault, message=self._silent(fault.message)))]
 
     def _line(self, line: bytes) -> list[Piece]:
         line = line.removeprefix(b"data:").strip()
-        if not line or self._failed or line.startswith(_NOT_DATA) or line == b"[DONE]":
+        if not line or self._state is _FAILED or line.startswith(_NOT_DATA) or line == b"[DONE]":
             return []
-        self._anything = True
-        found = object_of(line)
+        if self._state is _SILENT:
+            self._state = _READING
+        found = decoded_object(line)
         if not found:
             return [] if self.complete else self._fail(broken(f"{sort_of(line)} where lines of JSON were expected"))
         wrapped = self._wrapped or ("type" not in found and ("event" in found or "status" in found))
@@ -207,12 +232,13 @@ class ZedDecoder:
             return self._event(found)
         if "status" in found:
             return self._status(found["status"])
-        return self._event(_object(found.get("event")))
+        return self._event(object_of(found.get("event")))
 
     def _status(self, status: Any) -> list[Piece]:
         if status == "stream_ended":
-            self._ended = True
-            return [] if self.complete else self._fail(broken("the stream ended before the end of its message"))
+            if not self.complete:
+                return self._fail(broken("the stream ended before the end of its message"))
+            self._state = _ENDED
         if status == "tool_use_limit_reached":
             self._learn("tool_use_limit_reached", None)
         if not isinstance(status, dict):
@@ -224,14 +250,14 @@ class ZedDecoder:
         fault = of_failed(status["failed"])
         if not self.complete:
             return self._fail(fault)
-        self._late = f"{fault.status} {fault.kind}"
+        self._late_failure = f"{fault.status} {fault.kind}"
         return []
 
     def _event(self, event: dict[str, Any]) -> list[Piece]:
         kind = event.get("type")
         if self.complete or not isinstance(kind, str) or not kind.isprintable():
             return []
-        event = normalised(event, self._model, self._nonce, self._usage.output_tokens or 0)
+        event = normalised(event, self._model, self._attempt_id, self._usage.output_tokens or 0)
         pieces = self._frames.feed(sse.frame(kind, msgspec.json.encode(event)))
         for piece in pieces:
             if piece.error is not None:
@@ -239,22 +265,25 @@ class ZedDecoder:
             if piece.usage is not None:
                 self._usage = self._usage.merged(piece.usage)
                 self._learn("usage", self._usage)
-        self.complete = self._frames.complete
         if self._assembly is not None:
             pieces = self._assembled(self._assembly, event)
-        if self.complete:
-            self._learn("completed", self._usage)
+        elif self._frames.complete:
+            self._complete()
         return pieces
 
     def _assembled(self, assembly: Assembly, event: dict[str, Any]) -> list[Piece]:
         assembly.take(event)
-        if not self.complete:
+        if not self._frames.complete:
             return []
         message = assembly.message()
         if message is None:
-            self.complete = False
             return self._fail(broken("the input of a tool call is not JSON"))
+        self._complete()
         return [Piece(message, has_content=True, usage=self._usage)]
+
+    def _complete(self) -> None:
+        self._state, self.complete = _COMPLETE, True
+        self._learn("completed", self._usage)
 
 
 def text_of(body: bytes) -> tuple[str, Usage]:
@@ -267,28 +296,40 @@ def text_of(body: bytes) -> tuple[str, Usage]:
 
     decoder = ZedDecoder("", "", stream=False, wrapped=False, learn=learn)
     pieces = decoder.feed(body) + decoder.end()
-    content = object_of(pieces[-1].data).get("content", ()) if decoder.complete else ()
-    return "".join(block["text"] for block in content if block.get("type") == "text"), used
+    content = decoded_object(pieces[-1].data).get("content", ()) if decoder.complete else ()
+    return "".join(string_of(block.get("text")) for block in content if block.get("type") == "text"), used
+
+
+SMALL_MAX_BYTES = 16 * 1024 * 1024
+"""The largest answer that is no message: a count, or a list of models."""
 
 
 class Small(BaseDecoder):
     """The decoder of a small JSON answer that is turned into another."""
 
-    def __init__(self, convert: Callable[[dict[str, Any]], bytes | None]) -> None:
-        self.complete = False
+    def __init__(self, convert: Callable[[dict[str, Any]], bytes | None], max_bytes: int = SMALL_MAX_BYTES) -> None:
+        """`convert` returns None for what is not the answer that it should be."""
         self._convert = convert
-        self._body = b""
+        self._whole: Whole | None = Whole(max_bytes)
+        """None: the answer is over."""
 
     def feed(self, data: bytes) -> list[Piece]:
-        self._body += data
-        return []
+        fault = self._whole.add(data) if self._whole else None
+        return [self._fail(fault)] if fault else []
 
     def end(self) -> list[Piece]:
-        converted = self._convert(object_of(self._body))
+        if self._whole is None:
+            return []
+        body = self._whole.joined()
+        converted = self._convert(decoded_object(body))
         if converted is None:
-            return [Piece(b"", error=broken(f"{sort_of(self._body)} where something else was expected"))]
-        self.complete = True
+            return [self._fail(broken(f"{sort_of(body)} where something else was expected"))]
+        self._whole, self.complete = None, True
         return [Piece(converted, has_content=True)]
+
+    def _fail(self, fault: Fault) -> Piece:
+        self._whole = None
+        return Piece(b"", error=fault)
 
 
 def count(body: dict[str, Any]) -> bytes | None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 
+from balancer import claude_code
 from balancer.model import Fault, Reply
-from balancer.wire import errors as wire
+from balancer.wire.errors import STATUS_OF, kind_of, messages_status, retry_after, sort_of
+from balancer.wire.loose import decoded_object
+from balancer.wire.overflow import is_overflow
 
-_NAMED = {
+CODES = {
     "rate_limit_exceeded": 429,
     "request_timed_out": 504,
     "internal_server_error": 500,
@@ -20,27 +22,18 @@ _NAMED = {
     "token_spend_limit_reached": 402,
     "context_length_exceeded": 413,
 }
-_AS = {408: 504, 451: 403, 503: 529}
+"""The service's own words for errors, each with its status."""
 _UNREAD = re.compile(r"failed to parse \w+ request", re.IGNORECASE)
 """The service's own parser, not the provider behind it, had no place for something: others may take it."""
 PERMANENT_S = 3600.0
 """A rest for what stays until somebody changes the configuration; `judge` has the longest that there is."""
-_TOO_LONG = re.compile(r"prompt is too long|context_length_exceeded|exceeds the context window")
 _MESSAGE_LIMIT = 500
-
-
-def object_of(body: bytes | str) -> dict[str, Any]:
-    """Return the JSON object that `body` is; empty where it is none."""
-    try:
-        found = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, RecursionError, UnicodeEncodeError):
-        return {}
-    return found if isinstance(found, dict) else {}
+"""In characters."""
 
 
 def of_reply(reply: Reply, wall: float) -> Fault:
     """Return the fault of an answer that is not 2xx."""
-    body = object_of(reply.body)
+    body = decoded_object(reply.body)
     code = str(body.get("code") or "")
     message = _words(body, reply.body)
     status = reply.status
@@ -54,7 +47,7 @@ def of_reply(reply: Reply, wall: float) -> Fault:
         asked = f"the service asks for a newer client (zed_config.client_version): {message}"
         return fault_of(502, asked, PERMANENT_S)
     if fault.retry_after_s is None:
-        fault = replace(fault, retry_after_s=wire.retry_after(reply.headers, wall))
+        fault = replace(fault, retry_after_s=retry_after(reply.headers, wall))
     return fault
 
 
@@ -62,14 +55,14 @@ def of_failed(failed: Any) -> Fault:
     """Return the fault that a `failed` line reports."""
     line = failed if isinstance(failed, dict) else {}
     code, message = str(line.get("code") or ""), str(line.get("message") or "the service failed without words")
-    status = wire.STATUS_OF.get(code) or _NAMED.get(code) or 500
+    status = STATUS_OF.get(code) or CODES.get(code) or 500
     if code == "upstream_http_error":
-        inner = object_of(message)
+        inner = decoded_object(message)
         status = _upstream(code, inner.get("upstream_status"), 500)
         message = str(inner.get("message") or message)
     elif match := re.fullmatch(r"(?:upstream_)?http_(\d{3})", code):
         status = int(match[1])
-    elif code and code not in wire.STATUS_OF and code not in _NAMED:
+    elif code and code not in STATUS_OF and code not in CODES:
         message = f"{code}: {message}"
     return fault_of(status if status >= 400 else 500, message, _seconds(line.get("retry_after")), code)
 
@@ -80,24 +73,24 @@ def _words(body: dict[str, Any], raw: bytes) -> str:
     for told in (body.get("message"), inner.get("message") if isinstance(inner, dict) else inner):
         if isinstance(told, str):
             return told
-    return "an HTML page" if wire.sort_of(raw) == "an HTML page" else raw.decode(errors="replace")
+    return "an HTML page" if sort_of(raw) == "an HTML page" else raw.decode(errors="replace")
 
 
 def fault_of(status: int, message: str, retry_after_s: float | None, code: str = "") -> Fault:
     """Return the fault in the Messages API's words."""
-    too_long = status == 413 or _TOO_LONG.search(f"{code} {message}") is not None
+    too_long = status == 413 or is_overflow(f"{code} {message}")
     if too_long:
         status = 400
-        if "prompt is too long" not in message:
-            message = f"prompt is too long: {message}"
-    status = _AS.get(status, status)
+        if claude_code.PROMPT_TOO_LONG not in message[:_MESSAGE_LIMIT].lower():
+            message = f"{claude_code.PROMPT_TOO_LONG}: {message}"
+    status = messages_status(status)
     elsewhere = too_long or (status == 400 and _UNREAD.search(message) is not None)
-    return Fault(status, wire.kind_of(status), message[:_MESSAGE_LIMIT], retry_after_s, elsewhere=elsewhere)
+    return Fault(status, kind_of(status), message[:_MESSAGE_LIMIT], retry_after_s, elsewhere=elsewhere)
 
 
 def is_too_long(fault: Fault) -> bool:
     """Say whether a fault is about the length of the prompt."""
-    return fault.status == 400 and "prompt is too long" in fault.message
+    return fault.status == 400 and claude_code.PROMPT_TOO_LONG in fault.message.lower()
 
 
 def _upstream(code: str, upstream: Any, status: int) -> int:

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import uuid
 from typing import Any
 
 from balancer import claude_code
 from balancer.headers import header
 from balancer.model import Request
+from balancer.wire.loose import object_of, string_of
 
 _NAMESPACE = uuid.UUID("6d1c2f0a-54d5-5d51-9f0e-2e5d6a1f7c11")
-_REMINDER = re.compile(r"<system-reminder>.*?</system-reminder>", re.DOTALL)
-_SESSION = re.compile(r"_session_([0-9a-fA-F-]{36})$")
-_COMPACTION = "create a detailed summary of the conversation"
 _CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
 SMALL_ANSWER_TOKENS = 512
 """Without tools and with no more to say than this, a request to a small model is a title or a probe."""
@@ -35,38 +32,29 @@ def user_text(message: dict[str, Any]) -> str:
     if message.get("role") != "user":
         return ""
     texts = [block.get("text", "") for block in message["content"] if block.get("type") == "text"]
-    return _REMINDER.sub("", "\n".join(texts)).strip()
+    return claude_code.without_reminders("\n".join(texts)).strip()
 
 
 def session_of(request: Request, body: dict[str, Any]) -> str:
     """Return what names the conversation: header, metadata, or a hash of how it began."""
-    if named := header(request.headers, b"x-claude-code-session-id"):
+    if named := header(request.headers, claude_code.SESSION_HEADER):
         return named.decode(errors="replace")
-    metadata = body.get("metadata")
-    user_id = metadata.get("user_id") if isinstance(metadata, dict) else None
-    if isinstance(user_id, str):
-        try:
-            parsed = json.loads(user_id)
-        except ValueError:
-            parsed = None
-        if isinstance(parsed, dict) and isinstance(parsed.get("session_id"), str):
-            return str(parsed["session_id"])
-        if match := _SESSION.search(user_id):
-            return match[1]
+    if session := claude_code.session_of(string_of(object_of(body.get("metadata")).get("user_id"))):
+        return session
     asking = [value.decode(errors="replace") for name, value in request.headers if name in _CREDENTIALS]
     return digest(asking, _system_text(body), _first_text(body))
 
 
 def task_of(request: Request, body: dict[str, Any]) -> str:
     """Return what names the task within a conversation: subagents and titles are their own."""
-    if named := header(request.headers, b"x-claude-code-agent-id"):
+    if named := header(request.headers, claude_code.AGENT_HEADER):
         return named.decode(errors="replace")
     return digest(_first_text(body), _system_text(body))
 
 
 def _system_text(body: dict[str, Any]) -> str:
     """Return the first block of the system prompt that is not Claude Code's billing header, which changes."""
-    texts = (claude_code.BILLING.sub("", block.get("text", "")) for block in body.get("system") or ())
+    texts = (claude_code.without_billing(block.get("text", "")) for block in body.get("system") or ())
     return next((text for text in texts if text.strip()), "")
 
 
@@ -95,7 +83,7 @@ def intent(body: dict[str, Any], *, small: bool) -> str:
     """Return what the request is for, in Zed's words; `small`: it is for a model that titles are made with."""
     messages = body["messages"]
     last = user_text(messages[-1]) if messages else ""
-    if _COMPACTION in last.lower():
+    if claude_code.is_compaction(last):
         return "thread_context_summarization"
     limit = body.get("max_tokens")
     tiny = isinstance(limit, int) and limit <= SMALL_ANSWER_TOKENS

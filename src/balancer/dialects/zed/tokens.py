@@ -6,7 +6,7 @@ import base64
 import binascii
 import re
 
-from balancer.dialects.zed.faults import object_of
+from balancer.wire.loose import decoded_object
 
 EARLY_S = 60.0
 """So long before its end a token is exchanged for a new one."""
@@ -27,7 +27,7 @@ def expiry(token: str, wall: float) -> float:
     parts = token.split(".")
     if len(parts) == 3:
         try:
-            payload = object_of(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+            payload = decoded_object(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
         except (binascii.Error, ValueError):
             payload = {}
         exp = payload.get("exp")

@@ -1,0 +1,50 @@
+"""JSON of others, of which nothing is certain: reading it, and taking from it what has the type that is needed."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import msgspec
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def object_of(value: Any) -> dict[str, Any]:
+    """Return `value` if it is an object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def objects_of(value: Any) -> list[dict[str, Any]]:
+    """Return the objects among the items of `value`; none where it is no list."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def string_of(value: Any) -> str:
+    """Return `value` if it is a string, else an empty one."""
+    return value if isinstance(value, str) else ""
+
+
+def decoded_object(body: bytes | str) -> dict[str, Any]:
+    """Return the JSON object that `body` is, else an empty one."""
+    try:
+        return object_of(msgspec.json.decode(body))
+    except (msgspec.MsgspecError, RecursionError, UnicodeError):
+        return {}
+
+
+def loosely_decoded(body: bytes | str) -> Any:
+    """Return JSON as servers write it: NaN becomes null, a lone surrogate U+FFFD.
+
+    Raises `ValueError` where it is no JSON, and `RecursionError`.
+    """
+    return _mended(json.loads(body, parse_constant=lambda _: None))
+
+
+def _mended(value: Any) -> Any:
+    if isinstance(value, str):
+        return _LONE_SURROGATE.sub("\ufffd", value)  # pairs have become one character by now
+    if isinstance(value, dict):
+        return {_mended(key): _mended(item) for key, item in value.items()}
+    return [_mended(item) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,91 @@
+"""Pins: which conversation stays where, for how long, and how many there may be."""
+
+from __future__ import annotations
+
+from stand_ins import request
+
+from balancer.model import Route
+from balancer.state.pins import Pins
+
+ANY, OTHER = Route("*", ()), Route("other", ())
+
+
+def pins(limit: int = 10, ttl_s: float = 300.0, enabled: bool = True) -> Pins:
+    made = Pins(limit)
+    made.apply(enabled=enabled, ttl_s=ttl_s)
+    return made
+
+
+def find(among: Pins, conversation: str | None, now: float, route: Route = ANY) -> str | None:
+    return among.find(request(conversation=conversation), route, now)
+
+
+def put(into: Pins, conversation: str | None, provider: str, now: float, route: Route = ANY) -> None:
+    into.put(request(conversation=conversation), route, provider, now)
+
+
+def test_a_pin_lives_by_answers_and_not_by_being_looked_up() -> None:
+    made = pins()
+    put(made, "x", "a", 0.0)
+
+    assert find(made, "x", 299.0) == "a"
+    put(made, "x", "a", 299.0)
+    assert find(made, "x", 599.0) == "a"
+    assert find(made, "x", 599.1) is None
+    assert len(made) == 0
+
+
+def test_a_pin_moves_with_its_conversation() -> None:
+    made = pins()
+    put(made, "x", "a", 0.0)
+    put(made, "x", "b", 1.0)
+
+    assert find(made, "x", 2.0) == "b"
+    assert len(made) == 1
+
+
+def test_a_conversation_is_pinned_for_each_route_on_its_own() -> None:
+    made = pins()
+    put(made, "x", "a", 0.0, ANY)
+    put(made, "x", "b", 0.0, OTHER)
+
+    assert (find(made, "x", 1.0, ANY), find(made, "x", 1.0, OTHER)) == ("a", "b")
+
+
+def test_a_request_without_a_conversation_is_not_pinned() -> None:
+    made = pins()
+    put(made, None, "a", 0.0)
+
+    assert len(made) == 0
+    assert find(made, None, 0.0) is None
+
+
+def test_switched_off_nothing_is_pinned_and_what_was_pinned_comes_back() -> None:
+    made = pins()
+    put(made, "x", "a", 0.0)
+    made.apply(enabled=False, ttl_s=300.0)
+    put(made, "y", "a", 0.0)
+
+    assert find(made, "x", 1.0) is None
+    made.apply(enabled=True, ttl_s=300.0)
+    assert (find(made, "x", 1.0), find(made, "y", 1.0)) == ("a", None)
+
+
+def test_a_shorter_life_holds_for_pins_that_exist() -> None:
+    made = pins()
+    put(made, "x", "a", 0.0)
+    made.apply(enabled=True, ttl_s=5.0)
+
+    assert find(made, "x", 5.0) == "a"
+    assert find(made, "x", 5.1) is None
+
+
+def test_pins_are_bounded_and_the_least_recently_used_goes_first() -> None:
+    made = pins(limit=3)
+    for conversation in "abc":
+        put(made, conversation, "p", 0.0)
+    assert len(made) == 3
+    put(made, "a", "p", 1.0)
+    put(made, "d", "p", 2.0)
+
+    assert [conversation for conversation in "abcd" if find(made, conversation, 3.0)] == ["a", "c", "d"]
