@@ -119,7 +119,7 @@ docs: $(DEV)
 
 # Links and references that lead nowhere end it.
 site: $(SITE)
-	@$(BIN)/python -m mkdocs build --strict $(ARGS)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict $(ARGS)
 
 $(SITE): requirements-docs.txt $(DEV)
 	@$(call install,--require-hashes -r $<)
