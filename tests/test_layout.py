@@ -37,7 +37,6 @@ TESTED_ELSEWHERE = {
     "dialects/zed/summary.py": "dialects/zed/test_dialect.py",
     "dialects/zed/task.py": "dialects/zed/test_dialect.py",
     "dialects/zed/tokens.py": "dialects/zed/test_account.py",
-    "app.py": "live/test_control.py",
     "control/api.py": "live/test_control.py",
     "control/status.py": "live/test_control.py",
     "control/catalogue.py": "live/test_control.py",

@@ -227,7 +227,7 @@ async def received(
     receiver = Receiver(world.fleet, Counting(now), now)
     record = RequestRecord(asked, now(), 0)
     with ClientResponse(taker, Watch(now), None, asked.stream, (), now()) as response:
-        about = Ask(asked, candidate(), asked.operation, {})
+        about = Ask(asked, candidate(), asked.operation, TypedState())
         outcome = await receiver.receive(record, response, about, GoodAnswer(decoder, Reply(200, ()), body, deadline))
     return outcome, taker, record
 
