@@ -6,7 +6,6 @@ import ast
 from pathlib import Path
 
 import pytest
-
 from mutation.plant import ROOT, Fault, faults
 
 
