@@ -1,1 +1,1 @@
-"""What requests share and change: the configuration in force, health, slots, statistics and pins."""
+"""What requests share and change: the present configuration, health, slots, statistics and pins."""
