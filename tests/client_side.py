@@ -11,9 +11,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from frames import ANSWER
 from stand_ins import PlayedTransport
 from uvicorn.server import ServerState
-from wire.test_messages import ANSWER
 
 from balancer import config as configuration
 from balancer import events

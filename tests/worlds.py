@@ -7,8 +7,8 @@ import json
 import random
 from typing import Any
 
+from frames import ANSWER, DELTA, OVERLOADED, START, STOP, TEXT
 from stand_ins import HandFed, PlayedTransport, Taker, request
-from wire.test_messages import ANSWER, DELTA, OVERLOADED, START, STOP, TEXT
 
 from balancer import config, events
 from balancer.clock import Clock
@@ -80,7 +80,7 @@ class World:
         text = text or CONFIG.format(settings=settings)
         self.fleet = Fleet(config.parse(text, "providers.yaml", {}), bus, random.Random(1))
         self.transport = PlayedTransport({1001: a, 1002: b or [GOOD]})
-        transport: Any = fed or self.transport
+        transport = fed or self.transport
         self.clock = Clock(asyncio.get_running_loop().time, lambda: 1.8e9)
         self.relay = Relay(self.fleet, transport, self.clock, limits)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
@@ -139,8 +139,8 @@ class Provider:
     """Added to every request to this provider, over the client's own. Some carry credentials."""
     timeouts: Timeouts = Timeouts()
     max_in_flight: int | None = None
-    options: Any = None
-    """The dialect's own `Options` (`zed_config`, `openai_config`, `simulated_config`)."""
+    options: object = None
+    """`zed_config`, `openai_config`, `simulated_config`, in the class of the dialect. `Ask.options` reads it."""
 
 
 @dataclass(frozen=True, slots=True)

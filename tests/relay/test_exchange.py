@@ -14,7 +14,7 @@ from virtual_time import in_virtual_time
 from worlds import GOOD, JSON, MESSAGE, OPENAI, WHOLE, ZED, World, error, script
 
 from balancer import dialects
-from balancer.dialect import Ask, Flow
+from balancer.dialect import Ask, Flow, TypedState
 from balancer.dialects.simulated import faults
 from balancer.dialects.simulated.faults import Drill
 from balancer.model import Fault, Operation, Origin, Reply, WireRequest
@@ -38,11 +38,11 @@ def turns() -> bytes:
 
 def ask(operation: Operation = Operation.MESSAGES) -> Ask:
     about = candidate("a", origin=ORIGIN)
-    return Ask(request(operation=operation, stream=False), about, operation, {})
+    return Ask(request(operation=operation, stream=False), about, operation, TypedState())
 
 
 def runner(*scripts: list[Step], limits: RelayLimits | None = None) -> tuple[FlowRunner, PlayedTransport]:
-    transport: Any = PlayedTransport({1001: list(scripts)})
+    transport = PlayedTransport({1001: list(scripts)})
     return FlowRunner(transport, asyncio.get_running_loop().time, limits or RelayLimits()), transport
 
 

@@ -7,8 +7,8 @@ import json
 
 import pytest
 from client_side import BODY, COUNTED, HOST, JSON, SSE, WHOLE, Front, Wire, chunked, post
+from frames import DELTA, OVERLOADED, START, STOP, TEXT
 from virtual_time import in_virtual_time, settled
-from wire.test_messages import DELTA, OVERLOADED, START, STOP, TEXT
 
 from balancer.model import Operation, Request
 from balancer.script import Data, Fail, Head, Pause, Step

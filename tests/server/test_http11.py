@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from client_side import BODY, HOST, MESSAGE, STREAMED, WHOLE, Failing, Front, Wire, chunked, post
+from frames import ANSWER
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from live.harness import eventually
 from uvicorn.server import ServerState
 from virtual_time import VirtualTimeLoop, in_virtual_time, loop, settled
-from wire.test_messages import ANSWER
 
 from balancer.app import create_app
 from balancer.script import Data, Head, Pause

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import msgspec
@@ -12,16 +13,16 @@ import msgspec
 from balancer import dialects
 from balancer.commands import listed
 from balancer.config import Config
-from balancer.dialect import Ask, FlowFailed, Incapable
-from balancer.model import Candidate, Fault, Operation, Provider, Reply, Request, WireRequest
+from balancer.dialect import Ask, FlowFailed, Incapable, TypedState
+from balancer.model import Candidate, Fault, Operation, Provider, Request, WireRequest
 from balancer.policy.classify import in_words
 from balancer.redact import scrub, secrets_of
-from balancer.transport import Transport, TransportError
+from balancer.relay.exchange import FlowRunner
+from balancer.transport import Transport, TransportError, UpstreamResponse
 
 WITHIN_S = 15.0
 MESSAGE_WITHIN_S = 60.0
 """A server of your own may have to load a model first."""
-MAX_BYTES = 16 * 1024 * 1024
 MOST_TOKENS = 16
 """What a message may answer at most."""
 
@@ -136,28 +137,30 @@ async def _exchange(transport: Transport, talk: _Talk, operation: Operation) -> 
     query = b"limit=1000" if lists and provider.type == "anthropic" else b""
     headers = ((b"content-type", b"application/json"),)
     request = Request("check", operation, query, headers, body, model, stream=False)
-    dialect = dialects.get(provider.type)
-    ask = Ask(request, Candidate(provider, model), operation, {}, time.time(), "check")
-    flow = dialect.flow(ask)
-    wire: WireRequest | None = next(flow)
-    reply = Reply(0, ())
-    within_s = MESSAGE_WITHIN_S if operation is Operation.MESSAGES else WITHIN_S
-    while wire is not None:
-        talk.asked = _url(wire)
-        connect_s = provider.timeouts.connect_s
-        async with transport.exchange(wire, connect_s=connect_s, head_s=within_s) as answer:
-            reply = Reply(answer.status, answer.headers, await answer.read_whole(MAX_BYTES, within_s))
-        try:
-            wire = flow.send(reply)
-        except StopIteration:
-            wire = None
-    talk.status = reply.status
-    if not 200 <= reply.status < 300:
-        return dialect.fault(ask, reply)
-    decoder = dialect.decoder(ask, reply)
-    pieces = [*decoder.feed(reply.body), *decoder.end()]
-    talk.body = b"".join(piece.data for piece in pieces)
-    return next((piece.error for piece in pieces if piece.error), None)
+    ask = Ask(request, Candidate(provider, model), operation, TypedState(), time.time(), "check")
+    # One second more than the caller waits: which of the two ends first must not be chance.
+    deadline = time.monotonic() + (MESSAGE_WITHIN_S if operation is Operation.MESSAGES else WITHIN_S) + 1
+    flows = FlowRunner(_Noting(transport, talk), time.monotonic)
+    answer = await flows.whole(dialects.get(provider.type), ask, deadline)
+    if isinstance(answer, Fault):
+        return answer
+    talk.body = answer
+    return None
+
+
+class _Noting:
+    """A transport that notes what is asked, and with which status it is answered."""
+
+    def __init__(self, transport: Transport, talk: _Talk) -> None:
+        self._transport = transport
+        self._talk = talk
+
+    @asynccontextmanager
+    async def exchange(self, wire: WireRequest, *, connect_s: float, head_s: float) -> AsyncIterator[UpstreamResponse]:
+        self._talk.asked = _url(wire)
+        async with self._transport.exchange(wire, connect_s=connect_s, head_s=head_s) as answer:
+            self._talk.status = answer.status
+            yield answer
 
 
 def _url(wire: WireRequest) -> str:

@@ -75,7 +75,7 @@ def _provider(fleet: Fleet, provider: Provider, now: float, wall: float) -> dict
     }
     if stats.drill is not None:
         shown["drill"] = {"fault": stats.drill.fault}
-    dialect_words = getattr(dialects.get(provider.type), "describe", None)
-    if dialect_words is not None and (words := dialect_words(stats.memory, provider.options, wall)) is not None:
-        shown[provider.type] = words
+    described = dialects.get(provider.type).describe(stats.provider_state, provider.options, wall)
+    if described is not None:
+        shown[provider.type] = described
     return shown

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias, TypeVar
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol, TypeAlias, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
 from balancer import dialects
-from balancer.dialect import Ask, Decoder, Dialect, Flow
+from balancer.dialect import Ask, Decoder, Dialect, Flow, advance
 from balancer.dialects.simulated import faults
 from balancer.model import Fault, Reply, Timeouts, WireRequest
 from balancer.relay.limits import DEFAULT, RelayLimits
 from balancer.state.stats import ProviderStats
-from balancer.transport import Transport, TransportError, UpstreamResponse
+from balancer.transport import TransportError, UpstreamResponse
 from balancer.wire.errors import broken
 
 T = TypeVar("T")
@@ -45,10 +46,20 @@ Inject: TypeAlias = Callable[[WireRequest], WireRequest | None]
 """Returns what is played instead of a request where a fault is injected; None: the request is sent."""
 
 
+class Exchanges(Protocol):
+    """What a flow is run over: a transport."""
+
+    def exchange(
+        self, wire: WireRequest, *, connect_s: float, head_s: float
+    ) -> AbstractAsyncContextManager[UpstreamResponse]:
+        """Send `wire` and yield the answer once its head is there (`Transport.exchange`)."""
+        ...
+
+
 class FlowRunner:
     """Runs dialects' flows over one transport. `now` is the driver's monotonic clock."""
 
-    def __init__(self, transport: Transport, now: Callable[[], float], limits: RelayLimits = DEFAULT) -> None:
+    def __init__(self, transport: Exchanges, now: Callable[[], float], limits: RelayLimits = DEFAULT) -> None:
         self._transport = transport
         self._now = now
         self._limits = limits
@@ -72,7 +83,7 @@ class FlowRunner:
                 reply = await self._side_request(wire, timeouts, deadline)
                 if own_time:
                     deadline += now() - began
-                wire = _advance(flow, reply)
+                wire = advance(flow, reply)
                 continue
             if inject is not None and (played := inject(wire)) is not None:
                 wire, dialect = played, dialects.get(faults.DIALECT)
@@ -81,7 +92,7 @@ class FlowRunner:
                 good = 200 <= answer.status < 300
                 body = b"" if good else await answer.read_whole(self._limits.refusal_max_bytes, timeouts.idle_s)
                 head = Reply(answer.status, answer.headers, body, answer.names)
-                wire = _advance(flow, head)  # the request must not live as long as its answer: it holds the body
+                wire = advance(flow, head)  # the request must not live as long as its answer: it holds the body
                 if wire is None and good:
                     return await receive(GoodAnswer(dialect.decoder(ask, head), head, answer, deadline))
                 if wire is None:
@@ -131,14 +142,6 @@ class FlowRunner:
             return Reply(0, (), error.cause.encode())
         except TimeoutError:
             return Reply(0, (), b"timeout")
-
-
-def _advance(flow: Flow, reply: Reply) -> WireRequest | None:
-    """Hand the flow a reply; return what it sends next, or None when it has ended."""
-    try:
-        return flow.send(reply)
-    except StopIteration:
-        return None
 
 
 def injected(wire: WireRequest, stats: ProviderStats, now: float, *, stream: bool) -> WireRequest | None:

@@ -39,7 +39,7 @@ from balancer.policy.failover import Try, Wait
 from balancer.redact import scrub
 from balancer.relay.counting import Counting
 from balancer.relay.endings import Endings
-from balancer.relay.exchange import FlowRunner, Inject, injected
+from balancer.relay.exchange import Exchanges, FlowRunner, Inject, injected
 from balancer.relay.limits import DEFAULT, RelayLimits
 from balancer.relay.receive import Receiver
 from balancer.relay.record import NO_USAGE, RequestRecord
@@ -47,7 +47,7 @@ from balancer.relay.response import OVER, ClientResponse, Watch
 from balancer.relay.writer import ResponseWriter
 from balancer.state.fleet import Fleet
 from balancer.state.stats import ProviderStats
-from balancer.transport import Transport, TransportError
+from balancer.transport import TransportError
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ _log = logging.getLogger(__name__)
 class Relay:
     """Answers requests."""
 
-    def __init__(self, fleet: Fleet, transport: Transport, clock: Clock, limits: RelayLimits = DEFAULT) -> None:
+    def __init__(self, fleet: Fleet, transport: Exchanges, clock: Clock, limits: RelayLimits = DEFAULT) -> None:
         self.fleet = fleet
         self.clock = clock
         self._now = clock.now
@@ -140,7 +140,7 @@ class Relay:
         record.usage, record.fault_injected = NO_USAGE, False
         with self.fleet.admission.slot(candidate, began) as stats:
             attempt_id = f"{request.id}.{len(record.attempts)}"
-            ask = Ask(request, candidate, request.operation, stats.memory, self._wall(), attempt_id)
+            ask = Ask(request, candidate, request.operation, stats.provider_state, self._wall(), attempt_id)
             inject: Inject | None = None
             if stats.drill is not None:
                 inject = partial(self._inject, record, stats)
@@ -195,6 +195,6 @@ class Relay:
         body = b"" if operation is Operation.MODELS else msgspec.json.encode(question)
         headers = ((b"content-type", b"application/json"),)
         request = Request(operation.word, operation, b"", headers, body, model, stream=False)
-        memory = self.fleet.stats(provider.name).memory
+        memory = self.fleet.stats(provider.name).provider_state
         ask = Ask(request, Candidate(provider, model), operation, memory, self._wall(), operation.word)
         return await self._flows.whole(dialects.get(provider.type), ask, self._now() + within_s)
