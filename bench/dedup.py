@@ -21,8 +21,8 @@ from balancer.coalescing import key as dedup
 from balancer.coalescing.shared import InFlight
 from balancer.coalescing.writers import TeeWriter
 from balancer.headers import Headers, names_of
-from balancer.model import Request
-from balancer.server.endpoint import OPERATIONS
+from balancer.model import Candidate, Request
+from balancer.server.paths import OPERATIONS
 from bench.traffic import ask, whole
 
 ROUNDS = 2000
@@ -47,6 +47,9 @@ class Nobody:
 
     def put(self, data: bytes, *, last: bool = False) -> bool:
         return True
+
+    def committed(self, candidate: Candidate) -> None:
+        return
 
     def mark_unshareable(self) -> None:
         return

@@ -197,6 +197,9 @@ class Taker:
     def put(self, data: bytes, *, last: bool = False) -> bool:
         return False
 
+    def committed(self, candidate: Candidate) -> None:
+        return
+
     def mark_unshareable(self) -> None:
         return
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import re
-import shlex
 from pathlib import Path
 
 import pytest
 import yaml
+from pages import DOCS, PAGES, ROOT, anchors, links, name
 from pydantic import BaseModel
 
 from balancer import cli
@@ -17,8 +17,6 @@ from balancer.control import api
 from balancer.events import Bus, ProviderRecovered, Reloaded
 from balancer.telemetry.metrics import Metrics
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "bench").glob("*.md")])
 ALL = "\n".join(page.read_text() for page in PAGES)
 
 
@@ -69,16 +67,6 @@ def test_every_flag_is_documented(command: str) -> None:
     assert [flag for flag in flags if flag.startswith("--") and not re.search(rf"{flag}\b", ALL)] == []
 
 
-def test_every_example_of_a_command_is_one() -> None:
-    """What stands in a block of shell is taken by the command line as it stands there."""
-    shell = "\n".join(re.findall(r"```bash\n(.*?)```", ALL, re.DOTALL))
-    examples = re.findall(r"^balancer (.*?)(?:  +#.*)?$", shell, re.MULTILINE)
-
-    assert examples
-    for example in examples:
-        cli.build().parse_args(shlex.split(example))
-
-
 def test_the_commands_of_the_readme_exist() -> None:
     readme = (ROOT / "README.md").read_text()
 
@@ -96,14 +84,47 @@ def test_the_picture_of_the_house_is_true() -> None:
     assert drawn == built
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_examples_parse_and_links_lead_somewhere(page: Path) -> None:
-    text = page.read_text()
-    for example in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL):
-        yaml.safe_load(example)
-    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", text)
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_to_files_and_headings_that_exist(page: Path) -> None:
+    dead = []
+    for link in links(page):
+        if "://" in link or link.startswith("mailto:"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            dead.append(link)
 
-    assert [link for link in links if not (page.parent / link).exists()] == []
+    assert dead == []
+
+
+SERVICES = sorted((DOCS / "providers").glob("*.md"))
+HEADINGS = ["What you need", "Configuration", "Try it", "Known limits", "Troubleshooting"]
+
+
+@pytest.mark.parametrize("page", SERVICES, ids=name)
+def test_every_page_of_a_service_has_the_same_headings(page: Path) -> None:
+    assert re.findall(r"^## (.*)$", page.read_text(), re.MULTILINE) == HEADINGS
+
+
+@pytest.mark.parametrize("table", ["README.md", "docs/providers.md"])
+def test_every_service_is_listed(table: str) -> None:
+    listed = {Path(link).name for link in links(ROOT / table) if "providers/" in link}
+
+    assert listed == {page.name for page in SERVICES}
+
+
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    site = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
+    listed = set(re.findall(r"[\w/-]+\.md", str(site["nav"])))
+    outside = set(re.findall(r'"([\w-]+\.md)"[,}]', (DOCS / "hooks.py").read_text()))
+
+    assert listed - outside == {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}
+
+
+@pytest.mark.parametrize("picture", sorted((DOCS / "images").glob("*.svg")), ids=name)
+def test_pictures_load_nothing_from_other_hosts(picture: Path) -> None:
+    assert re.findall(r"""(?:href|src)=["']?https?:|url\(["']?https?:|@import""", picture.read_text()) == []
 
 
 def test_every_target_of_the_makefile_that_is_mentioned_exists() -> None:

@@ -19,6 +19,8 @@ import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
+from balancer.clock import Clock
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -43,14 +45,31 @@ class _Jumping(selectors.SelectSelector):
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """An event loop at whose `time()` 0 it was made."""
+    """An event loop at whose `time()` 0 it was made. It counts what it is asked for."""
 
     def __init__(self) -> None:
         self._jumping = _Jumping()
+        self.timers = 0
+        """How many timers were made."""
+        self.tasks = 0
+        """How many tasks were made."""
         super().__init__(self._jumping)
 
     def time(self) -> float:
         return self._jumping.now
+
+    def call_at(self, when: float, *args: Any, **more: Any) -> asyncio.TimerHandle:  # type: ignore[override]
+        self.timers += 1
+        return super().call_at(when, *args, **more)
+
+    def create_task(self, *args: Any, **more: Any) -> asyncio.Task[Any]:
+        self.tasks += 1
+        return super().create_task(*args, **more)
+
+    @property
+    def clock(self) -> Clock:
+        """The same time, as what is not asyncio's takes it."""
+        return Clock(self.time, lambda: 1.8e9 + self.time())
 
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
         """Do now what is for a thread: how long a thread takes is not the same in every run."""
@@ -76,3 +95,16 @@ def in_virtual_time(test: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]
         return run(test(*args, **kwargs))
 
     return on_its_own_loop
+
+
+def loop() -> VirtualTimeLoop:
+    """Return the loop of the test that runs."""
+    running = asyncio.get_running_loop()
+    assert isinstance(running, VirtualTimeLoop)
+    return running
+
+
+async def settled() -> None:
+    """Let everything happen that needs no time."""
+    for _ in range(20):
+        await asyncio.sleep(0)

@@ -7,8 +7,8 @@ import json
 import random
 from typing import Any
 
+from frames import ANSWER, DELTA, OVERLOADED, START, STOP, TEXT
 from stand_ins import HandFed, PlayedTransport, Taker, request
-from wire.test_messages import ANSWER, DELTA, OVERLOADED, START, STOP, TEXT
 
 from balancer import config, events
 from balancer.clock import Clock

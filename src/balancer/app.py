@@ -8,10 +8,10 @@ and closed when it stops.
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import random
 import sys
-import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -27,38 +27,49 @@ from balancer.config import Config, ConfigError, Problem
 from balancer.config.watch import watch
 from balancer.control import api
 from balancer.control.catalogue import Catalogue
-from balancer.headers import Headers
+from balancer.control.recovery import Recovery
 from balancer.relay.relay import Relay
-from balancer.server import memory as heap
-from balancer.server.access import Admitted, Denied, Gate
+from balancer.server import memory
+from balancer.server.access import Denied, Gate
 from balancer.server.asgi import AsgiClient, Receive, Scope, Send
-from balancer.server.endpoint import OPERATIONS, Messages
-from balancer.server.paths import canonical
+from balancer.server.endpoint import Messages
+from balancer.server.limits import ClientLimits
+from balancer.server.paths import OPERATIONS, canonical
 from balancer.server.rejected import Rejected, new_id, reject
 from balancer.state.fleet import Fleet
 from balancer.telemetry.logs import Logs
 from balancer.telemetry.metrics import Metrics
 from balancer.transport import Transport
 
+SYSTEM_CLOCK = Clock()
+DEFAULT_LIMITS = ClientLimits()
+
 SWITCH_S = 0.0005
 """How long a thread that counts tokens may keep the event loop waiting; Python's own is ten times that."""
 
 
 class App:
-    """One worker's balancer, as an ASGI application."""
+    """One worker's balancer, as an ASGI application, and the `http11.Host` of its connections."""
 
     fleet: Fleet
     metrics: Metrics
     messages: Messages
+    gate: Gate
+    _in_flight: InFlight
     _control: FastAPI
 
-    def __init__(self, config_path: str | None, overrides: Mapping[str, object]) -> None:
+    def __init__(
+        self, config_path: str | None, overrides: Mapping[str, object], clock: Clock, limits: ClientLimits
+    ) -> None:
+        self.limits = limits
+        self._clock = clock
         self._config_path = config_path
         self._file: Path | None = None
         """The file that is in force: if it goes away, nothing else takes its place."""
         self._overrides = dict(overrides)
         self._seed = os.urandom(16)
-        self._started = time.monotonic()
+        self._started = clock.now()
+        self.one_of_several = multiprocessing.parent_process() is not None  # a supervisor has started it, with others
         self._resources = AsyncExitStack()
 
     # ASGI
@@ -74,27 +85,15 @@ class App:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["path"] = canonical(scope["path"])
-        admitted = self._gate.check(scope["path"], scope["method"], scope.get("client"), tuple(scope["headers"]))
+        admitted = self.gate.check(scope["path"], scope["method"], scope.get("client"), tuple(scope["headers"]))
         if isinstance(admitted, Denied):
             rejected = Rejected(admitted.status, admitted.kind, admitted.message)
-            await reject(AsgiClient(receive, send, scope["http_version"]), rejected, new_id())
+            client = AsgiClient(receive, send, scope["http_version"], self.limits, asyncio.get_running_loop())
+            await reject(client, rejected, new_id())
         elif scope["path"] in OPERATIONS:
             await self.messages(scope, receive, send, admitted)
         else:
             await self._control(scope, receive, send)
-
-    # The short way in (`inbound`)
-
-    @property
-    def max_body_bytes(self) -> int:
-        return self.fleet.rules.max_body_bytes
-
-    def admit(self, path: str, method: str, client: tuple[str, int] | None, headers: Headers) -> Admitted | None:
-        """Return a request that may come in; None: uvicorn's way has the words for why not."""
-        if self.fleet.draining:
-            return None
-        admitted = self._gate.check(path, method, client, headers)
-        return admitted if isinstance(admitted, Admitted) else None
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -115,7 +114,7 @@ class App:
     async def start(self) -> None:
         """Read the configuration and open what is shared. Raises `ConfigError`."""
         config = self.read()
-        heap.keep()
+        memory.keep()
         sys.setswitchinterval(SWITCH_S)
         bus = events.Bus()
         self.fleet = Fleet(config, bus, random.Random())
@@ -127,16 +126,20 @@ class App:
         transport = Transport()
         self._resources.push_async_callback(transport.close)
         self.transport = transport
-        self.relay = Relay(self.fleet, transport, Clock())
-        registry = InFlight(config.settings.deduplication.max_bytes, time.monotonic)
-        self.messages = Messages(self.relay, registry, int.from_bytes(self._seed[:8], "big"))
-        self._catalogue = Catalogue(self.relay, time.monotonic)
-        self._gate = self._make_gate(config)
+        self.relay = Relay(self.fleet, transport, self._clock)
+        self._in_flight = InFlight(config.settings.deduplication.max_bytes, self._clock.now)
+        seed = int.from_bytes(self._seed[:8], "big")
+        self.messages = Messages(self.relay, self._in_flight, seed, self.limits, asyncio.get_running_loop())
+        self._catalogue = Catalogue(self.relay, self._clock.now)
+        recovery = Recovery(self.relay, self._clock, random.Random())
+        bus.add(recovery.on_event, Recovery.KINDS)
+        self.gate = self._make_gate(config)
         self._control = api.build(self)
         watched = config.path or Path.cwd() / configuration.FILE  # none yet: it is taken over when it is there
         watcher = asyncio.get_running_loop().create_task(watch(watched, self._on_change))
         self._resources.push_async_callback(_end, watcher)
-        heap.settle()
+        self._resources.push_async_callback(_end, asyncio.get_running_loop().create_task(recovery.run()))
+        memory.settle()
 
     async def stop(self) -> None:
         """Close what was opened."""
@@ -157,13 +160,18 @@ class App:
     # What the control endpoints work on
 
     def now(self) -> float:
-        return time.monotonic()
+        return self._clock.now()
 
     def wall(self) -> float:
-        return time.time()
+        return self._clock.wall()
 
     def uptime_s(self) -> float:
-        return time.monotonic() - self._started
+        return self._clock.now() - self._started
+
+    def drain(self) -> None:
+        """Take no more requests: the server is being stopped. Before the start there is nothing to do."""
+        if (fleet := getattr(self, "fleet", None)) is not None:
+            fleet.draining = True
 
     async def models(self, limit: int | None, after: str | None, before: str | None) -> dict[str, Any]:
         return await self._catalogue.page(limit, after, before)
@@ -176,16 +184,17 @@ class App:
         try:
             config = await asyncio.to_thread(self.read)
         except ConfigError as error:
-            self.fleet.bus.emit(events.ReloadRefused(time.time(), tuple(map(str, error.problems))))
+            self.fleet.bus.emit(events.ReloadRefused(self._clock.wall(), tuple(map(str, error.problems))))
             return (), error.problems
-        changes = self.fleet.reload(config, time.time())
-        self._gate = self._make_gate(config)
+        changes = self.fleet.reload(config, self._clock.wall())
+        self.gate = self._make_gate(config)
+        self._in_flight.max_bytes = config.settings.deduplication.max_bytes
         self._logs.apply(config.settings)
         self.transport.retire({provider.origin for provider in config.providers.values()})
         return changes, []
 
     async def _on_change(self) -> None:
-        """The file was changed by somebody; a reload by request has the same content already."""
+        """The file has changed. After a reload by request its content is in force already."""
         with suppress(ConfigError):
             if (await asyncio.to_thread(self.read)).digest == self.fleet.config.digest:
                 return
@@ -198,6 +207,12 @@ async def _end(task: asyncio.Task[None]) -> None:
         await task
 
 
-def create_app(config_path: str | None = None, overrides: Mapping[str, object] | None = None) -> App:
+def create_app(
+    config_path: str | None = None,
+    overrides: Mapping[str, object] | None = None,
+    *,
+    clock: Clock = SYSTEM_CLOCK,
+    limits: ClientLimits = DEFAULT_LIMITS,
+) -> App:
     """Return the application. Nothing is read or opened before the server starts it."""
-    return App(config_path, overrides or {})
+    return App(config_path, overrides or {}, clock, limits)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from balancer import __version__, claude_code
+from balancer import __version__
 from balancer.commands import arguments, completion
 from balancer.commands.arguments import completing
 from balancer.commands.invocation import program
@@ -58,6 +58,7 @@ def build() -> argparse.ArgumentParser:
     _explain(commands)
     _status(commands)
     _logs(commands)
+    _orders(commands)
     _drill(commands)
     _add(
         commands, "demo", "see failover happen: simulated providers, one of them failing (15 s, no key needed)", "demo"
@@ -80,9 +81,9 @@ def _run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
         print(VERSION)
         return 0
     _together(known[args.command], args)
-    code: int = importlib.import_module(f"balancer.commands.{args.command}").run(args)
-    if sys.stdout:
-        sys.stdout.flush()
+    module = getattr(args, "module", args.command)
+    code: int = importlib.import_module(f"balancer.commands.{module}").run(args)
+    sys.stdout.flush()
     return code
 
 
@@ -161,9 +162,7 @@ def _run_client(commands: Any) -> None:
     _config(parser)
     _address(parser)
     parser.add_argument("--url", help="a balancer that runs elsewhere: none is started; default: $BALANCER_URL")
-    parser.add_argument(
-        "--client", default=claude_code.PROGRAM, metavar="PROGRAM", help=f"default: {claude_code.PROGRAM}"
-    )
+    parser.add_argument("--client", default="claude", metavar="PROGRAM", help="default: claude")
     parser.add_argument("client_arguments", nargs="*", metavar="-- ARGS", help="the client's own arguments")
 
 
@@ -305,6 +304,20 @@ def _logs(commands: Any) -> None:
     )
     parser.add_argument("--file", metavar="FILE", help="the log file; default: settings.log_file")
     _config(parser)
+
+
+def _orders(commands: Any) -> None:
+    for order, summary in (
+        ("wake", "end a provider's cooldown: what had failed is mended"),
+        ("pause", "send a provider no more requests, until resume or a restart"),
+        ("resume", "send a paused provider requests again"),
+    ):
+        parser = _add(commands, order, summary, f"{order} main")
+        completing(
+            parser.add_argument("name", metavar="PROVIDER", help="its name in providers.yaml"), completion.providers
+        )
+        _running(parser)
+        parser.set_defaults(module="orders")
 
 
 def _drill(commands: Any) -> None:

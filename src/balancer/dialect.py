@@ -1,19 +1,46 @@
 """What a provider type must be able to do.
 
-A provider type is one file in `dialects/`, found by its name, that holds one object `DIALECT`
-fulfilling `Dialect`. It is pure: it never awaits, reads no clock, opens nothing. The driver
-(`relay.py`) runs its flow, plays bytes into its decoder, and asks it what an error means.
+A provider type is one file or folder in `dialects/`, found by its name, that holds one object `DIALECT` fulfilling
+`Dialect`. It is pure: it never awaits, reads no clock, opens nothing. The driver (`relay`) steps its flow, feeds bytes
+to its decoder, and asks it what an error means.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 import msgspec
+from pydantic import BaseModel
 
 from balancer.headers import Headers
-from balancer.model import Candidate, Fault, Operation, Piece, Provider, Reply, Request, Usage, WireRequest
+from balancer.model import Candidate, Fault, Operation, Piece, Provider, Reply, Request, WireRequest
+
+T = TypeVar("T")
+
+
+class TypedState(msgspec.Struct, eq=False):
+    """Keeps objects for a provider type, at most one of each class. Nobody else knows what they mean."""
+
+    _kept: dict[type[object], object] = {}
+
+    def of(self, kind: type[T]) -> T:
+        """Return the object of this class; a new one is made and kept where there is none."""
+        found = self._kept.get(kind)
+        if found is None:
+            found = self._kept[kind] = kind()
+        return cast("T", found)
+
+    def get(self, kind: type[T]) -> T | None:
+        """Return the object of this class, or None."""
+        return cast("T | None", self._kept.get(kind))
+
+    def put(self, value: object) -> None:
+        """Keep `value` in the place of the object of its class."""
+        self._kept[type(value)] = value
+
+    def __repr__(self) -> str:  # tokens are kept here
+        return f"TypedState({', '.join(kind.__name__ for kind in self._kept)})"
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -22,27 +49,33 @@ class Ask(msgspec.Struct, frozen=True):
     request: Request
     candidate: Candidate
     operation: Operation
-    memory: dict[str, Any]
-    """What this type has learnt about this provider (lessons, tokens, threads). The fleet keeps
-    it by the provider's name across requests and reloads; the dialect alone gives it meaning."""
+    provider_state: TypedState
+    """What this type has learnt about this provider (lessons, tokens, threads). It is kept across requests and reloads,
+    by the provider's name."""
     wall: float = 0.0
     """Seconds since the epoch, for what has a date (token expiry, a lesson's age)."""
     attempt_id: str = ""
     """Fresh per attempt, for ids that must not repeat."""
-    attempt_state: dict[str, Any] = msgspec.field(default_factory=dict)
-    """What a flow leaves for the decoder of this attempt; nobody else reads it."""
+    attempt_state: TypedState = msgspec.field(default_factory=TypedState)
+    """What a flow leaves for the decoder of this attempt."""
 
-    def __repr__(self) -> str:  # memory and scratch hold minted tokens
+    def __repr__(self) -> str:  # a request holds a conversation
         return f"Ask({self.request.id!r}, {self.candidate.provider.name!r}, {self.model!r})"
 
     @property
     def provider(self) -> Provider:
+        """The provider that is asked."""
         return self.candidate.provider
 
     @property
     def model(self) -> str:
         """The model name that the provider is asked for."""
         return self.candidate.model
+
+    def options(self, kind: type[T]) -> T:
+        """Return the provider's options, which are of the dialect's own class; its defaults where there are none."""
+        options = self.candidate.provider.options
+        return options if isinstance(options, kind) else kind()
 
 
 class Incapable(Exception):
@@ -54,7 +87,7 @@ class Incapable(Exception):
 
 
 class FlowFailed(Exception):
-    """Raised by `Dialect.flow` when an errand failed (say, no token could be minted)."""
+    """Raised by `Dialect.flow` when a side request failed (say, no token could be minted)."""
 
     def __init__(self, fault: Fault) -> None:
         super().__init__(fault.message)
@@ -62,13 +95,24 @@ class FlowFailed(Exception):
 
 
 Flow: TypeAlias = Generator[WireRequest, Reply, None]
-"""Requests to send, one after the other; each `yield` is told what came back.
+"""Requests to send, one after the other; each `yield` returns what came back.
 
-For an errand (`WireRequest.side_request`) the reply is whole; one that could not be exchanged at all comes
-back with status 0 and the cause, in a word, as its body. For the request proper the reply is the
-head, with the body only where the status is not 2xx. The last non-errand reply before the flow
-ends is the answer: the driver decodes it if it was 2xx, else asks `Dialect.fault`. Yielding
-again after a refusal (repaired body, fresh token) drops that refusal."""
+For a side request (`WireRequest.side_request`) the reply is whole. One that could not be exchanged at all comes back
+with status 0 and the cause, in a word, as its body. For the request proper the reply is the head, with the body only
+where the status is not 2xx. The last reply to a request proper before the flow ends is the answer: the driver decodes
+it if it was 2xx, else asks `Dialect.fault`. Yielding again after a refusal (a repaired body, a fresh token) drops that
+refusal."""
+
+
+def advance(flow: Flow, reply: Reply) -> WireRequest | None:
+    """Return what the flow sends after `reply`; None: it has ended, and `reply` is the answer.
+
+    Raises what the flow raises: `Incapable`, `FlowFailed`. A flow is begun with `next(flow)`.
+    """
+    try:
+        return flow.send(reply)
+    except StopIteration:
+        return None
 
 
 class Decoder(Protocol):
@@ -106,14 +150,19 @@ class Decoder(Protocol):
 class Dialect(Protocol):
     """One provider type."""
 
-    Options: type[Any]
-    """A frozen pydantic model with `extra="forbid"`: the keys under `<type>_config`. All optional.
+    @property
+    def Options(self) -> type[BaseModel]:  # noqa: N802 - it is a class
+        """A frozen pydantic model with `extra="forbid"`: the keys under `<type>_config`. All are optional.
 
-    Its `max_concurrency`, if it has one, stands for the entry's `max_in_flight` where that is not
-    given; its `remarks` are warnings that are shown when the file is read."""
+        Its `max_concurrency`, if it has one, stands for the entry's `max_in_flight` where that is not given. Its
+        `remarks` are warnings that are shown when the file is read.
+        """
+        ...
 
-    default_base_url: str | None
-    """Where this type's service lives when the file names no `base_url`; None: it must."""
+    @property
+    def default_base_url(self) -> str | None:
+        """Where this type's service lives when the file names no `base_url`; None: it must."""
+        ...
 
     def flow(self, ask: Ask) -> Flow:
         """Ask the provider. Raises `Incapable` or `FlowFailed`, also between yields."""
@@ -129,12 +178,13 @@ class Dialect(Protocol):
         ...
 
     def fault(self, ask: Ask, reply: Reply) -> Fault:
-        """Say what an answer that is not 2xx means. `Fault.reply` is what a client would get."""
+        """Return the fault of an answer that is not 2xx. `Fault.reply` is what a client would get."""
         ...
 
     def supports(self, operation: Operation) -> bool:
-        """Whether a provider of this type can be asked this at all."""
+        """Return whether a provider of this type can be asked this at all."""
         ...
 
-
-__all__ = ["Ask", "Candidate", "Decoder", "Dialect", "Fault", "Flow", "FlowFailed", "Headers", "Incapable", "Usage"]
+    def describe(self, provider_state: TypedState, options: object, wall: float) -> dict[str, Any] | None:
+        """Return what `/providers` shows of what was learnt; None: nothing. No secret, no word of a conversation."""
+        ...

@@ -8,6 +8,12 @@ from typing import TypeAlias
 Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 """Header lines in wire order. Names are lower case; values are as they came."""
 
+REQUEST_ID = b"x-balancer-request-id"
+"""Names the request in every answer of the balancer, in its log and in its errors."""
+
+API_REQUEST_ID = b"request-id"
+"""What the Messages API calls it, and SDKs show. In a provider's answer it is the provider's own."""
+
 NAMES_MAX = 1000
 """How many header names are interned at the most."""
 
@@ -44,6 +50,12 @@ def header(headers: Headers, name: bytes) -> bytes | None:
         if key == name:
             return value
     return None
+
+
+def request_id_lines(request_id: str) -> Headers:
+    """Return the headers of an answer that the balancer gives by itself: both names of the request's id."""
+    value = request_id.encode()
+    return (REQUEST_ID, value), (API_REQUEST_ID, value)
 
 
 def names_of(headers: Headers) -> tuple[bytes, ...]:

@@ -1,4 +1,4 @@
-"""What makes two requests the same."""
+"""What makes two requests identical."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from balancer.model import Operation
 BETA = (b"anthropic-beta", b"a")
 
 
-def test_twins_are_the_same() -> None:
+def test_requests_that_differ_in_the_single_call_alone_are_identical() -> None:
     assert key(request(headers=(BETA,)), 1, 0) == key(
         request(headers=(BETA, (b"x-stainless-retry-count", b"1"), (b"traceparent", b"x")), id="other"), 1, 0
     )
@@ -39,5 +39,5 @@ def test_the_hash_is_keyed() -> None:
     assert key(request(), 1, 0) != key(request(), 2, 0)
 
 
-def test_a_reload_parts_twins() -> None:
+def test_a_reload_parts_identical_requests() -> None:
     assert key(request(), 1, 0) != key(request(), 1, 1)

@@ -1,337 +1,337 @@
-"""One answer for several: who gets what, at which pace, and what is kept."""
+"""What is kept of shared answers, for whom, and for how long."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from contextlib import suppress
 
 import pytest
-from stand_ins import Taker, request
+from stand_ins import candidate, request
+from virtual_time import in_virtual_time, loop, settled
 
-from balancer.coalescing import writers
-from balancer.coalescing.key import key
-from balancer.coalescing.shared import CHUNK_COST_BYTES, TAKE_BYTES, InFlight, SharedResponse
-from balancer.coalescing.writers import TeeWriter, follow
+from balancer.coalescing.key import Key, key
+from balancer.coalescing.shared import (
+    ABORTED,
+    CHUNK_COST_BYTES,
+    COMING,
+    LEFT,
+    READ_BYTES,
+    WHOLE,
+    End,
+    InFlight,
+    Reader,
+    Reads,
+    SharedResponse,
+)
 
-KEY = key(request(), 1, 0)
-HEADERS = ((b"content-type", b"x"), (b"x-balancer-request-id", b"leader"))
-
-
-class Slow(Taker):
-    """Takes nothing until it is told to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.go = asyncio.Event()
-        self.gone = False
-
-    @property
-    def busy(self) -> bool:  # type: ignore[override]
-        return not self.go.is_set()
-
-    async def write(self, data: bytes, *, last: bool = False) -> None:
-        await self.go.wait()
-        await super().write(data, last=last)
+ONE, TWO = key(request(), 1, 0), key(request(b"other"), 1, 0)
 
 
 class World:
-    def __init__(self, max_bytes: int = 1000_000, replay_s: float = 0.0, leader: Taker | None = None) -> None:
-        self.clock = 0.0
-        self.registry = InFlight(max_bytes, lambda: self.clock)
-        self.shared: SharedResponse = self.registry.lead(KEY)
-        self.leader = leader or Taker()
-        self.writer = TeeWriter(self.leader, self.registry, self.shared, replay_s)
+    def __init__(self, max_bytes: int = 1_000_000) -> None:
+        self.now = 0.0
+        self.in_flight = InFlight(max_bytes, lambda: self.now)
 
-    def join(self, taker: Taker | None = None) -> tuple[Taker, asyncio.Task[Any]]:
-        shared = self.registry.find(KEY)
-        assert shared is not None
-        client = taker or Taker()
-        own = ((b"x-balancer-request-id", b"own"),)
-        return client, asyncio.create_task(follow(shared, shared.join(), self.registry, client, own))
+    def answer(self, name: Key = ONE, *chunks: bytes, status: int = 200) -> SharedResponse:
+        """Return an answer of which these chunks have come."""
+        shared = self.in_flight.lead(name)
+        shared.status = status
+        for chunk in chunks:
+            self.in_flight.grow(shared, chunk)
+        return shared
 
 
-async def test_followers_get_the_whole_answer_from_its_beginning() -> None:
+# Joining
+
+
+def test_what_is_in_flight_can_be_joined_and_nothing_else() -> None:
     world = World()
-    early, first = world.join()
-    world.writer.start(200, HEADERS)
-    await world.writer.write(b"one ")
-    late, second = world.join()
-    await world.writer.write(b"two")
-    await world.writer.finish()
-    await asyncio.gather(first, second)
+    shared = world.answer()
 
-    for taker in (world.leader, early, late):
-        assert (taker.status, taker.body, taker.end) == (200, b"one two", "whole")
-    assert world.leader.headers[b"x-balancer-dedup"] == b"leader"
-    assert late.headers[b"x-balancer-dedup"] == b"follower"
-    assert late.headers[b"x-balancer-request-id"] == b"own"
-    assert (len(world.registry), world.registry.held_bytes) == (0, 0)
+    assert world.in_flight.find(ONE) is shared
+    assert world.in_flight.find(TWO) is None
+    assert len(world.in_flight) == 1
 
 
-async def test_a_slow_follower_slows_nobody() -> None:
-    world, slow = World(), Slow()
-    _, slowly = world.join(slow)
-    quick, quickly = world.join()
-    world.writer.start(200, HEADERS)
-    for _ in range(100):
-        await world.writer.write(b"x" * 100)
-    await world.writer.finish()
-    await quickly
-
-    assert len(quick.body) == len(world.leader.body) == 10_000
-    assert slow.body == b""
-    slow.go.set()
-    await slowly
-    assert len(slow.body) == 10_000
-    assert world.registry.held_bytes == 0
-
-
-async def test_a_slow_leader_slows_no_follower() -> None:
-    slow = Slow()
-    world = World(leader=slow)
-    quick, quickly = world.join()
-    world.writer.start(200, HEADERS)
-    await world.writer.write(b"x")
-    await world.writer.finish()
-    await quickly
-
-    assert (quick.body, slow.body) == (b"x", b"")
-    slow.go.set()
-    await world.writer.drained()
-    assert (slow.body, slow.end) == (b"x", "whole")
-    assert world.registry.held_bytes == 0
-
-
-async def test_a_slow_leader_slows_the_relay_until_somebody_follows() -> None:
-    slow = Slow()
-    world = World(leader=slow)
-    world.writer.start(200, HEADERS)
-    writing = asyncio.create_task(world.writer.write(b"one "))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    assert not writing.done()
-
-    quick, quickly = world.join()
-    await writing
-    await world.writer.write(b"two", last=True)
-    await quickly
-    assert (quick.body, slow.body) == (b"one two", b"")
-    slow.go.set()
-    await world.writer.drained()
-    assert (slow.body, slow.end) == (b"one two", "whole")
-
-
-async def test_a_leader_that_is_stuck_is_cut_off_and_its_follower_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writers, "STUCK_S", 0.05)
-    slow = Slow()
-    world, cancelled = World(leader=slow), asyncio.Event()
-    world.shared.cancel = cancelled.set
-    quick, quickly = world.join()
-    world.writer.start(200, HEADERS)
-    await world.writer.write(b"one ")
-    await world.writer.drained()
-    assert (slow.end, cancelled.is_set()) == ("aborted", False)
-
-    await world.writer.write(b"two", last=True)
-    await quickly
-    assert (quick.body, quick.end) == (b"one two", "whole")
-
-
-async def test_alone_it_can_be_joined_until_its_end() -> None:
+@pytest.mark.parametrize("end", [WHOLE, ABORTED])
+def test_what_has_ended_can_not_be_joined(end: End) -> None:
     world = World()
-    world.writer.start(200, HEADERS)
-    for _ in range(100):
-        await world.writer.write(b"x" * 1000)
-    late, following = world.join()
-    await world.writer.write(b"y", last=True)
-    await following
+    shared = world.answer(ONE, b"x")
+    world.in_flight.done(shared, end, 0.0)
 
-    assert late.body == world.leader.body == b"x" * 100_000 + b"y"
-    assert world.registry.find(KEY) is None
-    assert world.registry.held_bytes == 0
+    assert world.in_flight.find(ONE) is None
+    assert (shared.end, shared.joinable, world.in_flight.held_bytes) == (end, False, 0)
 
 
-async def test_beyond_the_limit_nobody_can_join_and_what_was_taken_is_let_go() -> None:
-    world = World(max_bytes=1000 + CHUNK_COST_BYTES)
-    follower, following = world.join()
-    world.writer.start(200, HEADERS)
-    await world.writer.write(b"x" * 1000)
-    assert world.registry.find(KEY) is None  # whoever comes now is served by a request of its own
-    for _ in range(10):
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        await world.writer.write(b"y" * 1000)
-        assert world.registry.held_bytes <= world.registry.max_bytes + 1000 + CHUNK_COST_BYTES
-    await world.writer.finish()
-    await following
-
-    assert follower.body == b"x" * 1000 + b"y" * 10_000
-    assert world.registry.held_bytes == 0
-
-
-async def test_beyond_the_limit_who_lags_furthest_is_cut_off() -> None:
-    world, slow = World(max_bytes=10_000), Slow()
-    _, slowly = world.join(slow)
-    quick, quickly = world.join()
-    world.writer.start(200, HEADERS)
-    for _ in range(20):
-        await world.writer.write(b"x" * 1000)
-        for _ in range(4):
-            await asyncio.sleep(0)
-    await slowly
-    await world.writer.finish()
-    await quickly
-
-    assert (slow.body, slow.end) == (b"", "aborted")
-    assert (len(quick.body), quick.end) == (20_000, "whole")
-    assert world.registry.held_bytes == 0
-
-
-async def test_one_that_grows_makes_the_largest_give_way() -> None:
-    world = World(max_bytes=10_000)
-    world.writer.start(200, HEADERS)
-    await world.writer.write(b"x" * 9000)
-    other = world.registry.lead(key(request(b"other"), 1, 0))
-    other.join()
-    world.registry.grow(other, b"y" * 2000)
-
-    assert world.shared.chunks == []
-    assert world.registry.held_bytes == 2000 + CHUNK_COST_BYTES
-
-
-async def test_one_that_lags_is_given_little_at_a_time() -> None:
-    world, slow = World(), Slow()
-    _, slowly = world.join(slow)
-    world.writer.start(200, HEADERS)
-    for _ in range(100):
-        await world.writer.write(b"x" * 10_000)
-    data, _ = world.shared.following(0)
-    assert TAKE_BYTES <= len(data) < TAKE_BYTES + 10_000
-    slow.go.set()
-    await world.writer.finish()
-    await slowly
-    assert len(slow.body) == 1_000_000
-
-
-async def test_nobody_can_join_what_is_being_given_up() -> None:
+def test_a_new_answer_takes_the_place_of_one_that_cannot_be_joined_and_is_not_forgotten_with_it() -> None:
     world = World()
-    _, following = world.join()
-    await asyncio.sleep(0)
-    world.writer.left()
-    following.cancel()
-    await asyncio.gather(following, return_exceptions=True)
+    old = world.answer(ONE, b"x")
+    world.in_flight.close(old)
+    new = world.answer(ONE)
+    world.in_flight.done(old, WHOLE, 0.0)
 
-    assert world.registry.find(KEY) is None
-
-
-async def test_when_all_is_stopped_a_follower_gets_the_last_words_too() -> None:
-    client = Slow()
-    client.go.set()
-    world = World()
-    _, following = world.join(client)
-    world.writer.start(200, HEADERS)
-    await world.writer.write(b"half, ")
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    following.cancel()
-    await asyncio.sleep(0)
-    world.writer.mark_unshareable()
-    await world.writer.write(b"stopped", last=True)
-    await asyncio.gather(following, return_exceptions=True)
-
-    assert (client.body, client.end) == (b"half, stopped", "whole")
+    assert world.in_flight.find(ONE) is new
 
 
-async def test_what_breaks_breaks_for_all() -> None:
-    world = World()
-    follower, following = world.join()
-    world.writer.start(200, HEADERS)
-    await world.writer.write(b"half")
-    await world.writer.abort()
-    await following
+def test_a_follower_is_known_to_have_been_there() -> None:
+    shared = World().answer()
+    assert not shared.followed
+    reader = shared.join()
+    shared.followers.discard(reader)
 
-    assert (follower.body, follower.end) == (b"half", "aborted")
-    assert world.registry.find(KEY) is None
+    assert shared.followed
 
 
-async def test_a_relay_that_dies_leaves_nobody_waiting() -> None:
-    world = World()
-    follower, following = world.join()
-    world.writer.close()
-    await following
-
-    assert (follower.status, follower.end) == (0, "aborted")
+# Replays
 
 
-async def test_the_last_one_who_leaves_ends_it() -> None:
-    world, cancelled = World(), asyncio.Event()
-    world.shared.cancel = cancelled.set
-    (_, first), (_, second) = world.join(), world.join()
-    await asyncio.sleep(0)
-    world.writer.left()
-    first.cancel()
-    await asyncio.gather(first, return_exceptions=True)
-    assert not cancelled.is_set()
-    second.cancel()
-    await asyncio.gather(second, return_exceptions=True)
-    assert cancelled.is_set()
-
-
-@pytest.mark.parametrize(
-    ("status", "end", "again"), [(200, "finish", True), (529, "finish", False), (200, "abort", False)]
-)
-async def test_only_successes_are_replayed_and_only_for_a_while(status: int, end: str, again: bool) -> None:
-    world = World(replay_s=5.0)
-    world.writer.start(status, HEADERS)
-    await world.writer.write(b"x")
-    await getattr(world.writer, end)()
-
-    assert (world.registry.find(KEY) is not None) is again
-    if again:
-        taker, task = world.join()
-        await task
-        assert (taker.body, taker.end) == (b"x", "whole")
-    world.clock = 5.1
-    assert world.registry.find(KEY) is None
-    assert world.registry.held_bytes == 0
-
-
-async def test_a_short_replay_ends_in_time_behind_a_long_one() -> None:
-    world = World(replay_s=3600.0)
-    other = key(request(b"other"), 1, 0)
-    short = TeeWriter(Taker(), world.registry, world.registry.lead(other), 5.0)
-    for writer in (world.writer, short):
-        writer.start(200, HEADERS)
-        await writer.write(b"x", last=True)
-    world.clock = 5.1
-
-    assert world.registry.find(other) is None
-    assert world.registry.find(KEY) is world.shared
-
-
-OUTCOMES = {
-    "whole": (200, b"a", "finish", False, "ok"),
-    "the caller's fault": (400, b"", "finish", False, "client_error"),
-    "everybody overloaded": (529, b"", "finish", False, "failed"),
-    "an error behind pings": (200, b"", "finish", True, "failed"),
-    "an error behind content": (200, b"a", "finish", True, "broken_stream"),
-    "cut": (200, b"a", "abort", False, "broken_stream"),
+REPLAYED = {
+    "a good answer": (200, WHOLE, 5.0, True),
+    "without a replay": (200, WHOLE, 0.0, False),
+    "an error": (529, WHOLE, 5.0, False),
+    "another success": (204, WHOLE, 5.0, False),
+    "one that broke off": (200, ABORTED, 5.0, False),
 }
 
 
-@pytest.mark.parametrize("name", OUTCOMES)
-async def test_how_it_ended_for_a_follower(name: str) -> None:
-    status, provider, end, unshareable, outcome = OUTCOMES[name]
+@pytest.mark.parametrize(("status", "end", "replay_s", "again"), REPLAYED.values(), ids=REPLAYED)
+def test_only_good_answers_are_given_again(status: int, end: End, replay_s: float, again: bool) -> None:
     world = World()
-    taker = world.shared.join()
-    following = asyncio.create_task(follow(world.shared, taker, world.registry, Taker(), ()))
-    assert world.shared.outcome(taker) == "abandoned"
-    world.writer.start(status, ((b"x-balancer-provider", provider),) if provider else ())
-    await world.writer.write(b"x")
-    if unshareable:
-        world.writer.mark_unshareable()
-    await getattr(world.writer, end)()
-    await following
+    shared = world.answer(ONE, b"x", status=status)
+    world.in_flight.done(shared, end, replay_s)
 
-    assert world.shared.outcome(taker) == outcome
-    assert world.shared.provider == provider.decode()
+    assert (world.in_flight.find(ONE) is shared) is again
+    assert (world.in_flight.held_bytes > 0) is again
+
+
+def test_an_answer_is_given_again_until_its_time_and_no_longer() -> None:
+    world = World()
+    shared = world.answer(ONE, b"x")
+    world.in_flight.done(shared, WHOLE, 5.0)
+    world.now = 4.99
+    assert world.in_flight.find(ONE) is shared
+    world.now = 5.0
+
+    assert world.in_flight.find(ONE) is None
+    assert (len(world.in_flight), world.in_flight.held_bytes) == (0, 0)
+
+
+def test_a_short_replay_ends_in_time_behind_a_long_one() -> None:
+    world = World()
+    long, short = world.answer(ONE, b"x"), world.answer(TWO, b"x")
+    world.in_flight.done(long, WHOLE, 3600.0)
+    world.in_flight.done(short, WHOLE, 5.0)
+    world.now = 5.1
+
+    assert world.in_flight.find(TWO) is None
+    assert world.in_flight.find(ONE) is long
+
+
+def test_what_could_not_be_kept_whole_is_not_given_again() -> None:
+    world = World(max_bytes=1000)
+    shared = world.answer(ONE, b"x" * 2000)
+    world.in_flight.done(shared, WHOLE, 5.0)
+
+    assert world.in_flight.find(ONE) is None
+
+
+def test_a_reader_of_a_replay_keeps_it_until_it_has_read_it() -> None:
+    world = World()
+    shared = world.answer(ONE, b"x")
+    world.in_flight.done(shared, WHOLE, 5.0)
+    reader = shared.join()
+    world.now = 6.0
+    assert world.in_flight.find(ONE) is None
+    assert shared.following(reader.at) == (b"x", 1)
+    world.in_flight.leave(shared, reader)
+
+    assert world.in_flight.held_bytes == 0
+
+
+# Bounds
+
+
+@pytest.mark.parametrize("over", [0, 1])
+def test_held_is_as_much_as_the_limit_at_most(over: int) -> None:
+    world = World(max_bytes=1000 + CHUNK_COST_BYTES)
+    shared = world.answer(ONE, b"x" * (1000 + over))
+
+    assert shared.joinable is not bool(over)
+    assert world.in_flight.held_bytes == (0 if over else 1000 + CHUNK_COST_BYTES)
+
+
+@pytest.mark.parametrize("less", [0, 1])
+def test_nobody_joins_while_all_of_the_limit_is_held(less: int) -> None:
+    world = World(max_bytes=1000 + CHUNK_COST_BYTES)
+    shared = world.answer(ONE, b"x" * (1000 - less))
+
+    assert (world.in_flight.find(ONE) is shared) is bool(less)
+
+
+def test_another_limit_holds_from_the_next_chunk_on() -> None:
+    world = World()
+    shared = world.answer(ONE, b"x" * 1000)
+    world.in_flight.max_bytes = 500
+    assert world.in_flight.find(ONE) is None
+    world.in_flight.grow(shared, b"y")
+
+    assert (shared.joinable, world.in_flight.held_bytes) == (False, 0)
+
+
+def test_alone_and_not_joinable_nothing_is_kept_but_counted() -> None:
+    world = World()
+    shared = world.answer(ONE, b"x")
+    world.in_flight.forget(shared)
+    world.in_flight.grow(shared, b"y")
+
+    assert (shared.chunks, shared.count, world.in_flight.held_bytes) == ([], 2, 0)
+
+
+def test_the_largest_gives_way_to_one_that_grows() -> None:
+    world = World(max_bytes=10_000)
+    large, small = world.answer(ONE, b"x" * 9000), world.answer(TWO)
+    small.join()
+    world.in_flight.grow(small, b"y" * 2000)
+
+    assert large.chunks == []
+    assert world.in_flight.held_bytes == 2000 + CHUNK_COST_BYTES
+
+
+def test_what_all_have_read_is_dropped_before_anybody_is_cut_off() -> None:
+    world = World(max_bytes=3000)
+    shared = world.answer(ONE, b"x" * 1000, b"x" * 1000)
+    quick, slow = shared.join(), shared.join()
+    quick.at, slow.at = 2, 1
+    world.in_flight.grow(shared, b"x" * 1000)
+
+    assert (shared.dropped, len(shared.chunks)) == (1, 2)
+    assert world.in_flight.held_bytes == shared.size == 2 * (1000 + CHUNK_COST_BYTES)
+    assert shared.following(slow.at) == (b"x" * 2000, 3)
+
+
+@in_virtual_time
+async def test_beyond_the_limit_the_slowest_reader_is_cut_off_and_no_other() -> None:
+    world = World(max_bytes=1500)
+    shared = world.answer(ONE, b"x" * 1000)
+    quick, slow = shared.join(), shared.join()
+    quick.at = 1
+    cut: list[Reader] = []
+
+    async def stands(reader: Reader) -> None:
+        try:
+            async with asyncio.timeout(100) as reader.patience:
+                await asyncio.Event().wait()
+        except TimeoutError:
+            cut.append(reader)
+
+    tasks = [asyncio.create_task(stands(reader)) for reader in (quick, slow)]
+    await settled()
+    world.in_flight.grow(shared, b"x" * 1000)
+    await settled()
+
+    assert (cut, loop().time()) == ([slow], 0.0)
+    tasks[0].cancel()
+
+
+@in_virtual_time
+async def test_a_reader_whose_time_has_just_run_out_can_be_cut() -> None:
+    reader = Reader()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(1) as reader.patience:
+            await asyncio.sleep(2)
+    reader.cut()
+    reader.cut()
+
+    assert reader.patience is None
+
+
+@pytest.mark.parametrize(("sizes", "read"), [((READ_BYTES, 1), 1), ((READ_BYTES - 1, 1, 1), 2)])
+def test_a_reader_that_lags_is_given_little_at_a_time(sizes: tuple[int, ...], read: int) -> None:
+    shared = World().answer(ONE, *[b"x" * size for size in sizes])
+    data, at = shared.following(0)
+
+    assert (len(data), at) == (sum(sizes[:read]), read)
+
+
+# Readers that leave
+
+
+@pytest.mark.parametrize("others", [0, 1])
+@pytest.mark.parametrize("led", [True, False])
+def test_the_last_reader_that_leaves_ends_the_relay_once(led: bool, others: int) -> None:
+    world, cancelled = World(), []
+    shared = world.answer(ONE, b"x")
+    shared.cancel = lambda: cancelled.append(1)
+    readers = [shared.join() for _ in range(1 + others)]
+    if not led:
+        shared.leader = LEFT
+    world.in_flight.leave(shared, readers[0])
+    assert cancelled == ([1] if not led and not others else [])
+    for reader in readers[1:]:
+        world.in_flight.leave(shared, reader)
+
+    assert cancelled == ([] if led else [1])
+    assert (world.in_flight.find(ONE) is None) is not led
+
+
+def test_a_reader_that_leaves_after_the_end_cancels_nothing() -> None:
+    world, cancelled = World(), []
+    shared = world.answer(ONE, b"x")
+    shared.cancel = lambda: cancelled.append(1)
+    reader = shared.join()
+    shared.leader = LEFT
+    world.in_flight.done(shared, WHOLE, 0.0)
+    world.in_flight.leave(shared, reader)
+
+    assert (cancelled, world.in_flight.held_bytes) == ([], 0)
+
+
+# How it ended for a follower
+
+OUTCOMES = {
+    "whole": (200, True, WHOLE, False, "ok"),
+    "the caller's fault": (400, False, WHOLE, False, "client_error"),
+    "just below": (399, False, WHOLE, False, "ok"),
+    "rate limited": (429, False, WHOLE, False, "failed"),
+    "everybody failed": (503, False, WHOLE, False, "failed"),
+    "the first of the server's": (500, False, WHOLE, False, "failed"),
+    "the last of the client's": (499, False, WHOLE, False, "client_error"),
+    "an error behind pings": (200, False, WHOLE, True, "failed"),
+    "an error behind content": (200, True, WHOLE, True, "broken_stream"),
+    "cut behind content": (200, True, ABORTED, False, "broken_stream"),
+    "cut before content": (200, False, ABORTED, False, "broken_stream"),
+}
+
+
+@pytest.mark.parametrize(("status", "content", "end", "unshareable", "outcome"), OUTCOMES.values(), ids=OUTCOMES)
+def test_how_it_ended_for_a_follower(status: int, content: bool, end: End, unshareable: bool, outcome: str) -> None:
+    shared = World().answer(status=status)
+    reader = shared.join()
+    shared.answered_by = candidate() if content else None
+    shared.end, shared.unshareable = end, unshareable
+    assert shared.outcome(reader) == "abandoned"
+    reader.reads = Reads.BODY
+    assert shared.outcome(reader) == "abandoned"
+    reader.reads = Reads.ALL
+
+    assert shared.outcome(reader) == outcome
+
+
+@in_virtual_time
+async def test_everything_that_waits_is_woken_once() -> None:
+    shared, woken = World().answer(), []
+
+    async def waits(number: int) -> None:
+        await shared.more()
+        woken.append(number)
+
+    tasks = [asyncio.create_task(waits(number)) for number in range(3)]
+    await settled()
+    tasks[1].cancel()
+    await settled()
+    shared.changed()
+    shared.changed()
+    await settled()
+
+    assert woken == [0, 2]
+    assert shared.end is COMING

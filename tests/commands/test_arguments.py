@@ -14,6 +14,8 @@ MEANT = {
     "with an equals sign": (["--config=x", "check", "--live"], ["check", "--config=x", "--live"]),
     "a value that is a command's name": (["--config", "check", "explain", "m"], ["explain", "--config", "check", "m"]),
     "a switch": (["--watch", "status"], ["status", "--watch"]),
+    "a switch that may have a value": (["--live", "check"], ["check", "--live"]),
+    "and has one": (["--live=message", "check"], ["check", "--live=message"]),
     "a short one": (["-n", "5", "logs"], ["logs", "-n", "5"]),
     "the usual order": (["check", "--config", "x"], ["check", "--config", "x"]),
     "the program's own": (["--version"], ["--version"]),

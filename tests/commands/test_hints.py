@@ -14,7 +14,7 @@ import pytest
 from balancer.cli import build
 from balancer.commands.arguments import commands_of, parse
 
-from .conftest import ROOT, SIMULATED, Start, environment
+from .conftest import SIMULATED, Start, environment
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
 
@@ -149,14 +149,20 @@ curl -sf -H "x-api-key: ${{ANTHROPIC_AUTH_TOKEN-none}}" "$ANTHROPIC_BASE_URL/v1/
     assert shell(logs.replace(" -f", "")).returncode in (0, 1)  # 1: there is no log yet, and it says which
 
 
-def test_the_next_step_of_the_demo_and_of_the_start(env: dict[str, str], tmp_path: Path) -> None:
-    told = said(env, tmp_path, "demo")
-    (copy,) = re.findall(r"cp .*$", told, re.MULTILINE)
-    subprocess.run(["sh", "-euc", copy], cwd=tmp_path, env=env, check=True)
+def test_the_next_step_of_the_demo_and_of_the_start_writes_a_file(env: dict[str, str], tmp_path: Path) -> None:
+    run, init = hints(said(env, tmp_path, "demo"))
+    assert run == "balancer run"
+    assert init == "balancer init"
 
-    assert (tmp_path / "providers.yaml").read_text() == (ROOT / "providers.example.yaml").read_text()
-    for hint in hints(told):
-        parsed(hint)
+    names = hints(said(env, tmp_path, *shlex.split(init)[1:]))  # nobody at a terminal: it says what to name
+    chosen = next(name for name in names if name.startswith("balancer init "))
+    (check,) = hints(said(env, tmp_path, *shlex.split(chosen)[1:]))
+    assert (tmp_path / "providers.yaml").exists()
+    assert check == "balancer check --live"
+    another = hints(said(env, tmp_path, *shlex.split(chosen)[1:]))
+    for hint in (*names, check, *another):
+        parsed(hint.partition(" [")[0])  # what stands in brackets is a form
+    assert another == ["balancer add PRESET"]
 
 
 def test_how_a_drill_is_ended(start: Start, env: dict[str, str], tmp_path: Path) -> None:

@@ -30,13 +30,13 @@ NOW = time.time()
 def well(number: int, ago_s: float = 0.0) -> RequestEnded:
     return ended(
         id=f"req_{number:08x}aaaa",
-        wall=NOW - ago_s,
+        wall=time.time() - ago_s,
         attempts=(Attempt("b", "claude-x", "completed", "stream", 1.0, 200),),
     )
 
 
 def failed(number: int, ago_s: float = 0.0) -> RequestEnded:
-    return ended(id=f"req_{number:08x}ffff", wall=NOW - ago_s)
+    return ended(id=f"req_{number:08x}ffff", wall=time.time() - ago_s)
 
 
 @pytest.fixture

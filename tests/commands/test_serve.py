@@ -35,7 +35,7 @@ def test_without_a_file_simulated_providers_serve_and_it_says_what_to_do(start: 
     assert "simulated answer" in ask(url)["content"][0]["text"]
     told = "\n".join(running.out)
     assert "3 providers" in told
-    assert "providers.example.yaml providers.yaml" in told
+    assert "There is no providers.yaml. To write one: " in told
     assert stop(running) == 0
     assert running.err == []
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from stand_ins import provider, request
 
-from balancer.dialect import Ask
+from balancer.dialect import Ask, TypedState
 from balancer.dialects.anthropic import DIALECT
 from balancer.headers import Headers
 from balancer.model import Candidate, Operation, Provider, WireRequest
@@ -25,7 +25,7 @@ def sent(
     operation: Operation = Operation.MESSAGES,
     **more: Any,
 ) -> WireRequest:
-    ask = Ask(request(BODY, headers, **more), Candidate(to or provider(), model), operation, {})
+    ask = Ask(request(BODY, headers, **more), Candidate(to or provider(), model), operation, TypedState())
     (wire,) = list(DIALECT.flow(ask))
     return wire
 
@@ -120,7 +120,7 @@ def test_our_own_thinking_never_reaches_anthropic() -> None:
     body = json.dumps(
         {"model": "m", "messages": [{"role": "assistant", "content": [thinking, {"type": "text", "text": "x"}]}]}
     )
-    ask = Ask(request(body.encode()), Candidate(provider(), "m"), Operation.MESSAGES, {})
+    ask = Ask(request(body.encode()), Candidate(provider(), "m"), Operation.MESSAGES, TypedState())
 
     (wire,) = list(DIALECT.flow(ask))
 

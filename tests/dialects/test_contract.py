@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from stand_ins import provider, request
 
 from balancer import dialects
-from balancer.dialect import Ask, Dialect, FlowFailed, Incapable
+from balancer.dialect import Ask, Dialect, FlowFailed, Incapable, TypedState
 from balancer.model import Candidate, Operation, Reply
 
 NAMES = dialects.names()
@@ -17,7 +17,9 @@ BODY = b'{"model":"m","max_tokens":5,"messages":[{"role":"user","content":"hi"}]
 
 def ask(dialect: Dialect, operation: Operation = Operation.MESSAGES, *, stream: bool = True) -> Ask:
     options = dialect.Options()
-    return Ask(request(BODY, stream=stream), Candidate(provider(options=options), "m"), operation, {}, 1.8e9, "n")
+    return Ask(
+        request(BODY, stream=stream), Candidate(provider(options=options), "m"), operation, TypedState(), 1.8e9, "n"
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -319,20 +319,26 @@ class Episode:
 
 
 EPISODES = (
-    Episode("429 and 503 that last: no more than one request while it rests", "masked", lasting_outage_of_one),
-    Episode("a provider that flaps, 20 requests a second", "masked", flapping),
-    Episode("a single provider that stumbles: asked again", "masked", single_provider_stumbles),
-    Episode("silence of more than 10 s: pings, then the next provider", "masked", silence_beyond_ten_seconds),
-    Episode("one key of two refused", "masked", one_key_of_two_refused),
-    Episode("a connection cut while 20 MB are sent", "masked", cut_in_the_upload),
-    Episode("tokens that nobody can count: estimated, and nobody rests", "masked", nobody_counts),
-    Episode("failed over: provider and usage are those of the one that answered", "masked", accounting),
-    Episode("a configuration reloaded in the middle of an answer", "passed", reload_in_the_middle),
-    Episode("SIGTERM in the middle of an answer", "passed", stop_in_the_middle),
-    Episode("a client that leaves: the provider is told at once, and not blamed", "passed", client_leaves),
-    Episode("everybody down: 503 with retry-after, at most 1.2 attempts a request", "told", total_outage),
-    Episode("everybody silent: pings, then an error that makes Claude Code stream again", "told", silence_of_everybody),
-    Episode("the first down, the second refuses the request: its own words", "told", fallback_refuses),
+    Episode("429 and 503 that last: no more than one request during the cooldown", "hidden", lasting_outage_of_one),
+    Episode("a provider that flaps, 20 requests a second", "hidden", flapping),
+    Episode("a single provider that stumbles: tried again", "hidden", single_provider_stumbles),
+    Episode("silence of more than 10 s: pings, then the next provider", "hidden", silence_beyond_ten_seconds),
+    Episode("one key of two refused", "hidden", one_key_of_two_refused),
+    Episode("a connection cut while 20 MB are sent", "hidden", cut_in_the_upload),
+    Episode("tokens that nobody can count: estimated, and no provider goes into cooldown", "hidden", nobody_counts),
+    Episode("failed over: provider and usage are those of the one that answered", "hidden", accounting),
+    Episode("a configuration reloaded in the middle of an answer", "passed through", reload_in_the_middle),
+    Episode("SIGTERM in the middle of an answer", "passed through", stop_in_the_middle),
+    Episode(
+        "a client that leaves: the provider's connection is closed at once, without blame",
+        "passed through",
+        client_leaves,
+    ),
+    Episode("everybody down: 503 with retry-after, at most 1.2 attempts per request", "reported", total_outage),
+    Episode(
+        "everybody silent: pings, then an error that makes Claude Code stream again", "reported", silence_of_everybody
+    ),
+    Episode("the first down, the second refuses the request: its own words", "reported", fallback_refuses),
 )
 
 

@@ -3,9 +3,9 @@
 Each fault is a provider's behaviour; a second provider is well. What the client got and what the
 upstreams saw decide the mark:
 
-- masked: the client has the whole answer of the well provider, and nothing else;
-- told: the client can't take what it got for the whole (an error, or a connection that broke);
-- passed: the behaviour is odd but lawful, and the answer is whole;
+- hidden: the client has the complete answer of the working provider, and nothing else;
+- passed through: the behaviour is unusual but valid, and the answer is complete;
+- reported: the client can see that the answer is not complete (an error, or a broken connection);
 - wrong: anything else. There must be none.
 
 What a single answer can't show is in `episodes.py`. `python tests/live/scorecard.py` runs both and
@@ -47,7 +47,7 @@ from live.harness import (
 
 PAGE = ROOT / "docs" / "scorecard.md"
 README = ROOT / "README.md"
-MARKS = ("masked", "passed", "told", "wrong")
+MARKS = ("hidden", "passed through", "reported", "wrong")
 TEXT = "Hello from the well provider."
 PING = event({"type": "ping"})
 
@@ -190,7 +190,7 @@ NO_USAGE = event(
 )
 LONGEST_FRAME = b"event: content_block_delta\ndata: " + b"x" * 17 * 1024 * 1024
 
-MASKED: dict[str, Behaviour] = {
+HIDDEN: dict[str, Behaviour] = {
     "529 overloaded": refusing(529, "overloaded_error"),
     "429 with retry-after: 3": refusing(429, "rate_limit_error", retry_after="3"),
     "429 with retry-after: 120": refusing(429, "rate_limit_error", retry_after="120"),
@@ -282,7 +282,7 @@ UNREACHABLE = {
 }
 """Providers that can't be reached at all."""
 
-TOLD: dict[str, Behaviour] = {
+REPORTED: dict[str, Behaviour] = {
     "an error event after content": streaming(EMPTY_TEXT + WORDS, error("api_error")),
     "a reset in the content": streaming(EMPTY_TEXT + WORDS, then="reset"),
     "a closed connection in the content": streaming(EMPTY_TEXT + WORDS, then="close"),
@@ -304,7 +304,7 @@ TOLD: dict[str, Behaviour] = {
     "half an event at the end": streaming(EMPTY_TEXT + WORDS + delta("x")[:25]),
     "a second start in the content": streaming(EMPTY_TEXT + WORDS, start() + stop()),
 }
-"""What happens after content was sent: told. Without streaming nothing was sent yet: masked."""
+"""What happens after content was sent: reported. Without streaming nothing was sent yet: hidden."""
 
 CALLERS: dict[str, Behaviour] = {
     "400 invalid request": refusing(400, "invalid_request_error", "tools.0: Extra inputs are not permitted"),
@@ -315,9 +315,9 @@ CALLERS: dict[str, Behaviour] = {
     "413": refusing(413, "request_too_large", "Request exceeds the maximum size"),
     "422": refusing(422, "invalid_request_error", "unprocessable"),
 }
-"""The caller's own faults: told as they came, and nobody else is asked."""
+"""The caller's own faults: returned as they came, and nobody else is asked."""
 
-LAWFUL: dict[str, Behaviour] = {
+UNUSUAL: dict[str, Behaviour] = {
     "one byte at a time": trickling,
     "gzip that nobody asked for": compressed,
     "CRLF line ends": crlf,
@@ -380,13 +380,13 @@ async def post(running: Running, model: str, stream: bool) -> tuple[int, bytes, 
 def judged(status: int, body: bytes, whole: bool, stream: bool) -> str:
     """Say what a client of any kind can make of an answer."""
     if not whole:
-        return "told"
+        return "reported"
     if status != 200:
-        return "told" if json.loads(body)["type"] == "error" else "wrong"
+        return "reported" if json.loads(body)["type"] == "error" else "wrong"
     if not stream:
         return "whole" if TEXT in body.decode() else "wrong"
     if b"event: error\n" in body:
-        return "told" if b"message_stop" not in body else "wrong"
+        return "reported" if b"message_stop" not in body else "wrong"
     frames = [json.loads(line[6:]) for line in body.decode().splitlines() if line.startswith("data: ")]
     kinds = [frame["type"] for frame in frames]
     text = "".join(frame["delta"].get("text", "") for frame in frames if frame["type"] == "content_block_delta")
@@ -399,7 +399,7 @@ Ask = Callable[[str, bool], Awaitable[tuple[int, bytes, bool]]]
 
 async def run() -> list[Row]:
     """Play every fault, streaming and not, and mark what came of it."""
-    faults = {**MASKED, **TOLD, **CALLERS, **LAWFUL}
+    faults = {**HIDDEN, **REPORTED, **CALLERS, **UNUSUAL}
 
     async def ill(seen: Seen, peer: Peer) -> None:
         await faults[seen.json["model"]](seen, peer)
@@ -435,16 +435,16 @@ def _row(name: str, stream: bool, answer: tuple[int, bytes, bool], first: Upstre
     asked_ill = sum(seen.json["model"] == name and seen.stream == stream for seen in first.asked)
     asked_well = sum(seen.json["model"] == name and seen.stream == stream for seen in second.asked)
     if name in CALLERS:
-        expected = "told"
-        right = found == "told" and asked_ill == 1 and asked_well == 0
-    elif name in LAWFUL:
-        expected = "passed"
+        expected = "reported"
+        right = found == "reported" and asked_ill == 1 and asked_well == 0
+    elif name in UNUSUAL:
+        expected = "passed through"
         right = found == "whole" and asked_ill == 1 and asked_well == 0
-    elif name in TOLD and stream:
-        expected = "told"
-        right = found == "told" and asked_ill == 1 and asked_well == 0
+    elif name in REPORTED and stream:
+        expected = "reported"
+        right = found == "reported" and asked_ill == 1 and asked_well == 0
     else:
-        expected = "masked"
+        expected = "hidden"
         right = found == "whole" and asked_ill <= 1 + (name in LOOKS_STALE) and asked_well == 1
     detail = (
         "" if right else f"{found}, ill asked {asked_ill}, well asked {asked_well}, {answer[0]} {answer[1][:200]!r}"
@@ -482,9 +482,13 @@ def page(rows: list[Row], played: dict[str, str]) -> str:
     lines = [
         "# Scorecard",
         "",
-        "Written by `make scorecard`, and played again by every run of the tests: a provider fails in each of these ways, on real sockets,",
-        "while a second one is well. *masked*: the client has the whole answer of the well provider, and nothing else. *told*: it can't take",
-        "what it got for the whole. *passed*: odd but lawful, and the answer is whole.",
+        "Written by `make scorecard`, and played again in every run of the tests: a provider fails in each of these ways, on real",
+        "sockets, while a second one works.",
+        "",
+        "* *hidden*: the client has the complete answer of the working provider, and nothing else.",
+        "* *passed through*: unusual but valid, and delivered completely.",
+        "* *reported*: the client can see that it failed: an error, or a connection that broke.",
+        "* *wrong*: anything else.",
         "",
         f"{len(names)} faults, each streaming and not: "
         + ", ".join(f"{count} {mark}" for mark, count in counts.items())

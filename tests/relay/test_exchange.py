@@ -14,7 +14,7 @@ from virtual_time import in_virtual_time
 from worlds import GOOD, JSON, MESSAGE, OPENAI, WHOLE, ZED, World, error, script
 
 from balancer import dialects
-from balancer.dialect import Ask, Flow
+from balancer.dialect import Ask, Flow, TypedState
 from balancer.dialects.simulated import faults
 from balancer.dialects.simulated.faults import Drill
 from balancer.model import Fault, Operation, Origin, Reply, WireRequest
@@ -38,7 +38,7 @@ def turns() -> bytes:
 
 def ask(operation: Operation = Operation.MESSAGES) -> Ask:
     about = candidate("a", origin=ORIGIN)
-    return Ask(request(operation=operation, stream=False), about, operation, {})
+    return Ask(request(operation=operation, stream=False), about, operation, TypedState())
 
 
 def runner(*scripts: list[Step], limits: RelayLimits | None = None) -> tuple[FlowRunner, PlayedTransport]:
@@ -414,13 +414,13 @@ def test_an_order_for_a_time_ends_with_it() -> None:
 async def test_every_fault_is_the_same_whatever_the_type_of_the_provider(fault: str, text: str | None) -> None:
     """Faults are played in the words of the Messages API."""
     world = World([[Head(404)], GOOD], text=text)
-    world.fleet.drill("a", Drill("a", fault))
+    world.fleet.orders.inject("a", Drill("a", fault), 0.0, 0.0)
     body = b'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}'
 
     await world.ask(body=body)
 
     reference = World([GOOD])
-    reference.fleet.drill("a", Drill("a", fault))
+    reference.fleet.orders.inject("a", Drill("a", fault), 0.0, 0.0)
     await reference.ask(body=body)
     first, same = world.ended.attempts[0], reference.ended.attempts[0]
     assert (first.outcome, first.stage, first.status, first.drill) == (same.outcome, same.stage, same.status, True)
@@ -429,12 +429,12 @@ async def test_every_fault_is_the_same_whatever_the_type_of_the_provider(fault: 
 @in_virtual_time
 async def test_a_fault_that_is_called_off_during_the_attempt_is_not_met() -> None:
     world = World([[Pause(0.2), Head(404)], [JSON, Data(answer())]], text=ZED)
-    world.fleet.drill("a", Drill("a", "529"))
+    world.fleet.orders.inject("a", Drill("a", "529"), 0.0, 0.0)
     task = world.begin(
         taker := Taker(), body=b'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}'
     )
     await asyncio.sleep(0.1)
-    world.fleet.drill("a", None)
+    world.fleet.orders.inject("a", None, 0.0, 0.0)
     await task
 
     assert taker.status == 200

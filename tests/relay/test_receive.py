@@ -39,7 +39,7 @@ from worlds import (
 from balancer.coalescing.key import key
 from balancer.coalescing.shared import InFlight
 from balancer.coalescing.writers import TeeWriter, follow
-from balancer.dialect import Ask
+from balancer.dialect import Ask, TypedState
 from balancer.headers import Headers
 from balancer.model import Completed, Fault, Operation, Outcome, Piece, Reply, Usage
 from balancer.relay.counting import Counting
@@ -227,7 +227,7 @@ async def received(
     receiver = Receiver(world.fleet, Counting(now), now)
     record = RequestRecord(asked, now(), 0)
     with ClientResponse(taker, Watch(now), None, asked.stream, (), now()) as response:
-        about = Ask(asked, candidate(), asked.operation, {})
+        about = Ask(asked, candidate(), asked.operation, TypedState())
         outcome = await receiver.receive(record, response, about, GoodAnswer(decoder, Reply(200, ()), body, deadline))
     return outcome, taker, record
 
@@ -564,7 +564,7 @@ async def test_an_answer_that_is_complete_without_a_piece_is_not_waited_for() ->
         async with fed.exchange(wire_request(), connect_s=1, head_s=1) as body:
             with ClientResponse(client, Watch(now), None, True, (), now()) as response:
                 good = GoodAnswer(Curt(), Reply(200, body.headers), body, 9.0)
-                about = Ask(asked, candidate(), asked.operation, {})
+                about = Ask(asked, candidate(), asked.operation, TypedState())
                 return await Receiver(world.fleet, Counting(now), now).receive(record, response, about, good)
 
     task = asyncio.create_task(answers())

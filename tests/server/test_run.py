@@ -22,39 +22,58 @@ def test_a_free_port_is_found_and_a_taken_one_refused() -> None:
 class Drained:
     """An application that can be told to drain."""
 
-    draining = False
+    drains = 0
 
-    @property
-    def fleet(self) -> Drained:
-        return self
+    def drain(self) -> None:
+        self.drains += 1
+
+
+def running(app: Drained, drain_s: float = 120.0) -> tuple[server.Server, list[float]]:
+    """Return a server that answers something, and the time that it goes by."""
+    config = server.configured(app, drain_s=drain_s)
+    config.load()
+    now = [100.0]
+    one = server.Server(config, now=lambda: now[0])
+    one.server_state.tasks.add(asyncio.get_running_loop().create_future())  # type: ignore[arg-type]
+    return one, now
 
 
 async def test_the_first_signal_drains_and_the_second_does_not_wait() -> None:
-    config = server.configured(app := Drained())
-    config.load()
-    running = server.Server(config)
-    answering = asyncio.get_running_loop().create_future()
-    running.server_state.tasks.add(answering)  # type: ignore[arg-type]
+    one, _ = running(app := Drained())
 
-    assert not await running.on_tick(1)
-    running.handle_exit(signal.SIGTERM, None)
-    assert app.draining
-    assert not await running.on_tick(2), "an answer is under way"
-    running.handle_exit(signal.SIGTERM, None)
-    assert await running.on_tick(3)
-    assert running.force_exit
+    assert not await one.on_tick(1)
+    one.handle_exit(signal.SIGTERM, None)
+    assert app.drains == 1
+    assert not await one.on_tick(2), "an answer is under way"
+    one.handle_exit(signal.SIGTERM, None)
+    assert await one.on_tick(3)
+    assert (one.force_exit, app.drains) == (True, 1)
 
 
-async def test_answers_get_no_more_than_their_time_to_end() -> None:
-    config = server.configured(Drained(), drain_s=0)
-    config.load()
-    running = server.Server(config)
-    running.server_state.tasks.add(asyncio.get_running_loop().create_future())  # type: ignore[arg-type]
+async def test_it_ends_at_once_where_nothing_is_answered() -> None:
+    one, _ = running(Drained())
+    one.server_state.tasks.clear()
+    one.handle_exit(signal.SIGTERM, None)
 
-    running.handle_exit(signal.SIGTERM, None)
+    assert await one.on_tick(1)
+    assert not one.force_exit
 
-    assert await running.on_tick(1)
-    assert config.timeout_graceful_shutdown == 0
+
+@pytest.mark.parametrize(("waited_s", "ends"), [(7.9, False), (8.0, True)])
+async def test_answers_get_no_more_than_their_time_to_end(waited_s: float, ends: bool) -> None:
+    one, now = running(Drained(), drain_s=7.5)  # whole seconds are uvicorn's
+    one.handle_exit(signal.SIGTERM, None)
+    now[0] += waited_s
+
+    assert await one.on_tick(1) is ends
+    assert one.config.timeout_graceful_shutdown == (0 if ends else 8)
+
+
+def test_a_signal_may_come_before_there_is_an_application() -> None:
+    one = server.Server(server.configured("balancer.app:create_app"))
+    one.handle_exit(signal.SIGTERM, None)
+
+    assert one.should_exit
 
 
 def test_no_header_may_say_who_a_client_is() -> None:

@@ -151,11 +151,11 @@ WORDS: dict[str, tuple[Entry, str]] = {
     ),
     "a recovery": (ProviderRecovered(0, "a"), "a has recovered"),
     "a reload": (Reloaded(0, 3, ("provider b: added",)), "configuration 3 applied: provider b: added"),
+    "a reload of the same": (Reloaded(0, 3), "configuration 3 applied: nothing changed"),
     "a reload that is not all in effect": (
         Reloaded(0, 3, ("model_routes changed",), ("port",)),
         "configuration 3 applied: model_routes changed; needs a restart: port",
     ),
-    "a reload of the same": (Reloaded(0, 3), "configuration 3 applied: nothing changed"),
     "a bad file": (
         ReloadRefused(0, ("p.yaml:3: bad",)),
         "the changed configuration can't be used, the old one stays:\n  p.yaml:3: bad",

@@ -48,6 +48,63 @@ USAGES: dict[str, tuple[Any, tuple[Usage, int] | None]] = {
 }
 
 
+NAMES: dict[str, tuple[str, ...]] = {
+    "input_tokens": chat.PROMPT_TOKENS,
+    "output_tokens": chat.OUTPUT_TOKENS,
+    "cache_read_tokens": chat.CACHE_READ,
+    "cache_creation_tokens": chat.CACHE_WRITTEN,
+}
+
+
+@pytest.mark.parametrize(("field", "name"), [(field, name) for field, names in NAMES.items() for name in names])
+def test_every_name_of_a_count_is_known(field: str, name: str) -> None:
+    outer, _, inner = name.rpartition(".")
+    reported = {outer: {inner: 7}} if outer else {name: 7}
+    counted = chat.usage_of(reported)
+
+    assert counted is not None
+    assert getattr(counted[0], field) == 7
+
+
+@pytest.mark.parametrize("name", chat.REASONING)
+def test_every_name_of_thinking_is_known(name: str) -> None:
+    outer, _, inner = name.rpartition(".")
+
+    assert chat.usage_of({outer: {inner: 7}, "completion_tokens": 9}) == (Usage(None, 9, 0, 0), 7)
+
+
+@pytest.mark.parametrize("odd", [-1, 0, "7", None, [7], True, 10**12, 1e308, float("inf"), float("nan"), 10**400])
+def test_a_number_that_counts_nothing_is_none(odd: Any) -> None:
+    expected = Usage(None, 1 if odd is True else None, 0, 0)
+
+    assert chat.usage_of({"completion_tokens": odd}) == (expected, 0)
+
+
+def test_the_largest_count() -> None:
+    assert chat.usage_of({"completion_tokens": 10**12 - 1}) == (Usage(None, 10**12 - 1, 0, 0), 0)
+
+
+ERRORS_IN: dict[str, tuple[bytes, Any]] = {
+    "an error": (b'{"error":{"message":"m"}}', {"message": "m"}),
+    "a word": (b'{"error":"m"}', "m"),
+    "vLLM's": (b'{"object":"error","message":"m","code":400}', {"message": "m", "type": None, "code": 400}),
+    "Anthropic's": (b'{"type":"error","message":"m"}', {"message": "m", "type": "error", "code": None}),
+    "Mistral's": (b'{"message":"m","code":"c"}', {"message": "m", "type": None, "code": "c"}),
+    "a message beside an answer": (b'{"choices":[],"message":"m","code":"c"}', None),
+    "a message without a code": (b'{"message":"m"}', None),
+    "an empty error": (b'{"choices":[],"error":{}}', None),
+    "an answer": (b'{"choices":[]}', None),
+}
+
+
+@pytest.mark.parametrize(("body", "error"), ERRORS_IN.values(), ids=ERRORS_IN)
+def test_errors_in_the_place_of_an_answer(body: bytes, error: Any) -> None:
+    answer = chat.chunk(body)
+
+    assert answer is not None
+    assert chat.error_in(answer) == error
+
+
 @pytest.mark.parametrize(("reported", "expected"), USAGES.values(), ids=USAGES)
 def test_usage(reported: Any, expected: Any) -> None:
     assert chat.usage_of(reported) == expected

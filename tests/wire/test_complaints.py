@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 
-from balancer.model import Refused, Reply, Stage
+from balancer.model import Fault, Refused, Reply, Stage
 from balancer.policy.classify import judge
-from balancer.wire import complaints
+from balancer.wire import complaints, overflow
+from balancer.wire.errors import MESSAGE_MAX_CHARS, STATUS_OF
 
 
 def fault(status: int, body: bytes | dict[str, Any], **headers: str) -> Any:
@@ -40,6 +42,8 @@ STATUSES: dict[str, tuple[int, Any, int, str, str]] = {
     "529": (529, b"", 529, "overloaded_error", ""),
     "an image, told as an error of the server": (500, said("image input is not supported - hint: if this is unexpected, you may need to provide the mmproj"), 400, "invalid_request_error", "Could not process image: image input is not supported - hint: if this is unexpected, you may need to provide the mmproj"),
     "an image": (400, said("This model does not support image input"), 400, "invalid_request_error", "Could not process image: This model does not support image input"),
+    "451": (451, said("not here"), 451, "permission_error", "not here"),
+    "501": (501, said("no"), 501, "api_error", "no"),
     "a list": (400, [{"error": {"message": "bad", "code": 400, "status": "INVALID_ARGUMENT"}}], 400, "invalid_request_error", "bad"),
     "words": (400, {"error": "bad"}, 400, "invalid_request_error", "bad"),
     "vLLM": (400, {"object": "error", "message": "bad", "type": "BadRequestError", "code": 400}, 400, "invalid_request_error", "bad"),
@@ -103,6 +107,16 @@ TOO_LONG: dict[str, tuple[int, Any, str]] = {
         said("You passed 4097 input tokens and requested 100 output tokens. However, the model's context length is only 4096 tokens."),
         "prompt is too long: 4097 tokens > 4096 maximum",
     ),
+    "SGLang": (
+        400,
+        said("Requested token count exceeds the model's maximum context length of 4096 tokens. You requested a total of 5000 tokens: 4900 tokens from the input messages and 100 tokens for the completion."),
+        "prompt is too long: 4900 tokens > 4096 maximum",
+    ),
+    "vLLM, of late, the answer": (
+        400,
+        said("This model's maximum context length is 4096 tokens. However, you requested 1000 output tokens and your prompt contains at least 4000 input tokens"),
+        "input length and `max_tokens` exceed context limit: 4000 + 1000 > 4096, decrease input length or `max_tokens` and try again",
+    ),
     "TGI": (
         422,
         said("`inputs` tokens + `max_new_tokens` must be <= 4097. Given: 4000 `inputs` tokens and 1000 `max_new_tokens`"),
@@ -152,6 +166,117 @@ MEDIA = {
 @pytest.mark.parametrize(("message", "what"), MEDIA.items())
 def test_media_in_the_words_that_make_claude_code_leave_them_out(message: str, what: str) -> None:
     assert fault(400, said(message)).message == (f"Could not process {what}: {message}" if what else message)
+
+
+@pytest.mark.parametrize("pattern", overflow.SPLITS, ids=lambda pattern: pattern.pattern)
+def test_every_way_to_say_how_much_is_the_prompt_is_met(pattern: re.Pattern[str]) -> None:
+    assert any(pattern.search(re.sub(r"(?<=\d),(?=\d)", "", json.dumps(body))) for _, body, _ in TOO_LONG.values())
+
+
+SHAPES: dict[str, tuple[Any, str]] = {
+    "in error": ({"error": {"message": "m"}}, "m"),
+    "in errors": ({"errors": [{"message": "m"}]}, "m"),
+    "in detail": ({"detail": "m"}, "m"),
+    "in detail, with a place": ({"detail": [{"loc": ["body", 0, "x"], "msg": "m"}]}, "body.0.x: m"),
+    "itself": ({"message": "m"}, "m"),
+    "in msg": ({"msg": "m"}, "m"),
+    "a string": ("m", "m"),
+    "a list": ([{"error": "m"}], "m"),
+    "without words": ({"error": {"code": "odd"}}, '{"error":{"code":"odd"}}'),
+    "a message that is none": ({"error": {"message": {"a": 1}}}, "{'a': 1}"),
+    "nothing": ({}, ""),
+    "an empty list": ([], ""),
+    "white space": (" ", ""),
+    "a number": (5, ""),
+    "an error that is a number": ({"error": 5}, ""),
+}
+
+
+@pytest.mark.parametrize(("body", "message"), SHAPES.values(), ids=SHAPES)
+def test_words_are_found_in_every_shape(body: Any, message: str) -> None:
+    assert complaints.body_complaint(json.dumps(body).encode()).message == message
+
+
+def nested(levels: int) -> bytes:
+    return b'{"error":' * levels + b'"m"' + b"}" * levels
+
+
+def test_an_error_may_be_wrapped_but_not_for_ever() -> None:
+    assert complaints.body_complaint(nested(complaints.NESTED_MAX)).message == "m"
+    assert complaints.body_complaint(nested(complaints.NESTED_MAX + 1)).message == ""
+    assert complaints.body_complaint(nested(900)).message == ""
+    assert complaints.body_complaint(b'["m"'.replace(b'"m"', b"[" * 50 + b'"m"' + b"]" * 50) + b"]").message == ""
+
+
+def test_a_body_that_is_no_json_is_told_if_it_is_short() -> None:
+    most = complaints.PLAIN_MAX_CHARS - 1
+
+    assert complaints.body_complaint(b"x" * most).message == "x" * most
+    assert complaints.body_complaint(b"x" * (most + 1)).message == "upstream returned a non-JSON error"
+    assert complaints.body_complaint(b"<p>x</p>").message == "upstream returned a non-JSON error"
+    assert complaints.body_complaint(b"").message == ""
+
+
+def test_the_fields_of_an_error() -> None:
+    error = {"message": "M", "type": "T", "code": "C", "param": "p", "n_prompt_tokens": 9, "n_ctx": 8}
+
+    assert complaints.complaint(error) == complaints.Complaint("M", "T", "C", "p", None, 9, 8)
+    assert complaints.complaint({"message": "m", "code": 400, "status": "S"}) == complaints.Complaint(
+        "m", "S", status=400
+    )
+    assert complaints.complaint({"message": "m", "status": 599}) == complaints.Complaint("m", status=599)
+    for odd in (399, 600, "400", None, [400]):
+        assert getattr(complaints.complaint({"message": "m", "status": odd}), "status", 0) is None
+    wrong = {"message": "m", "type": 5, "code": None, "param": 5, "n_prompt_tokens": "9", "n_ctx": 8.5}
+    assert complaints.complaint(wrong) == complaints.Complaint("m")
+
+
+def test_no_more_of_an_error_is_read_than_the_limit() -> None:
+    for error in ("x" * 9000, {"message": "x" * 9000}, {"error": {"a": "x" * 9000}}):
+        found = complaints.complaint(error)
+        assert found is not None
+        assert len(found.message) == MESSAGE_MAX_CHARS
+
+
+@pytest.mark.parametrize(("word", "kind"), complaints.KINDS)
+def test_every_word_for_a_type_of_error(word: str, kind: str) -> None:
+    for error in ({"type": word}, {"code": word}, {"type": f"X_{word.upper()}-Error"}):
+        assert complaints.stream_fault({"message": "m", **error}) == Fault(STATUS_OF[kind], kind, "m")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        *{s: k for k, s in STATUS_OF.items()}.items(),
+        (408, "timeout_error"),
+        (451, "permission_error"),
+        (503, "overloaded_error"),
+        (418, "invalid_request_error"),
+        (599, "api_error"),
+    ],
+)
+def test_every_status_of_an_error_inside_a_200(status: int, kind: str) -> None:
+    assert complaints.stream_fault({"message": "m", "code": status}) == Fault(STATUS_OF[kind], kind, "m")
+    assert complaints.fault_of(Reply(status, (), b'{"error":"m"}'), 0.0, "r").kind == kind
+
+
+def test_an_error_inside_a_200_always_has_words() -> None:
+    assert complaints.stream_fault({"code": "odd"}).message == "odd"
+    assert complaints.stream_fault({"type": "odd"}).message == "odd"
+    assert complaints.stream_fault(True).message == "the provider reported an error without words"
+    assert complaints.stream_fault({"a": 1}).message == "the provider reported an error"
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["prompt is too long: {} tokens > 5 maximum", "maximum context length is {}", "exceed context limit: 1 + {} > 3"],
+)
+def test_a_number_of_thousands_of_digits_is_none(words: str) -> None:
+    """Python refuses to convert one: that once broke off the answer."""
+    told = words.format("9" * 5000)
+
+    assert complaints.stream_fault({"message": told}).message.startswith("prompt is too long: ")
+    assert fault(400, said(told)).status == 400
 
 
 KINDS: dict[str, tuple[dict[str, Any], str]] = {
@@ -213,6 +338,18 @@ def test_words_of_a_provider_that_can_not_answer_are_not_the_clients() -> None:
         ({"x_ratelimit_reset": "1800000060000"}, 1800000060.0 - 1000.0),
         ({"x_ratelimit_reset": "soon"}, None),
         ({"x_ratelimit_remaining_tokens": "9", "x_ratelimit_reset_tokens": "6m0s"}, None),
+        ({"x_ratelimit_reset_tokens": "1d2h3m4s5ms"}, 93785.0),
+        ({"x_ratelimit_reset_requests": "1m", "x_ratelimit_reset_tokens": "2m"}, 120.0),
+        ({"x_ratelimit_reset": "99999999"}, 99999999.0),
+        ({"x_ratelimit_reset": "100000000"}, 99999000.0),
+        ({"x_ratelimit_reset": "100000000000"}, 99999999000.0),
+        ({"x_ratelimit_reset": "100000000001"}, 99999001.0),
+        ({"x_ratelimit_reset": "0" * 39 + "5"}, 5.0),
+        ({"x_ratelimit_reset": "0" * 40 + "5"}, None),
+        ({"x_ratelimit_reset": "9" * 5000}, None),
+        ({"x_ratelimit_reset": "9" * 500 + "s"}, None),
+        ({"x_ratelimit_reset": "-5"}, None),
+        ({"x_ratelimit_reset": ""}, None),
         ({}, None),
     ],
 )

@@ -26,9 +26,24 @@ def test_lines_are_the_same_wherever_bytes_are_cut(values: list[str], cuts: list
     assert [json.loads(got) for got in [*lines, *([last] if last else [])]] == values
 
 
-def test_a_line_without_end_is_refused() -> None:
+def test_a_line_up_to_the_limit_is_kept_and_no_longer_one() -> None:
     splitter = LineSplitter(10)
-    splitter.feed(b"12345\n123456789")
 
+    assert splitter.feed(b"12345\n123456789") == [b"12345"]
+    assert splitter.feed(b"0") == []
+    with pytest.raises(LineTooLong, match="10 bytes"):
+        splitter.feed(b"1")
+
+
+def test_a_line_that_ends_may_be_as_long_as_a_read_and_counts_no_more() -> None:
+    splitter = LineSplitter(10)
+
+    assert splitter.feed(b"1" * 20 + b"\n") == [b"1" * 20]
+    assert splitter.feed(b"2" * 10) == []
+    assert splitter.end() == b"2" * 10
+    assert splitter.feed(b"3" * 10) == []
+
+
+def test_what_is_behind_a_whole_line_is_bounded_too() -> None:
     with pytest.raises(LineTooLong):
-        splitter.feed(b"0123")
+        LineSplitter(10).feed(b"1\n" + b"2" * 11)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,13 +44,32 @@ def test_separators_of_unicode_are_no_line_ends() -> None:
     assert sse.FrameSplitter().feed(frame) == [frame]
 
 
-def test_a_frame_that_never_ends_is_refused() -> None:
+@pytest.mark.parametrize("before", [[], [b"data: 1\n\nda"]], ids=["at first", "later"])
+def test_a_frame_up_to_the_limit_is_kept_and_no_longer_one(before: list[bytes]) -> None:
     splitter = sse.FrameSplitter(max_frame_bytes=100)
+    for part in before:
+        splitter.feed(part)
+    rest = 100 - len(splitter.kept)
 
-    assert splitter.feed(b"data: " + b"a" * 90) == []
+    assert splitter.feed(b"a" * rest) == []
+    assert splitter.rest.endswith(b"a" * rest)
+    with pytest.raises(sse.FrameTooLong, match="100 bytes"):
+        splitter.feed(b"a")
 
+
+def test_a_frame_that_ends_may_be_as_long_as_a_read() -> None:
+    frame = b"data: " + b"a" * 200 + b"\n\n"
+
+    assert sse.FrameSplitter(max_frame_bytes=100).feed(frame) == [frame]
+
+
+def test_what_is_behind_a_whole_frame_is_bounded_too() -> None:
     with pytest.raises(sse.FrameTooLong):
-        splitter.feed(b"data: aaaa")
+        sse.FrameSplitter(max_frame_bytes=10).feed(b"data: 1\n\n" + b"a" * 11)
+    splitter = sse.FrameSplitter(max_frame_bytes=10)
+    splitter.feed(b"data: 1")
+    with pytest.raises(sse.FrameTooLong):
+        splitter.feed(b"\n\n" + b"a" * 11)
 
 
 def test_several_data_lines_are_one_value() -> None:
@@ -59,3 +80,43 @@ def test_whole_frames_pass_as_the_same_object() -> None:
     data = b"data: 1\n\ndata: 2\n\n"
 
     assert sse.FrameSplitter().block(data) is data
+
+
+def members(frame: bytes) -> tuple[bytes, bytes]:
+    """Read a frame line by line, as the format is written down."""
+    event, data = b"", []
+    for line in re.split(rb"\r\n|\n|\r", frame):
+        name, _, value = line.partition(b":")
+        if name == b"event":
+            event = value.removeprefix(b" ")
+        elif name == b"data":
+            data.append(value.removeprefix(b" "))
+    return event, b"\n".join(data)
+
+
+LINES = [
+    b"event: ping",
+    b"event:x",
+    b"event",
+    b"data: {}",
+    b"data:  two",
+    b"data:",
+    b"data",
+    b"id: 7",
+    b": hello",
+    b"",
+    b"data: a\rb",
+]
+
+
+@given(st.lists(st.sampled_from(LINES), max_size=4), st.sampled_from([b"\n", b"\r\n", b"\r"]))
+def test_the_short_way_to_the_fields_of_a_frame_reads_what_the_long_one_does(
+    lines: list[bytes], newline: bytes
+) -> None:
+    frame = newline.join(lines) + newline * 2
+
+    assert sse.fields(frame) == members(frame)
+
+
+def test_a_frame_of_ours_is_read_as_it_was_meant() -> None:
+    assert sse.fields(sse.frame("ping", b'{"a":1}')) == (b"ping", b'{"a":1}')

@@ -1,10 +1,9 @@
-"""What makes two requests the same.
+"""What makes two requests identical.
 
-Claude Code does send a request twice within milliseconds, and its user pays twice. The same is: the
-same client, path, query, body, and headers: all of them go along to a provider, so any may change
-the answer, but for those that only tell of the connection or of the single call. A retry is
-byte-identical too, and parallel agents may be: so only requests that are in flight at the same time
-are joined, and an error is nobody's but theirs who waited for it.
+Claude Code sends a request twice within milliseconds, and its user would pay twice. Identical requests have the same
+client, path, query, body and headers. All headers go along to a provider, so any may change the answer; left out are
+those that only describe the connection or the single call. A retry is byte-identical too, and parallel agents may be:
+so only requests that are in flight at the same time are joined, and an error reaches only those that waited for it.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import xxhash
 from balancer.headers import Headers, names_of
 from balancer.model import Request
 
-_UNTELLING = frozenset(
+_IGNORED = frozenset(
     {
         # of the connection
         b"host",
@@ -41,16 +40,16 @@ _UNTELLING = frozenset(
         b"x-request-id",
         b"x-correlation-id",
         b"idempotency-key",
-        # of the client, whom `Request.client` names already
+        # of the client, which `Request.client` names already
         b"authorization",
         b"x-api-key",
     }
 )
-_UNTELLING_PREFIXES = (b"x-stainless-", b"x-forwarded-")
+_IGNORED_PREFIXES = (b"x-stainless-", b"x-forwarded-")
 
 
 class Key(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
-    """What a request has in common with its twins. It is looked up four times, and hashed once."""
+    """What identical requests have in common. It is looked up four times, and hashed once."""
 
     generation: int
     client: str
@@ -62,11 +61,11 @@ class Key(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
 
 
 def key(request: Request, seed: int, generation: int) -> Key:
-    """Return what `request` has in common with its twins. The body is hashed, never kept.
+    """Return what `request` has in common with identical requests. The body is hashed, never kept.
 
-    `seed` is this process's own: nobody outside can make bodies that collide. 128 bits of XXH3,
-    because a body of 400 KB has to cost microseconds. `generation` is the configuration's: who asks
-    after a reload is answered by what is in force then.
+    `seed` is this process's own, so that nobody outside can make bodies that collide. The hash is XXH3 with 128 bits:
+    a body of 400 KB has to cost microseconds. `generation` is the configuration's: a request that comes after a
+    reload is answered by what is in force then.
     """
     return Key(
         generation,
@@ -74,11 +73,11 @@ def key(request: Request, seed: int, generation: int) -> Key:
         request.claude_code,
         request.operation.word,
         request.query,
-        tuple(compress(request.headers, _telling(request.names or names_of(request.headers)))),
+        tuple(compress(request.headers, _compared(request.names or names_of(request.headers)))),
         xxhash.xxh3_128_digest(request.body, seed),
     )
 
 
 @lru_cache(maxsize=256)
-def _telling(names: tuple[bytes, ...]) -> tuple[bool, ...]:
-    return tuple(name not in _UNTELLING and not name.startswith(_UNTELLING_PREFIXES) for name in names)
+def _compared(names: tuple[bytes, ...]) -> tuple[bool, ...]:
+    return tuple(name not in _IGNORED and not name.startswith(_IGNORED_PREFIXES) for name in names)

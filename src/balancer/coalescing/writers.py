@@ -1,4 +1,4 @@
-"""Who writes and who reads a shared answer: the leader's client, and its followers."""
+"""Writing a shared answer to its readers: the leader's client and its followers."""
 
 from __future__ import annotations
 
@@ -9,33 +9,45 @@ from contextlib import contextmanager, suppress
 import msgspec
 
 from balancer.clock import Clock
-from balancer.coalescing.shared import InFlight, Reader, SharedResponse
+from balancer.coalescing.shared import (
+    ABORTED,
+    COMING,
+    DIRECT,
+    LEFT,
+    PUMPED,
+    WHOLE,
+    InFlight,
+    Reader,
+    Reads,
+    SharedResponse,
+)
 from balancer.events import Bus
 from balancer.headers import Headers
-from balancer.model import Request
+from balancer.model import Candidate, Request
 from balancer.relay.record import RequestRecord
-from balancer.relay.response import STUCK_S
 from balancer.relay.writer import ClientWriter, ResponseWriter
-
-PARTING_S = 1.0
-"""How long a follower waits for the last words when everything is being stopped."""
 
 NAME = b"x-balancer-dedup"
 _LEADER = (NAME, b"leader")
+_FOLLOWER = (NAME, b"follower")
 
 
 class TeeWriter(msgspec.Struct, eq=False):
-    """Gives the leader's client its answer, and keeps it for the others."""
+    """Gives the leader's client its answer, and keeps it for followers.
+
+    The states of the leader's client stand in `shared`: DIRECT until it is slow or followed, then PUMPED.
+    """
 
     _client: ClientWriter
-    _registry: InFlight
+    _in_flight: InFlight
     shared: SharedResponse
     _replay_s: float
     _pump: asyncio.Task[None] | None = None
+    """Writes to the leader's client, once it is PUMPED."""
 
     @property
     def pumped(self) -> bool:
-        """The leader's client is fed at its own pace."""
+        """The leader's client is, or was, fed at its own pace."""
         return self._pump is not None
 
     @property
@@ -44,164 +56,163 @@ class TeeWriter(msgspec.Struct, eq=False):
 
     @property
     def gone(self) -> bool:
-        """Nobody takes the answer any more."""
-        return self.shared.leader_left and not self.shared.followers
+        return self.shared.leader is LEFT and not self.shared.followers
 
     def leave(self) -> None:
-        """The leader's client has left: end it, unless others follow."""
-        if self.left():
-            self.shared.cancel()
-
-    def left(self) -> bool:
-        """The leader's client has left. Say whether to end it: not while others follow."""
+        """The leader's client has left: cancel the relay, unless others read the answer."""
         shared = self.shared
-        shared.leader_left = True
-        shared.leader = None
+        shared.leader, shared.leading = LEFT, None
         if self._pump is not None:
             self._pump.cancel()
-        if not shared.followers:
-            self._registry.forget(shared)
+        followed = bool(shared.followers)
+        if not followed:
+            self._in_flight.forget(shared)
         shared.changed()
-        return not shared.followers
+        if not followed:
+            shared.cancel()
 
     def start(self, status: int, headers: Headers) -> None:
         shared = self.shared
         shared.status, shared.headers = status, headers
         if shared.followers:
             shared.changed()
-        if not shared.leader_left:
+        if shared.leader is not LEFT:
             self._client.start(status, (*headers, _LEADER))
 
     def put(self, data: bytes, *, last: bool = False) -> bool:
         shared = self.shared
-        if self._pump is not None or shared.followers or shared.leader_left or not self._client.put(data, last=last):
+        if shared.leader is not DIRECT or shared.followers or not self._client.put(data, last=last):
             return False
         if last and not self._replay_s and not shared.chunks:
-            shared.end = "whole"  # nobody came, and nobody can any more
-            self._registry.close(shared)
+            shared.end = WHOLE  # nobody has joined, and nobody can any more
+            self._in_flight.close(shared)
         else:
             self._keep(data, last)
         return True
 
     async def write(self, data: bytes, *, last: bool = False) -> None:
         shared = self.shared
-        if self._pump is None and not shared.leader_left:
+        if shared.leader is DIRECT:
             if not shared.followers and not self._client.busy:
                 self._keep(data, last)
                 await self._client.write(data, last=last)
                 return
-            shared.leader = Reader(shared.count)
-            self._pump = asyncio.get_running_loop().create_task(self._feed(shared.leader))
+            shared.leader, shared.leading = PUMPED, Reader(shared.count)
+            self._pump = asyncio.get_running_loop().create_task(self._feed(shared.leading))
         self._keep(data, last)
-        while self._behind():
+        while self._is_behind():
             await shared.more()
 
     def _keep(self, data: bytes, last: bool) -> None:
-        """Keep what comes for those who follow, or may still."""
+        """Keep what comes for the readers there are and for those that may still come."""
         if data:
-            self._registry.grow(self.shared, data)
+            self._in_flight.grow(self.shared, data)
         if last:
-            self._registry.done(self.shared, "whole", self._replay_s)
+            self._in_flight.done(self.shared, WHOLE, self._replay_s)
 
     async def finish(self) -> None:
-        if not self.shared.end:
+        if self.shared.end is COMING:
             await self.write(b"", last=True)
+
+    def committed(self, candidate: Candidate) -> None:
+        self.shared.answered_by = candidate
 
     def mark_unshareable(self) -> None:
         self._replay_s = 0.0
         self.shared.unshareable = True
 
     async def abort(self) -> None:
-        self._registry.done(self.shared, "aborted", 0.0)
-        if self._pump is None and not self.shared.leader_left:
+        self._in_flight.done(self.shared, ABORTED, 0.0)
+        if self.shared.leader is DIRECT:
             await self._client.abort()
 
     async def drained(self) -> None:
-        """Return when the leader's client has taken all there was, or is gone."""
+        """Return when the leader's client has read everything, or is gone."""
         if self._pump is not None:
             await asyncio.wait([self._pump])
 
     def close(self) -> None:
-        """The relay has ended, however: followers must not wait for more."""
-        if not self.shared.end:
-            self._registry.done(self.shared, "aborted", 0.0)
+        """The relay has ended, however: no follower may wait for more."""
+        if self.shared.end is COMING:
+            self._in_flight.done(self.shared, ABORTED, 0.0)
         if self._pump is not None:
             self._pump.cancel()
 
-    def _behind(self) -> bool:
-        """A slow leader slows the relay while it is alone: that is the flow control."""
-        shared, reader = self.shared, self.shared.leader
+    def _is_behind(self) -> bool:
+        """Say whether the relay has to wait for the leader's client: alone, a slow one slows it down."""
+        shared, reader = self.shared, self.shared.leading
         return reader is not None and reader.at < shared.count and not shared.followers
 
     async def _feed(self, reader: Reader) -> None:
-        """Feed the leader's client at its own pace."""
+        """Write to the leader's client at its own pace."""
         shared = self.shared
         try:
-            await _give(shared, reader, self._client)
+            await _give(shared, reader, self._client, self._in_flight.limits.stuck_s)
         except TimeoutError:
             await self._client.abort()
             self.leave()
         except asyncio.CancelledError:
-            if not shared.leader_left:
+            if shared.leader is not LEFT:
                 await self._client.abort()
             raise
         finally:
-            shared.leader = None
+            shared.leading = None
             shared.changed()
             if not shared.joinable:
-                self._registry.forget(shared)
+                self._in_flight.forget(shared)
 
 
-async def _give(shared: SharedResponse, reader: Reader, writer: ResponseWriter) -> None:
-    """Give a client what comes, and the end as it was. Raises `TimeoutError` when it takes nothing for too long."""
+async def _give(shared: SharedResponse, reader: Reader, writer: ResponseWriter, stuck_s: float) -> None:
+    """Write what comes, and end as it ends. Raises `TimeoutError` if a write takes `stuck_s` or is cut."""
     while True:
         while reader.at < shared.count:
             data, at = shared.following(reader.at)
             try:
-                async with asyncio.timeout(STUCK_S) as reader.patience:
-                    await writer.write(data, last=shared.end == "whole" and at == shared.count)
+                async with asyncio.timeout(stuck_s) as reader.patience:
+                    await writer.write(data, last=shared.end is WHOLE and at == shared.count)
             finally:
                 reader.patience = None
             reader.at = at
-        if shared.end:
+        if shared.end is not COMING:
             break
-        if reader is shared.leader and not shared.followers:
+        if reader is shared.leading and not shared.followers:
             shared.changed()  # the relay waits for it
         await shared.more()
-    await (writer.finish() if shared.end == "whole" else writer.abort())
-    reader.done = True
+    await (writer.finish() if shared.end is WHOLE else writer.abort())
+    reader.reads = Reads.ALL
 
 
 async def follow(
-    shared: SharedResponse, reader: Reader, registry: InFlight, writer: ResponseWriter, own: Headers
+    shared: SharedResponse, reader: Reader, in_flight: InFlight, writer: ResponseWriter, own: Headers
 ) -> None:
-    """Give a follower's client the whole answer. `own` are its own headers, instead of the leader's.
+    """Give a follower's client the whole answer. `own` are its own headers, in the place of the leader's.
 
-    `taker` is what `join` returned; it is taken out of the followers, whatever happens.
+    `reader` is what `join` returned; it is taken out of the followers, whatever happens.
     """
+    limits = in_flight.limits
     try:
-        await _follow(shared, reader, writer, own)
+        await _follow(shared, reader, writer, own, limits.stuck_s)
     except TimeoutError:
         await writer.abort()
     except asyncio.CancelledError:
-        if not writer.gone:  # the balancer is being stopped, the leader's relay too: it says so to all
+        if not writer.gone:  # the balancer is being stopped, the leader's relay too: it says so to all readers
             with suppress(TimeoutError):
-                async with asyncio.timeout(PARTING_S):
-                    await _follow(shared, reader, writer, own)
+                async with asyncio.timeout(limits.parting_s):
+                    await _follow(shared, reader, writer, own, limits.stuck_s)
         raise
     finally:
-        registry.leave(shared, reader)
+        in_flight.leave(shared, reader)
 
 
-async def _follow(shared: SharedResponse, reader: Reader, writer: ResponseWriter, own: Headers) -> None:
-    while not shared.status and not shared.end:
+async def _follow(shared: SharedResponse, reader: Reader, writer: ResponseWriter, own: Headers, stuck_s: float) -> None:
+    while not shared.status and shared.end is COMING:
         await shared.more()
-    if shared.status and not reader.begun:
-        reader.begun = True
+    if shared.status and reader.reads is Reads.NOTHING:
+        reader.reads = Reads.BODY
         names = {name for name, _ in own}
         kept = tuple(pair for pair in shared.headers if pair[0] not in names)
-        writer.start(shared.status, (*own, *kept, (NAME, b"follower")))
-    await _give(shared, reader, writer)
+        writer.start(shared.status, (*own, *kept, _FOLLOWER))
+    await _give(shared, reader, writer, stuck_s)
 
 
 @contextmanager
@@ -212,5 +223,7 @@ def recorded(request: Request, shared: SharedResponse, reader: Reader, bus: Bus,
     try:
         yield
     finally:
-        record.status, record.outcome, record.provider = shared.status, shared.outcome(reader), shared.provider
+        record.status, record.outcome = shared.status, shared.outcome(reader)
+        if (candidate := shared.answered_by) is not None:
+            record.provider, record.provider_model = candidate.provider.name, candidate.model
         bus.emit(record.ended(clock.wall(), clock.now()))

@@ -38,13 +38,6 @@ def unusable(settings: Settings) -> str | None:
     )
 
 
-def is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _refused(settings: Settings, host: str, client: str) -> Denied | None:
     """Return why a client that calls the balancer `host` is not let in. It is asked whoever decides it."""
     keys = settings.auth.keys

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from dataclasses import dataclass
-from pathlib import Path
 
 from balancer import __version__
 from balancer.claude_code import BASE_URL, TOKEN
@@ -13,6 +11,7 @@ from balancer.commands import addresses, client_environment, reading
 from balancer.commands.calling import DEFAULT_URL
 from balancer.commands.invocation import hint
 from balancer.config import Config
+from balancer.config.addresses import is_loopback
 from balancer.model import Provider
 
 
@@ -58,22 +57,16 @@ def _served(provider: Provider, config: Config) -> str:
 
 
 def _warnings(config: Config, flags: Flags) -> list[str]:
-    lines = [str(warning) for warning in config.warnings]
+    # Of a file that was written from flags no line is anybody's.
+    lines = [f"warning: {w.message}" if flags.to else str(w) for w in config.warnings]
     if config.path is None:
-        lines.append(f"There is no providers.yaml. Next: {first_step()}, and enter your own.")
+        lines.append(f"There is no providers.yaml. To write one: {hint('init')}")
     if flags.to and (asked := _asks_for_names(config)):
         lines.append(asked)
     said = any(warning.message.startswith("others can reach this address") for warning in config.warnings)
-    if not said and not addresses.is_loopback(config.settings.host) and not config.settings.auth.keys:
+    if not said and not is_loopback(config.settings.host) and not config.settings.auth.keys:
         lines.append("settings.auth.keys is empty, so only clients on this machine are served.")
     return lines
-
-
-def first_step() -> str:
-    """Return the command by which somebody gets a configuration of their own."""
-    example = Path(__file__).resolve().parents[3] / "providers.example.yaml"
-    source = "providers.example.yaml" if example.parent == Path.cwd() else str(example)
-    return f"cp {shlex.quote(source)} providers.yaml"
 
 
 def _asks_for_names(config: Config) -> str:

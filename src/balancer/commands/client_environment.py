@@ -19,8 +19,9 @@ from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 from balancer.claude_code import BASE_URL, CUSTOM_HEADERS, TOKEN
-from balancer.commands import addresses, reading
+from balancer.commands import reading
 from balancer.config import Config
+from balancer.config.addresses import is_loopback
 from balancer.server.access import GATE_HEADER
 
 ANY_TOKEN = "balancer"  # noqa: S105 - any word does where no key is asked for
@@ -58,7 +59,7 @@ def _with_key(headers: str, key: str) -> str:
 def _without_proxy(url: str, env: Mapping[str, str]) -> dict[str, str]:
     """Return what keeps the client from asking a proxy for an address of this machine: it would, unless told."""
     host = urlsplit(url).hostname or ""
-    if not addresses.is_loopback(host) or not any(env.get(name) or env.get(name.lower()) for name in _PROXIES):
+    if not is_loopback(host) or not any(env.get(name) or env.get(name.lower()) for name in _PROXIES):
         return {}
     known = next((env[name] for name in _NO_PROXY if env.get(name)), "")
     if host in (entry.strip() for entry in known.split(",")):

@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from balancer.app import create_app
-from balancer.commands import addresses, banner, calling, reading
+from balancer.commands import addresses, calling, reading
 from balancer.commands.invocation import hint
 from balancer.dialects.simulated import faults as drills
 from balancer.server import run as server
@@ -177,5 +177,5 @@ def _sum_up(tallies: list[Tally], view: dict[str, Any]) -> int:
         f"{whole} of {reading.counted(requests, 'request')} answered. hidden: another provider answered instead. "
         f"asked again:\n{reading.counted(told, 'answer')} broke after it had begun, and the client was told.\n"
     )
-    print(f"Next: {hint('run')}, or with providers of your own: {banner.first_step()}")
+    print(f"Next: {hint('run')}\nWith providers of your own: {hint('init')}")
     return 0 if whole == requests else 1

@@ -13,7 +13,7 @@ import msgspec
 from balancer import dialects
 from balancer.commands import listed
 from balancer.config import Config
-from balancer.dialect import Ask, FlowFailed, Incapable
+from balancer.dialect import Ask, FlowFailed, Incapable, TypedState
 from balancer.model import Candidate, Fault, Operation, Provider, Request, WireRequest
 from balancer.policy.classify import in_words
 from balancer.redact import scrub, secrets_of
@@ -137,7 +137,7 @@ async def _exchange(transport: Transport, talk: _Talk, operation: Operation) -> 
     query = b"limit=1000" if lists and provider.type == "anthropic" else b""
     headers = ((b"content-type", b"application/json"),)
     request = Request("check", operation, query, headers, body, model, stream=False)
-    ask = Ask(request, Candidate(provider, model), operation, {}, time.time(), "check")
+    ask = Ask(request, Candidate(provider, model), operation, TypedState(), time.time(), "check")
     # One second more than the caller waits: which of the two ends first must not be chance.
     deadline = time.monotonic() + (MESSAGE_WITHIN_S if operation is Operation.MESSAGES else WITHIN_S) + 1
     flows = FlowRunner(_Noting(transport, talk), time.monotonic)

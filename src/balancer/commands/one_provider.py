@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from balancer.commands import addresses
+from balancer.config.addresses import is_loopback
+from balancer.config.quoting import is_keylike
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SHOWN = re.compile(r"[A-Z_][A-Z0-9_]{0,100}")
@@ -21,24 +22,28 @@ class Unfit(Exception):
 def written(url: str, key_env: str | None, kind: str | None, model: str | None, env: Mapping[str, str]) -> str:
     """Return the providers.yaml that these flags stand for. The key stays in the environment. Raises `Unfit`."""
     kind = kind or type_of(url)
-    provider = {"name": name_of(url), "type": kind, "base_url": url, "auth_value": _key(url, key_env, env)}
+    provider = {"name": name_of(url), "type": kind, "base_url": url}
+    if key := _key(url, key_env, env):
+        provider["auth_value"] = key
     if kind == "anthropic":
         provider["auth_type"] = "api_key" if _host(url) == "api.anthropic.com" else "auth_token"
     target = {"provider": provider["name"], "model": model or "passthrough"}
     return json.dumps({"providers": [provider], "model_routes": {"*": [target]}}, indent=1)
 
 
-def _key(url: str, key_env: str | None, env: Mapping[str, str]) -> str:
+def _key(url: str, key_env: str | None, env: Mapping[str, str]) -> str | None:
     if key_env is None:
-        if addresses.is_loopback(_host(url)):
-            return "none"  # a server on this machine asks for no key
+        if is_loopback(_host(url)):
+            return None  # a server on this machine asks for no key
         raise Unfit("--key-env VAR is missing: the name of the environment variable that holds the provider's key")
-    if not _NAME.fullmatch(key_env):
+    if not _NAME.fullmatch(key_env) or is_keylike(key_env):
         raise Unfit("--key-env takes the name of an environment variable, not the key itself")
     if not env.get(key_env, "").strip():
-        named = key_env if _SHOWN.fullmatch(key_env) else "that --key-env names"
-        remedy = f": export {key_env}=..." if _SHOWN.fullmatch(key_env) else " (a name, not the key itself)"
-        raise Unfit(f"the environment variable {named} is not set; set it to the provider's key{remedy}")
+        raise Unfit(
+            f"the environment variable {key_env} is not set; set it to the provider's key: export {key_env}=..."
+            if _SHOWN.fullmatch(key_env)
+            else "the environment variable that --key-env names is not set; it takes a name, not the key itself"
+        )
     return f"${{{key_env}}}"
 
 
@@ -49,7 +54,7 @@ def type_of(url: str) -> str:
         return "zed"
     if "anthropic" in f"{host}{path}":
         return "anthropic"
-    if "openai" in f"{host}{path}" or re.search(r"/v\d+\w*/?$", path) or addresses.is_loopback(host):
+    if "openai" in f"{host}{path}" or re.search(r"/v\d+\w*/?$", path) or is_loopback(host):
         return "openai"
     return "anthropic"
 
@@ -57,7 +62,7 @@ def type_of(url: str) -> str:
 def name_of(url: str) -> str:
     """Return a name for the provider: `deepseek` for `https://api.deepseek.com/anthropic`."""
     host = _host(url)
-    if addresses.is_loopback(host):
+    if is_loopback(host):
         return "local"
     labels = [label for label in host.split(".") if re.fullmatch(r"[a-z0-9-]+", label)]
     word = labels[-2] if len(labels) > 1 and not labels[-1].isdecimal() else ""

@@ -1,10 +1,11 @@
-"""What may stand as a URL in the file: where a provider is reached, and the proxy on the way there."""
+"""Addresses: what may stand as a URL in the file, and which hosts are this machine."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
 import socket
+from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 _PROXIES = ("http", "https", "socks5", "socks5h")
@@ -44,7 +45,10 @@ def _why_no_url(text: str, url: SplitResult) -> str:
         return f"{begins}: two slashes stand behind the colon"
     if _SLIP_OF_A_SCHEME.match(text):
         return f"{begins}; the word before :// is misspelt"
-    return f"{begins}; put https:// before it" if "://" not in text else begins
+    if "://" in text:
+        return begins
+    is_local = is_loopback(re.split(r"[:/]", text, maxsplit=1)[0])
+    return f"{begins}; put {'http' if is_local else 'https'}:// before it"
 
 
 def proxy_url(text: str) -> str:
@@ -64,13 +68,22 @@ def _split(text: str) -> tuple[SplitResult | None, str]:
     return url, ""
 
 
+@lru_cache(maxsize=1024)
 def is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
+    """Say whether `host` can only mean this machine.
+
+    `host` is a name (`localhost` and everything below it) or an address, with or without brackets; an IPv4
+    address may be written as IPv6 (`::ffff:127.0.0.1`).
+    """
+    name = host.strip("[]").rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
         return True
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        address = ipaddress.ip_address(name)
     except ValueError:
         return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
 
 
 def is_metadata(host: str) -> bool:

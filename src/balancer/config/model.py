@@ -12,7 +12,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 NAME = r"^[A-Za-z0-9][A-Za-z0-9 _.@-]*$"
 """The form of a provider's name."""
 
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
+MAX_SECONDS = 86_400
+Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS)]
 
 
 class Part(BaseModel):
@@ -22,12 +23,12 @@ class Part(BaseModel):
 
 
 class Cooldown(Part):
-    """How long a failing provider rests."""
+    """How long a failing provider gets no requests."""
 
     seconds: float = Field(60.0, ge=0, le=86_400)
-    """The longest ordinary rest, in seconds; 0 means no rest."""
+    """The longest ordinary cooldown, in seconds; 0: none."""
     backoff: Literal["exponential", "constant"] = "exponential"
-    """Rests double up to `seconds`, or are always that long."""
+    """`exponential`: cooldowns double up to `seconds`. `constant`: they are always that long."""
 
 
 class Sticky(Part):
@@ -36,31 +37,31 @@ class Sticky(Part):
     enabled: bool = True
     """Whether conversations are pinned at all."""
     ttl: float = Field(300.0, ge=0, le=86_400)
-    """Seconds without an answer after which a pin is forgotten; the cache of Anthropic lives 300."""
+    """Seconds without an answer after which a conversation is no longer pinned; Anthropic's prompt cache lives 300."""
     by: Literal["session", "prefix"] = "session"
     """`session`: by Claude Code's session and agent. `prefix`: also requests that carry
     `cache_control`, by their system prompt and first message."""
 
 
 class Deduplication(Part):
-    """The same request twice at the same time is asked once."""
+    """Identical requests that are in flight at the same time are sent once (request coalescing)."""
 
     enabled: bool = True
-    """Whether identical requests that are in flight at the same time are joined."""
+    """Whether identical requests that are in flight at the same time are coalesced."""
     replay_s: float = Field(0.0, ge=0, le=3600)
-    """Seconds for which a whole, successful answer is given again to the same request; 0: never."""
+    """Seconds for which a whole, successful answer is given to identical requests that come later; 0: never."""
     max_bytes: int = Field(64 * 1024 * 1024, ge=0)
-    """The most memory that shared answers may take; beyond it requests are asked on their own."""
+    """The most memory that shared answers may take; beyond it each request is sent on its own."""
 
 
 class Auth(Part):
     """Who may use this balancer."""
 
     keys: tuple[str, ...] = Field((), repr=False)
-    """Gate keys, as `x-api-key` or `Authorization: Bearer`. Without any, only clients on this
+    """Client API keys, sent as `x-api-key` or `Authorization: Bearer`. Without any, only clients on this
     machine are served."""
     admin_keys: tuple[str, ...] = Field((), repr=False)
-    """Keys for what changes something (reload, drills); they open everything else too."""
+    """Keys for what changes something (reload, fault injection); they give access to everything else too."""
 
     @field_validator("keys", "admin_keys")
     @classmethod
@@ -74,11 +75,11 @@ class Limits(Part):
     """Bounds that keep the balancer itself healthy."""
 
     max_body_bytes: int = Field(32 * 1024 * 1024, ge=1024)
-    """The largest request body that is taken."""
+    """The largest request body that is accepted."""
     max_in_flight: int = Field(1000, ge=1)
-    """The most requests that are served at once; more wait."""
+    """The most requests in flight at once; more of them wait."""
     queue_s: float = Field(10.0, ge=0, le=600)
-    """How long a request waits for a place before it is turned away."""
+    """Seconds that a request waits for a free place before it is rejected."""
 
 
 def _cooldown(value: Any) -> Any:
@@ -89,12 +90,12 @@ class Settings(Part):
     """The `settings` of the file."""
 
     selection_strategy: Literal["priority", "round_robin", "random", "weighted", "least_busy", "fastest"] = "priority"
-    """Who is asked first among usable providers of the same priority."""
+    """Which provider comes first among usable ones of the same priority."""
     failure_cooldown: Annotated[Cooldown, BeforeValidator(_cooldown)] = Cooldown()
-    """Seconds: the longest ordinary rest of a failing provider; 0 means no rest. Or
-    `{seconds: 60, backoff: constant}` for rests that do not double."""
+    """Seconds: the longest ordinary cooldown of a failing provider; 0: none. Or
+    `{seconds: 60, backoff: constant}` for cooldowns that do not double."""
     request_timeout: Seconds = 60.0
-    """Seconds that a provider may take to begin its answer (the first substance of a stream)."""
+    """Seconds that a provider may take to begin its answer (until the first content of a stream)."""
     connect_timeout: Seconds = 5.0
     """Seconds for name, TCP, proxy and TLS together."""
     stream_idle_timeout: Seconds = 120.0
@@ -108,7 +109,7 @@ class Settings(Part):
     sticky: Sticky = Sticky()
     """Conversations stay with the provider where their prompt cache is warm."""
     deduplication: Deduplication = Deduplication()
-    """The same request twice at the same time is asked once."""
+    """Identical requests that are in flight at the same time are sent once (request coalescing)."""
     auth: Auth = Auth()
     """Who may use this balancer."""
     allowed_hosts: tuple[str, ...] = ()
@@ -116,7 +117,7 @@ class Settings(Part):
     limits: Limits = Limits()
     """Bounds that keep the balancer itself healthy."""
     drills: bool = False
-    """Whether providers may be told to misbehave (`balancer drill`)."""
+    """Whether faults may be injected into providers (`balancer drill`)."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     """The least important lines that are written."""
     log_color: bool = True
@@ -150,46 +151,47 @@ class ProviderEntry(Part):
     name: str = Field(min_length=1, max_length=100, pattern=NAME)
     """Unique; the name in routes, logs and headers."""
     type: str
-    """How the provider is spoken to: `anthropic`, `openai`, `zed` or `simulated`."""
+    """The protocol: `anthropic`, `openai`, `zed` or `simulated`."""
     base_url: str | None = None
-    """Where it lives, with or without a trailing `/v1`."""
+    """The base URL of its API, with or without a trailing `/v1`."""
     auth_type: Literal["api_key", "auth_token"] = "api_key"
     """`api_key` sends `x-api-key`, `auth_token` sends `Authorization: Bearer` (`openai`: always the latter)."""
     auth_value: str | None = Field(None, repr=False)
-    """The key: literal, `${NAME}`, `${NAME:-default}`, or `passthrough` for the client's own credential."""
+    """The key: `${NAME}`, `${NAME:-default}` or literal; `passthrough`: the client's own credential; `none`: no
+    credential. Providers on this machine (127.0.0.1, localhost) need none."""
     enabled: bool = True
-    """A provider that is not enabled is shown, and never asked."""
+    """A provider that is not enabled is listed, and gets no requests."""
     proxy: str | None = Field(None, repr=False)
     """URL of a proxy: http, https, socks5 or socks5h; `user:password@` is allowed."""
     ca_file: str | None = None
-    """PEM file of the authorities to trust instead of the system's."""
+    """PEM file of the certificate authorities to trust instead of the system's."""
     headers: dict[str, str] = Field(default_factory=dict, repr=False)
-    """Added to every request to this provider, over the client's own."""
+    """Added to every request to this provider; they replace the client's of the same name."""
     request_timeout: Seconds | None = None
-    """Over `settings.request_timeout`."""
+    """Overrides `settings.request_timeout`."""
     connect_timeout: Seconds | None = None
-    """Over `settings.connect_timeout`."""
+    """Overrides `settings.connect_timeout`."""
     stream_idle_timeout: Seconds | None = None
-    """Over `settings.stream_idle_timeout`."""
+    """Overrides `settings.stream_idle_timeout`."""
     non_streaming_timeout: Seconds | None = None
-    """Over `settings.non_streaming_timeout`."""
+    """Overrides `settings.non_streaming_timeout`."""
     max_in_flight: int | None = Field(None, ge=1)
-    """The most requests at once; when it is reached, the next provider is asked."""
+    """The most requests in flight at once; when they are reached, the next provider gets the request."""
 
 
 class TargetEntry(Part):
-    """One line of a route."""
+    """One target of a route."""
 
     provider: str
     """The name of a provider."""
     model: str = Field("passthrough", min_length=1)
-    """The model that the provider is asked for; `passthrough`: the one that the client asked for."""
+    """The model to ask the provider for; `passthrough`: the one that the client asked for."""
     priority: int = 1
     """Lower is tried first."""
     weight: float = Field(1.0, gt=0)
     """The share of first tries within a priority, with `selection_strategy: weighted`."""
     enabled: bool = True
-    """A target that is not enabled is left out."""
+    """A target that is not enabled is skipped."""
     mode: Literal["normal", "burn", "auto"] | None = None
     """Zed only: which mode this route uses."""
     context_window: int | None = Field(None, gt=0)

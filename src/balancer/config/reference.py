@@ -25,19 +25,59 @@ _INTRO = """\
 
 Generated from the models in `src/balancer/config/model.py` and the provider types; `make docs` writes it again.
 
-The file is `--config`, else `BALANCER_CONFIG`, else `providers.yaml` in the working directory, else beside the
-project. For a value, a flag wins over the environment (`LOG_LEVEL`, `LOG_COLOR`, `HOST`, `PORT`), that over the file,
-that over the default. Every string may hold `${NAME}` or `${NAME:-default}`; `$${` stands for `${`. Unknown keys are
-errors. `balancer check` names every problem with its line. Changes are noticed within a second or two, by every
-worker; `POST /providers/reload` takes them over at once, whole or not at all. `host`, `port` and `log_file` need a
-restart.
+A `providers.yaml` has three sections: who answers, who gets which request, and how.
+
+```yaml
+providers:
+  - name: "anthropic"
+    type: "anthropic"
+    auth_value: "${ANTHROPIC_API_KEY}"
+
+model_routes:
+  default:
+    - {provider: "anthropic", model: "passthrough"}
+
+settings:
+  failure_cooldown: 60
+```
+
+`balancer init` and `balancer add` write it for the usual services ([Providers](providers.md)); `providers.example.yaml`
+has a section for each.
+
+| | |
+|---|---|
+| which file | `--config`, else `BALANCER_CONFIG`, else `providers.yaml` in the working directory, else beside the project |
+| which value wins | a flag, then the environment (`LOG_LEVEL`, `LOG_COLOR`, `BALANCER_HOST` or `HOST`, `BALANCER_PORT` or `PORT`), then the file, then the default |
+| variables | every string may hold `${NAME}` or `${NAME:-default}`; `$${` stands for `${` |
+| unknown keys | are errors; the message names the key that is meant |
+| changes | are noticed within a second or two, by every worker; `POST /providers/reload` applies them at once, whole or not at all |
+| needs a restart | `host`, `port`, `log_file`, `drain_timeout`: a reload names them in `needs_restart` |
+
+`balancer check` names every mistake as `providers.yaml:LINE: message`, and what can be lived with as `providers.yaml:LINE:
+warning: message`. It ends with 0, or with 2 where the configuration can't be used, as `balancer serve` does. With
+`--live` it also asks each provider for its list of models and compares the routes with it (1: a provider does not
+answer); `--live=message` sends each one tiny message. No message quotes what may be a key.
 
 For completion in an editor, put this line first in the file:
 
 ```yaml
 # yaml-language-server: $schema=docs/providers.schema.json
 ```
-"""
+
+## .env
+
+A file `.env` beside the configuration holds variables for `${NAME}`, so that keys stand neither in the configuration nor
+in a shell's history:
+
+```
+ANTHROPIC_API_KEY='sk-ant-...'
+```
+
+A variable of the real environment wins over one in the file. The file is watched as the configuration is: a changed key
+ends the cooldown of its provider. It fills references only (`PORT=1` in it changes nothing) and reaches no other
+program. Keep it readable by its owner alone (`chmod 600 .env`); `check` warns otherwise, and names lines that can't be
+read as `.env:LINE`.
+"""  # noqa: E501 - rows of a table
 
 _ROUTES = """\
 ## model_routes
@@ -47,6 +87,15 @@ whole name, case-sensitive) the one with the most literal characters wins, and a
 name with a suffix like `[1m]` is looked up as it is, then without the suffix; `passthrough` sends it as the client
 wrote it.
 
+| short form | stands for |
+|---|---|
+| `opus` | `"*opus*"` |
+| `sonnet` | `"*sonnet*"` |
+| `haiku` | `"*haiku*"` |
+| `default` | `"*"` |
+
+A pattern in its long form stands in quotes: a bare `*` means something else in YAML.
+
 Each target:
 """
 
@@ -54,11 +103,11 @@ Each target:
 def reference() -> str:
     """Return docs/configuration.md."""
     parts = [_INTRO, "## providers\n\nA list; each entry:\n", _table(ProviderEntry)]
+    parts += [_ROUTES, _table(TargetEntry), "## settings\n", *_tables(Settings)]
     for name in dialects.names():
         options = dialects.get(name).Options
         if options.model_fields:
-            parts += [f"### {name}_config\n\nOnly for providers of type `{name}`.\n", *_tables(options)]
-    parts += [_ROUTES, _table(TargetEntry), "## settings\n", *_tables(Settings)]
+            parts += [f"## {name}_config\n\nBelongs to an entry of `providers` of type `{name}`.\n", *_tables(options)]
     return "\n".join(parts)
 
 
@@ -83,9 +132,10 @@ def _table(model: type[BaseModel], path: str = "") -> str:
     for key, info in model.model_fields.items():
         key = info.alias or key
         spec = schema["properties"][key]
+        values = "number or mapping" if key == "failure_cooldown" else _values(spec)
         default = "required" if info.is_required() else f"`{_default(info)}`"
         words = " ".join((info.description or "").split())
-        rows.append(f"| `{path}{key}` | {_values(spec)} | {default} | {words} |".replace("||", "\\|\\|"))
+        rows.append(f"| `{path}{key}` | {values} | {default} | {words} |".replace("||", "\\|\\|"))
     return "\n".join(rows) + "\n"
 
 
@@ -114,9 +164,14 @@ def _values(spec: dict[str, Any]) -> str:
     return " ".join([kind, *bounds])
 
 
+def _named(kind: str) -> Any:
+    """Return the options of a type under the type's own name, wherever their module stands."""
+    return create_model(f"{kind.capitalize()}Config", __base__=dialects.get(kind).Options)
+
+
 def schema() -> dict[str, Any]:
     """Return docs/providers.schema.json."""
-    options: dict[str, Any] = {f"{n}_config": (dialects.get(n).Options | None, None) for n in dialects.names()}
+    options: dict[str, Any] = {f"{name}_config": (_named(name) | None, None) for name in dialects.names()}
     provider = create_model("Provider", __base__=ProviderEntry, **options)
     _, defined = models_json_schema(
         [(provider, "validation"), (TargetEntry, "validation"), (Settings, "validation")],
@@ -145,7 +200,12 @@ def schema() -> dict[str, Any]:
             "model_routes": {
                 "type": "object",
                 "minProperties": 1,
-                "additionalProperties": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/TargetEntry"}},
+                "additionalProperties": {
+                    "anyOf": [
+                        {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/TargetEntry"}},
+                        {"$ref": "#/$defs/TargetEntry"},
+                    ]
+                },
             },
             "settings": {"$ref": "#/$defs/Settings"},
         },

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import compress
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from balancer.dialect import Ask, Decoder, Flow
+from balancer.dialect import Ask, Decoder, Flow, TypedState
 from balancer.headers import Headers, names_of
 from balancer.model import Fault, Operation, Reply, WireRequest
 from balancer.wire import credentials
@@ -104,13 +105,18 @@ class Anthropic:
         yield request(ask)
 
     def decoder(self, ask: Ask, head: Reply) -> Decoder:
-        return decoder(ask)
+        if ask.request.stream and ask.operation.answers:
+            return StreamDecoder()
+        return MessageDecoder(ask.operation)
 
     def fault(self, ask: Ask, reply: Reply) -> Fault:
         return fault_of(reply, ask.wall)
 
     def supports(self, operation: Operation) -> bool:
         return True
+
+    def describe(self, provider_state: TypedState, options: object, wall: float) -> dict[str, Any] | None:
+        return None
 
 
 def request(ask: Ask) -> WireRequest:
@@ -140,13 +146,6 @@ def body(ask: Ask) -> tuple[bytes | memoryview, ...]:
     if ask.model == ask.request.model:
         return (whole,)
     return spliced(whole, ask.model)
-
-
-def decoder(ask: Ask) -> Decoder:
-    """Return the decoder for an answer that is in the Messages API's words already."""
-    if ask.request.stream and ask.operation.answers:
-        return StreamDecoder()
-    return MessageDecoder(ask.operation)
 
 
 DIALECT = Anthropic()

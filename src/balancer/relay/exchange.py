@@ -15,7 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from balancer import dialects
-from balancer.dialect import Ask, Decoder, Dialect, Flow
+from balancer.dialect import Ask, Decoder, Dialect, Flow, advance
 from balancer.dialects.simulated import faults
 from balancer.model import Fault, Reply, Timeouts, WireRequest
 from balancer.relay.limits import DEFAULT, RelayLimits
@@ -83,7 +83,7 @@ class FlowRunner:
                 reply = await self._side_request(wire, timeouts, deadline)
                 if own_time:
                     deadline += now() - began
-                wire = _advance(flow, reply)
+                wire = advance(flow, reply)
                 continue
             if inject is not None and (played := inject(wire)) is not None:
                 wire, dialect = played, dialects.get(faults.DIALECT)
@@ -92,7 +92,7 @@ class FlowRunner:
                 good = 200 <= answer.status < 300
                 body = b"" if good else await answer.read_whole(self._limits.refusal_max_bytes, timeouts.idle_s)
                 head = Reply(answer.status, answer.headers, body, answer.names)
-                wire = _advance(flow, head)  # the request must not live as long as its answer: it holds the body
+                wire = advance(flow, head)  # the request must not live as long as its answer: it holds the body
                 if wire is None and good:
                     return await receive(GoodAnswer(dialect.decoder(ask, head), head, answer, deadline))
                 if wire is None:
@@ -144,24 +144,13 @@ class FlowRunner:
             return Reply(0, (), b"timeout")
 
 
-def _advance(flow: Flow, reply: Reply) -> WireRequest | None:
-    """Hand the flow a reply; return what it sends next, or None when it has ended."""
-    try:
-        return flow.send(reply)
-    except StopIteration:
-        return None
-
-
 def injected(wire: WireRequest, stats: ProviderStats, now: float, *, stream: bool) -> WireRequest | None:
     """Return what plays the provider's ordered fault instead of `wire`; None: no fault is due.
 
-    Counts the request against the order, and ends an order that is over.
+    Counts the request against the order; `Orders.end_due` ends one that is used up.
     """
     order = stats.drill
-    if order is None:
-        return None
-    if not faults.due(order, now):
-        stats.drill = None
+    if order is None or not faults.due(order, now):
         return None
     stats.drill = order.spent()
     return replace(wire, script=faults.script(order.fault, stream), body=())

@@ -189,6 +189,7 @@ class Reception(msgspec.Struct, eq=False):
         elif request.operation.counts:
             lines.append((b"x-balancer-token-source", b"provider"))
         request.drop_body()  # no other provider can be asked any more
+        self._response.writer.committed(candidate)
         if request.stream:
             self._response.commit((*STREAM_HEADERS, *lines))
         else:

@@ -37,8 +37,6 @@ from balancer.relay.limits import DEFAULT, RelayLimits
 from balancer.relay.writer import ResponseWriter
 from balancer.wire.stream import PING
 
-STUCK_S = DEFAULT.stuck_s
-
 STREAM_HEADERS: Headers = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),

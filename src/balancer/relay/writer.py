@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from balancer.headers import Headers
+from balancer.model import Candidate
 
 
 class ResponseWriter(Protocol):
@@ -40,6 +41,10 @@ class ResponseWriter(Protocol):
         """End the body, unless it has ended already."""
         ...
 
+    def committed(self, candidate: Candidate) -> None:
+        """Content has begun: from here on the answer is `candidate`'s. Called once at most."""
+        ...
+
     def mark_unshareable(self) -> None:
         """What was written is no good answer, though it may end well: no later request may get it."""
         ...
@@ -52,8 +57,10 @@ class ResponseWriter(Protocol):
 class ClientWriter(ResponseWriter, Protocol):
     """Writes to a client's connection."""
 
-    finished: bool
-    """The client has the whole answer, or was cut off."""
+    @property
+    def finished(self) -> bool:
+        """It has the whole answer, or was cut off."""
+        ...
 
     @property
     def busy(self) -> bool:

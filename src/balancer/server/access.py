@@ -1,4 +1,4 @@
-"""Who may come in: gate keys, loopback, Host and Origin. Decided before anything is routed.
+"""Who may come in: client API keys, loopback, Host and Origin. Decided before anything is routed.
 
 Pure but for the hashing of keys. Paths are compared raw and exactly, so that no spelling of a
 path is open that is not meant to be (`//v1`, `%2e`, an absolute-form target).
@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from balancer.config.addresses import is_loopback
 from balancer.headers import Headers
 
 OPEN_PATHS = frozenset({"/", "/health", "/ready", "/api/hello"})
@@ -26,8 +27,13 @@ GATE_HEADER = b"x-balancer-key"
 _CREDENTIALS = frozenset({b"x-api-key", b"authorization", GATE_HEADER})
 
 NAMES_MAX = 256
+"""How many names of clients are remembered."""
+
 HOSTS_MAX = 64
 """How many spellings of our own names are remembered; clients choose them, so there must be a bound."""
+
+HOST_MAX_CHARS = 255
+"""No host name is longer."""
 
 
 class Denied(msgspec.Struct, frozen=True, gc=False):
@@ -42,7 +48,7 @@ class Admitted(msgspec.Struct, frozen=True, gc=False):
     """A request that may come in."""
 
     client: str
-    """Short keyed hash of whatever credential was presented; empty: none was."""
+    """Short keyed hash of the credential that was presented; empty: none was."""
     headers: Headers
     """Without the headers that carried a gate key."""
     first: dict[bytes, bytes]
@@ -63,89 +69,86 @@ class Gate:
         self._hosts: set[bytes | None] = set()
         """Host headers that were found to be ours, as they were sent."""
         self._names: dict[tuple[bytes | None, bytes | None], str] = {}
-        """What clients are called, by the credentials that they show."""
+        """The names of clients, by the credentials that they present."""
 
     def check(self, path: str, method: str, client: tuple[str, int] | None, headers: Headers) -> Admitted | Denied:
-        """Say whether this request may come in, and as whom. `client`: its address; None: a Unix socket."""
+        """Say whether this request may come in, and as which client. `client`: its address; None: a Unix socket."""
         first = dict(headers)
         if len(first) != len(headers):  # a header stands there twice, and the first value counts
             first = dict(headers[::-1])
             if sum(name == b"host" for name, _ in headers) > 1:
                 return Denied(400, "invalid_request_error", "a request has one Host header")
-        elif (  # nearly all are: no keys are asked for, and somebody on this machine asks as one does
+        elif (  # nearly all are: no keys are asked for, and a client on this machine asks as one does
             not self._keyed
             and client is not None
-            and _is_loopback(client[0])
+            and is_loopback(client[0])
             and first.get(b"host") in self._hosts
             and b"origin" not in first
             and GATE_HEADER not in first
         ):
             shown = first.get(b"x-api-key"), first.get(b"authorization")
             return Admitted(self._names.get(shown) or self._name_of(shown), headers, first)
-        if denied := self._strange(first):
+        if denied := self._wrong_name(first):
             return denied
         if path in OPEN_PATHS and method in ("GET", "HEAD"):
             return Admitted("", headers, first)
         presented = _presented(headers) if not _CREDENTIALS.isdisjoint(first) else []
         good = [(name, value) for name, value, raw in presented if self._keyed and self._fits(raw, path, method)]
-        if not self._locked(path):
-            if client and not _is_loopback(client[0]):  # without: a Unix socket, whoever opens it is on this machine
-                return Denied(
-                    401,
-                    "authentication_error",
-                    "this balancer has no auth.keys, so it serves only clients on its own machine; "
-                    "add keys to settings.auth.keys to serve others",
-                )
-        elif not good:
-            wanted = "an admin key" if self._for_admins(path, method) and self._admin_keys else "a key of this balancer"
+        if denied := self._by_key_and_address(path, method, client, bool(good)):
+            return denied
+        raw = b"\x00".join([raw for _, _, raw in presented])
+        return _admitted(self._name(raw) if raw else "", headers, first, good)
+
+    def _by_key_and_address(self, path: str, method: str, client: tuple[str, int] | None, good: bool) -> Denied | None:
+        """Refuse a request without a good key where one is needed; elsewhere one from another machine."""
+        if self._needs_key(path):
+            if good:
+                return None
+            wanted = "an admin key" if self._admin_keys and _is_for_admins(path, method) else "a key of this balancer"
             return Denied(
                 401,
                 "authentication_error",
                 f"{wanted} is needed: send it as x-api-key, as Authorization: Bearer, or as {GATE_HEADER.decode()}",
             )
-        kept = headers
-        if good or any(name == GATE_HEADER for name, _, _ in presented):
-            kept = tuple(pair for pair in headers if pair not in good and pair[0] != GATE_HEADER)
-            first = dict(kept)
-            if len(first) != len(kept):
-                first = dict(kept[::-1])
-        who = b"\x00".join([raw for _, _, raw in presented])
-        return Admitted(self._name(who) if who else "", kept, first)
+        if client and not is_loopback(client[0]):  # None: what opens a Unix socket is on this machine
+            return Denied(
+                401,
+                "authentication_error",
+                "this balancer has no auth.keys, so it serves only clients on its own machine; "
+                "add keys to settings.auth.keys to serve others",
+            )
+        return None
 
-    def _name_of(self, who: tuple[bytes | None, bytes | None]) -> str:
-        """Return the name of a client by its credentials, and remember it."""
-        raw = [
-            raw for _, _, raw in _presented([(b"x-api-key", who[0] or b""), (b"authorization", who[1] or b"")]) if raw
-        ]
-        name = self._name(b"\x00".join(raw)) if raw else ""
-        if len(self._names) < NAMES_MAX:
-            self._names[who] = name
-        return name
-
-    def _locked(self, path: str) -> bool:
+    def _needs_key(self, path: str) -> bool:
         if path.startswith("/v1/"):
             return bool(self._keys)
         return bool(self._keys or self._admin_keys)
-
-    def _for_admins(self, path: str, method: str) -> bool:
-        return not path.startswith("/v1/") and method not in ("GET", "HEAD")
 
     def _fits(self, raw: bytes, path: str, method: str) -> bool:
         """Compare with every key, in constant time, without leaving early."""
         digest = _digest(raw)
         known = list(self._admin_keys)
-        if not (self._for_admins(path, method) and self._admin_keys):
+        if not (self._admin_keys and _is_for_admins(path, method)):
             known += self._keys
         fits = False
         for key in known:
             fits |= hmac.compare_digest(digest, key)
         return fits
 
-    def _name(self, who: bytes) -> str:
-        return hashlib.blake2b(who, digest_size=8, key=self._seed).hexdigest()
+    def _name_of(self, shown: tuple[bytes | None, bytes | None]) -> str:
+        """Return the name of a client by its `x-api-key` and `authorization`, and remember it."""
+        presented = _presented([(b"x-api-key", shown[0] or b""), (b"authorization", shown[1] or b"")])
+        raw = b"\x00".join([raw for _, _, raw in presented if raw])
+        name = self._name(raw) if raw else ""
+        if len(self._names) < NAMES_MAX:
+            self._names[shown] = name
+        return name
 
-    def _strange(self, first: Mapping[bytes, bytes]) -> Denied | None:
-        """Refuse names that only a rebound DNS record or a foreign page would use."""
+    def _name(self, raw: bytes) -> str:
+        return hashlib.blake2b(raw, digest_size=8, key=self._seed).hexdigest()
+
+    def _wrong_name(self, first: Mapping[bytes, bytes]) -> Denied | None:
+        """Refuse names of this balancer that only a rebound DNS record or a foreign page would use."""
         host = first.get(b"host")
         if host is not None and not self._answers_for(host):
             return Denied(
@@ -169,9 +172,24 @@ class Gate:
         return True
 
     def _is_ours(self, name: str) -> bool:
-        if name in ("localhost", "") or name in self._allowed_hosts:
-            return bool(name)
-        return name.endswith(".localhost") or _is_number(name)  # a page can rebind a name to us, but not a number
+        if not 0 < len(name) <= HOST_MAX_CHARS:
+            return False
+        # A foreign page can rebind a name to this address, but not a number.
+        return name in self._allowed_hosts or is_loopback(name) or _is_number(name)
+
+
+def _is_for_admins(path: str, method: str) -> bool:
+    return not path.startswith("/v1/") and method not in ("GET", "HEAD")
+
+
+def _admitted(client: str, headers: Headers, first: dict[bytes, bytes], good: list[tuple[bytes, bytes]]) -> Admitted:
+    """Return the request without its gate keys, `good` among them, which no provider may see."""
+    if good or GATE_HEADER in first:
+        headers = tuple([pair for pair in headers if pair not in good and pair[0] != GATE_HEADER])
+        first = dict(headers)
+        if len(first) != len(headers):
+            first = dict(headers[::-1])
+    return Admitted(client, headers, first)
 
 
 def _digest(key: bytes) -> bytes:
@@ -179,7 +197,7 @@ def _digest(key: bytes) -> bytes:
 
 
 def _presented(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes, bytes]]:
-    """Return every credential that a request shows: header, its value, and the bare key."""
+    """Return every credential that a request presents: header, its value, and the bare key."""
     found = []
     for name, value in headers:
         if name in (b"x-api-key", GATE_HEADER):
@@ -191,6 +209,7 @@ def _presented(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, byte
 
 
 def _host_name(host: str) -> str:
+    """Return the name in a Host header, without port and brackets."""
     host = host.strip().lower()
     if host.startswith("["):
         return host[1:].partition("]")[0]
@@ -198,6 +217,7 @@ def _host_name(host: str) -> str:
 
 
 def _origin_name(origin: str) -> str:
+    """Return the name of the host in an Origin header; empty: there is none."""
     try:
         return (urlsplit(origin).hostname or "").lower()
     except ValueError:
@@ -211,13 +231,3 @@ def _is_number(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-@lru_cache(maxsize=1024)
-def _is_loopback(host: str) -> bool:
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return bool((mapped or address).is_loopback)

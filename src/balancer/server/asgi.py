@@ -1,34 +1,23 @@
-"""A client behind any ASGI server: its request's body, its answer, and its leaving."""
+"""A client behind any ASGI server: the body of its request, its answer, and its leaving."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Self, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from balancer.headers import Headers, header
+from balancer.model import Candidate
 from balancer.server.access import Admitted
+from balancer.server.limits import BodyTimer, ClientLimits
+from balancer.server.progress import ABORTED, COMPLETE, FINISHED, LEFT, OPEN, SENDING, STARTED, WAITING, Progress
 from balancer.server.rejected import Rejected
+from balancer.server.uvicorn_internals import connection_of
 
+Message: TypeAlias = MutableMapping[str, Any]
 Scope: TypeAlias = MutableMapping[str, Any]
-
-
-Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
-
-
-Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-
-WATCH_AFTER_S = 0.03
-"""Watching for a client that leaves takes a task of its own: answers that come sooner do without."""
-
-
-BODY_IDLE_S = 30.0
-"""A client that stops in the middle of its body for this long is sent away."""
-
-
-BODY_MIN_BYTES_PER_S = 256
-"""So is one that keeps a connection busy with a drip, after the same time."""
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 
 class ClientLeft(Exception):
@@ -36,154 +25,156 @@ class ClientLeft(Exception):
 
 
 class AsgiClient:
-    """A client behind an ASGI server."""
+    """A `ClientWriter` behind an ASGI server. How its states follow each other stands in `progress`."""
 
-    dedup = ""
+    dedup: ClassVar[str] = ""
 
-    def __init__(self, receive: Receive, send: Send, http_version: str) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        send: Send,
+        http_version: str,
+        limits: ClientLimits,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.progress: Progress = WAITING
         self._receive = receive
         self._send = send
-        self._chunked = http_version != "1.0"
+        self._http_version = http_version
+        self._limits = limits
+        self._loop = loop
+        self._flow, self._transport = connection_of(send)
         self._left: int | None = None
-        self._head: MutableMapping[str, Any] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._watcher: asyncio.Task[Any] | None = None
-        self.finished = False
-        self.gone = False
+        """How much of the body is to come; None: the head does not say."""
+        self._head: Message = {}
+        self._watch: asyncio.TimerHandle | asyncio.Task[None] | None = None
+        """What waits for the client's leaving: at first a timer, then a task."""
+
+    @property
+    def finished(self) -> bool:
+        return self.progress in FINISHED
+
+    @property
+    def gone(self) -> bool:
+        return self.progress is LEFT
 
     @property
     def busy(self) -> bool:
-        flow = getattr(getattr(self._send, "__self__", None), "flow", None)
-        return flow is not None and flow.write_paused and not self.gone
+        return self._flow is not None and self._flow.write_paused and self.progress is not LEFT
 
     def start(self, status: int, headers: Headers) -> None:
+        if self.progress is not WAITING:
+            return
         length = header(headers, b"content-length")
         self._left = None if length is None else int(length)
         self._head = {"type": "http.response.start", "status": status, "headers": headers}
+        self.progress = STARTED
 
     def put(self, data: bytes, *, last: bool = False) -> bool:
-        """ASGI knows only the other way."""
+        """Take nothing: in ASGI everything is awaited."""
         return False
 
     async def write(self, data: bytes, *, last: bool = False) -> None:
+        if self.progress not in OPEN:
+            return
         if self._left is not None:
             self._left -= len(data)
             last = self._left <= 0
-        if last:
-            self.finished = True
-        if self._head is not None:
-            head, self._head = self._head, None
-            await self._send(head)
+        started = self.progress is STARTED
+        self.progress = COMPLETE if last else SENDING
+        if started:
+            await self._send(self._head)
         await self._send({"type": "http.response.body", "body": data, "more_body": not last})
 
     async def finish(self) -> None:
-        if not self.finished:
-            await self.write(b"", last=True)
+        await self.write(b"", last=True)
+
+    def committed(self, candidate: Candidate) -> None:
+        """Nothing here depends on the provider."""
 
     def mark_unshareable(self) -> None:
-        """Nobody but this client gets what is given here."""
+        """Only this client gets what is given here."""
 
     async def abort(self) -> None:
         """Close without the end of the body: a client that counts sees that it is not whole.
 
         HTTP/1.0 has no chunks, so there a plain close would look like the end: it gets a reset.
         """
-        self.finished = True
-        if self._head is not None:
-            await self._send(self._head)
-        transport = getattr(getattr(self._send, "__self__", None), "transport", None)
-        if transport is None:
-            return  # returning without an end makes the server close the connection
-        if self._chunked or self._left is not None:
-            transport.close()
-        else:
-            transport.abort()
-
-    def on_left(self, tell: Callable[[], None] | None) -> None:
-        """Watch for the client's leaving, which takes a task of its own: answers that come soon do without."""
-        if tell is not None:
-            self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._watch, tell)
+        if self.progress in FINISHED or self.progress is LEFT:
             return
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._watcher is not None:
-            self._watcher.cancel()
+        started, self.progress = self.progress is STARTED, ABORTED
+        if started:
+            await self._send(self._head)
+        if self._transport is None:
+            return  # returning without an end makes the server close the connection
+        if self._http_version == "1.0" and self._left is None:
+            self._transport.abort()
+        else:
+            self._transport.close()
 
-    def _watch(self, tell: Callable[[], None]) -> None:
-        async def watch() -> None:
-            await self._receive()
-            if not self.finished:
-                self.gone = True
-                tell()
+    def on_left(self, call: Callable[[], None] | None) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        if call is not None:
+            self._watch = self._loop.call_later(self._limits.watch_after_s, self._begin_watch, call)
 
-        self._watcher = asyncio.ensure_future(watch())
+    def _begin_watch(self, call: Callable[[], None]) -> None:
+        self._watch = self._loop.create_task(self._wait_for_leaving(call))
+
+    async def _wait_for_leaving(self, call: Callable[[], None]) -> None:
+        await self._receive()  # the request is whole: all that can still come is the client's leaving
+        if self.progress not in FINISHED:
+            self.progress = LEFT
+            call()
 
 
-def _too_large(limit: int) -> Rejected:
-    return Rejected(413, "request_too_large", f"the request body is larger than {limit} bytes")
-
-
-async def _body(receive: Receive, admitted: Admitted, limit: int) -> bytes:
-    """Collect the request's body. Raises `Rejected` when it is too large or stops, `ClientLeft`."""
+async def read_body(
+    receive: Receive, admitted: Admitted, max_bytes: int, limits: ClientLimits, loop: asyncio.AbstractEventLoop
+) -> bytes:
+    """Return the request's body. Raises `Rejected` when it is too large, stops or drips, and `ClientLeft`."""
     length = admitted.first.get(b"content-length")
-    if length is not None and length.isdigit() and int(length) > limit:
-        raise _too_large(limit)
+    if length is not None and length.isdigit() and int(length) > max_bytes:
+        raise _too_large(max_bytes)
+    task = asyncio.current_task(loop)
+    if task is None:
+        raise RuntimeError("a body is read in a task")
+    late = False
+
+    def on_late() -> None:
+        nonlocal late
+        late = True
+        task.cancel()
+
+    timer = BodyTimer(loop, limits, on_late)
+    timer.add(0)
+    try:
+        return await _collected(receive, max_bytes, timer)
+    except asyncio.CancelledError:
+        if not late:
+            raise
+        task.uncancel()
+        raise Rejected(408, "invalid_request_error", "the request body stopped before its end") from None
+    finally:
+        timer.close()
+
+
+async def _collected(receive: Receive, max_bytes: int, timer: BodyTimer) -> bytes:
     parts: list[bytes] = []
     size = 0
-    with _Patience(BODY_IDLE_S) as patience:
-        while True:
-            try:
-                message = await receive()
-            except asyncio.CancelledError:
-                if not patience.over:
-                    raise
-                if patience.task is not None:
-                    patience.task.uncancel()
-                raise Rejected(408, "invalid_request_error", "the request body stopped before its end") from None
-            if message["type"] != "http.request":
-                raise ClientLeft
-            part = message.get("body", b"")
-            size += len(part)
-            patience.renew(size)
-            if size > limit:
-                raise _too_large(limit)
-            parts.append(part)
-            if not message.get("more_body", False):
-                return parts[0] if len(parts) == 1 else b"".join(parts)
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ClientLeft
+        part = message.get("body", b"")
+        size += len(part)
+        if size > max_bytes:
+            raise _too_large(max_bytes)
+        timer.add(len(part))
+        parts.append(part)
+        if not message.get("more_body", False):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-class _Patience:
-    """Cancels the task when nothing, or next to nothing, came for a while.
-
-    One lazy timer, where `asyncio.timeout` costs ten times that.
-    """
-
-    def __init__(self, idle_s: float) -> None:
-        self._idle_s = idle_s
-        self._loop = asyncio.get_running_loop()
-        self.task = asyncio.current_task()
-        self.over = False
-
-    def __enter__(self) -> Self:
-        self._began = self._last = self._loop.time()
-        self._size = 0
-        self._timer = self._loop.call_later(self._idle_s, self._tick)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
-
-    def renew(self, size: int) -> None:
-        """`size` bytes have come so far."""
-        self._last = self._loop.time()
-        self._size = size
-
-    def _tick(self) -> None:
-        now = self._loop.time()
-        left_s = self._last + self._idle_s - now
-        if left_s > 0.001 and self._size >= (now - self._began) * BODY_MIN_BYTES_PER_S:
-            self._timer = self._loop.call_later(left_s, self._tick)
-            return
-        self.over = True
-        if self.task is not None:
-            self.task.cancel()
+def _too_large(max_bytes: int) -> Rejected:
+    return Rejected(413, "request_too_large", f"the request body is larger than {max_bytes} bytes")

@@ -1,103 +1,119 @@
-"""The hot ASGI paths: `/v1/messages` and `/v1/messages/count_tokens`.
+"""The hot paths: from the bytes of a request to the relay, alone or joined with identical requests.
 
-Between ASGI and the relay: collects the body, decodes the head, hands the answer on, and notices
-that the client left. That has to be watched for: the server's `send` does not raise.
+Decodes the head of the body, refuses what needs no provider, and ends the work for a client that has left. That has
+to be watched for: no ASGI server raises from `send` when the client is gone.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping
+from functools import lru_cache
 from typing import Any
 
+from balancer import claude_code
 from balancer.coalescing import key as dedup
-from balancer.coalescing.shared import InFlight, SharedResponse
+from balancer.coalescing.shared import InFlight, Leader, SharedResponse
 from balancer.coalescing.writers import TeeWriter, follow, recorded
+from balancer.headers import REQUEST_ID
 from balancer.model import Operation, Request
 from balancer.policy import affinity
+from balancer.redact import scrub
 from balancer.relay.relay import Relay
 from balancer.relay.writer import ClientWriter
 from balancer.server.access import Admitted
-from balancer.server.asgi import (
-    AsgiClient,
-    ClientLeft,
-    Receive,
-    Scope,
-    Send,
-    _body,
-)
+from balancer.server.asgi import AsgiClient, ClientLeft, Receive, Scope, Send, read_body
+from balancer.server.limits import ClientLimits
+from balancer.server.paths import OPERATIONS
 from balancer.server.rejected import Rejected, new_id, reject
 from balancer.wire import messages as wire
 
-OPERATIONS = {"/v1/messages": Operation.MESSAGES, "/v1/messages/count_tokens": Operation.COUNT_TOKENS}
+JSON = b"application/json"
 
-COUNT_REPLAY_S = 5.0
-"""Claude Code asks to count about 25 bodies in a burst, some of them the same: each is counted once."""
+USER_AGENT_MAX = 120
+"""How much of a client's `user-agent` is logged. Claude Code's has 30 to 60 characters."""
 
 
 class Messages:
-    """Serves the hot paths, on the loop on which it was made."""
+    """Serves the hot paths, on one event loop."""
 
-    def __init__(self, relay: Relay, registry: InFlight, seed: int) -> None:
+    def __init__(
+        self, relay: Relay, in_flight: InFlight, seed: int, limits: ClientLimits, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self._relay = relay
-        self._registry = registry
+        self._in_flight = in_flight
         self._seed = seed
-        self._loop = asyncio.get_running_loop()
+        self._limits = limits
+        self._loop = loop
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, admitted: Admitted) -> None:
-        """Answer through ASGI."""
-        client = AsgiClient(receive, send, scope["http_version"])
+        """Answer a request that comes through ASGI."""
+        client = AsgiClient(receive, send, scope["http_version"], self._limits, self._loop)
         task = asyncio.current_task(self._loop)
         if task is None:
             raise RuntimeError("a request is answered in a task of its own")
         try:
-            self._check(scope["method"], admitted)
-            body = await _body(receive, admitted, self._relay.fleet.rules.max_body_bytes)
+            self._check(scope["method"], admitted.first)
+            body = await read_body(receive, admitted, self._relay.fleet.rules.max_body_bytes, self._limits, self._loop)
         except ClientLeft:
             return
         except Rejected as error:
             await reject(client, error, new_id())
             return
-        answering = self.answer(admitted, scope["path"], scope["query_string"], body, client, task)
+        answering = self.answer(admitted, OPERATIONS[scope["path"]], scope["query_string"], body, client, task)
         del body  # an open stream must not hold what nobody needs any more
         await answering
 
     def answer(
-        self, admitted: Admitted, path: str, query: bytes, body: bytes, client: ClientWriter, task: asyncio.Task[Any]
+        self,
+        admitted: Admitted,
+        operation: Operation,
+        query: bytes,
+        body: bytes,
+        client: ClientWriter,
+        task: asyncio.Task[Any],
     ) -> Coroutine[Any, Any, None]:
-        """Return what answers a request that is whole, to be awaited in `task`."""
+        """Return what answers a POST that is whole, to be awaited in `task`."""
         request_id = new_id()
         try:
-            self._check("POST", admitted)
-            request = self._request(admitted, OPERATIONS[path], query, body, request_id)
+            self._check("POST", admitted.first)
+            request = self._request(admitted, operation, query, body, request_id)
         except Rejected as error:
             return reject(client, error, request_id)
-        fleet, registry = self._relay.fleet, self._registry
+        fleet, in_flight = self._relay.fleet, self._in_flight
         rules = fleet.rules
         if not rules.deduplicates:
             return self._watched(self._relay.answer(request, client, task), client, task)
         key = dedup.key(request, self._seed, fleet.generation)
-        registry.max_bytes = rules.shared_max_bytes
-        if (shared := registry.find(key)) is not None:
+        if (shared := in_flight.find(key)) is not None:
             return self._follow(request, client, shared, task)
         replay_s = rules.replay_s
-        if request.operation.counts:
-            replay_s = max(replay_s, COUNT_REPLAY_S)
-        return self._lead(request, client, TeeWriter(client, registry, registry.lead(key), replay_s), task)
+        if operation.counts:
+            replay_s = max(replay_s, in_flight.limits.count_replay_s)
+        return self._lead(request, client, TeeWriter(client, in_flight, in_flight.lead(key), replay_s), task)
 
-    def _check(self, method: str, admitted: Admitted) -> None:
-        """Refuse what needs no look into the body. Raises `Rejected`."""
+    def _check(self, method: str, first: Mapping[bytes, bytes]) -> None:
+        """Refuse what needs no look into the body. `first`: the first value of each header. Raises `Rejected`."""
         if self._relay.fleet.draining:
             raise Rejected(503, "api_error", "this balancer is shutting down; try again")
-        _check_kind(method, admitted.first)
+        if method != "POST":
+            raise Rejected(405, "invalid_request_error", f"{method} is not allowed here; use POST")
+        encoding = first.get(b"content-encoding")
+        if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
+            raise _unsupported(f"content-encoding '{_quoted(encoding)}' is not supported; send the body as it is")
+        kind = first.get(b"content-type", JSON)
+        if kind != JSON and not is_json(kind):
+            raise _unsupported(f"content-type '{_quoted(kind)}' is not JSON; send application/json")
 
     def _request(self, admitted: Admitted, operation: Operation, query: bytes, body: bytes, request_id: str) -> Request:
+        """Return the request, with the head of its body decoded. Raises `Rejected`."""
         try:
             head = wire.head(body)
         except wire.BadRequest as error:
             raise Rejected(400, "invalid_request_error", str(error)) from None
         first = admitted.first
         by = self._relay.fleet.rules.sticky_by
+        agent = first.get(b"user-agent", b"")
         return Request(
             request_id,
             operation,
@@ -108,14 +124,15 @@ class Messages:
             bool(head.stream) and operation.answers,
             head.token_limit,
             affinity.of_request(first, head, admitted.client, by),
-            _seconds(first.get(b"x-stainless-timeout")),
+            _seconds(first.get(claude_code.TIMEOUT_HEADER)),
             admitted.client,
-            first.get(b"user-agent", b"").startswith(b"claude-cli/"),
+            claude_code.is_client(agent),
             tuple(first) if len(first) == len(admitted.headers) else (),
+            _shown(agent[:USER_AGENT_MAX]),
         )
 
     async def _lead(self, request: Request, client: ClientWriter, leading: TeeWriter, task: asyncio.Task[Any]) -> None:
-        """Answer a request whose answer others may join: it goes on while anybody takes it."""
+        """Answer a request whose answer others may join: it goes on as long as somebody reads it."""
         shared = leading.shared
         shared.cancel = task.cancel
         client.on_left(leading.leave)
@@ -127,7 +144,7 @@ class Messages:
                     await leading.drained()
                 leading.close()
         except asyncio.CancelledError:
-            if not shared.leader_left:
+            if shared.leader is not Leader.LEFT:
                 raise
             task.uncancel()
         finally:
@@ -136,23 +153,23 @@ class Messages:
     async def _follow(
         self, request: Request, client: ClientWriter, shared: SharedResponse, task: asyncio.Task[Any]
     ) -> None:
-        """Take the answer that a twin is getting."""
+        """Give the client the answer to an identical request."""
         reader = shared.join()
-        own = ((b"x-balancer-request-id", request.id.encode()),)
+        own = ((REQUEST_ID, request.id.encode()),)
         with recorded(request, shared, reader, self._relay.fleet.bus, self._relay.clock):
             request.drop_body()
-            await self._watched(follow(shared, reader, self._registry, client, own), client, task)
+            await self._watched(follow(shared, reader, self._in_flight, client, own), client, task)
 
     async def _watched(self, work: Coroutine[Any, Any, None], client: ClientWriter, task: asyncio.Task[Any]) -> None:
         """Run `work`; when the client leaves before its answer is whole, cancel it."""
         cancelled = False
 
-        def leave() -> None:
+        def cancel() -> None:
             nonlocal cancelled
             cancelled = True
             task.cancel()
 
-        client.on_left(leave)
+        client.on_left(cancel)
         try:
             await work
         except asyncio.CancelledError:
@@ -163,36 +180,28 @@ class Messages:
             client.on_left(None)
 
 
-def _check_kind(method: str, first: Mapping[bytes, bytes]) -> None:
-    if method != "POST":
-        raise Rejected(405, "invalid_request_error", f"{method} is not allowed here; use POST")
-    encoding = first.get(b"content-encoding")
-    if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
-        raise Rejected(
-            415,
-            "invalid_request_error",
-            f"content-encoding '{_plain(encoding)}' is not supported; send the body as it is",
-        )
-    kind = first.get(b"content-type")
-    if kind is not None and not is_json(kind):
-        raise Rejected(
-            415, "invalid_request_error", f"content-type '{_plain(kind)}' is not JSON; send application/json"
-        )
-
-
 def is_json(kind: bytes) -> bool:
-    """Say whether a content-type is JSON's."""
-    if kind == b"application/json":
-        return True
+    """Say whether `kind`, a content-type, is JSON's."""
     media = kind.partition(b";")[0].strip().lower()
-    return media == b"application/json" or media.endswith(b"+json")
+    return media == JSON or media.endswith(b"+json")
 
 
-def _plain(value: bytes) -> str:
-    return value[:80].decode("ascii", "replace")
+def _unsupported(message: str) -> Rejected:
+    return Rejected(415, "invalid_request_error", message)
+
+
+def _quoted(value: bytes) -> str:
+    return scrub(value[:80].decode("ascii", "replace"))
+
+
+@lru_cache(maxsize=256)
+def _shown(agent: bytes) -> str:
+    """Return a `user-agent` as it may be logged."""
+    return scrub(agent.decode("latin-1"))
 
 
 def _seconds(value: bytes | None) -> float | None:
+    """Return the number in a header, or None where there is none."""
     try:
         return float(value) if value is not None else None
     except ValueError:

@@ -1,4 +1,8 @@
-"""One request and its answer on a client's HTTP/1.1 connection."""
+"""One request and its answer on a client's HTTP/1.1 connection, without ASGI between them.
+
+How the answer's states follow each other stands in `progress`. What is particular here: the framing is decided
+by the head (`content-length`, or else chunks), and the answer is complete with the last byte that was announced.
+"""
 
 from __future__ import annotations
 
@@ -7,148 +11,175 @@ from collections.abc import Callable
 from typing import ClassVar
 
 import msgspec
-from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from balancer.headers import Headers, written
+from balancer.model import Candidate, Operation
 from balancer.server.access import Admitted
+from balancer.server.progress import ABORTED, COMPLETE, FINISHED, LEFT, OPEN, SENDING, STARTED, WAITING, Progress
+from balancer.server.uvicorn_internals import STATUS_LINE, FlowControl
+
+CHUNKED = -1
+"""Instead of the number of bytes that are left of a body: it goes out in chunks."""
 
 _LENGTH = b"\ncontent-length: "
 
 
-class _Nobody:
-    """uvicorn wakes whoever waits for the rest of a body: here nobody does."""
+class _NoEvent:
+    """The event that uvicorn sets for an application that waits for more of a body. Here the body is given whole."""
 
     def set(self) -> None:
         return
 
 
 class Exchange(msgspec.Struct, eq=False):
-    """One request and its answer. To uvicorn it looks like one of its cycles; to the relay it is a client."""
+    """One request and its answer: a `ClientWriter` to the relay, and one of its cycles to uvicorn."""
 
     admitted: Admitted
-    path: str
+    operation: Operation
     query: bytes
     keep_alive: bool
-    on_response: Callable[[], None]
+    """Whether the connection stays open after the answer. uvicorn sets it to False when it is stopped."""
+    _on_complete: Callable[[], None]
     _transport: asyncio.Transport
     _flow: FlowControl
-    _lines: list[tuple[bytes, bytes]]
+    _server_lines: list[tuple[bytes, bytes]]
+    """The server's own headers, `date` among them."""
     parts: list[bytes] = []
-    finished: bool = False
-    response_complete: bool = False
-    gone: bool = False
+    """The request's body, as it came."""
+    progress: Progress = WAITING
     _head: bytes = b""
-    _chunked: bool = False
-    _left: int = 0
-    _tell: Callable[[], None] | None = None
+    """In STARTED: the head, ready to be sent."""
+    _left: int = CHUNKED
+    _on_left: Callable[[], None] | None = None
 
-    message_event: ClassVar[_Nobody] = _Nobody()
+    message_event: ClassVar[_NoEvent] = _NoEvent()
     dedup: ClassVar[str] = ""
+
+    # What uvicorn asks of a cycle
+
+    @property
+    def response_complete(self) -> bool:
+        return self.progress is COMPLETE
 
     @property
     def disconnected(self) -> bool:
-        """As uvicorn calls it."""
-        return self.gone
+        return self.progress is LEFT
 
     @disconnected.setter
     def disconnected(self, gone: bool) -> None:
-        self.gone = gone
-
-    @property
-    def busy(self) -> bool:
-        return self._flow.write_paused and not self.gone
-
-    def body(self) -> bytes:
-        """Hand over the request's body."""
-        parts, self.parts = self.parts, []
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        if gone:
+            self.left()
 
     # What the relay calls
 
+    @property
+    def finished(self) -> bool:
+        return self.progress in FINISHED
+
+    @property
+    def gone(self) -> bool:
+        return self.progress is LEFT
+
+    @property
+    def busy(self) -> bool:
+        return self._flow.write_paused and self.progress is not LEFT
+
     def start(self, status: int, headers: Headers) -> None:
-        head = b"".join((STATUS_LINE[status], _of_server(self._lines), written(headers)))
-        at = head.find(_LENGTH)
+        if self.progress is not WAITING:  # the client has left, or the connection is being closed
+            return
+        head = b"".join((STATUS_LINE[status], _joined(self._server_lines), written(headers)))
+        at = head.find(_LENGTH)  # a search in C: cheaper than to look through the headers one by one
         if at < 0:
-            self._chunked = True
             head += b"transfer-encoding: chunked\r\n"
         else:
             self._left = int(head[at + len(_LENGTH) : head.find(b"\r", at)])
         self._head = head + (b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
+        self.progress = STARTED
 
     def put(self, data: bytes, *, last: bool = False) -> bool:
-        if self._flow.write_paused or self.gone or self.response_complete:
+        if self._flow.write_paused or self.progress not in OPEN:
             return False
         self._send(data, last)
         return True
 
     async def write(self, data: bytes, *, last: bool = False) -> None:
-        if self._flow.write_paused and not self.gone:
+        if self._flow.write_paused and self.progress is not LEFT:
             await self._flow.drain()
-        if not self.gone and not self.response_complete:
+        if self.progress in OPEN:
             self._send(data, last)
 
     def _send(self, data: bytes, last: bool) -> None:
-        head = self._head
-        if head:
-            self._head = b""
-        if self._chunked:
-            if data and not head and not last:  # an event of a stream: what there is most of
+        if self._left == CHUNKED:
+            if data and not last and self.progress is SENDING:  # an event of a stream: most of what is sent
                 self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
-            else:
-                end = b"\r\n0\r\n\r\n" if last else b"\r\n"
-                self._transport.write(b"".join((head, b"%x\r\n" % len(data), data, end)) if data else head + end[2:])
+                return
+            end = b"\r\n0\r\n\r\n" if last else b"\r\n"
+            head = self._head
+            self._transport.write(b"".join((head, b"%x\r\n" % len(data), data, end)) if data else head + end[2:])
         else:
             self._left -= len(data)
             last = self._left <= 0
-            self._transport.write(head + data)
+            self._transport.write(self._head + data)
+        self._head = b""
+        self.progress = SENDING
         if last:
             self._complete()
 
     async def finish(self) -> None:
-        if not self.finished:
+        if self.progress not in FINISHED:
             await self.write(b"", last=True)
 
+    def committed(self, candidate: Candidate) -> None:
+        """Nothing here depends on the provider."""
+
     def mark_unshareable(self) -> None:
-        """Nobody but this client gets what is given here."""
+        """Only this client gets what is given here."""
 
     async def abort(self) -> None:
         """Close without the end of the body: a client that counts sees that it is not whole."""
-        self.finished = True
-        if not self.gone:
-            if self._head:
-                self._transport.write(self._head)
-            self._transport.close()
+        if self.progress in FINISHED or self.progress is LEFT:
+            return
+        if self.progress is STARTED:
+            self._transport.write(self._head)
+        self.progress = ABORTED
+        self._transport.close()
 
-    def on_left(self, tell: Callable[[], None] | None) -> None:
-        self._tell = tell
-        if tell is not None and self.gone:
+    def on_left(self, call: Callable[[], None] | None) -> None:
+        self._on_left = call
+        if call is not None and self.progress is LEFT:
             asyncio.get_running_loop().call_soon(self.left)
 
     def _complete(self) -> None:
-        self.finished = self.response_complete = True
+        self.progress = COMPLETE
         if not self.keep_alive:
             self._transport.close()
-        self.on_response()
+        self._on_complete()
 
     # What the connection calls
 
+    def body(self) -> bytes:
+        """Return the request's body and let go of it."""
+        parts, self.parts = self.parts, []
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
     def left(self) -> None:
         """The client has closed its connection."""
-        self.gone = True
-        tell, self._tell = self._tell, None
-        if tell is not None and not self.finished:
-            tell()
+        if self.progress in FINISHED:
+            return
+        self.progress = LEFT
+        call, self._on_left = self._on_left, None
+        if call is not None:
+            call()
 
 
 _last: tuple[list[tuple[bytes, bytes]], bytes] = ([], b"")
 
 
-def _of_server(lines: list[tuple[bytes, bytes]]) -> bytes:
-    """Return the server's own lines (`date`, `server`) as they are sent. It makes a new list of them once a second."""
+def _joined(lines: list[tuple[bytes, bytes]]) -> bytes:
+    """Return the server's own headers as they are sent. uvicorn makes a new list of them once a second."""
     global _last
     known, joined = _last
     if known is not lines:
-        joined = b"".join([b"%b: %b\r\n" % pair for pair in lines])
+        joined = written(tuple(lines))
         _last = lines, joined
     return joined

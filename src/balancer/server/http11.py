@@ -1,65 +1,92 @@
-"""The short way in: the server's connections, with the hot paths served straight from the parser.
+"""The connections of clients, with plain requests for the hot paths answered straight from the parser.
 
-uvicorn keeps listening, signals, draining and everything that is not hot. For a plain
-`POST /v1/messages` its ASGI cycle (scope, events, a copy of the body, two passes over the headers)
-costs three times what the work itself does: 47 us against 16 us for a small request. So this
-protocol takes those requests when they are whole, and writes their answers itself. Whatever is
-unusual (HTTP/1.0, chunked requests, `expect`, pipelining, a refused client) goes uvicorn's way,
-which serves the same `Messages` through ASGI.
+uvicorn listens, handles signals, drains, and does everything that is not hot. For a plain `POST /v1/messages` its ASGI
+cycle (scope, events, a copy of the body, two passes over the headers) costs three times what the work itself does:
+47 us against 16 us for a small request. So a plain request becomes an `Exchange` here, and is answered without ASGI.
+All others (HTTP/1.0, chunked bodies, `expect`, pipelined, refused, other paths) are handed on to uvicorn, which serves
+the same `Messages` through ASGI. Both answer alike: `tests/server/test_http11.py` gives both the same bytes.
+
+A connection is in one state of reading (`Reading`), whatever is being answered at the same time:
+
+    state      the parser is                         ends with                  if it takes too long
+    IDLE       between two requests                  a head's first byte        closed: `head_s` on a new connection,
+                                                                                then uvicorn's `timeout_keep_alive`
+    HEAD       in a request's line or headers        their end: BODY or PASSED  408 after `head_s`
+    BODY       in the body of an exchange            its end: IDLE              408 by `BodyTimer`
+    PASSED     in the body of a request of uvicorn's its end: IDLE, or a chunk  408 by `BodyTimer`
+    TRAILERS   behind the head of a chunk, which     data: PASSED, end: IDLE    408 by `BodyTimer`; 400 beyond
+               may be the last one                                              `head_max_bytes`
+    CLOSED     refused: nothing is read any more
+
+What is answered is uvicorn's `cycle`: None (nothing), an `Exchange` (until its answer is complete), or a cycle of
+uvicorn's own, which stays there when its answer is complete. Requests that came ahead of time wait in `pipeline`, and
+`cycle` is then the last of them; the one that is being answered is `_ahead`. While something is answered, IDLE has no
+time limit: the client waits for us.
+
+Time comes from the loop alone, and there are two timers a connection, both lazy: `_timer` for the next head, and
+`_body_timer`, made with the first body that does not come in one read.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import enum
+import math
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from balancer.headers import Headers, collector
-from balancer.server.access import Admitted
-from balancer.server.asgi import BODY_IDLE_S, BODY_MIN_BYTES_PER_S
+from balancer.headers import collector, written
+from balancer.server.access import Admitted, Gate
+from balancer.server.connection_task import ConnectionTask
 from balancer.server.endpoint import Messages
 from balancer.server.exchange import Exchange
-from balancer.server.rejected import new_id
-from balancer.wire.errors import CONTENT_TYPE_JSON, error_body
+from balancer.server.limits import TIMER_SLACK_S, BodyTimer, ClientLimits
+from balancer.server.paths import OPERATIONS
+from balancer.server.rejected import Rejected, error_reply, new_id
+from balancer.server.uvicorn_internals import STATUS_LINE, HttpToolsProtocol
+from balancer.state.fleet import Fleet
 
 if TYPE_CHECKING:
     from uvicorn.config import Config
     from uvicorn.server import ServerState
 
-_log = logging.getLogger(__name__)
+NEVER = math.inf
 
-HEAD_MAX_BYTES = 64 * 1024
-"""A request's line and headers beyond this are refused: Claude Code's are 2 KB."""
-
-HEAD_WITHIN_S = 30.0
-"""How long a head may take to come whole, and how long a new connection may say nothing."""
-
-TOO_LONG = f"the request's line and headers are longer than {HEAD_MAX_BYTES} bytes"
-
-_PATHS = {b"/v1/messages": "/v1/messages", b"/v1/messages/count_tokens": "/v1/messages/count_tokens"}
+_HOT = {path.encode(): (path, operation) for path, operation in OPERATIONS.items()}
 
 
 class Host(Protocol):
-    """What answers: the application."""
+    """What a connection needs of the application."""
 
     messages: Messages
+    fleet: Fleet
+    gate: Gate
+    limits: ClientLimits
 
-    @property
-    def max_body_bytes(self) -> int: ...
 
-    def admit(self, path: str, method: str, client: tuple[str, int] | None, headers: Headers) -> Admitted | None:
-        """Say whether this request may come in by the short way."""
-        ...
+class Reading(enum.Enum):
+    """What the parser of a connection is in the middle of."""
+
+    IDLE = "idle"
+    HEAD = "head"
+    BODY = "body"
+    PASSED = "passed"
+    TRAILERS = "trailers"
+    CLOSED = "closed"
+
+
+IDLE, HEAD, BODY, PASSED, TRAILERS, CLOSED = Reading
+
+
+class HeadRefused(Exception):
+    """A head that can be parsed, but is not served. Its words go to the client."""
 
 
 class ClientConnection(HttpToolsProtocol):
     """A connection of a client."""
 
     cycle: Any
-    """What is under way: an `Exchange`, or a cycle of uvicorn's."""
 
     def __init__(
         self,
@@ -73,110 +100,111 @@ class ClientConnection(HttpToolsProtocol):
         self.on_header = collector(self._fields)  # type: ignore[method-assign, assignment]
         super().__init__(config, server_state, app_state, _loop)
         self._host = cast("Host", config.loaded_app)
-        self._exchange: Exchange | None = None
-        """The request that comes or is answered the short way."""
-        self._coming = False
-        """Its body is not here yet."""
-        self._patience: asyncio.TimerHandle | None = None
-        self._heard_at = 0.0
-        self._awaited: Exchange | None = None
-        """Whose body did not come in one piece, and since when it is waited for."""
-        self._awaited_since = 0.0
+        self._limits = self._host.limits
+        self._reading = IDLE
         self._ahead: Any = None
-        """What is answered while requests behind it wait for their turn: uvicorn knows only the last of them."""
-        self._in_head = False
-        """In a head, or in what may be the trailers of a body."""
-        self._in_trailers = False
-        self._head_bytes = 0
-        """What has come of a head (or of trailers) that did not come in one piece."""
-        self._head_timer: asyncio.TimerHandle | None = None
-        """Runs while a head is waited for."""
+        """What is answered while requests behind it wait for their turn."""
         self._read_bytes = 0
-        self._wrong = ""
-        """Why a head that could be parsed is refused."""
-        self._worker: asyncio.Task[None] | None = None
-        """Answers what comes the short way."""
-        self._next: asyncio.Future[Exchange | None] | None = None
-        """What it answers next, while it waits for that; None: nothing any more."""
-        self._idle_since: float | None = None
-        self._idle_timer: asyncio.TimerHandle | None = None
+        """The size of the latest read."""
+        self._head_bytes = 0
+        """How much of a head, or of trailers, came after the read in which it began."""
+        self._deadline = NEVER
+        """When a head must be whole or, in IDLE, have begun."""
+        self._timer_at = NEVER
+        """When `_timer` fires. Later than the deadline it never is; earlier it may be."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._body_timer: BodyTimer | None = None
+        self._task: ConnectionTask
 
     # What asyncio calls
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._head_timer = self.loop.call_later(HEAD_WITHIN_S, self._head_is_late)
+        self._task = ConnectionTask(self._host.messages, self.tasks, transport, self.loop)
+        self._deadline = self.loop.time() + self._limits.head_s
+        self._arm()
 
     def data_received(self, data: bytes) -> None:
-        self._read_bytes = len(data)
-        if self._in_head:
-            self._head_bytes += len(data)
-        self._idle_since = None
-        if self.timeout_keep_alive_task is not None:
-            self._unset_keepalive_if_required()
+        size = self._read_bytes = len(data)
+        reading = self._reading
+        if reading is not IDLE:
+            if reading is CLOSED:
+                return
+            if reading is not BODY and reading is not PASSED:
+                self._head_bytes += size
         try:
             self.parser.feed_data(data)
-        except HttpParserError:
-            self.send_400_response("")
-        except HttpParserUpgrade:  # to what nobody here speaks; the request itself was served
+        except HttpParserError as error:
+            self._refuse(400, _words(error))
+        except HttpParserUpgrade:  # the request itself is served; nothing that it could be upgraded to is
             self._unsupported_upgrade_warning()
-        if self._coming:
-            self._wait_for_more()
-        elif self._in_head:
+        reading = self._reading
+        if reading is IDLE or reading is CLOSED:
+            return
+        if reading is HEAD:
             self._wait_for_head()
+            return
+        (self._body_timer or self._new_body_timer()).add(size)
+        if reading is TRAILERS and self._head_bytes > self._limits.head_max_bytes:
+            self._refuse(400, self._too_long())
 
     def connection_lost(self, exc: Exception | None) -> None:
-        exchange = self._exchange
-        super().connection_lost(exc)
-        if self._patience is not None:
-            self._patience.cancel()
-        for timer in (self._idle_timer, self._head_timer):
-            if timer is not None:
-                timer.cancel()
-        if exchange is not None:
-            exchange.left()
-        ahead, self._ahead = self._ahead, None
+        super().connection_lost(exc)  # tells `cycle`
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._body_timer is not None:
+            self._body_timer.close()
+        ahead = self._ahead
         if ahead is not None:
             ahead.disconnected = True
             ahead.message_event.set()
-        if self._next is not None and not self._next.done():
-            self._next.set_result(None)
-        self.cycle = self._exchange = self._awaited = None  # they know this connection, and the collector comes late
+        self._task.end()
+        # All of these know this connection, and Python's collector of cycles comes late.
+        self.cycle = self._ahead = self._timer = self._body_timer = None
 
     # What the parser calls
 
     def on_message_begin(self) -> None:
         self.url = b""
         self._fields.clear()
-        self._in_head = True
+        self._reading = HEAD
+        self._deadline = NEVER
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
-        if self._head_timer is not None or self._read_bytes > HEAD_MAX_BYTES:
-            self._end_head()
-        if not self._takes():
-            self._go_the_long_way()
+        if self._deadline is not NEVER or self._read_bytes > self._limits.head_max_bytes:
+            self._check_head()
+        if not self._begin_exchange():
+            self._pass_on()
 
-    def _takes(self) -> bool:
-        """Begin an exchange, if this request is a plain one for a hot path."""
+    def _check_head(self) -> None:
+        """A head that came in several reads, or in a large one, is whole. Raises `HeadRefused` if it is too long."""
+        self._deadline = NEVER
+        fields = self._fields
+        size = len(self.url) + sum([len(name) + len(value) + 4 for name, value in fields])
+        if size > self._limits.head_max_bytes:
+            raise HeadRefused(self._too_long())
+
+    def _begin_exchange(self) -> bool:
+        """Begin an exchange, if this is a plain request for a hot path; say whether it is."""
         raw_path, _, query = self.url.partition(b"?")
-        path = _PATHS.get(raw_path)
+        hot = _HOT.get(raw_path)
         cycle = self.cycle
-        if path is None or (cycle is not None and not cycle.response_complete):
+        if hot is None or (cycle is not None and not cycle.response_complete):
             return False
-        parser = self.parser
+        parser, host = self.parser, self._host
         if parser.get_method() != b"POST" or parser.get_http_version() != "1.1" or parser.should_upgrade():
             return False
-        admitted = self._host.admit(path, "POST", self.client, tuple(self._fields))
-        if admitted is None:
+        path, operation = hot
+        admitted = host.gate.check(path, "POST", self.client, tuple(self._fields))
+        if not isinstance(admitted, Admitted) or host.fleet.draining:
             return False
         first = admitted.first
         length = first.get(b"content-length", b"")
-        if b"expect" in first or not length.isdigit() or not 0 < int(length) <= self._host.max_body_bytes:
+        if b"expect" in first or not length.isdigit() or not 0 < int(length) <= host.fleet.rules.max_body_bytes:
             return False
-        self._exchange = exchange = Exchange(
+        self.cycle = Exchange(
             admitted,
-            path,
+            operation,
             query,
             parser.should_keep_alive(),
             self.on_response_complete,
@@ -184,27 +212,14 @@ class ClientConnection(HttpToolsProtocol):
             self.flow,
             self.server_state.default_headers,
         )
-        self.cycle = exchange
-        self._coming = True
+        self._reading = BODY
         return True
 
-    def _end_head(self) -> None:
-        """Stop waiting for a head. Raises `ValueError`, which refuses it, if it is too long."""
-        self._head_bytes = 0
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self._fields) > HEAD_MAX_BYTES:
-            self._refuse_head(TOO_LONG)
-
-    def _refuse_head(self, why: str) -> None:
-        self._wrong = why
-        raise ValueError(why)  # the parser stops at it, and uvicorn sends its 400
-
-    def _go_the_long_way(self) -> None:
+    def _pass_on(self) -> None:
+        """Let uvicorn serve this request. Raises `HeadRefused`."""
         for name, value in self._fields:  # the parser takes any coding, as long as the last is `chunked`
             if name == b"transfer-encoding" and value.strip().lower() != b"chunked":
-                self._refuse_head("a transfer-encoding other than chunked is not supported")
+                raise HeadRefused("a transfer-encoding other than chunked is not supported")
         url, headers = self.url, self._fields
         if not self.pipeline:
             self._ahead = self.cycle
@@ -213,148 +228,132 @@ class ClientConnection(HttpToolsProtocol):
         self.url = url
         self.expect_100_continue = any(n == b"expect" and v.lower() == b"100-continue" for n, v in headers)
         super().on_headers_complete()
+        self._reading = PASSED
 
     def on_chunk_header(self) -> None:
-        """It may be the last chunk's. What follows then is as long as a head at most: the parser keeps all of it."""
-        self._in_head = self._in_trailers = True
+        self._reading = TRAILERS  # behind the last one trailers come, and the parser keeps all of them
         self._head_bytes = 0
 
     def on_body(self, body: bytes) -> None:
-        if self._coming and self._exchange is not None:
-            self._exchange.parts.append(body)
-        elif self.cycle is not self._exchange:
-            self._in_head = self._in_trailers = False
+        if self._reading is BODY:
+            self.cycle.parts.append(body)
+        else:
+            self._reading = PASSED
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        exchange = self._exchange
-        if exchange is None or self.cycle is not exchange:
-            self._in_head = self._in_trailers = False
-            self._head_bytes = 0
-            super().on_message_complete()
+        reading, self._reading = self._reading, IDLE
+        if self._body_timer is not None:
+            self._body_timer.waiting = False
+        if reading is BODY:
+            self._task.give(self.cycle)
             return
-        if not self._coming:
-            return
-        self._coming = False
-        if self._next is not None and not self._next.done():
-            self._next.set_result(exchange)
-        else:
-            self._worker = self.loop.create_task(self._work(exchange))  # held here: the loop holds it weakly
+        super().on_message_complete()
+        if self.cycle.response_complete:  # it was answered before its body had come
+            self._wait_for_request()
 
-    async def _work(self, exchange: Exchange) -> None:
-        """Answer the requests of this connection, one after the other: a task of its own for each costs 5 us more.
+    # What does not come in time, or is no request
 
-        The server waits for its tasks when it is stopped, so this is one of them only while it answers.
-        """
-        task = self._worker = cast("asyncio.Task[None]", asyncio.current_task())
-        messages = self._host.messages
-        while True:
-            self.tasks.add(task)
-            try:  # nothing here may hold the body: an open stream would hold it too
-                await messages.answer(exchange.admitted, exchange.path, exchange.query, exchange.body(), exchange, task)
-            except Exception:
-                _log.exception("a request failed in a way that it should not")
-                if not exchange.finished:
-                    await exchange.abort()
-            finally:
-                self.tasks.discard(task)
-            if not exchange.finished and not exchange.gone:
-                self.transport.close()
-            if self.transport.is_closing() or self._worker is not task:  # the next request did not wait for us
-                return
-            self._next = self.loop.create_future()
-            following = await self._next
-            if following is None:
-                return
-            exchange = following
+    def _arm(self) -> None:
+        """Have `_look` called at the deadline."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = self._deadline
+        self._timer = self.loop.call_at(self._deadline, self._look)
 
-    def send_400_response(self, msg: str) -> None:
-        """As uvicorn calls it: what came is not HTTP."""
-        self._refuse(400, self._wrong or "this is not a valid HTTP request")
-
-    def _refuse(self, status: int, message: str) -> None:
-        """Answer a request that never became one, in the shape of every other error, and close."""
-        cycle = self.cycle
-        if cycle is not None and not cycle.response_complete and not self._coming:
-            if type(cycle) is Exchange or self.pipeline or cycle.response_started or not cycle.more_body:
-                self.transport.close()  # an answer is on its way: nothing else may come between
-                return
-            cycle.disconnected = True  # its body went wrong: nobody waits for the rest
-            cycle.message_event.set()
-        request_id = new_id()
-        body = error_body("invalid_request_error", message, request_id)
-        lines = [
-            STATUS_LINE[status],
-            *[b"%b: %b\r\n" % pair for pair in (*self.server_state.default_headers, CONTENT_TYPE_JSON)],
-            b"x-balancer-request-id: %b\r\nrequest-id: %b\r\n" % (request_id.encode(), request_id.encode()),
-            b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body),
-            body,
-        ]
-        self.transport.write(b"".join(lines))
-        self.transport.close()
-
-    # A head or a body that does not come
-
-    def _wait_for_head(self) -> None:
-        if self.transport.is_closing():
-            return
-        if self._head_bytes > HEAD_MAX_BYTES:
-            self._refuse(400, TOO_LONG)
-        elif self._head_timer is None and not self._in_trailers:  # a body is waited for already
-            self._head_timer = self.loop.call_later(HEAD_WITHIN_S, self._head_is_late)
-
-    def _head_is_late(self) -> None:
-        self._head_timer = None
-        if self.cycle is not None and not self.cycle.response_complete:
-            self._wait_for_head()  # it came while another answer is under way
-        elif self._in_head:
-            self._refuse(408, "the request's headers did not come to their end")
-        else:
-            self.transport.close()
-
-    def _wait_for_more(self) -> None:
-        self._heard_at = self.loop.time()
-        if self._awaited is not self._exchange:
-            self._awaited, self._awaited_since = self._exchange, self._heard_at
-        if self._patience is None:
-            self._patience = self.loop.call_later(BODY_IDLE_S, self._tick)
-
-    def _tick(self) -> None:
-        self._patience = None
-        exchange = self._exchange
-        if not self._coming or exchange is None:
+    def _look(self) -> None:
+        self._timer, self._timer_at = None, NEVER
+        if self._deadline is NEVER:
             return
         now = self.loop.time()
-        left_s = self._heard_at + BODY_IDLE_S - now
-        waited_s = now - self._awaited_since
-        drips = waited_s >= BODY_IDLE_S and sum(map(len, exchange.parts)) < waited_s * BODY_MIN_BYTES_PER_S
-        if left_s > 0.001 and not drips:
-            self._patience = self.loop.call_later(left_s, self._tick)
-            return
-        self._refuse(408, "the request body stopped before its end")
-        self._coming = False
+        if self._deadline - now > TIMER_SLACK_S:
+            self._arm()
+        elif self._reading is not HEAD:
+            self.transport.close()
+        elif self._answers():  # the client may not have seen yet that it could go on
+            self._deadline = now + self._limits.head_s
+            self._arm()
+        else:
+            self._refuse(408, "the request's headers did not come to their end")
 
-    # Keep-alive: one lazy timer a connection, not one a request
+    def _answers(self) -> bool:
+        """Say whether a request is being answered."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _wait_for_request(self) -> None:
+        """Nothing is under way: give the client `timeout_keep_alive` to begin another request."""
+        self._deadline = self.loop.time() + self.timeout_keep_alive
+        if self._deadline < self._timer_at:
+            self._arm()
+
+    def _wait_for_head(self) -> None:
+        """A head has begun, and is not whole."""
+        if self._deadline is NEVER:
+            self._head_bytes = 0
+            self._deadline = self.loop.time() + self._limits.head_s
+            if self._deadline < self._timer_at:
+                self._arm()
+        elif self._head_bytes > self._limits.head_max_bytes:
+            self._refuse(400, self._too_long())
+
+    def _new_body_timer(self) -> BodyTimer:
+        self._body_timer = timer = BodyTimer(self.loop, self._limits, self._body_is_late)
+        return timer
+
+    def _body_is_late(self) -> None:
+        if (
+            self.flow.read_paused and self._body_timer is not None
+        ):  # uvicorn does not read: it is not the client's fault
+            self._body_timer.add(0)
+        else:
+            self._refuse(408, "the request body stopped before its end")
+
+    def _too_long(self) -> str:
+        return f"the request's line and headers are longer than {self._limits.head_max_bytes} bytes"
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Answer what has begun to come with an error, and close; where an answer is on its way, only close."""
+        cycle, reading, self._reading = self.cycle, self._reading, CLOSED
+        if self.transport.is_closing():
+            return
+        if cycle is not None and reading is not BODY:
+            if reading is PASSED or reading is TRAILERS:  # it is the cycle's own body that went wrong
+                silent = cycle.response_started or bool(self.pipeline)
+                if not silent:
+                    cycle.disconnected = True
+                    cycle.message_event.set()
+            else:
+                silent = not cycle.response_complete
+            if silent:
+                self.transport.close()
+                return
+        headers, body = error_reply(Rejected(status, "invalid_request_error", message), new_id(), close=True)
+        lines = written((*self.server_state.default_headers, *headers))
+        self.transport.write(b"".join((STATUS_LINE[status], lines, b"\r\n", body)))
+        self.transport.close()
+
+    # What is answered
 
     def on_response_complete(self) -> None:
         if self.pipeline or type(self.cycle) is not Exchange:
             self._ahead = self.pipeline[-1][0] if self.pipeline else None
             super().on_response_complete()
+            self._unset_keepalive_if_required()  # one timer is enough
+            if self._reading is IDLE and not self._answers() and not self.transport.is_closing():
+                self._wait_for_request()
             return
+        self.cycle = None
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
-        self._idle_since = self.loop.time()
-        if self._idle_timer is None:
-            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._close_if_idle)
+        if self._reading is IDLE:
+            self._deadline = self.loop.time() + self.timeout_keep_alive
+            if self._deadline < self._timer_at:
+                self._arm()
 
-    def _close_if_idle(self) -> None:
-        self._idle_timer = None
-        if self._idle_since is None:
-            return
-        left_s = self._idle_since + self.timeout_keep_alive - self.loop.time()
-        if left_s > 0.001:
-            self._idle_timer = self.loop.call_later(left_s, self._close_if_idle)
-        else:
-            self.timeout_keep_alive_handler()
+
+def _words(error: HttpParserError) -> str:
+    """Return why the parser stopped, for the client."""
+    cause = error.__context__
+    return str(cause) if isinstance(cause, HeadRefused) else "this is not a valid HTTP request"

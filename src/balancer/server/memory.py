@@ -1,4 +1,4 @@
-"""How memory that is free again is treated: by the C library, and by Python's collector of cycles."""
+"""How freed memory is treated: by the C library, and by Python's collector of cycles."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def keep() -> None:
 
 
 def settle() -> None:
-    """Take what was made for starting out of the collector's sight: it stays, and need not be looked at again.
+    """Exempt what was made for starting from collections of cycles: it stays until the end.
 
-    With Python's own thresholds one sample in twenty of a busy balancer was the collector, looking at
-    objects that are all in use.
+    With Python's own thresholds one profiler sample in twenty of a busy balancer was the collector, looking at objects
+    that are all in use.
     """
     gc.collect()
     gc.freeze()

@@ -1,11 +1,16 @@
-"""Addresses of the Messages API that can mean only one thing, in the form that is served."""
+"""The paths of the Messages API that are served here, and addresses that can mean only one of them."""
 
 from __future__ import annotations
 
-PATH_MAX = 2048
-"""A longer path is nobody's slip."""
+from balancer.model import Operation
 
-_SERVED = ("/v1/messages", "/v1/messages/count_tokens", "/v1/models")
+OPERATIONS = {"/v1/messages": Operation.MESSAGES, "/v1/messages/count_tokens": Operation.COUNT_TOKENS}
+"""The hot paths, and what is asked there."""
+
+PATH_MAX = 2048
+"""A longer path is no slip of the pen."""
+
+_SERVED = (*OPERATIONS, "/v1/models")
 
 
 def canonical(path: str) -> str:

@@ -21,21 +21,23 @@ KEEP_ALIVE_S = 75
 
 
 class Server(uvicorn.Server):
-    """Ends cleanly when it is told to: the first signal lets answers end, the second does not wait.
+    """uvicorn's server, which ends cleanly: the first signal lets answers end, the second does not wait.
 
-    As long as answers are under way it goes on listening, so that whoever comes meanwhile is told
-    (503, and `/ready` says so) instead of being refused or left waiting.
+    While answers are under way it goes on listening, so that new requests get an answer (503, and `/ready` says
+    so) instead of being refused or left waiting. The application has to have a method `drain`.
 
-    uvicorn raises the signal again when it is done, so that a process which was ended as it should
-    be looks like one that was killed; this one returns.
+    uvicorn raises the signal again when it is done, so that a process which ended as it should looks like one that
+    was killed; this one returns.
     """
 
     def __init__(
         self,
         config: uvicorn.Config,
         on_start: Callable[[], None] | None = None,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(config)
+        self._now = now
         self._on_start = on_start
         self._ends_at = math.inf
 
@@ -48,20 +50,19 @@ class Server(uvicorn.Server):
         if self.should_exit:
             self.force_exit = True
             return
-        fleet = getattr(self.config.loaded_app, "fleet", None) if self.config.loaded else None
-        if fleet is not None:  # a signal may come before the application has started
-            fleet.draining = True
-        self._ends_at = time.monotonic() + (self.config.timeout_graceful_shutdown or 0)
+        if self.config.loaded:  # otherwise the signal came before there was an application
+            self.config.loaded_app.drain()
+        self._ends_at = self._now() + (self.config.timeout_graceful_shutdown or 0)
         self.should_exit = True
 
     async def on_tick(self, counter: int) -> bool:
         return await super().on_tick(counter) and not self._drains()
 
     def _drains(self) -> bool:
-        """Say whether answers are under way that may still end."""
+        """Say whether answers are under way that still have time to end."""
         if self.force_exit or not self.server_state.tasks:
             return False
-        if time.monotonic() < self._ends_at:
+        if self._now() < self._ends_at:
             return True
         self.config.timeout_graceful_shutdown = 0  # they have had their time
         return False

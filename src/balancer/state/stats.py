@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from balancer.dialect import TypedState
 from balancer.dialects.simulated.faults import Drill
 from balancer.model import Outcome, Usage, Verdict
 from balancer.policy.strategies import Load, peak_ewma
@@ -36,8 +37,8 @@ class ProviderStats:
     """EWMA of the duration of successful attempts."""
     last_error: dict[str, Any] | None = None
     """As `GET /providers` shows it: kind, status, message, at."""
-    memory: dict[str, Any] = field(default_factory=dict)
-    """The dialect's own."""
+    provider_state: TypedState = field(default_factory=TypedState)
+    """What its type has learnt about it."""
     drill: Drill | None = None
     """The fault that is injected at present."""
 

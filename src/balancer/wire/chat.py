@@ -127,21 +127,22 @@ def stated_error(answer: Chunk) -> Any:
 MAX_TOKENS_COUNTED = 10**12
 """A larger number counts no tokens."""
 
-_PROMPT_TOKENS = ("prompt_tokens", "input_tokens")
-_OUTPUT_TOKENS = ("completion_tokens", "output_tokens")
-_CACHE_READ = (
+# What counts are called; the first name that has one is believed.
+PROMPT_TOKENS = ("prompt_tokens", "input_tokens")
+OUTPUT_TOKENS = ("completion_tokens", "output_tokens")
+CACHE_READ = (
     "prompt_tokens_details.cached_tokens",
     "input_tokens_details.cached_tokens",
     "prompt_cache_hit_tokens",  # DeepSeek
     "cached_tokens",  # Moonshot
     "cache_read_input_tokens",
 )
-_CACHE_WRITTEN = (
+CACHE_WRITTEN = (
     "prompt_tokens_details.cache_write_tokens",
     "input_tokens_details.cache_write_tokens",
     "cache_creation_input_tokens",
 )
-_REASONING = ("completion_tokens_details.reasoning_tokens", "output_tokens_details.reasoning_tokens")
+REASONING = ("completion_tokens_details.reasoning_tokens", "output_tokens_details.reasoning_tokens")
 
 
 def usage_of(reported: Any) -> tuple[Usage, int] | None:
@@ -152,9 +153,9 @@ def usage_of(reported: Any) -> tuple[Usage, int] | None:
     """
     if not isinstance(reported, dict) or not reported:
         return None
-    prompt, output = _first_count(reported, *_PROMPT_TOKENS), _first_count(reported, *_OUTPUT_TOKENS)
-    read, written = _first_count(reported, *_CACHE_READ), _first_count(reported, *_CACHE_WRITTEN)
-    reasoning = _first_count(reported, *_REASONING)
+    prompt, output = _first_count(reported, *PROMPT_TOKENS), _first_count(reported, *OUTPUT_TOKENS)
+    read, written = _first_count(reported, *CACHE_READ), _first_count(reported, *CACHE_WRITTEN)
+    reasoning = _first_count(reported, *REASONING)
     if reasoning and _count(reported.get("total_tokens")) == prompt + output + reasoning:
         output += reasoning
     unread = max(0, prompt - read - written) if prompt else None

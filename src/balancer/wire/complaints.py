@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from balancer import claude_code
-from balancer.headers import header
+from balancer.headers import API_REQUEST_ID, header
 from balancer.model import Fault, Reply
 from balancer.redact import anonymous, scrub
 from balancer.wire import overflow
@@ -166,7 +166,7 @@ def fault_of(reply: Reply, wall: float, request_id: str) -> Fault:
         should_retry=None if should_retry is None else should_retry.strip().lower() == b"true",
         reply=Reply(
             status,
-            (CONTENT_TYPE_JSON, (b"request-id", request_id.encode())),
+            (CONTENT_TYPE_JSON, (API_REQUEST_ID, request_id.encode())),
             error_body(kind, message, request_id),
         ),
     )

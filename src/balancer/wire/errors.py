@@ -9,7 +9,7 @@ from itertools import compress
 
 import msgspec
 
-from balancer.headers import Headers, header, names_of
+from balancer.headers import API_REQUEST_ID, Headers, header, names_of
 from balancer.model import Fault, Reply
 from balancer.wire import sse
 
@@ -182,7 +182,7 @@ def _rfc3339(value: bytes) -> float | None:
         return None
 
 
-_KEPT = frozenset({b"request-id", b"retry-after", b"retry-after-ms", b"x-should-retry"})
+_KEPT = frozenset({API_REQUEST_ID, b"retry-after", b"retry-after-ms", b"x-should-retry"})
 
 
 def _is_kept(name: bytes) -> bool:

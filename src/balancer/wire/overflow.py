@@ -14,7 +14,7 @@ from balancer.wire.errors import MESSAGE_MAX_CHARS
 DIGITS_MAX = 15
 """A number with more digits counts no tokens."""
 
-_WORDING = re.compile(
+WORDING = re.compile(
     r"prompt is too long|context_length_exceeded|maximum context length|exceed_context_size|context length is only"
     r"|exceeds? (?:the |this )?(?:model'?s? )?(?:available )?(?:maximum )?context"
     r"|context (?:window|length|size) (?:is )?exceed|(?:greater|longer|larger) than the context"
@@ -29,7 +29,7 @@ _LIMIT = re.compile(
     r"|(\d+) maximum context length|length should be \[\d+, ?(\d+)\]|must be <= (\d+)",
     re.IGNORECASE,
 )
-_SPLITS = tuple(
+SPLITS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
         r"\((?P<prompt>\d+) in the messages, (?P<output>\d+) in the completion\)",
@@ -54,7 +54,7 @@ _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}\b)")
 
 def is_overflow(words: str) -> bool:
     """Return whether an error's words are about the length of the prompt."""
-    return _WORDING.search(words[:MESSAGE_MAX_CHARS]) is not None
+    return WORDING.search(words[:MESSAGE_MAX_CHARS]) is not None
 
 
 def prefixed(message: str) -> str:
@@ -87,7 +87,7 @@ def canonical(
 
 def _split(words: str) -> dict[str, int]:
     """Return how many tokens are the prompt, and how many the answer; empty where that is not said."""
-    found = next((match for pattern in _SPLITS if (match := pattern.search(words))), None)
+    found = next((match for pattern in SPLITS if (match := pattern.search(words))), None)
     numbers = {name: digits for name, digits in found.groupdict().items() if digits} if found else {}
     return {name: int(digits) for name, digits in numbers.items()} if _are_counts(*numbers.values()) else {}
 

@@ -9,7 +9,7 @@ import pytest
 from openai_schema import check_chat, check_responses
 from stand_ins import provider, request
 
-from balancer.dialect import Ask
+from balancer.dialect import Ask, TypedState
 from balancer.dialects.openai.dialect import DIALECT, MAX_REPAIRS, Options, base_path, capabilities
 from balancer.model import Candidate, Operation, Reply, WireRequest
 
@@ -18,11 +18,11 @@ JSON = ((b"content-type", b"application/json"),)
 CLIENT = ((b"authorization", b"Bearer client"), (b"anthropic-beta", b"x"), (b"user-agent", b"claude-cli"))
 
 
-def ask(memory: dict[str, Any] | None = None, body: Any = None, wall: float = 1.8e9, **more: Any) -> Ask:
+def ask(state: TypedState | None = None, body: Any = None, wall: float = 1.8e9, **more: Any) -> Ask:
     options = Options(**more.pop("options", {}))
     asked = request(json.dumps({**BODY, **(body or {})}).encode(), CLIENT, stream=more.pop("stream", False))
     one = provider(**{"base_url": "https://api.example", "options": options, **more})
-    return Ask(asked, Candidate(one, "gpt-x"), Operation.MESSAGES, {} if memory is None else memory, wall, "n")
+    return Ask(asked, Candidate(one, "gpt-x"), Operation.MESSAGES, TypedState() if state is None else state, wall, "n")
 
 
 def sent(of: Ask, *replies: Reply) -> list[WireRequest]:
@@ -91,36 +91,36 @@ def test_the_responses_api() -> None:
 
 
 def test_a_refusal_is_repaired_and_remembered_for_a_day() -> None:
-    memory: dict[str, Any] = {}
+    state = TypedState()
     no = refusal("Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.")
-    first = ask(memory)
+    first = ask(state)
     wires = sent(first, no, Reply(200, JSON))
 
     assert ["max_tokens" in body_of(wire) for wire in wires] == [True, False]
     assert body_of(wires[1])["max_completion_tokens"] == 32000
     assert DIALECT.decoder(first, Reply(200, JSON)).notes == ("learnt rename:max_tokens:max_completion_tokens",)
-    assert DIALECT.describe(memory, Options(), 0.0) == {
+    assert DIALECT.describe(state, Options(), 0.0) == {
         "lessons": {"gpt-x": ["rename:max_tokens:max_completion_tokens"]}
     }
-    assert "max_tokens" not in body_of(sent(ask(memory))[0])
-    assert "max_tokens" in body_of(sent(ask(memory, wall=1.8e9 + 86401))[0])
+    assert "max_tokens" not in body_of(sent(ask(state))[0])
+    assert "max_tokens" in body_of(sent(ask(state, wall=1.8e9 + 86401))[0])
 
 
 def test_a_repair_that_did_not_help_is_no_lesson() -> None:
-    memory: dict[str, Any] = {}
+    state = TypedState()
     both = [
         refusal(f"Unrecognized request argument supplied: {name}") for name in ("max_tokens", "max_completion_tokens")
     ]
 
-    assert len(sent(ask(memory), *both, Reply(200, JSON))) == 2
-    assert DIALECT.describe(memory, Options(), 0.0) is None
+    assert len(sent(ask(state), *both, Reply(200, JSON))) == 2
+    assert DIALECT.describe(state, Options(), 0.0) is None
 
 
 def test_a_repair_is_a_lesson_though_the_server_is_busy_then() -> None:
-    memory: dict[str, Any] = {}
-    sent(ask(memory), refusal("Unrecognized request argument supplied: max_tokens"), Reply(429, JSON, b"{}"))
+    state = TypedState()
+    sent(ask(state), refusal("Unrecognized request argument supplied: max_tokens"), Reply(429, JSON, b"{}"))
 
-    assert DIALECT.describe(memory, Options(), 0.0) == {
+    assert DIALECT.describe(state, Options(), 0.0) == {
         "lessons": {"gpt-x": ["rename:max_tokens:max_completion_tokens"]}
     }
 
@@ -157,7 +157,7 @@ def test_a_probe_for_one_token_is_answered_though_the_server_cannot() -> None:
 
 
 def test_models() -> None:
-    of = Ask(request(), Candidate(provider(), ""), Operation.MODELS, {})
+    of = Ask(request(), Candidate(provider(), ""), Operation.MODELS, TypedState())
 
     assert [(wire.method, wire.target) for wire in sent(of, Reply(200, JSON))] == [(b"GET", b"/v1/models")]
     assert not DIALECT.supports(Operation.COUNT_TOKENS)

@@ -90,20 +90,20 @@ def test_apply(lesson: str, expected: dict[str, Any]) -> None:
 
 
 def test_a_lesson_takes_the_place_of_its_opposite() -> None:
-    memory: dict[str, Any] = {}
-    lessons.keep(memory, "m", "rename:max_tokens:max_completion_tokens", 1000.0)
-    lessons.keep(memory, "m", "rename:max_completion_tokens:max_tokens", 1001.0)
+    known = lessons.Lessons()
+    known.keep("m", "rename:max_tokens:max_completion_tokens", 1000.0)
+    known.keep("m", "rename:max_completion_tokens:max_tokens", 1001.0)
 
-    assert lessons.learnt(memory, "m", 1002.0) == ["rename:max_completion_tokens:max_tokens"]
+    assert known.learnt("m", 1002.0) == ["rename:max_completion_tokens:max_tokens"]
     assert lessons.opposite("drop:stop") == ""
 
 
 def test_what_is_too_old_is_not_shown_any_more_whoever_is_asked() -> None:
-    memory: dict[str, Any] = {}
-    lessons.keep(memory, "m", "drop:stop", 1000.0)
-    lessons.learnt(memory, "other", 1000.0 + lessons.KEPT_S)
+    known = lessons.Lessons()
+    known.keep("m", "drop:stop", 1000.0)
+    known.learnt("other", 1000.0 + lessons.KEPT_S)
 
-    assert lessons.described(memory) is None
+    assert known.described() is None
 
 
 def test_a_tool_that_must_not_be_called_stays_so() -> None:
@@ -149,11 +149,11 @@ def test_what_a_server_does_not_know_goes_into_the_prompt(
 
 
 def test_a_lesson_holds_for_a_model_and_a_day() -> None:
-    memory: dict[str, Any] = {}
-    lessons.keep(memory, "m", "drop:stop", 1000.0)
+    known = lessons.Lessons()
+    known.keep("m", "drop:stop", 1000.0)
 
-    assert lessons.described(memory) == {"lessons": {"m": ["drop:stop"]}}
-    assert lessons.learnt(memory, "m", 1000.0 + lessons.KEPT_S - 1) == ["drop:stop"]
-    assert lessons.learnt(memory, "other", 1000.0) == []
-    assert lessons.learnt(memory, "m", 1000.0 + lessons.KEPT_S) == []
-    assert lessons.described(memory) is None
+    assert known.described() == {"lessons": {"m": ["drop:stop"]}}
+    assert known.learnt("m", 1000.0 + lessons.KEPT_S - 1) == ["drop:stop"]
+    assert known.learnt("other", 1000.0) == []
+    assert known.learnt("m", 1000.0 + lessons.KEPT_S) == []
+    assert known.described() is None

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 from pydantic import ValidationError
 
-from balancer.dialect import Ask
+from balancer.dialect import Ask, TypedState
 from balancer.dialects.simulated import faults as drills
 from balancer.dialects.simulated.dialect import DIALECT, Options
 from balancer.model import Candidate, Operation, Origin, Piece, Provider, Reply, Request
@@ -30,7 +30,7 @@ def asking(
     options: Options | None = None,
     operation: Operation = Operation.MESSAGES,
     *,
-    memory: dict[str, Any] | None = None,
+    state: TypedState | None = None,
     attempt_id: str = "n1",
     **fields: Any,
 ) -> Ask:
@@ -39,7 +39,11 @@ def asking(
     provider = Provider("sim", "simulated", "http://simulated.invalid", origin, "", options=options)
     request = Request("r1", operation, b"", (), json.dumps(body).encode(), "claude-x", bool(body.get("stream")))
     return Ask(
-        request, Candidate(provider, "claude-x"), operation, {} if memory is None else memory, attempt_id=attempt_id
+        request,
+        Candidate(provider, "claude-x"),
+        operation,
+        TypedState() if state is None else state,
+        attempt_id=attempt_id,
     )
 
 
@@ -204,21 +208,21 @@ def test_a_delayed_answer_is_whole() -> None:
 
 
 def test_only_the_first_requests_fail() -> None:
-    options, memory = Options(fault=("529",), fault_first=2), dict[str, Any]()
+    options, state = Options(fault=("529",), fault_first=2), TypedState()
 
-    assert [status_of(asking(options, memory=memory)) for _ in range(4)] == [529, 529, 200, 200]
+    assert [status_of(asking(options, state=state)) for _ in range(4)] == [529, 529, 200, 200]
 
 
 def test_every_third_request_fails() -> None:
-    options, memory = Options(fault=("529",), fault_every=3), dict[str, Any]()
+    options, state = Options(fault=("529",), fault_every=3), TypedState()
 
-    assert [status_of(asking(options, memory=memory)) for _ in range(6)] == [529, 200, 200, 529, 200, 200]
+    assert [status_of(asking(options, state=state)) for _ in range(6)] == [529, 200, 200, 529, 200, 200]
 
 
 def test_faults_take_turns() -> None:
-    options, memory = Options(fault=("529", "500")), dict[str, Any]()
+    options, state = Options(fault=("529", "500")), TypedState()
 
-    assert [status_of(asking(options, memory=memory)) for _ in range(4)] == [529, 500, 529, 500]
+    assert [status_of(asking(options, state=state)) for _ in range(4)] == [529, 500, 529, 500]
 
 
 def test_a_share_of_the_requests_fails_and_the_same_nonce_always_does_the_same() -> None:

@@ -10,7 +10,7 @@ from fakezed import ME, MODELS, PAIR
 from stand_ins import provider, request
 
 from balancer import __version__
-from balancer.dialect import Ask, FlowFailed
+from balancer.dialect import Ask, FlowFailed, TypedState
 from balancer.dialects.zed import account
 from balancer.dialects.zed.options import Options
 from balancer.dialects.zed.tokens import expiry
@@ -19,10 +19,10 @@ from balancer.model import Candidate, Operation, Reply, WireRequest
 MINTED = Reply(200, (), b'{"token":"llm-canary"}')
 
 
-def ask(memory: dict[str, Any], *, wall: float = 1.8e9, secret: str = PAIR, **config: Any) -> Ask:
+def ask(state: TypedState, *, wall: float = 1.8e9, secret: str = PAIR, **config: Any) -> Ask:
     options = Options.model_validate(config)
     candidate = Candidate(provider("z", type="zed", secret=secret, options=options), "m")
-    return Ask(request(), candidate, Operation.MESSAGES, memory, wall, "n")
+    return Ask(request(), candidate, Operation.MESSAGES, state, wall, "n")
 
 
 def flow(asked: Ask) -> account.Part[Reply]:
@@ -53,10 +53,10 @@ def body(wire: WireRequest) -> Any:
 
 
 def test_a_token_is_minted_for_the_accounts_own_organization() -> None:
-    memory: dict[str, Any] = {}
+    state = TypedState()
 
-    first = send(ask(memory), Reply(200, ()), me=Reply(200, (), json.dumps(ME).encode()))
-    second = send(ask(memory), Reply(200, ()))
+    first = send(ask(state), Reply(200, ()), me=Reply(200, (), json.dumps(ME).encode()))
+    second = send(ask(state), Reply(200, ()))
 
     assert paths(first) == ["me", "llm_tokens", "completions"]
     assert [dict(wire.headers)[b"authorization"] for wire in first] == [
@@ -65,21 +65,21 @@ def test_a_token_is_minted_for_the_accounts_own_organization() -> None:
     assert body(first[1]) == {"organization_id": "org_own"}
     assert all(wire.single_flight for wire in first[:2])
     assert paths(second) == ["completions"]
-    assert memory["account"].plan == "zed_pro"
-    assert "canary" not in repr(memory)
+    assert state.of(account.Account).plan == "zed_pro"
+    assert "canary" not in repr(state) + repr(state.of(account.Account))
 
 
 @pytest.mark.parametrize("me", [Reply(401, ()), Reply(500, ()), Reply(0, (), b"reset"), Reply(200, (), b"[]")])
 def test_not_to_know_the_organization_is_no_reason_to_fail(me: Reply) -> None:
-    memory: dict[str, Any] = {}
+    state = TypedState()
 
-    sent = send(ask(memory), Reply(200, ()), me=me)
+    sent = send(ask(state), Reply(200, ()), me=me)
 
     assert body(sent[1]) == {}
 
 
 def test_a_configured_organization_is_not_asked_for() -> None:
-    sent = send(ask({}, organization_id="org_x"), Reply(200, ()))
+    sent = send(ask(TypedState(), organization_id="org_x"), Reply(200, ()))
 
     assert paths(sent) == ["llm_tokens", "completions"]
     assert body(sent[0]) == {"organization_id": "org_x"}
@@ -109,28 +109,28 @@ def test_which_organization(me: dict[str, Any], expected: str | None) -> None:
     ],
 )
 def test_a_stale_token_is_renewed_once_and_the_second_answer_counts(refusal: Reply) -> None:
-    memory: dict[str, Any] = {}
-    send(ask(memory), Reply(200, ()))
+    state = TypedState()
+    send(ask(state), Reply(200, ()))
 
-    assert paths(send(ask(memory), refusal, Reply(200, ()))) == ["completions", "llm_tokens", "completions"]
-    assert paths(send(ask(memory), refusal, refusal)) == ["completions", "llm_tokens", "completions"]
-    assert paths(send(ask(memory), Reply(429, ()))) == ["completions"]
+    assert paths(send(ask(state), refusal, Reply(200, ()))) == ["completions", "llm_tokens", "completions"]
+    assert paths(send(ask(state), refusal, refusal)) == ["completions", "llm_tokens", "completions"]
+    assert paths(send(ask(state), Reply(429, ()))) == ["completions"]
 
 
 def test_an_answer_that_calls_the_token_expired_is_taken_and_the_next_request_mints() -> None:
-    memory: dict[str, Any] = {}
+    state = TypedState()
     expired = Reply(200, ((b"x-zed-expired-token", b"1"),))
 
-    assert paths(send(ask(memory), expired)) == ["me", "llm_tokens", "completions"]
-    assert paths(send(ask(memory), Reply(200, ()))) == ["llm_tokens", "completions"]
+    assert paths(send(ask(state), expired)) == ["me", "llm_tokens", "completions"]
+    assert paths(send(ask(state), Reply(200, ()))) == ["llm_tokens", "completions"]
 
 
 def test_a_token_that_another_request_has_renewed_is_used() -> None:
-    memory: dict[str, Any] = {}
-    send(ask(memory), Reply(200, ()))
-    waiting = flow(ask(memory))
+    state = TypedState()
+    send(ask(state), Reply(200, ()))
+    waiting = flow(ask(state))
     next(waiting)
-    memory["account"].token = "fresh"
+    state.of(account.Account).token = "fresh"
 
     again = waiting.send(Reply(401, ()))
 
@@ -138,11 +138,11 @@ def test_a_token_that_another_request_has_renewed_is_used() -> None:
 
 
 def test_a_token_is_renewed_a_minute_before_its_end() -> None:
-    memory: dict[str, Any] = {}
-    send(ask(memory), Reply(200, ()))
+    state = TypedState()
+    send(ask(state), Reply(200, ()))
 
-    assert paths(send(ask(memory, wall=1.8e9 + 3000 - 61), Reply(200, ()))) == ["completions"]
-    assert paths(send(ask(memory, wall=1.8e9 + 3000 - 60), Reply(200, ()))) == ["me", "llm_tokens", "completions"]
+    assert paths(send(ask(state, wall=1.8e9 + 3000 - 61), Reply(200, ()))) == ["completions"]
+    assert paths(send(ask(state, wall=1.8e9 + 3000 - 60), Reply(200, ()))) == ["me", "llm_tokens", "completions"]
 
 
 def test_a_token_says_when_it_ends() -> None:
@@ -156,8 +156,8 @@ def test_a_token_says_when_it_ends() -> None:
     [(0, b"refused", 502), (401, b"llm-canary", 401), (200, b"x", 502), (200, b'{"token":"a\\nb"}', 502)],
 )
 def test_no_token_no_request_and_no_word_of_it(status: int, body: bytes, told: int) -> None:
-    memory: dict[str, Any] = {}
-    running = flow(ask(memory, organization_id="o"))
+    state = TypedState()
+    running = flow(ask(state, organization_id="o"))
     next(running)
 
     with pytest.raises(FlowFailed) as failed:
@@ -165,28 +165,28 @@ def test_no_token_no_request_and_no_word_of_it(status: int, body: bytes, told: i
 
     assert failed.value.fault.status == told
     assert "canary" not in str(failed.value)
-    assert not memory["account"].token
+    assert not state.of(account.Account).token
 
 
 @pytest.mark.parametrize("secret", ["e30.e30.sig", "gateway-key"])
 def test_what_is_no_pair_goes_out_as_it_is_and_is_never_renewed(secret: str) -> None:
-    sent = send(ask({}, secret=secret), Reply(401, ()))
+    sent = send(ask(TypedState(), secret=secret), Reply(401, ()))
 
     assert paths(sent) == ["completions"]
     assert dict(sent[0].headers)[b"authorization"] == b"Bearer " + secret.encode()
 
 
 def test_another_account_address_or_organization_has_a_token_of_its_own() -> None:
-    memory: dict[str, Any] = {}
-    send(ask(memory), Reply(200, ()))
+    state = TypedState()
+    send(ask(state), Reply(200, ()))
 
-    assert "llm_tokens" in paths(send(ask(memory, organization_id="o"), Reply(200, ())))
-    assert "llm_tokens" in paths(send(ask(memory, secret="1 other"), Reply(200, ())))
+    assert "llm_tokens" in paths(send(ask(state, organization_id="o"), Reply(200, ())))
+    assert "llm_tokens" in paths(send(ask(state, secret="1 other"), Reply(200, ())))
 
 
 def test_models_are_asked_for_with_their_own_header_and_kept() -> None:
-    memory: dict[str, Any] = {}
-    running = account.models(ask(memory, secret="key"))
+    state = TypedState()
+    running = account.models(ask(state, secret="key"))
     wire = next(running)
 
     assert dict(wire.headers)[b"x-zed-client-supports-x-ai"] == b"true"
@@ -195,12 +195,12 @@ def test_models_are_asked_for_with_their_own_header_and_kept() -> None:
         running.send(Reply(200, (), json.dumps(MODELS).encode()))
     assert [entry["id"] for entry in done.value.value] == ["claude-sonnet-4"]
     with pytest.raises(StopIteration):
-        next(account.models(ask(memory, secret="key")))
+        next(account.models(ask(state, secret="key")))
 
 
 def test_models_that_can_not_be_had_are_asked_for_again_and_the_old_ones_serve() -> None:
-    memory: dict[str, Any] = {}
-    asked = ask(memory, secret="key")
+    state = TypedState()
+    asked = ask(state, secret="key")
     account.account_of(asked).models = MODELS
     running = account.models(asked)
     next(running)
@@ -213,8 +213,8 @@ def test_models_that_can_not_be_had_are_asked_for_again_and_the_old_ones_serve()
 
 
 def test_completions_ask_for_statuses_and_say_the_version_only_if_told() -> None:
-    (plain,) = send(ask({}, secret="key"), Reply(200, ()))
-    (told,) = send(ask({}, secret="key", client_version="1.2.3"), Reply(200, ()))
+    (plain,) = send(ask(TypedState(), secret="key"), Reply(200, ()))
+    (told,) = send(ask(TypedState(), secret="key", client_version="1.2.3"), Reply(200, ()))
 
     assert dict(plain.headers)[b"x-zed-client-supports-status-messages"] == b"true"
     assert dict(plain.headers)[b"x-zed-client-supports-stream-ended-request-completion-status"] == b"true"

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stand_ins import provider, request
 
-from balancer.dialect import Ask, FlowFailed, Incapable
+from balancer.dialect import Ask, FlowFailed, Incapable, TypedState
 from balancer.dialects.zed.dialect import DIALECT
 from balancer.dialects.zed.options import Options
 from balancer.model import Candidate, Operation, Piece, Reply, WireRequest
@@ -26,7 +26,7 @@ TURNS = [{"role": role, "content": f"{role} {n} " + "x" * 400} for n in range(20
 
 def ask(
     messages: Any = None,
-    memory: dict[str, Any] | None = None,
+    state: TypedState | None = None,
     *,
     stream: bool = True,
     config: dict[str, Any] | None = None,
@@ -37,7 +37,7 @@ def ask(
     options = Options.model_validate(config or {})
     candidate = Candidate(provider("z", type="zed", secret=PAIR, options=options), "claude-sonnet-4", mode=mode)
     client = request(json.dumps(body).encode(), stream=stream)
-    return Ask(client, candidate, Operation.MESSAGES, {} if memory is None else memory, 1.8e9, "n")
+    return Ask(client, candidate, Operation.MESSAGES, TypedState() if state is None else state, 1.8e9, "n")
 
 
 def run(asked: Ask, summary: bytes = b"") -> tuple[list[WireRequest], dict[str, Any]]:
@@ -65,10 +65,10 @@ def run(asked: Ask, summary: bytes = b"") -> tuple[list[WireRequest], dict[str, 
 
 
 def test_a_token_and_the_catalogue_are_fetched_once() -> None:
-    memory: dict[str, Any] = {}
+    state = TypedState()
 
-    first, body = run(ask(memory=memory))
-    second, again = run(ask(memory=memory))
+    first, body = run(ask(state=state))
+    second, again = run(ask(state=state))
 
     assert [wire.target for wire in first] == [b"/client/users/me", b"/client/llm_tokens", b"/models", b"/completions"]
     assert [wire.target for wire in second] == [b"/completions"]
@@ -86,12 +86,12 @@ def test_burn_is_max_on_the_legacy_wire() -> None:
 
 @pytest.mark.parametrize("method", ["ai", "truncate"])
 def test_a_long_history_is_cut_once_and_stays_so(method: str) -> None:
-    memory: dict[str, Any] = {}
+    state = TypedState()
     config = {"max_context_tokens": 3000, "context_management": {"summarization_method": method}}
 
-    sent, body = run(ask(TURNS, memory, config=config), answer())
+    sent, body = run(ask(TURNS, state, config=config), answer())
     longer = [*TURNS, {"role": "assistant", "content": "so"}, {"role": "user", "content": "go on"}]
-    second, later = run(ask(longer, memory, config=config), answer())
+    second, later = run(ask(longer, state, config=config), answer())
 
     messages = body["provider_request"]["messages"]
     assert len(messages) < len(TURNS)
@@ -100,7 +100,7 @@ def test_a_long_history_is_cut_once_and_stays_so(method: str) -> None:
     assert later["thread_id"] == body["thread_id"]
     assert len(sent) == (5 if method == "ai" else 4)
     assert len(second) == 1
-    described = DIALECT.describe(memory, Options(), 1.8e9)
+    described = DIALECT.describe(state, Options(), 1.8e9)
     assert described is not None
     assert described["rotations"] == 1
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
-from balancer.dialects.zed import memory as books
+from balancer.dialect import TypedState
+from balancer.dialects.zed import memory
 from balancer.dialects.zed.account import Account
 from balancer.dialects.zed.options import Options
 from balancer.dialects.zed.rotation import Cut
@@ -14,7 +14,7 @@ WALL = 1.8e9
 
 
 def test_idle_threads_are_new_and_the_longest_unused_are_forgotten() -> None:
-    kept = books.Books()
+    kept = memory.Memory()
     kept.thread("a", 0.0, 10, 2)
 
     assert kept.thread("a", 9.0, 10, 2).generation == 0
@@ -26,29 +26,30 @@ def test_idle_threads_are_new_and_the_longest_unused_are_forgotten() -> None:
 
 
 def test_a_thread_remembers_a_bounded_number_of_cuts_and_prompts() -> None:
-    thread = books.Thread()
+    thread = memory.Thread()
     for n in range(20):
         thread.keep(Cut(n, str(n), ""))
         thread.prompt(str(n)).burn = True
 
     assert [cut.at for cut in thread.cuts] == list(range(19, 11, -1))
     assert thread.generation == 20
-    assert len(thread.prompts) == books.PROMPTS_MAX
+    assert len(thread.prompts) == memory.PROMPTS_MAX
     assert thread.prompt("19").burn
 
 
 def test_rotations_are_shown_with_their_reason_and_without_words() -> None:
-    memory: dict[str, Any] = {"account": Account("o", token="canary", plan="zed_pro")}
-    kept = books.of(memory)
+    state = TypedState()
+    state.put(Account("o", token="canary", plan="zed_pro"))
+    kept = state.of(memory.Memory)
     for n in range(30):
-        rotation = books.Rotation(WALL + n, f"id{n}", n, "ai", "about 9 tokens have reached 80% of 10", 12, 8, 9, 4)
-        kept.rotated(books.Thread(), rotation)
+        rotation = memory.Rotation(WALL + n, f"id{n}", n, "ai", "about 9 tokens have reached 80% of 10", 12, 8, 9, 4)
+        kept.rotated(memory.Thread(), rotation)
     kept.ledger.spend(0.25, "p", WALL)
 
-    shown = books.described(memory, Options.model_validate({"cost_control": {"daily_usd": 1}}), WALL)
+    shown = memory.described(state, Options.model_validate({"cost_control": {"daily_usd": 1}}), WALL)
 
     assert shown["rotations"] == 30
-    assert len(shown["last_rotations"]) == books.ROTATIONS_SHOWN
+    assert len(shown["last_rotations"]) == memory.ROTATIONS_SHOWN
     assert shown["last_rotations"][0] == {
         "at": "2027-01-15T08:00:29+00:00", "thread_id": "id29", "generation": 29, "method": "ai",
         "reason": "about 9 tokens have reached 80% of 10", "messages": 12, "dropped": 8, "tokens_before": 9,
@@ -56,12 +57,12 @@ def test_rotations_are_shown_with_their_reason_and_without_words() -> None:
     }  # fmt: skip
     assert shown["budgets"]["daily"] == {"limit_usd": 1, "spent_usd": 0.25, "left_usd": 0.75}
     assert (shown["plan"], shown["prompts"]) == ("zed_pro", 1)
-    assert "canary" not in json.dumps(shown) + repr(memory)
+    assert "canary" not in json.dumps(shown) + repr(state) + repr(state.of(Account))
 
 
 def test_a_rotation_is_told_with_the_next_answer() -> None:
-    thread = books.Thread()
-    books.Books().rotated(thread, books.Rotation(WALL, "id", 2, "truncate (no summary)", "why", 9, 7, 5, 1))
+    thread = memory.Thread()
+    memory.Memory().rotated(thread, memory.Rotation(WALL, "id", 2, "truncate (no summary)", "why", 9, 7, 5, 1))
 
     assert thread.untold is not None
     assert thread.untold[0] == "truncate;generation=2;dropped=7"

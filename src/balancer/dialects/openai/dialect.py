@@ -7,8 +7,8 @@ known. What a server refuses is learnt, repaired, and remembered for a day.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -16,11 +16,13 @@ from urllib.parse import urlsplit
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
-from balancer.dialect import Ask, Decoder, Flow
-from balancer.dialects.openai import decoder as decoding
-from balancer.dialects.openai import lessons, listing, request, responses
+from balancer import claude_code
+from balancer.dialect import Ask, Decoder, Flow, TypedState
+from balancer.dialects.openai import lessons, request
 from balancer.dialects.openai.chat import ChatReader
 from balancer.dialects.openai.composer import Composer
+from balancer.dialects.openai.decoder import OpenAIDecoder, Reader, writer_for
+from balancer.dialects.openai.listing import ModelsDecoder
 from balancer.dialects.openai.profiles import (
     PROFILES,
     Capabilities,
@@ -31,10 +33,12 @@ from balancer.dialects.openai.profiles import (
     SystemRole,
     TokenLimitField,
 )
+from balancer.dialects.openai.responses import MIN_OUTPUT_TOKENS, ResponsesReader, from_chat
 from balancer.dialects.openai.writer import Shell
 from balancer.model import Fault, Operation, Reply, WireRequest
 from balancer.script import Data, Head, Step
-from balancer.wire import complaints, credentials
+from balancer.wire.complaints import Complaint, body_complaint, fault_of
+from balancer.wire.credentials import bearer_for
 
 MAX_REPAIRS = 3
 """How often one request is repaired and sent once more: each time for another lesson."""
@@ -101,6 +105,15 @@ def base_path(base_url: str) -> str:
     return path if _VERSION.search(path) else f"{path}/v1"
 
 
+@dataclass(slots=True)
+class _Attempt:
+    """What a flow leaves for the decoder of its answer."""
+
+    names: dict[str, str] = field(default_factory=dict)
+    """Tool names that had to be changed: the server's to the client's."""
+    notes: tuple[str, ...] = ()
+
+
 class OpenAI:
     """The type `openai`."""
 
@@ -111,72 +124,65 @@ class OpenAI:
         if ask.operation is not Operation.MESSAGES:
             yield _wire(ask, b"GET", "/models", ())
             return
-        body = _converted(ask)
+        options = ask.options(Options)
+        attempt, known = ask.attempt_state.of(_Attempt), ask.provider_state.of(lessons.Lessons)
+        body = lessons.apply(_converted(ask, options, attempt), known.learnt(ask.model, ask.wall))
+        path = _PATHS[options.api]
         if _limit(body) == 0:  # warms a cache that this server has not: never sent
-            yield _wire(ask, b"POST", _path(ask), (), _nothing)
+            yield _wire(ask, b"POST", path, (), _nothing)
             return
         learnt: list[str] = []
         for _ in range(MAX_REPAIRS + 1):
-            reply = yield _wire(ask, b"POST", _path(ask), (request.encoded(body),))
+            reply = yield _wire(ask, b"POST", path, (request.encoded(body),))
             if reply.status not in _REFUSALS:  # the repairs were right
                 for lesson in learnt:
-                    lessons.keep(ask.memory, ask.model, lesson, ask.wall)
+                    known.keep(ask.model, lesson, ask.wall)
             if 200 <= reply.status < 300:
                 return
-            said = complaints.body_complaint(reply.body)
-            if _is_probe(body, reply.status, said):
-                yield _wire(ask, b"POST", _path(ask), (), _nothing)
+            complaint = body_complaint(reply.body)
+            if _is_probe(body, reply.status, complaint):
+                yield _wire(ask, b"POST", path, (), _nothing)
                 return
-            found = lessons.find(reply.status, said, reply.body.decode("utf-8", "replace"), body)
+            found = lessons.find(reply.status, complaint, reply.body.decode("utf-8", "replace"), body)
             if found is None or lessons.opposite(found) in learnt:
                 return
             learnt.append(found)
-            ask.attempt_state["notes"] = (*ask.attempt_state.get("notes", ()), f"learnt {found}")
+            attempt.notes += (f"learnt {found}",)
             body = lessons.apply(body, [found])
 
     def decoder(self, ask: Ask, head: Reply) -> Decoder:
         if ask.operation is not Operation.MESSAGES:
-            return listing.ModelsDecoder()
-        asked = ask.request
+            return ModelsDecoder()
+        asked, options, attempt = ask.request, ask.options(Options), ask.attempt_state.of(_Attempt)
         shell = Shell(asked.model, ask.attempt_id, request.estimate_tokens(asked.body))
-        writer = decoding.writer_for(shell, stream=asked.stream)
-        composer = Composer(shell, writer, ask.provider.name, ask.attempt_state.get("names", {}))
-        tags = capabilities(_options(ask)).think_tags
-        reader: decoding.Reader = (
-            responses.ResponsesReader(composer) if _is_responses(ask) else ChatReader(composer, think_tags=tags)
-        )
-        return decoding.OpenAIDecoder(composer, writer, reader, ask.attempt_state.get("notes", ()))
+        writer = writer_for(shell, stream=asked.stream)
+        composer = Composer(shell, writer, ask.provider.name, attempt.names)
+        reader: Reader
+        if options.api == "responses":
+            reader = ResponsesReader(composer)
+        else:
+            reader = ChatReader(composer, think_tags=capabilities(options).think_tags)
+        return OpenAIDecoder(composer, writer, reader, attempt.notes)
 
     def fault(self, ask: Ask, reply: Reply) -> Fault:
-        return complaints.fault_of(reply, ask.wall, ask.request.id)
+        return fault_of(reply, ask.wall, ask.request.id)
 
     def supports(self, operation: Operation) -> bool:
         return operation is not Operation.COUNT_TOKENS
 
-    def describe(self, memory: dict[str, Any], options: Any, wall: float) -> dict[str, Any] | None:
-        """Return what was learnt about this provider, for `/providers`."""
-        return lessons.described(memory)
+    def describe(self, provider_state: TypedState, options: object, wall: float) -> dict[str, Any] | None:
+        return provider_state.of(lessons.Lessons).described()
 
 
-def _options(ask: Ask) -> Options:
-    options = ask.provider.options
-    return options if isinstance(options, Options) else Options()
+_PATHS = {"chat": "/chat/completions", "responses": "/responses"}
 
 
-def _is_responses(ask: Ask) -> bool:
-    return _options(ask).api == "responses"
-
-
-def _path(ask: Ask) -> str:
-    return "/responses" if _is_responses(ask) else "/chat/completions"
-
-
-def _converted(ask: Ask) -> dict[str, Any]:
-    can = capabilities(_options(ask))
-    converted = request.chat(ask.request.body, ask.model, can, ask.provider.name, items=_is_responses(ask))
-    ask.attempt_state["names"], ask.attempt_state["notes"] = converted.names, converted.notes
-    body = responses.from_chat(converted.body) if _is_responses(ask) else converted.body
-    return lessons.apply(body, lessons.learnt(ask.memory, ask.model, ask.wall))
+def _converted(ask: Ask, options: Options, attempt: _Attempt) -> dict[str, Any]:
+    """Return the request in the words of the API that is asked; what the way back needs is left in `attempt`."""
+    items = options.api == "responses"
+    converted = request.chat(ask.request.body, ask.model, capabilities(options), ask.provider.name, items=items)
+    attempt.names, attempt.notes = converted.names, converted.notes
+    return from_chat(converted.body) if items else converted.body
 
 
 def _limit(body: dict[str, Any]) -> Any:
@@ -185,10 +191,10 @@ def _limit(body: dict[str, Any]) -> Any:
     )
 
 
-def _is_probe(body: dict[str, Any], status: int, said: complaints.Complaint) -> bool:
-    """Claude Code probes with `max_tokens: 1`; reasoning models refuse to answer that at all."""
-    least = _limit(body) in (1, responses.MIN_OUTPUT_TOKENS)
-    return status == 400 and least and "output limit was reached" in said.message
+def _is_probe(body: dict[str, Any], status: int, complaint: Complaint) -> bool:
+    """Return whether a probe was refused because a reasoning model can't answer in so few tokens: it may be used."""
+    least = _limit(body) in (claude_code.PROBE_TOKENS, MIN_OUTPUT_TOKENS)
+    return status == 400 and least and "output limit was reached" in complaint.message
 
 
 def _nothing() -> Iterator[Step]:
@@ -199,12 +205,14 @@ def _nothing() -> Iterator[Step]:
     yield Data(msgspec.json.encode({**chat, **responses_}))
 
 
-def _wire(ask: Ask, method: bytes, path: str, body: tuple[bytes, ...], script: Any = None) -> WireRequest:
+def _wire(
+    ask: Ask, method: bytes, path: str, body: tuple[bytes, ...], script: Callable[[], Iterator[Step]] | None = None
+) -> WireRequest:
     provider = ask.provider
     lines = [(b"accept", b"text/event-stream, application/json" if ask.request.stream else b"application/json")]
     if method == b"POST":
         lines.append((b"content-type", b"application/json"))
-    lines += credentials.bearer_for(provider, ask.request)
+    lines += bearer_for(provider, ask.request)
     over = {name for name, _ in provider.headers}
     lines = [pair for pair in lines if pair[0] not in over] + list(provider.headers)
     target = (base_path(provider.base_url) + path).encode()

@@ -7,8 +7,9 @@ model of one provider, and for a day: servers are upgraded.
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 
@@ -16,10 +17,8 @@ from balancer.wire.complaints import Complaint, overflow_message
 from balancer.wire.errors import MESSAGE_MAX_CHARS
 
 KEPT_S = 86400.0
+"""How long a lesson holds."""
 
-Memory: TypeAlias = dict[str, Any]
-
-_KEY = "lessons"
 _OTHER = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 _LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _DROPPABLE = (
@@ -54,32 +53,36 @@ _CAP = re.compile(
 )
 
 
-def learnt(memory: Memory, model: str, wall: float) -> list[str]:
-    """Return the lessons that hold for a model now; all that are too old are forgotten."""
-    lessons: dict[str, dict[str, float]] = memory.get(_KEY, {})
-    for known in lessons.values():
-        for lesson in [lesson for lesson, at in known.items() if not 0 <= wall - at < KEPT_S]:
-            del known[lesson]
-    return sorted(lessons.get(model, ()))
+@dataclasses.dataclass(slots=True)
+class Lessons:
+    """What is known of one provider's servers."""
 
+    by_model: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
+    """When each lesson was learnt, in seconds since the epoch, by the model that it holds for."""
 
-def keep(memory: Memory, model: str, lesson: str, wall: float) -> None:
-    """Keep a lesson from now on, in the place of its opposite."""
-    known = memory.setdefault(_KEY, {}).setdefault(model, {})
-    known.pop(opposite(lesson), None)
-    known[lesson] = wall
+    def learnt(self, model: str, wall: float) -> list[str]:
+        """Return the lessons that hold for a model now; all that are too old are forgotten."""
+        for known in self.by_model.values():
+            for lesson in [lesson for lesson, at in known.items() if not 0 <= wall - at < KEPT_S]:
+                del known[lesson]
+        return sorted(self.by_model.get(model, ()))
+
+    def keep(self, model: str, lesson: str, wall: float) -> None:
+        """Keep a lesson from now on, in the place of its opposite."""
+        known = self.by_model.setdefault(model, {})
+        known.pop(opposite(lesson), None)
+        known[lesson] = wall
+
+    def described(self) -> dict[str, Any] | None:
+        """Return what was learnt, model by model, for people; None: nothing."""
+        lessons = {model: sorted(known) for model, known in self.by_model.items() if known}
+        return {"lessons": lessons} if lessons else None
 
 
 def opposite(lesson: str) -> str:
     """Return the lesson that undoes this one; an empty word where there is none."""
     what, *fields = lesson.split(":")
     return ":".join([what, *reversed(fields)]) if what == "rename" else ""
-
-
-def described(memory: Memory) -> dict[str, Any] | None:
-    """Return what was learnt, model by model, for people; None: nothing."""
-    lessons = {model: sorted(known) for model, known in memory.get(_KEY, {}).items() if known}
-    return {"lessons": lessons} if lessons else None
 
 
 def find(status: int, said: Complaint, raw: str, body: dict[str, Any]) -> str | None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from balancer.dialect import Ask, Decoder, Flow
+from balancer.dialect import Ask, Decoder, Flow, TypedState
 from balancer.dialects.simulated import faults as drills
 from balancer.dialects.simulated.answers import Block, FakeMessage, Text, Thinking, ToolUse, tokens, words
 from balancer.dialects.simulated.specimen import specimen
@@ -104,6 +105,13 @@ class _Asked(msgspec.Struct):
     max_tokens: int | None = None
 
 
+@dataclass(slots=True)
+class _Turns:
+    """How often a simulated provider was asked."""
+
+    asked: int = 0
+
+
 class Simulated:
     """The type `simulated`."""
 
@@ -126,18 +134,16 @@ class Simulated:
     def supports(self, operation: Operation) -> bool:
         return True
 
+    def describe(self, provider_state: TypedState, options: object, wall: float) -> dict[str, Any] | None:
+        return None
+
 
 def _streams(ask: Ask) -> bool:
     return ask.request.stream and ask.operation is Operation.MESSAGES
 
 
-def _options(ask: Ask) -> Options:
-    options = ask.provider.options
-    return options if isinstance(options, Options) else Options()
-
-
 def _script(ask: Ask) -> drills.Script:
-    options = _options(ask)
+    options = ask.options(Options)
     fault = _fault(options, ask)
     if fault == _STATUS:
         return lambda: drills.status(options.fault_status)
@@ -150,8 +156,8 @@ def _script(ask: Ask) -> drills.Script:
 
 def _fault(options: Options, ask: Ask) -> str:
     """Return the fault that is due, or nothing. Counts, so it is asked once a request."""
-    turn: int = ask.memory.get("asked", 0)
-    ask.memory["asked"] = turn + 1
+    turns = ask.provider_state.of(_Turns)
+    turn, turns.asked = turns.asked, turns.asked + 1
     if not options.fault or (options.fault_first is not None and turn >= options.fault_first):
         return ""
     if turn % options.fault_every or _chance(ask.attempt_id) >= options.fault_rate:
@@ -161,7 +167,7 @@ def _fault(options: Options, ask: Ask) -> str:
 
 
 def _chance(attempt_id: str) -> float:
-    """Return a number in [0, 1) that is the same for the same nonce."""
+    """Return a number in [0, 1) that is always the same for an attempt."""
     return zlib.crc32(attempt_id.encode()) / 2**32
 
 
@@ -231,7 +237,7 @@ def _answer(ask: Ask, options: Options, asked: _Asked) -> FakeMessage:
 
 
 def _id(ask: Ask) -> str:
-    """Return the nonce as real providers would take it: the conversation may go on with one of them."""
+    """Return the attempt's id as real providers take ids: the conversation may go on with one of them."""
     return ask.attempt_id.replace(".", "_")
 
 

@@ -15,8 +15,8 @@ from msgspec.structs import replace
 
 from balancer import __version__
 from balancer.dialect import Ask, FlowFailed
-from balancer.dialects.zed import decoder as answers
 from balancer.dialects.zed import faults, tokens
+from balancer.dialects.zed.decoder import entries
 from balancer.dialects.zed.options import Options
 from balancer.headers import Headers
 from balancer.model import Fault, Reply, WireRequest
@@ -63,8 +63,8 @@ class Account:
 
 
 def options_of(ask: Ask) -> Options:
-    options = ask.provider.options
-    return options if isinstance(options, Options) else Options()
+    """Return the provider's `zed_config`."""
+    return ask.options(Options)
 
 
 def account_of(ask: Ask) -> Account:
@@ -72,9 +72,10 @@ def account_of(ask: Ask) -> Account:
     provider = ask.provider
     said = (provider.secret, provider.base_url, options_of(ask).organization_id)
     owner = hashlib.sha256(msgspec.json.encode(said)).hexdigest()
-    account = ask.memory.get("account")
-    if not isinstance(account, Account) or account.owner != owner:
-        account = ask.memory["account"] = Account(owner)
+    account = ask.provider_state.of(Account)
+    if account.owner != owner:
+        account = Account(owner)
+        ask.provider_state.put(account)
     return account
 
 
@@ -103,7 +104,7 @@ def models(ask: Ask) -> Part[list[dict[str, Any]]]:
         fresh = decoded_object(reply.body) if reply.status == 200 else {}
         account.models = fresh or account.models
         account.models_until = ask.wall + (CATALOGUE_S if fresh else AGAIN_S)
-    return answers.entries(account.models)
+    return entries(account.models)
 
 
 def _mints(ask: Ask) -> bool:

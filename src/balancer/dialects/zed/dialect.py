@@ -11,19 +11,19 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from balancer.dialect import Ask, Decoder, Flow, Incapable
-from balancer.dialects.zed import account, faults, rotation, threads
-from balancer.dialects.zed import budget as cost
-from balancer.dialects.zed import decoder as answers
-from balancer.dialects.zed import memory as books
-from balancer.dialects.zed import request as tidy
+from balancer.dialect import Ask, Decoder, Flow, Incapable, TypedState
+from balancer.dialects.zed import account, budget, faults, rotation, threads
 from balancer.dialects.zed.account import options_of
+from balancer.dialects.zed.decoder import Small, ZedDecoder, count, listing
+from balancer.dialects.zed.memory import Thread, described, memory_of
 from balancer.dialects.zed.options import Options
+from balancer.dialects.zed.request import Untakable, fitted, tidied, zed_model
 from balancer.dialects.zed.task import Task, begun, blocks, choose, control, expected_usd, make_fit, shorten
 from balancer.headers import header
 from balancer.model import Fault, Operation, Reply, Usage
 from balancer.wire.loose import decoded_object
 
+DIGITS_MAX = 15
 _WRAPPED = b"x-zed-server-supports-status-messages"
 COUNT_MAX_TOKENS = 1024
 """Clients that count send no `max_tokens`, but the service's struct may ask for it."""
@@ -38,7 +38,7 @@ class _Sent:
     mode: str
     burst: int
     calls: int
-    thread: books.Thread
+    thread: Thread
     metered: rotation.Metered
     notes: tuple[str, ...]
     untold: tuple[str, str] | None
@@ -56,10 +56,10 @@ class Zed:
         if ask.operation is Operation.MODELS:
             yield from account.sent(ask, b"GET", b"/models", None)
             return
-        tidied = _tidied(ask)  # before anything is sent
+        asked = _tidied(ask)  # before anything is sent
         catalogue = yield from account.models(ask)
-        entry = tidy.zed_model(ask.model, catalogue)
-        body = tidy.fitted(tidied, entry)
+        entry = zed_model(ask.model, catalogue)
+        body = fitted(asked, entry)
         if ask.operation is Operation.COUNT_TOKENS:
             body.setdefault("max_tokens", COUNT_MAX_TOKENS)
             counted = {"provider": "anthropic", "model": entry["id"], "provider_request": body}
@@ -75,10 +75,10 @@ class Zed:
 
     def decoder(self, ask: Ask, head: Reply) -> Decoder:
         if ask.operation is Operation.COUNT_TOKENS:
-            return answers.Small(answers.count)
+            return Small(count)
         if ask.operation is Operation.MODELS:
-            return answers.Small(answers.listing)
-        sent: _Sent | None = ask.attempt_state.get("sent")
+            return Small(listing)
+        sent = ask.attempt_state.get(_Sent)
         untold = sent.untold if sent else None
 
         def learn(word: str, value: Any) -> None:
@@ -86,7 +86,7 @@ class Zed:
                 _learn(ask, sent, word, value)
 
         _learn_from_head(ask, head, learn)
-        return answers.ZedDecoder(
+        return ZedDecoder(
             ask.request.model,
             ask.attempt_id,
             stream=ask.request.stream,
@@ -98,22 +98,21 @@ class Zed:
         )
 
     def fault(self, ask: Ask, reply: Reply) -> Fault:
-        books.of(ask.memory).ledger.let_go(ask.attempt_id)
+        memory_of(ask).ledger.let_go(ask.attempt_id)
         fault = faults.of_reply(reply, ask.wall)
         return replace(fault, message=account.silent(ask, fault.message))
 
     def supports(self, operation: Operation) -> bool:
         return True
 
-    def describe(self, memory: dict[str, Any], options: Any, wall: float) -> dict[str, Any] | None:
-        """Return what `/providers` shows: counts and spending, nothing of what was said."""
-        return books.described(memory, options if isinstance(options, Options) else Options(), wall)
+    def describe(self, provider_state: TypedState, options: object, wall: float) -> dict[str, Any] | None:
+        return described(provider_state, options if isinstance(options, Options) else Options(), wall)
 
 
 def _tidied(ask: Ask) -> dict[str, Any]:
     try:
-        return tidy.tidied(decoded_object(ask.request.body))
-    except tidy.Untakable as error:
+        return tidied(decoded_object(ask.request.body))
+    except Untakable as error:
         raise Incapable(
             f"{ask.provider.name}: Zed can't take {error}; route such requests to another provider"
         ) from None
@@ -146,33 +145,38 @@ def _envelope(task: Task) -> dict[str, Any]:
 
 
 def _remember(task: Task, burst: int) -> None:
-    kept, full, cut = books.of(task.ask.memory), task.full, task.cut.at if task.cut else 0
+    kept, full, cut = memory_of(task.ask), task.full, task.cut.at if task.cut else 0
     kept.ledger.hold(task.ask.attempt_id, expected_usd(task), task.ask.wall)
     metered = rotation.Metered(len(full), rotation.prefix_of(full, len(full)), cut, task.fixed_tokens, 0)
     untold = task.thread.untold
     notes: tuple[str, ...] = (f"zed: mode {task.mode} ({task.why})",)
     notes += (untold[1],) if untold else ()
     calls = len(threads.tool_calls(full))
-    task.ask.attempt_state["sent"] = _Sent(
-        task.entry["id"], task.prompt, task.mode, burst, calls, task.thread, metered, notes, untold
+    task.ask.attempt_state.put(
+        _Sent(task.entry["id"], task.prompt, task.mode, burst, calls, task.thread, metered, notes, untold)
     )
 
 
 def _learn_from_head(ask: Ask, head: Reply, learn: Any) -> None:
     """Take in what the service says of plan and usage in its answer's headers."""
-    reported = books.of(ask.memory).reported
+    reported = memory_of(ask).reported
     if plan := header(head.headers, b"x-zed-plan"):
         reported["plan"] = plan.decode(errors="replace")
-    amount = header(head.headers, b"x-zed-model-requests-usage-amount")
-    limit = header(head.headers, b"x-zed-model-requests-usage-limit")
-    if amount and amount.isdigit():
-        reported["usage"] = {"amount": int(amount), "limit": int(limit) if limit and limit.isdigit() else "unlimited"}
+    amount = _number(header(head.headers, b"x-zed-model-requests-usage-amount"))
+    limit = _number(header(head.headers, b"x-zed-model-requests-usage-limit"))
+    if amount is not None:
+        reported["usage"] = {"amount": amount, "limit": "unlimited" if limit is None else limit}
     if header(head.headers, b"x-zed-tool-use-limit-reached") is not None:
         learn("tool_use_limit_reached", None)
 
 
+def _number(value: bytes | None) -> int | None:
+    """Return a header's number; None where it is none, or has more digits than any count."""
+    return int(value) if value and value.isdigit() and len(value) <= DIGITS_MAX else None
+
+
 def _learn(ask: Ask, sent: _Sent, word: str, value: Any) -> None:
-    kept = books.of(ask.memory)
+    kept = memory_of(ask)
     match word:
         case "tool_use_limit_reached":
             sent.thread.prompt(sent.prompt).burst = sent.burst + 1
@@ -197,11 +201,11 @@ def _metered(before: rotation.Metered, tokens: int) -> rotation.Metered:
 
 def _settle(ask: Ask, sent: _Sent, usage: Usage) -> None:
     """Spend what an answer costs so far; one that never began costs nothing."""
-    kept = books.of(ask.memory)
-    price = cost.price_of(sent.task_model, control(ask))
+    kept = memory_of(ask)
+    price = budget.price_of(sent.task_model, control(ask))
     usd = sent.charged_usd
     if options_of(ask).wire_profile == "current":
-        usd = cost.by_tokens(usage, price)
+        usd = budget.by_tokens(usage, price)
     elif not sent.charged:
         fresh = kept.ledger.new_blocks(sent.prompt, blocks(ask, sent.calls)) if sent.mode == "normal" else 0
         usd = price.burn_request if sent.mode == "burn" else fresh * price.prompt

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from balancer.dialect import Ask, TypedState
 from balancer.dialects.zed.account import Account
 from balancer.dialects.zed.budget import BudgetLedger
 from balancer.dialects.zed.options import Options
@@ -97,8 +98,8 @@ class Rotation:
 
 
 @dataclass(slots=True)
-class Books:
-    """All of it."""
+class Memory:
+    """All that is remembered of one provider but its account."""
 
     threads: OrderedDict[str, Thread] = field(default_factory=OrderedDict)
     ledger: BudgetLedger = field(default_factory=BudgetLedger)
@@ -129,28 +130,25 @@ class Books:
         thread.untold = (rotation.header, rotation.words)
 
 
-def of(memory: dict[str, Any]) -> Books:
-    """Return the books of a provider."""
-    books = memory.get("books")
-    if not isinstance(books, Books):
-        books = memory["books"] = Books()
-    return books
+def memory_of(ask: Ask) -> Memory:
+    """Return what is remembered of the provider that is asked."""
+    return ask.provider_state.of(Memory)
 
 
-def described(memory: dict[str, Any], options: Options, wall: float) -> dict[str, Any]:
+def described(provider_state: TypedState, options: Options, wall: float) -> dict[str, Any]:
     """Return what `/providers` shows: numbers and ids, nothing of what was said."""
-    books, account = of(memory), memory.get("account")
-    ledger, control = books.ledger, options.cost_control
-    plan = books.reported.get("plan") or (account.plan if isinstance(account, Account) else "")
+    memory = provider_state.of(Memory)
+    ledger, control = memory.ledger, options.cost_control
+    plan = memory.reported.get("plan") or provider_state.of(Account).plan
     return {
         "plan": plan or None,
-        "reported_usage": books.reported.get("usage"),
-        "threads": len(books.threads),
+        "reported_usage": memory.reported.get("usage"),
+        "threads": len(memory.threads),
         "prompts": ledger.prompt_count,
-        "rotations": books.rotations,
-        "last_rotations": [rotation.shown() for rotation in reversed(books.last_rotations)],
-        "modes": {mode: books.modes[mode] for mode in ("normal", "burn")},
-        "mode_reasons": dict(books.reasons),
+        "rotations": memory.rotations,
+        "last_rotations": [rotation.shown() for rotation in reversed(memory.last_rotations)],
+        "modes": {mode: memory.modes[mode] for mode in ("normal", "burn")},
+        "mode_reasons": dict(memory.reasons),
         "spend_usd": round(ledger.total, 6),
         "budgets": {
             "on_exceed": control.on_exceed,

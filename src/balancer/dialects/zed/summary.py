@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from balancer.dialect import Ask
-from balancer.dialects.zed import decoder as answers
 from balancer.dialects.zed import rotation
 from balancer.dialects.zed.account import Part, account_of, options_of, sent
+from balancer.dialects.zed.decoder import text_of
 from balancer.dialects.zed.options import MAX_CONTEXT_TOKENS
 from balancer.dialects.zed.request import zed_model
 from balancer.model import Usage
@@ -66,7 +66,7 @@ def summary_of(
             single_flight=f"summary {key} {number}",
             within_s=within_s,
         )
-        said, used = answers.text_of(reply.body) if reply.status == 200 else ("", Usage())
+        said, used = text_of(reply.body) if reply.status == 200 else ("", Usage())
         usage = _sum(usage, used)
         text = said.strip()
         if not text:

@@ -11,10 +11,9 @@ from typing import Any
 
 from balancer import claude_code
 from balancer.dialect import Ask, FlowFailed, Incapable
-from balancer.dialects.zed import budget as cost
-from balancer.dialects.zed import memory as books
-from balancer.dialects.zed import modes, rotation, summary, threads
+from balancer.dialects.zed import budget, modes, rotation, summary, threads
 from balancer.dialects.zed.account import Part, options_of
+from balancer.dialects.zed.memory import Rotation, Thread, memory_of
 from balancer.dialects.zed.options import CostControl
 from balancer.headers import header
 from balancer.model import Fault, Usage
@@ -36,7 +35,7 @@ class Task:
     key: str
     state: str
     """What it is remembered under: `key`, and whose it is."""
-    thread: books.Thread
+    thread: Thread
     purpose: str
     fixed_tokens: int
     cut: rotation.Cut | None = None
@@ -78,7 +77,7 @@ def begun(ask: Ask, catalogue: list[dict[str, Any]], entry: dict[str, Any], body
     owner = hashlib.sha256(ask.provider.secret.encode()).hexdigest()[:16]
     key = "|".join((ask.provider.name, owner, threads.session_of(ask.request, body), isolated))
     state = f"{ask.request.client}|{key}"
-    thread = books.of(ask.memory).thread(state, ask.wall, options_of(ask).ttl_s, management.max_threads)
+    thread = memory_of(ask).thread(state, ask.wall, options_of(ask).ttl_s, management.max_threads)
     purpose = threads.intent(body, small=claude_code.SMALL_MODEL in entry["id"])
     task = Task(ask, catalogue, entry, body, key, state, thread, purpose, rotation.fixed_weight(body))
     task.measure()
@@ -115,8 +114,8 @@ def choose(task: Task) -> None:
 
 
 def _over(task: Task) -> str:
-    ledger = books.of(task.ask.memory).ledger
-    return cost.exceeded(ledger, control(task.ask), task.prompt, expected_usd(task), task.ask.wall)
+    ledger = memory_of(task.ask).ledger
+    return budget.exceeded(ledger, control(task.ask), task.prompt, expected_usd(task), task.ask.wall)
 
 
 def _save(task: Task, over: str) -> None:
@@ -139,17 +138,17 @@ def control(ask: Ask) -> CostControl:
 def expected_usd(task: Task) -> float:
     limit = task.body.get("max_tokens")
     answer = min(limit, ANSWER_TOKENS) if isinstance(limit, int) else ANSWER_TOKENS
-    price = cost.price_of(task.entry["id"], control(task.ask))
+    price = budget.price_of(task.entry["id"], control(task.ask))
     if options_of(task.ask).wire_profile == "current":
-        return cost.by_tokens(Usage(input_tokens=task.tokens, output_tokens=answer), price)
+        return budget.by_tokens(Usage(input_tokens=task.tokens, output_tokens=answer), price)
     if task.mode == "burn":
         return price.burn_request
-    paid = books.of(task.ask.memory).ledger.blocks.get(task.prompt, 0)
+    paid = memory_of(task.ask).ledger.blocks.get(task.prompt, 0)
     return max(0, blocks(task.ask, len(threads.tool_calls(task.full))) - paid) * price.prompt
 
 
 def blocks(ask: Ask, calls: int) -> int:
-    return cost.blocks(calls, options_of(ask).thread_management.max_tool_calls_per_prompt)
+    return budget.blocks(calls, options_of(ask).thread_management.max_tool_calls_per_prompt)
 
 
 # Rotation
@@ -204,8 +203,8 @@ def _replacement(task: Task, at: int, prefix: str) -> Part[tuple[str, str]]:
 def _charge(ask: Ask, model: str, prompt: str, usage: Usage) -> None:
     """Spend what a summary cost on the prompt that needed it."""
     if options_of(ask).wire_profile == "current" and rotation.total(usage):
-        usd = cost.by_tokens(usage, cost.price_of(model, control(ask)))
-        books.of(ask.memory).ledger.spend(usd, prompt, ask.wall)
+        usd = budget.by_tokens(usage, budget.price_of(model, control(ask)))
+        memory_of(ask).ledger.spend(usd, prompt, ask.wall)
 
 
 def _renew(task: Task, threshold: int, reason: str) -> None:
@@ -224,8 +223,8 @@ def _note(task: Task, method: str, reason: str, dropped: int, before: int) -> No
     thread = task.thread
     identity = threads.thread_id(task.key, thread.generation)
     numbers = (len(task.full), dropped, before, task.tokens)
-    rotated = books.Rotation(task.ask.wall, identity, thread.generation, method, reason, *numbers)
-    books.of(task.ask.memory).rotated(thread, rotated)
+    rotated = Rotation(task.ask.wall, identity, thread.generation, method, reason, *numbers)
+    memory_of(task.ask).rotated(thread, rotated)
 
 
 def make_fit(task: Task) -> None:

@@ -1,0 +1,243 @@
+"""Errors in the Messages API's words: statuses and types, how long to wait, what a client may see."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from balancer.model import Fault, Reply
+from balancer.wire import errors, sse
+from balancer.wire.errors import SAME_AS, STATUS_OF, fault_of, kind_of, messages_status, retry_after
+
+WALL = 1_800_000_000.0
+
+
+@pytest.mark.parametrize(("kind", "status"), STATUS_OF.items())
+def test_every_type_has_a_status_of_its_own(kind: str, status: int) -> None:
+    assert kind_of(status) == kind
+    assert messages_status(status) == status
+
+
+OTHERS = {
+    400: "invalid_request_error",
+    405: "invalid_request_error",
+    422: "invalid_request_error",
+    408: "invalid_request_error",
+    499: "invalid_request_error",
+    300: "api_error",
+    399: "api_error",
+    502: "api_error",
+    503: "api_error",
+    599: "api_error",
+}
+
+
+@pytest.mark.parametrize(("status", "kind"), OTHERS.items())
+def test_a_status_without_a_type_of_its_own_has_that_of_its_class(status: int, kind: str) -> None:
+    assert kind_of(status) == kind
+
+
+def test_the_statuses_of_other_apis() -> None:
+    assert SAME_AS == {408: 504, 451: 403, 503: 529}
+    assert set(SAME_AS.values()) <= set(STATUS_OF.values())
+    assert not set(SAME_AS) & set(STATUS_OF.values())
+    assert {messages_status(status) for status in SAME_AS} == set(SAME_AS.values())
+
+
+def body(kind: str, message: str = "no") -> bytes:
+    return json.dumps({"type": "error", "error": {"type": kind, "message": message}}).encode()
+
+
+@pytest.mark.parametrize("kind", STATUS_OF)
+def test_a_known_type_counts_more_than_the_status(kind: str) -> None:
+    fault = fault_of(Reply(418, (), body(kind)), WALL)
+
+    assert (fault.status, fault.kind, fault.message) == (418, kind, "no")
+
+
+@pytest.mark.parametrize("kind", STATUS_OF)
+def test_inside_a_200_the_type_says_the_status(kind: str) -> None:
+    assert errors.stated(errors.Error(kind, "no")) == Fault(STATUS_OF[kind], kind, "no")
+
+
+def test_inside_a_200_an_unknown_type_is_a_failure_and_words_are_found_for_none() -> None:
+    assert errors.stated(errors.Error("odd", "no")) == Fault(500, "odd", "no")
+    assert errors.stated(errors.Error("odd"), "without words") == Fault(500, "odd", "without words")
+    assert errors.stated(None, "without words") == Fault(500, "api_error", "without words")
+
+
+REFUSALS = {
+    "an unknown type": (Reply(429, (), body("odd")), "rate_limit_error", "no"),
+    "only words": (Reply(429, (), b'{"error":"slow down"}'), "rate_limit_error", "slow down"),
+    "no error": (Reply(404, (), b"{}"), "not_found_error", ""),
+    "a page": (Reply(502, (), b"<html>bad gateway</html>"), "api_error", "an HTML page"),
+    "text": (Reply(502, (), b"bad gateway"), "api_error", "text"),
+    "a list": (Reply(500, (), b"[]"), "api_error", "JSON"),
+    "too deep": (Reply(500, (), b'{"error":' + b"[" * 100_000), "api_error", "JSON"),
+    "white space": (Reply(500, (), b" \n"), "api_error", "nothing"),
+    "nothing": (Reply(529, (), b""), "overloaded_error", ""),
+}
+
+
+@pytest.mark.parametrize(("reply", "kind", "message"), REFUSALS.values(), ids=REFUSALS)
+def test_refusals_in_whatever_shape(reply: Reply, kind: str, message: str) -> None:
+    fault = fault_of(reply, WALL)
+
+    assert (fault.status, fault.kind, fault.message) == (reply.status, kind, message)
+
+
+@pytest.mark.parametrize(("value", "expected"), [(b"true", True), (b" TRUE ", True), (b"false", False), (b"x", False)])
+def test_whether_to_retry_is_the_providers_word(value: bytes, expected: bool) -> None:
+    assert fault_of(Reply(529, ((b"x-should-retry", value),)), WALL).should_retry is expected
+
+
+def test_where_the_provider_does_not_say_whether_to_retry_nothing_is_known() -> None:
+    assert fault_of(Reply(529, ()), WALL).should_retry is None
+
+
+@pytest.mark.parametrize("shape", [body("api_error", "x" * 9000), json.dumps({"error": "x" * 9000}).encode()])
+def test_no_more_of_a_message_is_read_than_its_limit(shape: bytes) -> None:
+    assert fault_of(Reply(500, (), shape), WALL).message == "x" * errors.MESSAGE_MAX_CHARS
+    assert len(errors.stated(errors.Error("api_error", "x" * 9000)).message) == errors.MESSAGE_MAX_CHARS
+
+
+def test_a_message_up_to_the_limit_is_whole() -> None:
+    message = "x" * errors.MESSAGE_MAX_CHARS
+
+    assert fault_of(Reply(500, (), body("api_error", message)), WALL).message == message
+
+
+# What goes to the client
+
+SEEN = {
+    b"request-id": True,
+    b"retry-after": True,
+    b"retry-after-ms": True,
+    b"x-should-retry": True,
+    b"anthropic-organization-id": True,
+    b"anthropic-ratelimit-tokens-reset": True,
+    b"anthropic": False,
+    b"set-cookie": False,
+    b"server": False,
+    b"via": False,
+    b"x-request-id": False,
+    b"content-length": False,
+    b"transfer-encoding": False,
+    b"content-encoding": False,
+}
+
+
+@pytest.mark.parametrize(("name", "seen"), SEEN.items())
+def test_which_headers_a_client_may_see(name: bytes, seen: bool) -> None:
+    headers = ((b"content-type", b"application/json"), (name, b"1"), (name, b"2"))
+    twice = [(name, b"1"), (name, b"2")] if seen else []
+
+    assert errors.reply_headers(headers) == (headers[0], *twice)
+    assert errors.kept_headers(Reply(200, headers)) == twice
+    assert errors.kept_headers(Reply(200, headers, names=(b"content-type", name, name))) == twice, "by their names"
+
+
+def test_a_refusal_keeps_its_own_words_for_the_client() -> None:
+    headers = ((b"request-id", b"r1"), (b"set-cookie", b"x"))
+    refusal = body("invalid_request_error", "prompt is too long")
+
+    fault = fault_of(Reply(400, headers, refusal), WALL)
+
+    assert fault.message == "prompt is too long"
+    assert fault.reply == Reply(400, headers[:1], refusal)
+
+
+def test_an_error_of_ours_is_one_of_the_apis() -> None:
+    written = errors.error_body("overloaded_error", 'say "no"', "req_1")
+
+    assert json.loads(written) == {
+        "type": "error",
+        "error": {"type": "overloaded_error", "message": 'say "no"'},
+        "request_id": "req_1",
+    }
+    assert sse.fields(errors.error_frame("overloaded_error", 'say "no"', "req_1")) == (b"error", written)
+
+
+# How long to wait
+
+LATER = b"2027-01-15T08:01:00Z"
+"""60 s after `WALL`."""
+
+RETRY_AFTERS = {
+    "seconds": ([(b"retry-after", b"17")], 17.0),
+    "a part of a second": ([(b"retry-after", b"0.5")], 0.5),
+    "less than nothing": ([(b"retry-after", b"-5")], 0.0),
+    "milliseconds": ([(b"retry-after-ms", b"1500")], 1.5),
+    "milliseconds win": ([(b"retry-after", b"17"), (b"retry-after-ms", b"1500")], 1.5),
+    "milliseconds that are none": ([(b"retry-after", b"17"), (b"retry-after-ms", b"soon")], 17.0),
+    "a date": ([(b"retry-after", b"Fri, 15 Jan 2027 08:00:30 GMT")], 30.0),
+    "a date that has passed": ([(b"retry-after", b"Fri, 15 Jan 2021 08:00:30 GMT")], 0.0),
+    "a limit that is used up": (
+        [(b"anthropic-ratelimit-tokens-remaining", b"0"), (b"anthropic-ratelimit-tokens-reset", LATER)], 60.0,
+    ),
+    "a limit that is not used up": (
+        [(b"anthropic-ratelimit-tokens-remaining", b"9"), (b"anthropic-ratelimit-tokens-reset", LATER)], None,
+    ),
+    "a limit that was met": (
+        [(b"anthropic-ratelimit-unified-status", b"rejected"), (b"anthropic-ratelimit-unified-reset", LATER)], 60.0,
+    ),
+    "a limit that was not met": (
+        [(b"anthropic-ratelimit-unified-status", b"allowed"), (b"anthropic-ratelimit-unified-reset", LATER)], None,
+    ),
+    "a limit that says nothing": ([(b"anthropic-ratelimit-tokens-reset", LATER)], None),
+    "the later of two": (
+        [(b"anthropic-ratelimit-a-remaining", b"0"), (b"anthropic-ratelimit-a-reset", b"1800000090"),
+         (b"anthropic-ratelimit-b-remaining", b"0"), (b"anthropic-ratelimit-b-reset", LATER)], 90.0,
+    ),
+    "a reset that has passed": (
+        [(b"anthropic-ratelimit-a-remaining", b"0"), (b"anthropic-ratelimit-a-reset", b"1700000000")], 0.0,
+    ),
+    "a reset that is no date": (
+        [(b"anthropic-ratelimit-a-remaining", b"0"), (b"anthropic-ratelimit-a-reset", b"soon")], None,
+    ),
+    "garbage": ([(b"retry-after", b"soon")], None),
+    "not a number": ([(b"retry-after", b"nan")], None),
+    "for ever": ([(b"retry-after", b"inf")], None),
+    "the largest number": ([(b"retry-after", b"999999999999")], 999999999999.0),
+    "a number too large": ([(b"retry-after", b"1000000000000")], None),
+    "a number of thousands of digits": ([(b"retry-after", b"9" * 5000)], None),
+    "no ASCII": ([(b"retry-after", "\u0663".encode())], None),
+    "nothing": ([], None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("headers", "seconds"), RETRY_AFTERS.values(), ids=RETRY_AFTERS)
+def test_retry_after(headers: list[tuple[bytes, bytes]], seconds: float | None) -> None:
+    assert retry_after(tuple(headers), WALL) == seconds
+    assert fault_of(Reply(529, tuple(headers)), WALL).retry_after_s == seconds
+
+
+RESETS = {
+    "a date": ([(b"anthropic-ratelimit-requests-reset", LATER)], 60.0),
+    "seconds since the epoch": ([(b"anthropic-ratelimit-unified-reset", b"1800000090")], 90.0),
+    "a limit that was not met": (
+        [
+            (b"anthropic-ratelimit-unified-status", b"rejected"),
+            (b"anthropic-ratelimit-unified-reset", b"1800000090"),
+            (b"anthropic-ratelimit-unified-7d-status", b"allowed"),
+            (b"anthropic-ratelimit-unified-7d-reset", b"1800400000"),
+        ],
+        90.0,
+    ),
+}
+
+
+@pytest.mark.parametrize(("headers", "seconds"), RESETS.values(), ids=RESETS)
+def test_a_429_rests_until_the_limit_is_reset_even_where_it_does_not_say_what_remains(
+    headers: list[tuple[bytes, bytes]], seconds: float
+) -> None:
+    assert fault_of(Reply(429, tuple(headers)), WALL).retry_after_s == seconds
+
+
+SORTS = {b"": "nothing", b" \n": "nothing", b"<p>": "an HTML page", b"{": "JSON", b" [": "JSON", b"no": "text"}
+
+
+@pytest.mark.parametrize(("data", "words"), SORTS.items())
+def test_what_something_is_that_should_be_something_else(data: bytes, words: str) -> None:
+    assert errors.sort_of(data) == words
