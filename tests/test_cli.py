@@ -29,7 +29,7 @@ def test_version_and_help_are_commands_too(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_a_flag_may_stand_before_the_command(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--config", "no-such-file.yaml", "check"]) != 0
+    assert main(["--config", "no-such-file.yaml", "check"]) == 2
 
     assert "no-such-file.yaml" in capsys.readouterr().err
 

@@ -34,6 +34,7 @@ async def failing_over() -> list[Event]:
     asking: dict[str, Any] = {"conversation": "c", "client": "0123", "user_agent": "claude-cli/2"}
     await world.ask(**asking)
     await asyncio.sleep(600)  # the cooldown is over
+    world.fleet.orders.wake("b", 1.0)
     for _ in range(3):
         await world.ask(conversation="another")
     await world.ask(replace(request(), model="unknown"))
@@ -43,7 +44,7 @@ async def failing_over() -> list[Event]:
 
 async def injecting_a_fault() -> list[Event]:
     world = World([GOOD], [GOOD])
-    world.fleet.drill("a", Drill("a", "529", requests_left=1))
+    world.fleet.orders.inject("a", Drill("a", "529", requests_left=1), 0.0, 0.0)
     await world.ask()
     return world.events
 
@@ -83,6 +84,8 @@ async def running(folder: Path) -> list[Event]:
         assert [status for status, _ in answers] == [200, 200]
         ordered = {"provider": "fake", "fault": "529", "for_s": 30}
         assert (await post(app, "/admin/drill", ordered))[0] == 200
+        for order in ("wake", "pause", "resume"):
+            assert (await post(app, f"/admin/{order}", {"provider": "fake"}))[0] == 200
         path.write_text(SIMULATED.replace("0.3", "0.4").replace("host:", "port: 9, host:"))
         assert (await post(app, "/providers/reload", None))[0] == 200
         path.write_text("providers: 5")

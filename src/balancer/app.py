@@ -8,6 +8,7 @@ and closed when it stops.
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import random
 import sys
@@ -26,6 +27,7 @@ from balancer.config import Config, ConfigError, Problem
 from balancer.config.watch import watch
 from balancer.control import api
 from balancer.control.catalogue import Catalogue
+from balancer.control.recovery import Recovery
 from balancer.relay.relay import Relay
 from balancer.server import memory
 from balancer.server.access import Denied, Gate
@@ -66,6 +68,7 @@ class App:
         self._overrides = dict(overrides)
         self._seed = os.urandom(16)
         self._started = clock.now()
+        self.one_of_several = multiprocessing.parent_process() is not None  # a supervisor has started it, with others
         self._resources = AsyncExitStack()
 
     # ASGI
@@ -127,11 +130,14 @@ class App:
         seed = int.from_bytes(self._seed[:8], "big")
         self.messages = Messages(self.relay, self._in_flight, seed, self.limits, asyncio.get_running_loop())
         self._catalogue = Catalogue(self.relay, self._clock.now)
+        recovery = Recovery(self.relay, self._clock, random.Random())
+        bus.add(recovery.on_event, Recovery.KINDS)
         self.gate = self._make_gate(config)
         self._control = api.build(self)
         watched = config.path or Path.cwd() / configuration.FILE  # none yet: it is taken over when it is there
         watcher = asyncio.get_running_loop().create_task(watch(watched, self._on_change))
         self._resources.push_async_callback(_end, watcher)
+        self._resources.push_async_callback(_end, asyncio.get_running_loop().create_task(recovery.run()))
         memory.settle()
 
     async def stop(self) -> None:

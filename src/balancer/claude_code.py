@@ -17,6 +17,9 @@ import msgspec
 USER_AGENT = b"claude-cli/"
 """What its `user-agent` begins with."""
 
+MODELS = ("claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5", "claude-fable-5-2")
+"""What it asks for when nobody tells it otherwise (2.1.332): a route that none of them matches is seldom used."""
+
 SESSION_HEADER = b"x-claude-code-session-id"
 """Names the session in every request: one conversation of the user, with all its subagents."""
 

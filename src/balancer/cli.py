@@ -58,6 +58,7 @@ def build() -> argparse.ArgumentParser:
     _explain(commands)
     _status(commands)
     _logs(commands)
+    _orders(commands)
     _drill(commands)
     _add(
         commands, "demo", "see failover happen: simulated providers, one of them failing (15 s, no key needed)", "demo"
@@ -80,7 +81,8 @@ def _run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
         print(VERSION)
         return 0
     _together(known[args.command], args)
-    code: int = importlib.import_module(f"balancer.commands.{args.command}").run(args)
+    module = getattr(args, "module", args.command)
+    code: int = importlib.import_module(f"balancer.commands.{module}").run(args)
     sys.stdout.flush()
     return code
 
@@ -302,6 +304,20 @@ def _logs(commands: Any) -> None:
     )
     parser.add_argument("--file", metavar="FILE", help="the log file; default: settings.log_file")
     _config(parser)
+
+
+def _orders(commands: Any) -> None:
+    for order, summary in (
+        ("wake", "end a provider's cooldown: what had failed is mended"),
+        ("pause", "send a provider no more requests, until resume or a restart"),
+        ("resume", "send a paused provider requests again"),
+    ):
+        parser = _add(commands, order, summary, f"{order} main")
+        completing(
+            parser.add_argument("name", metavar="PROVIDER", help="its name in providers.yaml"), completion.providers
+        )
+        _running(parser)
+        parser.set_defaults(module="orders")
 
 
 def _drill(commands: Any) -> None:

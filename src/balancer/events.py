@@ -101,6 +101,8 @@ class CooldownStarted(
     """Needs a human: key refused, no credit."""
     scope: str = "provider"
     """`provider`, `model`, or `counting`: its counting of tokens."""
+    remedy: str = ""
+    """Where it needs a human: what is wrong and what to do, in plain words."""
 
 
 class ProviderRecovered(msgspec.Struct, frozen=True, tag="provider_recovered", omit_defaults=True):
@@ -132,7 +134,7 @@ class ReloadRefused(msgspec.Struct, frozen=True, tag="reload_refused", omit_defa
 
 
 class Drilled(msgspec.Struct, frozen=True, tag="drilled", omit_defaults=True):
-    """Somebody ordered a provider to misbehave, or to stop doing so."""
+    """A fault was injected into a provider's answers, or is no longer (`fault` is empty then)."""
 
     wall: float
     provider: str
@@ -140,8 +142,40 @@ class Drilled(msgspec.Struct, frozen=True, tag="drilled", omit_defaults=True):
     until: str
 
 
+class ProviderWoken(msgspec.Struct, frozen=True, tag="provider_woken", omit_defaults=True):
+    """A provider's cooldowns were ended before their time."""
+
+    wall: float
+    provider: str
+    by: str
+    """`operator`: by hand. `probe`: what costs nothing was answered. `drill`: an injected fault had caused them."""
+
+
+class ProviderPaused(msgspec.Struct, frozen=True, tag="provider_paused", omit_defaults=True):
+    """A person has taken a provider out: it gets no requests until it is resumed."""
+
+    wall: float
+    provider: str
+
+
+class ProviderResumed(msgspec.Struct, frozen=True, tag="provider_resumed", omit_defaults=True):
+    """A person has put a paused provider back."""
+
+    wall: float
+    provider: str
+
+
 Event: TypeAlias = (
-    RequestBegan | RequestEnded | CooldownStarted | ProviderRecovered | Reloaded | ReloadRefused | Drilled
+    RequestBegan
+    | RequestEnded
+    | CooldownStarted
+    | ProviderRecovered
+    | ProviderWoken
+    | ProviderPaused
+    | ProviderResumed
+    | Reloaded
+    | ReloadRefused
+    | Drilled
 )
 
 Listener: TypeAlias = Callable[[Event], None]

@@ -300,6 +300,24 @@ class Scope(enum.Enum):
     """The provider's counting of tokens only: many answer well and can't count."""
 
 
+class Trouble(enum.Enum):
+    """Why a provider is out until a person does something."""
+
+    KEY = "key"
+    """The balancer's key was refused."""
+    ACCESS = "access"
+    """The key is known, but it may not: an account that is disabled, a permission that is missing."""
+    CREDIT = "credit"
+    SPEND_CAP = "spend_cap"
+    """A limit of spending was reached, and the provider says that retrying is of no use."""
+    CLIENT_KEY = "client_key"
+    """The client's own credential was refused, at a provider to which it is passed through."""
+    PAUSED = "paused"
+    """A person has taken it out (`POST /admin/pause`)."""
+    DISABLED = "disabled"
+    """The configuration says `enabled: false`."""
+
+
 class Verdict(msgspec.Struct, frozen=True, gc=False):
     """What follows from an outcome."""
 
@@ -307,12 +325,14 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     retry_elsewhere: bool = False
     """Another provider may be tried."""
     cooldown_s: float | None = None
-    """The rest that the provider named itself; a minimum."""
-    needs_operator: bool = False
-    """A rest that needs a human (key refused, no credit): minutes, not seconds, and said loudly."""
+    """The cooldown that the provider named itself; a minimum."""
+    needs_operator: Trouble | None = None
+    """Set: only a person can mend it. The cooldown lasts minutes, not seconds, and is reported loudly."""
     scope: Scope = Scope.PROVIDER
     reason: str = ""
     """In plain words and without secrets: `529 overloaded_error`, `connection refused`."""
+    status: int | None = None
+    """The status of the refusal; None: it was none."""
 
 
 class Piece(msgspec.Struct, gc=False):

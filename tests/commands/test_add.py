@@ -14,6 +14,7 @@ from threading import Thread
 import pytest
 
 from balancer.cli import main
+from balancer.commands.invocation import hint
 from balancer.config import load
 from balancer.config.presets import PRESETS
 
@@ -56,7 +57,7 @@ def test_the_first_one_makes_a_file_that_only_its_owner_can_read(
     shown = capsys.readouterr().out
     assert "added the provider 'anthropic'" in shown
     assert f"Put it into {folder / '.env'}:  ANTHROPIC_API_KEY=..." in shown
-    assert shown.endswith("Next:  balancer check --live\n")
+    assert shown.endswith(f"Next:  {hint('check', '--live')}\n")
     assert load(path, {"ANTHROPIC_API_KEY": "long-enough-key"}).warnings == ()
 
 

@@ -82,9 +82,9 @@ def test_a_type_that_will_not_know_the_clients_models_is_warned_of() -> None:
 def test_a_log_that_can_not_be_written_is_told_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
-    for name, reason in (("file/x.jsonl", "is no folder"), ("", "is a folder")):
+    for name, reason in (("file/x.jsonl", "a part of its path is a file"), ("", "it is a folder")):
         shown = told(config(f'log_file: "{tmp_path / name}"'))
-        assert f"warning: the log {tmp_path / name} can't be written" in shown
+        assert f"warning: log_file can't be written: {reason}" in shown
         assert reason in shown
     assert "warning" not in told(config(f'log_file: "{tmp_path}/new/x.jsonl"'))
     assert "Log: none" in told(config("log_file: null"))

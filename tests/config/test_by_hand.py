@@ -157,6 +157,12 @@ MEANT = {
     "seconds": more("settings: {request_timeout: 60s}\n", "9 request_timeout; number of seconds: 60, not '60s'"),
     "minutes": more("settings: {request_timeout: 2m}\n", "9 request_timeout; number of seconds: 120, not '2m'"),
     "milliseconds": more("settings: {connect_timeout: 500ms}\n", "9 number of seconds: 0.5, not '500ms'"),
+    "milliseconds without a unit": more(
+        "settings: {request_timeout: 30000}\n", "9 warning: request_timeout is a number of seconds; did you mean 30?"
+    ),
+    "too many milliseconds": slip(
+        "    type", "    request_timeout: 600000\n    type", "3 request_timeout must be at most 86400, not 600000; 600?"
+    ),
     "megabytes": more("settings: {limits: {max_body_bytes: 32MB}}\n", "9 number of bytes: 33554432, not '32MB'"),
     "a missing variable": slip(
         KEY, "${MY_MISSING_KEY}", "5 variable MY_MISSING_KEY is not set; set it; .env; enabled: false"
@@ -223,6 +229,14 @@ MEANT = {
     "quotes inside": slip(KEY, f"\"'{KEY}'\"", "5 warning: quotation marks; remove the inner ones"),
     "a scheme word": slip(KEY, f"Bearer {KEY}", "5 warning: a word stands before the key; write the key alone"),
     "an assignment": slip(KEY, f"ANTHROPIC_API_KEY={KEY}", "5 warning: a variable is set here; write the key alone"),
+    "the name of a variable": slip(KEY, "ANTHROPIC_API_KEY", "5 warning: the name of a variable; ${NAME}"),
+    "another proxy's reference": slip(KEY, "os.environ/ANTHROPIC_API_KEY", "5 warning: sent as it stands; ${NAME}"),
+    "a reference by a dot": slip(KEY, "env.MY_KEY", "5 warning: sent as it stands; ${NAME}"),
+    "an address in the place of a key": slip(KEY, "https://api.x", "5 warning: an address, not a key; base_url"),
+    "key and address swapped": slip(
+        "base_url: https://api.anthropic.com", "base_url: sk-ant-xyz12", "4 looks like a key; auth_value"
+    ),
+    "a local server without a scheme": slip("https://api.anthropic.com", "localhost:11434", "4 put http:// before it"),
     "a blank in a key": slip(KEY, "sk-ant abc123", "5 warning: a space; copy it anew"),
     "a short key": slip(KEY, "sk-1", "5 warning: fewer than 8 characters; whole"),
     "a comma behind a key": slip(KEY, f"{KEY},", "5 warning: ends with ','; remove it"),
@@ -258,6 +272,7 @@ RIGHT = {
     '"model_routes": {"*": [{"provider":"main"}]}}',
     "lines of Windows": BASE.replace("\n", "\r\n"),
     "a byte order mark": "\ufeff" + BASE,
+    "a key that ends like base64": BASE.replace(KEY, "ABCDEFGH0123456789abcdef=="),
     "a key with a line end": BASE.replace(KEY, f'"{KEY}\\n"'),
     "a comment behind a key": BASE.replace(KEY, f"{KEY} # the team's"),
     "a quoted port": BASE + "settings: {port: '8080'}\n",

@@ -191,3 +191,32 @@ async def test_an_interrupted_client_closes_the_upstream(claude_code: Path) -> N
             await eventually(lambda: up.left == 1)
         (ended,) = await running.ended()
         assert ended["outcome"] == "abandoned"
+
+
+async def key_refused(seen: Seen, peer: Peer) -> None:
+    await peer.whole(401, b'{"type":"error","error":{"type":"authentication_error","message":"invalid x-api-key"}}')
+
+
+async def key_refused_late(seen: Seen, peer: Peer) -> None:
+    await asyncio.sleep(11)  # the client has its 200 and a ping by then
+    await key_refused(seen, peer)
+
+
+TOLD_WITHIN_S = {"at once": (key_refused, 10.0), "after pings": (key_refused_late, 60.0)}
+
+
+@pytest.mark.parametrize(("behaviour", "within_s"), TOLD_WITHIN_S.values(), ids=TOLD_WITHIN_S)
+async def test_a_key_that_only_a_person_can_mend_is_shown_and_not_retried(
+    claude_code: Path, behaviour: Behaviour, within_s: float
+) -> None:
+    async with Upstream(behaviour) as up, balancer(configuration(up)) as running:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        result = await ask(claude_code, running)
+        took_s = loop.time() - began
+        print(f"the client ended after {took_s:.1f} s: {result['result']}, {len(up.asked)} requests")
+
+        assert result["is_error"] is True
+        assert "a: its key was refused (401 authentication_error): check its auth_value" in result["result"]
+        assert took_s <= within_s
+        assert len(up.asked) <= 2

@@ -6,8 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.model import Mark, Verdict
-from balancer.policy.circuit import FIRST_COOLDOWN_S, OPERATOR_COOLDOWN_S, Circuit, CooldownPolicy, Health, observe
+from balancer.model import Mark, Trouble, Verdict
+from balancer.policy.circuit import (
+    FIRST_COOLDOWN_S,
+    OPERATOR_COOLDOWN_MAX_S,
+    OPERATOR_COOLDOWN_S,
+    Circuit,
+    CooldownPolicy,
+    Health,
+    end_early,
+    observe,
+)
 
 BAD = Verdict(Mark.BAD, retry_elsewhere=True, reason="529")
 GOOD = Verdict(Mark.GOOD)
@@ -93,15 +102,15 @@ def test_a_rest_that_the_provider_names_is_a_minimum_and_deadlines_never_come_cl
 
 
 def test_a_refused_key_rests_long_and_doubles() -> None:
-    first = seen(Health(), Verdict(Mark.BAD, needs_operator=True), 100.0)
-    second = seen(first, Verdict(Mark.BAD, needs_operator=True), first.cooldown_until)
+    first = seen(Health(), Verdict(Mark.BAD, needs_operator=Trouble.KEY), 100.0)
+    second = seen(first, Verdict(Mark.BAD, needs_operator=Trouble.KEY), first.cooldown_until)
 
     assert first.cooldown_until - 100.0 == OPERATOR_COOLDOWN_S
     assert second.cooldown_until - first.cooldown_until == 2 * OPERATOR_COOLDOWN_S
 
 
 def test_a_key_found_bad_during_an_ordinary_rest_prolongs_it() -> None:
-    health = seen(seen(Health(), BAD, 100.0), Verdict(Mark.BAD, needs_operator=True), 101.0)
+    health = seen(seen(Health(), BAD, 100.0), Verdict(Mark.BAD, needs_operator=Trouble.KEY), 101.0)
 
     assert health.cooldown_until >= 101.0 + OPERATOR_COOLDOWN_S
     assert health.needs_operator
@@ -109,7 +118,7 @@ def test_a_key_found_bad_during_an_ordinary_rest_prolongs_it() -> None:
 
 def test_a_key_found_bad_after_many_ordinary_failures_rests_as_long_as_any() -> None:
     health = seen(seen(Health(), BAD, 100.0), BAD, 200.0)
-    refused = seen(health, Verdict(Mark.BAD, needs_operator=True), 300.0)
+    refused = seen(health, Verdict(Mark.BAD, needs_operator=Trouble.KEY), 300.0)
     mended = seen(refused, BAD, refused.cooldown_until)
 
     assert refused.cooldown_until - 300.0 == OPERATOR_COOLDOWN_S
@@ -123,11 +132,13 @@ def test_the_longest_rest_differs_too_and_a_keys_does_not() -> None:
         return observe(health, verdict, 300.0, CooldownPolicy(max_s=5.0), chance, 300.0).cooldown_until - 300.0
 
     assert cooldown_s(BAD, 0.0) == pytest.approx(4.0)
-    assert cooldown_s(Verdict(Mark.BAD, needs_operator=True), 0.0) == OPERATOR_COOLDOWN_S
+    assert cooldown_s(Verdict(Mark.BAD, needs_operator=Trouble.KEY), 0.0) == OPERATOR_COOLDOWN_S
 
 
 def test_a_cooldown_of_zero_means_no_rest() -> None:
-    health = seen(Health(), Verdict(Mark.BAD, cooldown_s=90.0, needs_operator=True), 100.0, CooldownPolicy(max_s=0.0))
+    health = seen(
+        Health(), Verdict(Mark.BAD, cooldown_s=90.0, needs_operator=Trouble.KEY), 100.0, CooldownPolicy(max_s=0.0)
+    )
 
     assert health.circuit(100.0) is Circuit.CLOSED
     assert health.failures == 1
@@ -156,3 +167,135 @@ def test_a_rest_is_never_longer_than_the_cooldown(history: list[tuple[Verdict, f
         health = observe(health, verdict, now, CooldownPolicy(), chance, now)
 
         assert health.cooldown_until <= now + 60.0
+
+
+# Bounds
+
+
+@pytest.mark.parametrize(
+    ("healthy_s", "cooldown_s"), [(0.0, 20.0), (59.9, 20.0), (60.0, 10.0), (120.0, 5.0), (1e6, 5.0)]
+)
+def test_each_minute_without_a_failure_takes_one_doubling_back(healthy_s: float, cooldown_s: float) -> None:
+    health = Health(level=2, last_failure=100.0, last_good=101.0)
+    now = 100.0 + healthy_s
+
+    assert seen(health, BAD, now).cooldown_until - now == pytest.approx(cooldown_s)
+
+
+def test_nothing_decays_while_it_has_not_answered_well() -> None:
+    never, before = Health(level=2, last_failure=100.0), Health(level=2, last_failure=100.0, last_good=99.0)
+
+    assert seen(never, BAD, 1e6).level == 3
+    assert seen(before, BAD, 1e6).level == 3
+
+
+def test_the_doubling_has_no_end_that_a_float_does_not_hold() -> None:
+    health = Health(level=5000, last_failure=1.0)
+
+    assert seen(health, BAD, 100.0).cooldown_until == 160.0
+    operator = Health(level=5000, last_failure=1.0, needs_operator=Trouble.KEY)
+    refused = Verdict(Mark.BAD, needs_operator=Trouble.KEY)
+    assert seen(operator, refused, 100.0).cooldown_until == 100.0 + OPERATOR_COOLDOWN_MAX_S
+
+
+def test_a_refused_key_cools_down_for_an_hour_at_most() -> None:
+    health, now, cooldowns = Health(), 100.0, []
+    for _ in range(5):
+        health = seen(health, Verdict(Mark.BAD, needs_operator=Trouble.KEY), now)
+        cooldowns.append(health.cooldown_until - now)
+        now = health.cooldown_until
+
+    assert cooldowns == [600.0, 1200.0, 2400.0, 3600.0, 3600.0]
+
+
+def test_another_trouble_that_needs_a_person_is_of_the_same_kind() -> None:
+    first = seen(Health(), Verdict(Mark.BAD, needs_operator=Trouble.KEY), 100.0)
+    second = seen(first, Verdict(Mark.BAD, needs_operator=Trouble.CREDIT), first.cooldown_until)
+
+    assert second.cooldown_until - first.cooldown_until == 2 * OPERATOR_COOLDOWN_S
+    assert second.needs_operator is Trouble.CREDIT
+
+
+@pytest.mark.parametrize(
+    ("at", "state"), [(104.99, Circuit.OPEN), (105.0, Circuit.HALF_OPEN), (1e9, Circuit.HALF_OPEN)]
+)
+def test_half_open_begins_when_the_cooldown_is_over(at: float, state: Circuit) -> None:
+    assert seen(Health(), BAD, 100.0).circuit(at) is state
+
+
+@pytest.mark.parametrize(("began", "closed"), [(99.99, False), (100.0, True)])
+def test_only_an_attempt_that_began_after_the_last_failure_closes_it(began: float, closed: bool) -> None:
+    health = seen(seen(Health(), BAD, 100.0), GOOD, 106.0, began=began)
+
+    assert (health.circuit(106.0) is Circuit.CLOSED) is closed
+
+
+# What is remembered
+
+
+def test_a_good_answer_forgets_all_but_how_often_it_was_doubled() -> None:
+    named = Verdict(Mark.BAD, needs_operator=Trouble.KEY, cooldown_s=700.0, reason="401", status=401)
+    health = seen(seen(Health(), named, 100.0), GOOD, 900.0)
+
+    assert health == Health(level=1, last_failure=100.0, last_good=900.0)
+
+
+def test_the_reason_and_its_status_are_those_of_the_latest_failure() -> None:
+    health = seen(Health(), Verdict(Mark.BAD, reason="529 x", status=529), 100.0)
+    assert (health.reason, health.status) == ("529 x", 529)
+    health = seen(health, Verdict(Mark.BAD, reason="reset"), 101.0)
+
+    assert (health.reason, health.status) == ("reset", None)
+
+
+def test_while_it_needs_a_person_another_failure_does_not_hide_why() -> None:
+    refused = Verdict(Mark.BAD, needs_operator=Trouble.KEY, reason="401 x", status=401)
+    late = Verdict(Mark.BAD, cooldown_s=900.0, reason="529 x", status=529)
+    health = seen(seen(Health(), refused, 100.0), late, 101.0)
+
+    assert (health.reason, health.status, health.needs_operator) == ("401 x", 401, Trouble.KEY)
+    assert (health.failures, health.last_failure, health.cooldown_until) == (2, 101.0, 1001.0)
+
+    probed = seen(health, late, 1001.0)
+    assert (probed.reason, probed.needs_operator) == ("529 x", None), "it was asked again, and says something else"
+
+
+def test_without_cooldowns_it_is_known_what_needs_a_person() -> None:
+    refused = Verdict(Mark.BAD, needs_operator=Trouble.KEY, reason="401 x", status=401)
+    health = seen(Health(), refused, 100.0, CooldownPolicy(max_s=0.0))
+
+    assert (health.needs_operator, health.reason, health.cooldown_until) == (Trouble.KEY, "401 x", 0.0)
+    assert seen(health, GOOD, 101.0).needs_operator is None
+    assert seen(health, BAD, 101.0, CooldownPolicy(max_s=0.0)).needs_operator is None
+
+
+def test_it_is_known_since_when_and_until_when_by_whose_word() -> None:
+    health = seen(Health(), BAD, 100.0)
+    assert (health.opened_at, health.named_until) == (100.0, 0.0)
+    health = seen(health, Verdict(Mark.BAD, cooldown_s=30.0), 101.0)
+    assert (health.opened_at, health.named_until, health.cooldown_until) == (100.0, 131.0, 131.0)
+    health = seen(health, Verdict(Mark.BAD, cooldown_s=1.0), 102.0)
+    assert (health.named_until, health.cooldown_until) == (131.0, 131.0)
+    health = seen(health, BAD, 140.0)
+
+    assert (health.opened_at, health.named_until, health.cooldown_until) == (140.0, 131.0, 150.0)
+
+
+# Ended before its time
+
+
+def test_a_cooldown_that_is_ended_early_is_half_open() -> None:
+    refused = Verdict(Mark.BAD, needs_operator=Trouble.KEY, reason="401 x", status=401)
+    health = end_early(seen(Health(), refused, 100.0), 130.0)
+
+    assert health.circuit(130.0) is Circuit.HALF_OPEN
+    assert (health.needs_operator, health.reason, health.failures) == (None, "401 x", 1)
+    assert seen(health, refused, 131.0).cooldown_until == 131.0 + OPERATOR_COOLDOWN_S, "not doubled: it was mended once"
+
+
+def test_the_time_that_the_provider_named_is_kept() -> None:
+    named = Verdict(Mark.BAD, needs_operator=Trouble.KEY, cooldown_s=200.0)
+    health = end_early(seen(Health(), named, 100.0), 130.0)
+
+    assert health.cooldown_until == 300.0
+    assert end_early(health, 350.0).cooldown_until == 350.0

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 from stand_ins import candidate
 
-from balancer.model import Broken, Candidate, Fault, Outcome, Refused, Reply, Stage, Unfit, Verdict
-from balancer.policy.classify import judge
+from balancer.model import Broken, Candidate, Fault, Outcome, Refused, Reply, Stage, Trouble, Unfit, Verdict
+from balancer.policy.classify import judge_of
 from balancer.policy.exhausted import (
     STOPPED,
     ErrorReply,
+    Failure,
     answer,
     broken_off,
     cuts_connection,
@@ -24,6 +25,7 @@ A, B = candidate("a"), candidate("b")
 TOO_LONG = Fault(400, "invalid_request_error", "prompt is too long", reply=Reply(400, (), b"as it came"))
 SIGNATURE = Fault(400, "invalid_request_error", "Invalid `signature` in `thinking` block", reply=Reply(400, (), b"sig"))
 NO_CREDIT = Fault(400, "invalid_request_error", "credit balance is too low", reply=Reply(400, (), b"credit"))
+NO_MODEL = Fault(400, "invalid_request_error", "model: claude-x", reply=Reply(400, (), b"no model"))
 
 
 def refused(fault: Fault) -> Refused:
@@ -33,24 +35,32 @@ def refused(fault: Fault) -> Refused:
 OVERLOADED = refused(Fault(529, "overloaded_error"))
 LIMITED = refused(Fault(429, "rate_limit_error"))
 KEY = refused(Fault(401, "authentication_error"))
+ACCESS = refused(Fault(403, "permission_error"))
+CREDIT = refused(Fault(402, "billing_error"))
+SPENT = refused(Fault(429, "rate_limit_error", should_retry=False))
 GONE = refused(Fault(404, "not_found_error"))
+UNREACHABLE = Broken(Stage.CONNECT, Cause.REFUSED)
+CRASHED = Broken(Stage.WAIT, Cause.CRASHED)
 
 
-def attempts(*outcomes: Outcome) -> list[tuple[Candidate, Outcome, Verdict]]:
-    return [(who, outcome, judge(outcome)) for who, outcome in zip((A, B), outcomes, strict=False)]
+def attempts(*outcomes: Outcome, asked: tuple[Candidate, ...] = (A, B)) -> list[tuple[Candidate, Outcome, Verdict]]:
+    return [(who, outcome, judge_of(who, outcome)) for who, outcome in zip(asked, outcomes, strict=False)]
 
 
-def told(*outcomes: Outcome, resting: tuple[tuple[str, str], ...] = (), recovery_s: float | None = 3.2) -> ErrorReply:
-    return answer("m", attempts(*outcomes), resting, recovery_s, overloaded=False)
+def told(
+    *outcomes: Outcome, unasked: tuple[Failure, ...] = (), recovery_s: float | None = 3.2, overloaded: bool = False
+) -> ErrorReply:
+    return answer("m", attempts(*outcomes), unasked, recovery_s, overloaded=overloaded)
 
 
-CASES = {
+CASES: dict[str, tuple[tuple[Outcome, ...], int, str]] = {
     "overloaded": ((OVERLOADED, OVERLOADED), 503, "api_error"),
-    "refused connections": ((Broken(Stage.CONNECT, Cause.REFUSED),), 503, "api_error"),
+    "refused connections": ((UNREACHABLE,), 503, "api_error"),
     "everybody limited": ((LIMITED, LIMITED), 429, "rate_limit_error"),
-    "one limited, one ill": ((LIMITED, OVERLOADED), 503, "api_error"),
+    "one limited, one overloaded": ((LIMITED, OVERLOADED), 503, "api_error"),
     "a refused key is never shown as the client's": ((KEY, KEY), 503, "api_error"),
-    "nobody knows the model": ((GONE, GONE), 404, "not_found_error"),
+    "no provider knows the model": ((GONE, GONE), 404, "not_found_error"),
+    "one does not know the model, one is overloaded": ((GONE, OVERLOADED), 503, "api_error"),
     "nobody can take it": ((Unfit("no PDF"), Unfit("no PDF")), 400, "invalid_request_error"),
     "too long for the one, too large for the other": (
         (refused(Fault(400, "invalid_request_error", "prompt is too long", elsewhere=True)), Unfit("no PDF")),
@@ -62,7 +72,10 @@ CASES = {
         402,
         "billing_error",
     ),
-    "one can't take it, one is ill": ((Unfit("no PDF"), OVERLOADED), 503, "api_error"),
+    "one can't take it, one is overloaded": ((Unfit("no PDF"), OVERLOADED), 503, "api_error"),
+    "one can't take it, one is limited": ((Unfit("no PDF"), LIMITED), 429, "rate_limit_error"),
+    "one can't take it, one does not know the model": ((Unfit("no PDF"), GONE), 404, "not_found_error"),
+    "nobody was there": ((), 503, "api_error"),
 }
 
 
@@ -74,10 +87,12 @@ def test_answer(outcomes: tuple[Outcome, ...], status: int, kind: str) -> None:
     assert said.reply is None
 
 
-CLIENTS_OWN = {
+CLIENTS_OWN: dict[str, tuple[tuple[Outcome, ...], bytes]] = {
     "the caller's fault as it came": ((refused(TOO_LONG),), b"as it came"),
     "a signature that nobody took": ((OVERLOADED, refused(SIGNATURE)), b"sig"),
-    "no credit anywhere": ((refused(NO_CREDIT),), b"credit"),
+    "a signature, and a key that was refused": ((refused(SIGNATURE), KEY), b"sig"),
+    "the latest of two": ((refused(SIGNATURE), refused(TOO_LONG)), b"as it came"),
+    "a model that is known nowhere": ((refused(NO_MODEL),), b"no model"),
 }
 
 
@@ -89,29 +104,150 @@ def test_what_the_client_can_mend_goes_back_untouched(outcomes: tuple[Outcome, .
     assert reply.body == body
 
 
-def test_no_credit_here_and_overload_there_is_an_outage() -> None:
-    assert told(refused(NO_CREDIT), OVERLOADED).status == 503
+def test_a_model_unknown_here_and_overload_there_is_an_outage() -> None:
+    assert told(refused(NO_MODEL), OVERLOADED).status == 503
 
 
-@pytest.mark.parametrize(("recovery_s", "retry_after_s"), [(None, 1), (-3.0, 1), (0.2, 1), (3.2, 4), (900.0, 60)])
+# What only a person can mend
+
+PAUSED = Failure("b", needs_operator=Trouble.PAUSED)
+
+PERMANENT: dict[str, tuple[tuple[Outcome, ...], tuple[Failure, ...]]] = {
+    "the only key is refused": ((KEY,), ()),
+    "every key is refused": ((KEY, KEY), ()),
+    "a key, and no credit": ((KEY, CREDIT), ()),
+    "no credit, told as a 400": ((refused(NO_CREDIT),), ()),
+    "an account that is disabled": ((ACCESS,), ()),
+    "a spending limit": ((SPENT,), ()),
+    "the others can't take the request": ((Unfit("no PDF"), KEY), ()),
+    "the others don't know the model": ((GONE, KEY), ()),
+    "the others don't know the model, told as a 400": ((refused(NO_MODEL), KEY), ()),
+    "the others cool down for such a reason": ((KEY,), (Failure("b", "402 x", 402, Trouble.CREDIT),)),
+    "the others cool down because they don't know the model": ((KEY,), (Failure("b", "404 x", 404, None, True),)),
+    "the others are paused": ((KEY,), (PAUSED,)),
+    "the others that can take the request are paused": ((Unfit("no PDF"),), (PAUSED,)),
+    "the others that know the model are paused": ((GONE,), (PAUSED,)),
+    "all are paused": ((), (PAUSED, Failure("a", needs_operator=Trouble.PAUSED))),
+    "all are disabled": ((), (Failure("a", needs_operator=Trouble.DISABLED),)),
+}
+
+
+@pytest.mark.parametrize(("outcomes", "unasked"), PERMANENT.values(), ids=PERMANENT)
+def test_what_only_a_person_can_mend_is_told_at_once(
+    outcomes: tuple[Outcome, ...], unasked: tuple[Failure, ...]
+) -> None:
+    said = told(*outcomes, unasked=unasked)
+
+    assert (said.status, said.kind, said.retry_after_s, said.retrying_helps) == (503, "api_error", None, False)
+    assert said.kind_in_stream == "api_error", "on an overload Claude Code would stream again and again"
+    assert said.message.startswith("no provider can answer for 'm': ")
+
+
+PASSING: dict[str, tuple[tuple[Outcome, ...], tuple[Failure, ...]]] = {
+    "another one is overloaded": ((KEY, OVERLOADED), ()),
+    "another one can't be reached": ((KEY, UNREACHABLE), ()),
+    "another one is limited": ((KEY, LIMITED), ()),
+    "another one cools down": ((KEY,), (Failure("b", "529 x", 529),)),
+    "another one's model is limited": ((KEY,), (Failure("b", "429 x", 429),)),
+    "another one was never asked": ((KEY,), (Failure("b"),)),
+    "a fault of the balancer's own": ((KEY, CRASHED), ()),
+    "all who were asked may pass": ((OVERLOADED,), (PAUSED,)),
+}
+
+
+@pytest.mark.parametrize(("outcomes", "unasked"), PASSING.values(), ids=PASSING)
+def test_as_soon_as_one_failure_may_pass_the_client_is_kept_waiting(
+    outcomes: tuple[Outcome, ...], unasked: tuple[Failure, ...]
+) -> None:
+    said = told(*outcomes, unasked=unasked)
+
+    assert (said.status, said.retry_after_s, said.retrying_helps) == (503, 4, True)
+    assert said.kind_in_stream == "overloaded_error"
+
+
+def test_without_a_slot_the_client_is_kept_waiting_whatever_else_failed() -> None:
+    assert told(KEY, unasked=(Failure("b"),), overloaded=True) == no_place("m")
+    assert told(KEY, overloaded=True) == no_place("m")
+
+
+def test_of_a_candidate_that_was_asked_twice_the_latest_counts() -> None:
+    def said(*outcomes: Outcome) -> bool:
+        return answer("m", attempts(*outcomes, asked=(A, A)), (), 3.2, overloaded=False).retrying_helps
+
+    assert not said(OVERLOADED, KEY)
+    assert said(KEY, OVERLOADED)
+
+
+def test_the_message_has_a_sentence_for_each_provider_and_its_remedy() -> None:
+    unasked = (
+        Failure("b", "402 billing_error", 402, Trouble.CREDIT),
+        Failure("c", "404 not_found_error", 404, None, True),
+    )
+
+    assert told(KEY, unasked=unasked).message == (
+        "no provider can answer for 'm': a: its key was refused (401 authentication_error): check its auth_value in "
+        "providers.yaml; b: its account has no credit (402 billing_error): top up the account, then run balancer wake "
+        "b; c: 404 not_found_error"
+    )
+
+
+def test_the_clients_own_credential_that_was_refused_is_told_as_that() -> None:
+    theirs = candidate("a", passthrough=True)
+    said = answer("m", attempts(KEY, asked=(theirs,)), (), None, overloaded=False)
+
+    assert (said.status, said.retrying_helps) == (503, False)
+    assert "a: it refused the credential that this client sent (401 authentication_error" in said.message
+
+
+# What passes
+
+
+@pytest.mark.parametrize(("recovery_s", "retry_after_s"), [(None, 1), (-3.0, 1), (0.2, 1), (3.2, 4), (60.0, 60), (60.1, 60), (900.0, 60)])  # fmt: skip
 def test_retry_after_is_whole_seconds_that_claude_code_waits_for(recovery_s: float | None, retry_after_s: int) -> None:
     assert told(OVERLOADED, recovery_s=recovery_s).retry_after_s == retry_after_s
+    assert told(LIMITED, recovery_s=recovery_s).retry_after_s == retry_after_s
 
 
-def test_the_message_names_who_was_tried_and_who_rests_and_why() -> None:
-    message = told(Broken(Stage.CONNECT, Cause.REFUSED), resting=(("b", "529 overloaded_error"),)).message
+def test_the_message_names_who_was_asked_and_who_was_not_and_why() -> None:
+    unasked = (Failure("b", "529 overloaded_error", 529), Failure("c"), PAUSED)
 
-    assert message == "no provider could answer for 'm': a: connection refused; b: resting after 529 overloaded_error"
+    assert told(UNREACHABLE, unasked=unasked).message == (
+        "no provider could answer for 'm': a: connection refused; b: cooling down after 529 overloaded_error; "
+        "b: it was paused by hand: run balancer resume b"
+    )
+    assert told().message == "no provider could answer for 'm': none is enabled"
 
 
-def test_what_all_have_said_counts_for_those_that_rest_after_it_too() -> None:
-    assert told(GONE, resting=(("b", "404 not_found_error"),)).status == 404
-    assert told(GONE, resting=(("b", "529 overloaded_error"),)).status == 503
-    assert told(LIMITED, resting=(("b", "429 rate_limit_error"),)).status == 429
+def test_what_all_have_said_counts_for_those_that_cool_down_after_it_too() -> None:
+    assert told(GONE, unasked=(Failure("b", "404 not_found_error", 404),)).status == 404
+    assert told(GONE, unasked=(Failure("b", "529 overloaded_error", 529),)).status == 503
+    assert told(LIMITED, unasked=(Failure("b", "429 rate_limit_error", 429),)).status == 429
+    assert told(unasked=(Failure("b", "429 rate_limit_error", 429),)).status == 429
+    assert told(LIMITED, unasked=(Failure("b"),)).status == 503, "nothing is known against it"
+
+
+def test_a_reason_that_begins_like_a_status_is_none() -> None:
+    assert told(GONE, unasked=(Failure("b", "404 things went wrong", None),)).status == 503
 
 
 def test_no_place() -> None:
-    assert (no_place("m").status, no_place("m").retry_after_s) == (503, 1)
+    said = no_place("m")
+
+    assert (said.status, said.kind, said.retry_after_s, said.retrying_helps) == (503, "api_error", 1, True)
+
+
+IN_STREAM = {
+    "what the client can mend keeps its type": (ErrorReply(400, "invalid_request_error", ""), "invalid_request_error"),
+    "so does the last below 500": (ErrorReply(499, "x", ""), "x"),
+    "a limit passes": (ErrorReply(429, "rate_limit_error", ""), "overloaded_error"),
+    "an outage passes": (ErrorReply(500, "api_error", ""), "overloaded_error"),
+    "what does not pass": (ErrorReply(503, "api_error", "", retrying_helps=False), "api_error"),
+}
+
+
+@pytest.mark.parametrize(("reply", "kind"), IN_STREAM.values(), ids=IN_STREAM)
+def test_the_type_for_a_client_that_has_a_200_already(reply: ErrorReply, kind: str) -> None:
+    assert reply.kind_in_stream == kind
 
 
 @pytest.mark.parametrize(
@@ -192,4 +328,4 @@ BROKEN_OFF: dict[str, tuple[Outcome, str, str]] = {
 def test_the_error_of_a_broken_stream_names_the_provider_and_its_reason(name: str) -> None:
     outcome, kind, message = BROKEN_OFF[name]
 
-    assert broken_off("a", outcome, judge(outcome)) == (kind, message)
+    assert broken_off("a", outcome, judge_of(A, outcome)) == (kind, message)

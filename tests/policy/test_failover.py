@@ -5,11 +5,27 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from stand_ins import candidate
 
-from balancer.model import Broken, Candidate, Completed, Fault, Outcome, Refused, Stage, Unfit
+from balancer.model import Abandoned, Broken, Candidate, Completed, Fault, Outcome, Refused, Stage, Unfit
 from balancer.policy import exhausted
-from balancer.policy.failover import RETRIES, Availability, Done, Failover, Next, Try, Wait
+from balancer.policy import failover as failover_rule
+from balancer.policy.failover import (
+    LOOK_AGAIN_S,
+    NEAR_S,
+    RETRIES,
+    SHOWN_S,
+    Availability,
+    Done,
+    Failover,
+    Next,
+    Phase,
+    Try,
+    Wait,
+)
 from balancer.policy.retry_budget import Budget
 from balancer.script import Cause
 
@@ -247,3 +263,292 @@ def test_the_larger_context_that_fails_is_told_as_a_prompt_that_is_too_long() ->
     travel(way, World(), {"a": long, "c": OVERLOADED})
 
     assert exhausted.answer("m", way.attempts, [], None, overloaded=False).status == 400
+
+
+# Bounds
+
+
+@pytest.mark.parametrize(("now", "step"), [(99.99, Try), (100.0, Done), (100.01, Done)])
+def test_nothing_begins_at_the_deadline(now: float, step: type[Next]) -> None:
+    assert isinstance(failover(A, deadline=100.0).next(now, World(), 1.0), step)
+
+
+def test_without_candidates_it_is_over() -> None:
+    assert failover().next(0.0, World(), 1.0) == Done()
+
+
+def test_a_try_has_the_time_that_is_left_and_knows_whether_it_is_the_last_hope() -> None:
+    way = failover(A, B, deadline=100.0)
+    assert way.next(40.0, World(), 1.0) == Try(A, 60.0, last_hope=False)
+    way.record(A, OVERLOADED)
+
+    assert way.next(70.0, World(), 1.0) == Try(B, 30.0, last_hope=True)
+
+
+def test_coming_back_is_not_planned_beyond_the_deadline_and_costs_nothing_then() -> None:
+    way = failover(A, deadline=1.0)
+    way.record(A, REFUSED)
+
+    assert way.next(0.5, World(), 1.0) == Done(), "the wait would end at the deadline"
+    assert way.budget.tokens == 10.0
+    assert way.next(0.49, World(), 1.0) == Wait(0.5)
+    assert way.budget.tokens == 9.0
+
+
+@pytest.mark.parametrize(("chance", "waits"), [(0.0, [0.0, 0.0]), (0.5, [0.25, 0.5]), (1.0, [0.5, 1.0])])
+def test_waits_before_coming_back_double_with_full_jitter(chance: float, waits: list[float]) -> None:
+    way, seen = failover(A), []
+    way.record(A, OVERLOADED)
+    for _ in range(RETRIES):
+        step = way.next(0.0, World(), chance)
+        assert isinstance(step, Wait)
+        seen.append(step.seconds)
+        assert isinstance(way.next(0.0, World(), chance), Try)
+        way.record(A, OVERLOADED)
+
+    assert seen == waits
+    assert way.next(0.0, World(), chance) == Done()
+    assert way.budget.tokens == 10.0 - RETRIES, "each return costs one token"
+
+
+@pytest.mark.parametrize(("named_s", "asked_again"), [(NEAR_S, True), (NEAR_S + 0.1, False)])
+def test_a_cooldown_that_the_provider_named_is_waited_for_if_it_is_near(named_s: float, asked_again: bool) -> None:
+    limited = Refused(Fault(429, "rate_limit_error", retry_after_s=named_s), Stage.WAIT)
+    steps = travel(failover(A), World(), {"a": limited})
+
+    assert steps[1:3] == ([f"wait {named_s:g}", "a"] if asked_again else [])
+
+
+@pytest.mark.parametrize(("left_s", "step"), [(NEAR_S, Wait(NEAR_S)), (NEAR_S + 0.01, Try(A, 290.0, True))])
+def test_a_recovery_is_waited_for_if_it_is_near(left_s: float, step: Next) -> None:
+    world = World({"a": Availability(usable=False, cooldown_until=10.0 + left_s)})
+
+    assert failover(A).next(10.0, world, 1.0) == step
+
+
+@pytest.mark.parametrize(("deadline", "waits"), [(13.0, False), (13.01, True)])
+def test_a_recovery_at_the_deadline_is_not_waited_for(deadline: float, waits: bool) -> None:
+    world = World({"a": Availability(usable=False, cooldown_until=13.0)})
+
+    assert isinstance(failover(A, deadline=deadline).next(10.0, world, 1.0), Wait) is waits
+
+
+def test_a_recovery_is_waited_for_once() -> None:
+    way, world = failover(A), World({"a": Availability(usable=False, cooldown_until=4.0)})
+    assert way.next(0.0, world, 1.0) == Wait(4.0)
+    world.states["a"] = Availability(usable=False, cooldown_until=8.0)
+
+    assert way.next(4.0, world, 1.0) == Try(A, 296.0, last_hope=True)
+    assert way.phase is Phase.PANICKED
+
+
+def test_a_probe_by_another_request_is_not_waited_for_twice() -> None:
+    """It is not usable, and its cooldown is over: the panic rule decides."""
+    world = World({"a": Availability(usable=False, cooldown_until=5.0, in_flight=1)})
+
+    assert failover(A).next(10.0, world, 1.0) == Try(A, 290.0, last_hope=True)
+
+
+@pytest.mark.parametrize(("ago_s", "steps"), [(SHOWN_S - 0.01, ["a"]), (SHOWN_S, ["a", "b"])])
+def test_what_has_just_failed_needs_a_token(ago_s: float, steps: list[str]) -> None:
+    world = World({"b": Availability(usable=True, last_failure=10.0 - ago_s)})
+
+    assert travel(failover(A, B, budget=0), world, {"a": OVERLOADED}, now=10.0) == steps
+
+
+def test_behind_another_request_one_looks_again_soon_and_within_the_deadline() -> None:
+    busy = World({"b": Availability(usable=True, in_flight=1)})
+    way, late = failover(A, B, budget=0), failover(A, B, budget=0, deadline=10.01)
+    for each in (way, late):
+        each.record(A, OVERLOADED)
+
+    assert way.next(10.0, busy, 1.0) == Wait(LOOK_AGAIN_S)
+    assert isinstance(step := late.next(10.0, busy, 1.0), Wait)
+    assert step.seconds == pytest.approx(0.01)
+
+
+# Tokens
+
+
+def test_what_costs_a_token_and_what_does_not() -> None:
+    unproven, cooling = Availability(usable=True, in_flight=1), Availability(usable=False, cooldown_until=100.0)
+    costs: dict[str, tuple[Failover, World, list[tuple[Candidate, Outcome]]]] = {
+        "a first try": (failover(A, B), World({"a": unproven}), []),
+        "going on to what is proven": (failover(A, B), World(), [(A, OVERLOADED)]),
+        "going on to what no request asks": (failover(A, B), World({"b": Availability(True)}), [(A, OVERLOADED)]),
+        "going on after a request that was not fit": (failover(A, B), World({"b": unproven}), [(A, Unfit("no"))]),
+        "panic of the first": (failover(A), World({"a": cooling}), []),
+    }
+    for name, (way, world, earlier) in costs.items():
+        for who, outcome in earlier:
+            way.record(who, outcome)
+        assert isinstance(way.next(0.0, world, 1.0), Try), name
+        assert way.budget.tokens == 10.0, name
+
+    for name, world in {"what is unproven": World({"b": unproven}), "panic": World({"b": cooling})}.items():
+        way = failover(A, B)
+        way.record(A, OVERLOADED)
+        assert isinstance(way.next(0.0, world, 1.0), Try), name
+        assert way.budget.tokens == 9.0, name
+
+
+def test_panic_after_a_failure_needs_a_token() -> None:
+    way = failover(A, B, budget=0.5)
+    way.record(A, OVERLOADED)
+
+    assert way.next(0.0, World({"b": Availability(usable=False, cooldown_until=100.0)}), 1.0) == Done()
+
+
+# Queue
+
+
+def test_waits_for_slots_count_together() -> None:
+    full = World({"a": Availability(usable=True, full=True)})
+    way = Failover([A], 300.0, Budget(), queue_s=10.0)
+    assert way.next(0.0, full, 1.0) == Wait(10.0, for_place=True)
+    way.queued_s = 9.5
+    assert way.next(0.0, full, 1.0) == Wait(0.5, for_place=True)
+    way.queued_s = 10.0
+
+    assert (way.next(0.0, full, 1.0), way.phase, way.overloaded) == (Done(), Phase.NO_SLOT, True)
+
+
+def test_a_slot_is_not_waited_for_beyond_the_deadline() -> None:
+    full = World({"a": Availability(usable=True, full=True)})
+
+    assert failover(A, deadline=3.0).next(1.0, full, 1.0) == Wait(2.0, for_place=True)
+
+
+def test_what_is_full_and_cools_down_is_waited_for_as_what_cools_down() -> None:
+    both = World({"a": Availability(usable=False, full=True, cooldown_until=13.0)})
+
+    assert failover(A).next(10.0, both, 1.0) == Wait(3.0), "its recovery is near"
+    both.states["a"] = Availability(usable=False, full=True, cooldown_until=99.0)
+    assert failover(A).next(10.0, both, 1.0) == Wait(10.0, for_place=True), "nobody else is there to be tried"
+
+
+# Optional
+
+
+def test_an_optional_answer_never_waits_for_a_probe_and_never_panics() -> None:
+    way = Failover([A, B], 300.0, Budget(tokens=0.0), optional=True)
+    way.record(A, OVERLOADED)
+
+    assert way.next(0.0, World({"b": Availability(usable=True, in_flight=3)}), 1.0) == Done()
+    assert way.next(0.0, World({"b": Availability(usable=False, cooldown_until=99.0)}), 1.0) == Done()
+
+
+# Pauses
+
+
+PAUSED = Availability(usable=False, paused=True)
+
+
+def test_a_candidate_that_is_paused_meanwhile_is_passed_over() -> None:
+    assert travel(failover(A, B), World({"a": PAUSED}), {}) == ["b"]
+    assert travel(failover(A, B), World({"a": PAUSED, "b": PAUSED}), {}) == []
+    assert travel(failover(A), World({"a": PAUSED}), {}) == []
+
+
+def test_a_paused_candidate_hides_no_other_rule() -> None:
+    near = Availability(usable=False, cooldown_until=4.0)
+    full = Availability(usable=True, full=True)
+
+    assert failover(A, B).next(0.0, World({"a": PAUSED, "b": near}), 1.0) == Wait(4.0)
+    assert failover(A, B).next(0.0, World({"a": PAUSED, "b": full}), 1.0) == Wait(10.0, for_place=True)
+    way = failover(A, B)
+    way.record(B, OVERLOADED)
+    assert way.next(0.0, World({"a": PAUSED}), 1.0) == Wait(0.5), "it comes back to the one that was tried"
+
+
+def test_nobody_comes_back_to_what_is_paused() -> None:
+    way = failover(A, B)
+    way.record(A, OVERLOADED)
+    way.record(B, OVERLOADED)
+    assert isinstance(way.next(0.0, World(), 1.0), Wait)
+
+    step = way.next(0.5, World({"a": PAUSED}), 1.0)
+    assert isinstance(step, Wait), "another return, to the other one"
+    assert way.next(1.5, World({"a": PAUSED}), 1.0) == Try(B, 298.5, last_hope=True)
+
+
+def test_while_all_are_paused_nobody_comes_back() -> None:
+    way = failover(A)
+    way.record(A, OVERLOADED)
+    assert isinstance(way.next(0.0, World(), 1.0), Wait)
+
+    assert way.next(0.5, World({"a": PAUSED}), 1.0) == Done()
+    assert isinstance(way.next(0.6, World(), 1.0), Wait), "it was resumed"
+
+
+# Phases
+
+
+ENDS: dict[str, tuple[Outcome, Phase]] = {
+    "a whole answer": (Completed(), Phase.SETTLED),
+    "a client that left": (Abandoned(Stage.WAIT), Phase.SETTLED),
+    "the caller's own fault": (Refused(Fault(400, "invalid_request_error", "x"), Stage.WAIT), Phase.SETTLED),
+    "a failure after content": (Broken(Stage.STREAM, Cause.RESET), Phase.SETTLED),
+    "a failure before content": (OVERLOADED, Phase.ASKING),
+    "a request that does not fit": (Unfit("no"), Phase.ASKING),
+}
+
+
+@pytest.mark.parametrize(("outcome", "phase"), ENDS.values(), ids=ENDS)
+def test_an_outcome_that_stands_ends_it(outcome: Outcome, phase: Phase) -> None:
+    way = failover(A, B)
+    verdict = way.record(A, outcome)
+
+    assert way.phase is phase
+    assert way.attempts == [(A, outcome, verdict)]
+    assert (way.next(0.0, World(), 1.0) == Done()) is phase.ended
+
+
+def test_only_the_last_two_phases_are_ends() -> None:
+    assert [phase.ended for phase in Phase] == [False, False, False, False, True, True]
+
+
+def test_the_table_of_phases_names_every_phase() -> None:
+    rows = [line.split()[0] for line in (failover_rule.__doc__ or "").splitlines() if line.startswith("    ")]
+
+    assert rows[1:] == [phase.name for phase in Phase]
+
+
+STATES = st.builds(
+    Availability,
+    usable=st.booleans(),
+    full=st.booleans(),
+    cooldown_until=st.sampled_from([0.0, 2.0, 4.0, 30.0, 400.0]),
+    last_failure=st.sampled_from([0.0, 1.0, 3.0]),
+    proven=st.booleans(),
+    in_flight=st.integers(0, 2),
+) | st.just(PAUSED)
+ANY: list[Outcome] = [OVERLOADED, REFUSED, Unfit("no"), Completed(), Refused(Fault(401, "x"), Stage.WAIT)]
+
+
+@given(st.data())
+def test_whatever_happens_a_failover_ends_and_only_moves_on(data: st.DataObject) -> None:
+    way, now = failover(A, B, C, budget=data.draw(st.sampled_from([0.0, 2.0, 10.0])), deadline=100.0), 0.0
+    order = list(Phase)
+    tried: list[str] = []
+    for _ in range(60):
+        states = {name: data.draw(STATES) for name in "abc"}
+        before = way.phase
+        step = way.next(now, lambda c, _, states=states: states[c.provider.name], 1.0)  # type: ignore[misc]
+        if isinstance(step, Wait):
+            assert 0 <= step.seconds <= 100.0 - now
+            now += step.seconds or 0.01
+            way.queued_s += step.seconds if step.for_place else 0.0
+        elif isinstance(step, Try):
+            state, name = states[step.candidate.provider.name], step.candidate.provider.name
+            assert not state.paused
+            assert not state.full
+            untried = [states[n] for n in "abc" if n not in tried]
+            assert name not in tried or not any(s.usable and not s.full and not s.paused for s in untried)
+            tried.append(name)
+            way.record(step.candidate, data.draw(st.sampled_from(ANY)))
+        elif way.phase.ended or not data.draw(st.booleans()):
+            break
+        assert order.index(way.phase) >= order.index(before)
+
+    assert len(tried) <= 3 + RETRIES

@@ -85,3 +85,67 @@ def test_candidates_leave_out_what_is_disabled() -> None:
     found = routing.candidates(route, "asked", providers)
 
     assert [(c.provider.name, c.model, c.priority) for c in found] == [("a", "asked", 2), ("b", "mapped", 1)]
+
+
+@pytest.mark.parametrize(
+    ("remembered", "kept"), [(routing.REMEMBERED - 1, routing.REMEMBERED), (routing.REMEMBERED, 1)]
+)
+def test_the_memory_of_names_is_used_up_before_it_is_forgotten(remembered: int, kept: int) -> None:
+    routes = routing.compile([Route("*", ())])
+    for number in range(remembered):
+        routes.match(f"model-{number}")
+    routes.match("one more")
+    routes.match("one more")
+
+    assert len(routes._remembered) == kept
+
+
+def test_a_name_that_matched_nothing_is_remembered_too() -> None:
+    routes = routing.compile([Route("a*", ())])
+
+    assert (routes.match("b"), routes.match("b")) == (None, None)
+    assert routes._remembered == {"b": None}
+
+
+SUFFIXES = {"m[1m]": True, "m[]": True, "m[1m][2m]": False, "m[1m": False, "m]": False, "m[a[b]": False}
+
+
+@pytest.mark.parametrize(("model", "matches"), SUFFIXES.items())
+def test_what_a_suffix_is(model: str, matches: bool) -> None:
+    assert (routing.compile([Route("m", ())]).match(model) is not None) is matches
+
+
+def test_a_suffix_is_set_aside_for_patterns_only_where_nothing_else_matches() -> None:
+    routes = routing.compile([Route("claude-x", ()), Route("*[1m]", ()), Route("?", ())])
+
+    assert routes.match("claude-x[1m]") == Route("claude-x", ()), "an exact route without the suffix wins"
+    assert routes.match("other[1m]") == Route("*[1m]", ())
+    assert routes.match("a[2m]") == Route("?", ())
+
+
+def test_what_routes_there_are() -> None:
+    routes = routing.compile([Route("b*", ()), Route("a", ()), Route("c?", ())])
+
+    assert routes.patterns == ("b*", "a", "c?")
+    assert routes.exact_names == ("a",)
+
+
+def test_a_candidate_has_all_that_its_target_says() -> None:
+    target = Target("a", "n", priority=3, weight=2.0, mode="burn", context_window=7)
+    (found,) = routing.candidates(Route("*", (target,)), "m", {"a": provider("a")})
+
+    assert (found.priority, found.weight, found.pattern, found.mode, found.context_window) == (3, 2.0, "*", "burn", 7)
+
+
+MODELS = {
+    "of a target": ([Route("*", (Target("a", "n"),))], "n"),
+    "of an exact route": ([Route("x", (Target("a", "passthrough"),))], "x"),
+    "not a pattern": ([Route("x*", (Target("a", "passthrough"),)), Route("y", (Target("a", "passthrough"),))], "y"),
+    "not another one's": ([Route("x", (Target("b", "passthrough"),))], routing.SOME_MODEL),
+    "none": ([Route("*", (Target("a", "passthrough"),))], routing.SOME_MODEL),
+}
+
+
+@pytest.mark.parametrize(("routes", "model"), MODELS.values(), ids=MODELS)
+def test_a_model_that_a_provider_is_asked_for(routes: list[Route], model: str) -> None:
+    assert routing.model_for(routes, "a") == model

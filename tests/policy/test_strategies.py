@@ -81,3 +81,40 @@ def test_peak_ewma_jumps_up_and_comes_down_slowly() -> None:
 
     assert up == 5.0
     assert down == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_leaves_its_input_as_it_is_and_takes_one_or_none(strategy: str) -> None:
+    given = [SPARE, C, A]
+    STRATEGIES[strategy](given, View(1, random.Random(3)))
+
+    assert given == [SPARE, C, A]
+    assert STRATEGIES[strategy]([A], View(1, random.Random(3))) == [A]
+    assert STRATEGIES[strategy]([], View(1, random.Random(3))) == []
+
+
+@pytest.mark.parametrize("strategy", ["least_busy", "fastest"])
+def test_equals_take_turns(strategy: str) -> None:
+    assert [order(strategy, [A, B, C], turn) for turn in range(3)] == ["a b c", "b c a", "c a b"]
+
+
+def test_weights_count_within_a_priority_alone() -> None:
+    counts = shares("weighted", [candidate("light", priority=1), candidate("heavy", priority=2, weight=100.0)])
+
+    assert counts == {"light": 3000}
+
+
+PEAKS = {
+    # known, sample, elapsed: expected
+    "the first": (0.0, 2.0, 0.0, 2.0),
+    "an equal one": (2.0, 2.0, 5.0, 2.0),
+    "a slower one, at once": (1.0, 5.0, 0.0, 5.0),
+    "a faster one after half of its life": (5.0, 1.0, 10.0, 3.0),
+    "faster ones in quick succession count a tenth": (5.0, 1.0, 0.0, 4.6),
+    "a faster one after very long": (5.0, 1.0, 1e6, 1.0),
+}
+
+
+@pytest.mark.parametrize(("known_s", "sample_s", "elapsed_s", "expected"), PEAKS.values(), ids=PEAKS)
+def test_peak_ewma(known_s: float, sample_s: float, elapsed_s: float, expected: float) -> None:
+    assert peak_ewma(known_s, sample_s, elapsed_s) == pytest.approx(expected)

@@ -79,14 +79,99 @@ async def test_everybody_limited_is_a_429() -> None:
 
 @in_virtual_time
 async def test_who_was_not_asked_is_named_with_the_reason_of_its_cooldown() -> None:
-    refused = error(401, "authentication_error")  # a cooldown of minutes
-    world = World([refused], [refused])
+    world = World([error(401, "authentication_error")], [error(529, "overloaded_error", retry_after="60")])
     await world.ask()
 
     taker = await world.ask()
 
     message = json.loads(taker.body)["error"]["message"]
-    assert "resting after 401 authentication_error" in message
+    assert message.endswith("a: 401 authentication_error; b: cooling down after 529 overloaded_error")
+
+
+REFUSED = error(401, "authentication_error")
+NOT_RETRIED = "a: its key was refused (401 authentication_error): check its auth_value in providers.yaml"
+
+
+@in_virtual_time
+async def test_what_only_a_person_can_mend_is_told_at_once_also_while_it_cools_down() -> None:
+    world = World([REFUSED], [error(402, "billing_error")])
+
+    for _ in range(2):  # the second time one of them is not asked
+        taker = await world.ask()
+        said = json.loads(taker.body)
+
+        assert (taker.status, said["error"]["type"]) == (503, "api_error")
+        assert taker.headers[b"x-should-retry"] == b"false"
+        assert b"retry-after" not in taker.headers
+        assert NOT_RETRIED in said["error"]["message"]
+        assert "b: its account has no credit (402 billing_error)" in said["error"]["message"]
+        assert world.ended.duration_s < 0.1
+    assert world.asked == "aba"
+
+
+@in_virtual_time
+async def test_mixed_with_what_passes_the_client_is_kept_waiting() -> None:
+    taker = await World([REFUSED], [error(529, "overloaded_error")]).ask()
+
+    assert taker.status == 503
+    assert b"x-should-retry" not in taker.headers
+    assert 1 <= int(taker.headers[b"retry-after"]) <= 60
+
+
+@in_virtual_time
+async def test_behind_pings_the_event_makes_claude_code_ask_once_more_without_streaming() -> None:
+    one = """
+providers: [{name: a, type: anthropic, base_url: "http://127.0.0.1:1001", auth_value: sk-secret-of-a}]
+model_routes: {"m": [{provider: a}]}
+"""
+    taker = await World([[Pause(11), *REFUSED]], text=one).ask()
+
+    assert taker.status == 200
+    event = taker.body.split(b"event: error\ndata: ")[1]
+    error_told = json.loads(event)["error"]
+    assert error_told["type"] == "api_error", "an overloaded_error would be streamed again for ten minutes"
+    assert NOT_RETRIED in error_told["message"]
+
+
+@in_virtual_time
+async def test_tokens_are_estimated_whatever_only_a_person_can_mend() -> None:
+    world = World([REFUSED], [REFUSED])
+    for order in (None, "pause"):
+        if order:
+            for name in "ab":
+                world.fleet.orders.pause(name, 0.0)
+        taker = await world.ask(operation=Operation.COUNT_TOKENS, stream=False)
+
+        assert taker.status == 200
+        assert taker.headers[b"x-balancer-token-source"] == b"estimate"
+
+
+@in_virtual_time
+async def test_a_request_that_finds_all_candidates_paused_is_told_who_resumes_them() -> None:
+    world = World([GOOD], [GOOD])
+    for name in "ab":
+        world.fleet.orders.pause(name, 0.0)
+
+    taker = await world.ask()
+
+    assert (taker.status, taker.headers[b"x-should-retry"], world.asked) == (503, b"false", "")
+    assert json.loads(taker.body)["error"]["message"] == (
+        "no provider can answer for 'm': a: it was paused by hand: run balancer resume a; "
+        "b: it was paused by hand: run balancer resume b"
+    )
+
+
+@in_virtual_time
+async def test_a_provider_that_is_paused_while_a_request_waits_is_not_asked_by_it() -> None:
+    world = World([error(500)], [GOOD], ", limits: {queue_s: 5}")
+    world.fleet.orders.pause("b", 0.0)
+    task = world.begin(taker := Taker())
+    await asyncio.sleep(0.1)  # a has failed: the request waits to come back to it
+    world.fleet.orders.pause("a", 0.0)
+    await task
+
+    assert taker.status == 503
+    assert world.asked == "a"
 
 
 @in_virtual_time

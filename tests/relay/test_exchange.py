@@ -396,7 +396,6 @@ def test_an_order_for_some_requests_ends_after_them() -> None:
     met = [injected(WIRE, about, 0.0, stream=True) is not None for _ in range(4)]
 
     assert met == [True, True, False, False]
-    assert about.drill is None
 
 
 def test_an_order_for_a_time_ends_with_it() -> None:
@@ -405,7 +404,6 @@ def test_an_order_for_a_time_ends_with_it() -> None:
     met = [injected(WIRE, about, now, stream=True) is not None for now in (0.0, 9.9, 10.0)]
 
     assert met == [True, True, False]
-    assert about.drill is None
 
 
 @pytest.mark.parametrize("text", [None, OPENAI, ZED], ids=["anthropic", "openai", "zed"])
@@ -414,13 +412,13 @@ def test_an_order_for_a_time_ends_with_it() -> None:
 async def test_every_fault_is_the_same_whatever_the_type_of_the_provider(fault: str, text: str | None) -> None:
     """Faults are played in the words of the Messages API."""
     world = World([[Head(404)], GOOD], text=text)
-    world.fleet.drill("a", Drill("a", fault))
+    world.fleet.orders.inject("a", Drill("a", fault), 0.0, 0.0)
     body = b'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}'
 
     await world.ask(body=body)
 
     reference = World([GOOD])
-    reference.fleet.drill("a", Drill("a", fault))
+    reference.fleet.orders.inject("a", Drill("a", fault), 0.0, 0.0)
     await reference.ask(body=body)
     first, same = world.ended.attempts[0], reference.ended.attempts[0]
     assert (first.outcome, first.stage, first.status, first.drill) == (same.outcome, same.stage, same.status, True)
@@ -429,12 +427,12 @@ async def test_every_fault_is_the_same_whatever_the_type_of_the_provider(fault: 
 @in_virtual_time
 async def test_a_fault_that_is_called_off_during_the_attempt_is_not_met() -> None:
     world = World([[Pause(0.2), Head(404)], [JSON, Data(answer())]], text=ZED)
-    world.fleet.drill("a", Drill("a", "529"))
+    world.fleet.orders.inject("a", Drill("a", "529"), 0.0, 0.0)
     task = world.begin(
         taker := Taker(), body=b'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}'
     )
     await asyncio.sleep(0.1)
-    world.fleet.drill("a", None)
+    world.fleet.orders.inject("a", None, 0.0, 0.0)
     await task
 
     assert taker.status == 200

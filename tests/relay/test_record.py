@@ -128,7 +128,7 @@ async def test_what_a_broken_stream_used_is_counted_too() -> None:
 @in_virtual_time
 async def test_an_injected_fault_is_reported_as_one_and_the_next_attempt_is_not() -> None:
     world = World([GOOD], [GOOD])
-    world.fleet.drill("a", Drill("a", "529", requests_left=1))
+    world.fleet.orders.inject("a", Drill("a", "529", requests_left=1), 0.0, 0.0)
 
     await world.ask()
 
@@ -138,7 +138,7 @@ async def test_an_injected_fault_is_reported_as_one_and_the_next_attempt_is_not(
 @in_virtual_time
 async def test_a_provider_that_fails_by_itself_has_no_fault_injected() -> None:
     world = World([error(529)], [GOOD])
-    world.fleet.drill("b", Drill("b", "529", requests_left=1))
+    world.fleet.orders.inject("b", Drill("b", "529", requests_left=1), 0.0, 0.0)
 
     await world.ask()
 
@@ -148,7 +148,7 @@ async def test_a_provider_that_fails_by_itself_has_no_fault_injected() -> None:
 @in_virtual_time
 async def test_a_client_that_leaves_during_an_injected_fault_is_reported_with_it() -> None:
     world, taker = World([GOOD]), Taker()
-    world.fleet.drill("a", Drill("a", "silent"))
+    world.fleet.orders.inject("a", Drill("a", "silent"), 0.0, 0.0)
     task = world.begin(taker)
     await asyncio.sleep(0.5)
 

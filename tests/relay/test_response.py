@@ -228,6 +228,41 @@ async def test_a_client_that_is_slow_but_takes_something_is_not_stuck() -> None:
     assert taker.body == b"content" * 5
 
 
+@in_virtual_time
+async def test_the_time_that_a_provider_took_is_not_the_clients() -> None:
+    class Slow(Taker):
+        async def write(self, data: bytes, *, last: bool = False) -> None:
+            await asyncio.sleep(100)
+            await super().write(data, last=last)
+
+    taker = Slow()
+    with to(taker, stream=False) as response:
+        await asyncio.sleep(500)  # nothing is sent to the client of a whole answer meanwhile
+        response.commit(())
+        await response.write(b"all", last=True)
+
+    assert (taker.end, response.state) == ("whole", S.OVER)
+
+
+@in_virtual_time
+async def test_a_second_write_gives_a_stuck_client_no_more_time() -> None:
+    """A ping waits already when content comes."""
+    response = to(Stuck())
+
+    async def answer() -> None:
+        with response:
+            await asyncio.sleep(100)
+            response.commit(())
+            await response.write(b"content")
+
+    task = asyncio.create_task(answer())
+    response._owner = task
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert 130 <= now() < 141
+
+
 # States
 
 

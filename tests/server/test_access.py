@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from balancer.headers import Headers
-from balancer.server.access import Admitted, Denied, Gate
+from balancer.server.access import HOSTS_MAX, NAMES_MAX, Admitted, Denied, Gate
 
 KEY = "gate-key-of-some-length"
 ADMIN = "admin-key-of-some-length"
@@ -39,6 +39,43 @@ CLIENTS = {
 @pytest.mark.parametrize(("client", "expected"), CLIENTS.values(), ids=CLIENTS)
 def test_without_keys_only_loopback_is_served(client: Any, expected: int) -> None:
     assert status(check(gate(), client=client)) == expected
+
+
+ADMIN_ONLY = {
+    "a request of this machine": ("/v1/messages", LOCAL, (), 200),
+    "a request of another machine": ("/v1/messages", REMOTE, (), 401),
+    "one with an admin key": ("/v1/messages", REMOTE, ((b"x-api-key", ADMIN.encode()),), 401),
+    "a look at the state": ("/providers", LOCAL, (), 401),
+    "a look with the admin key": ("/providers", REMOTE, ((b"x-api-key", ADMIN.encode()),), 200),
+}
+
+
+@pytest.mark.parametrize(("path", "client", "headers", "expected"), ADMIN_ONLY.values(), ids=ADMIN_ONLY)
+def test_admin_keys_alone_open_no_hot_path_to_other_machines(
+    path: str, client: Any, headers: Headers, expected: int
+) -> None:
+    assert status(check(gate((), (ADMIN,)), path, client=client, headers=headers)) == expected
+
+
+def test_a_unix_socket_is_on_this_machine() -> None:
+    assert status(check(gate(), client=None)) == 200
+    assert status(check(gate((KEY,)), client=None)) == 401
+
+
+@pytest.mark.parametrize(
+    ("keys", "path", "words"),
+    [
+        ((), "/v1/messages", "has no auth.keys"),
+        ((KEY,), "/v1/messages", "a key of this balancer is needed"),
+        ((KEY,), "/providers/reload", "an admin key is needed"),
+    ],
+)
+def test_a_refusal_says_what_is_missing(keys: tuple[str, ...], path: str, words: str) -> None:
+    denied = check(gate(keys, (ADMIN,) if keys else ()), path, client=REMOTE)
+
+    assert isinstance(denied, Denied)
+    assert (denied.status, denied.kind) == (401, "authentication_error")
+    assert words in denied.message
 
 
 CREDENTIALS: dict[str, tuple[Headers, int]] = {
@@ -84,15 +121,24 @@ HOSTS = {
     b"127.0.0.1:8080": 200,
     b"[::1]:8080": 200,
     b"192.168.1.5": 200,
+    b"[2001:db8::1]": 200,
+    b"2001:db8::1": 200,
     b"balancer.lan": 200,
+    b"BALANCER.lan:80": 200,
+    b"app.localhost:8080": 200,
+    b"localhost.": 200,
+    b" localhost ": 200,
     b"evil.example": 421,
     b"evil.example:8080": 421,
     b"localhost.evil.example": 421,
+    b"notlocalhost": 421,
+    b":8080": 421,
+    b"a" * 255 + b".localhost": 421,
     b"": 421,
 }
 
 
-@pytest.mark.parametrize(("host", "expected"), HOSTS.items(), ids=[host.decode() or "empty" for host in HOSTS])
+@pytest.mark.parametrize(("host", "expected"), HOSTS.items(), ids=[host.decode()[:30] or "empty" for host in HOSTS])
 def test_host(host: bytes, expected: int) -> None:
     assert status(check(gate(hosts=("balancer.lan",)), headers=((b"host", host),))) == expected
 
@@ -103,6 +149,51 @@ ORIGINS = {b"http://localhost:8080": 200, b"https://evil.example": 403, b"null":
 @pytest.mark.parametrize(("origin", "expected"), ORIGINS.items(), ids=[origin.decode() for origin in ORIGINS])
 def test_origin(origin: bytes, expected: int) -> None:
     assert status(check(gate(), "/providers/reload", headers=((b"origin", origin),))) == expected
+
+
+def test_a_host_that_is_ours_is_ours_again_and_one_that_is_not_is_not() -> None:
+    """What was found out about a name is remembered, within a bound."""
+    ours = gate()
+    for number in range(2 * HOSTS_MAX):
+        for _ in range(2):
+            assert status(check(ours, headers=((b"host", b"localhost:%d" % number),))) == 200
+            assert status(check(ours, headers=((b"host", b"evil-%d.example" % number),))) == 421
+
+    assert len(ours._hosts) == HOSTS_MAX
+
+
+def test_a_client_has_the_same_name_on_every_way() -> None:
+    """The short way is for requests that nothing has to be found out about any more."""
+    ours, shown = gate(), ((b"host", b"localhost"), (b"x-api-key", b"k"), (b"authorization", b"Bearer b"))
+    first = check(ours, headers=shown)
+    names = {check(ours, headers=shown).client for _ in range(3)}  # type: ignore[union-attr]
+    twice = check(ours, headers=(*shown, (b"x-a", b"1"), (b"x-a", b"2")))
+
+    assert isinstance(first, Admitted)
+    assert isinstance(twice, Admitted)
+    assert names == {first.client} == {twice.client}
+
+
+def test_names_of_clients_are_remembered_within_a_bound() -> None:
+    ours = gate()
+    names = []
+    for number in (*range(2 * NAMES_MAX), *range(2 * NAMES_MAX)):
+        admitted = check(ours, headers=((b"host", b"localhost"), (b"x-api-key", b"%d" % number)))
+        assert isinstance(admitted, Admitted)
+        names.append(admitted.client)
+
+    assert names[: 2 * NAMES_MAX] == names[2 * NAMES_MAX :]
+    assert len(set(names)) == 2 * NAMES_MAX
+    assert len(ours._names) == NAMES_MAX
+
+
+def test_a_client_that_shows_nothing_has_no_name() -> None:
+    for headers in ((), ((b"host", b"localhost"),), ((b"host", b"localhost"), (b"x-api-key", b""))):
+        ours = gate()
+        for _ in range(2):
+            admitted = check(ours, headers=headers)
+            assert isinstance(admitted, Admitted)
+            assert admitted.client == ""
 
 
 SPELLINGS = [

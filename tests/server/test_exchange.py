@@ -9,7 +9,7 @@ from client_side import Front, Wire
 from server.test_progress import exchange_of
 from virtual_time import in_virtual_time, settled
 
-from balancer.server.exchange import Exchange
+from balancer.server.exchange import Exchange, _joined
 from balancer.server.progress import COMPLETE, LEFT, SENDING, WAITING
 
 DATE = b"date: today\r\n"
@@ -174,6 +174,7 @@ async def test_a_client_that_had_left_before_it_was_asked_about_is_told_of_once(
     exchange.on_left(lambda: left.append(1))
     assert left == [], "not before the caller has gone on"
     await settled()
+    assert left == [1]
     exchange.left()
     exchange.disconnected = False
 
@@ -191,3 +192,10 @@ async def test_the_lines_of_the_server_are_those_of_the_moment() -> None:
         exchange.put(b"", last=True)
 
         assert b"date: %b\r\nserver: x\r\n" % date in wire.got
+
+
+def test_the_lines_of_the_server_are_joined_once_for_all_answers_of_a_second() -> None:
+    lines = [(b"date", b"today"), (b"server", b"x")]
+
+    assert _joined(lines) is _joined(lines)
+    assert _joined([*lines]) == _joined(lines)

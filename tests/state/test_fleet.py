@@ -10,8 +10,9 @@ from stand_ins import request
 from balancer import config
 from balancer.dialects.simulated.faults import Drill
 from balancer.events import Reloaded
-from balancer.model import Abandoned, Completed, Mark, Operation, Stage, Verdict
+from balancer.model import Abandoned, Completed, Mark, Operation, Stage, Trouble, Verdict
 from balancer.policy import deadlines, routes
+from balancer.policy.exhausted import Failure
 from balancer.policy.strategies import STRATEGIES
 
 from .world import BAD, GOOD, OVERLOADED, World, read
@@ -248,13 +249,102 @@ def test_what_an_attempt_teaches() -> None:
     assert world.availability("a", 20.0).usable
 
 
-def test_a_fault_can_be_injected_only_into_a_provider_that_is_there() -> None:
+def test_what_met_an_injected_fault_is_undone_when_the_fault_has_ended() -> None:
     world = World()
-    drill = Drill("a", "529")
-    world.fleet.drill("a", drill)
-    assert world.fleet.stats("a").drill is drill
-    world.fleet.drill("a", None)
-    assert world.fleet.stats("a").drill is None
+    world.fleet.orders.inject("a", Drill("a", "529", requests_left=2), 0.0, 1000.0)
+    world.fleet.stats("a").drill = Drill("a", "529", requests_left=1)
+    fail = {"began": 1.0, "now": 1.0, "wall": 1001.0, "injected": True}
+    world.fleet.observe(world.candidate("a"), OVERLOADED, BAD, **fail)  # type: ignore[arg-type]
+    assert world.order(2.0) == "bca"
 
-    with pytest.raises(KeyError):
-        world.fleet.drill("z", drill)
+    world.fleet.stats("a").drill = Drill("a", "529", requests_left=0)
+    world.fleet.observe(world.candidate("a"), OVERLOADED, BAD, **fail)  # type: ignore[arg-type]
+    assert world.order(2.0) == "abc"
+    assert world.fleet.stats("a").failures == 2, "what was counted stays"
+
+
+# Paused providers
+
+
+def test_a_paused_provider_is_no_candidate() -> None:
+    world = World()
+    world.pin("b", "x", 0.0)
+    world.fleet.orders.pause("b", 0.0)
+
+    assert world.order(1.0) == "ac"
+    assert world.order(1.0, "x") == "ac"
+    world.fleet.reload(read("request_timeout: 9"), 0.0)
+    assert world.order(1.0) == "ac", "over reloads too"
+    world.fleet.orders.resume("b", 0.0)
+    assert world.order(1.0, "x") == "bac"
+
+
+# What nobody was asked for
+
+
+def unasked(world: World, *asked: str, operation: Operation = Operation.MESSAGES) -> list[Failure]:
+    question = request(operation=operation)
+    candidates, _ = world.fleet.candidates(question, world.route, 2.0)
+    way = world.fleet.failover(question, candidates, 0.0)
+    for candidate in candidates:
+        if candidate.provider.name in asked:
+            way.record(candidate, OVERLOADED)
+    return world.fleet.unasked(question, way, 2.0)[0]
+
+
+def test_those_that_were_not_asked_are_known_with_what_stands_against_them() -> None:
+    world = World()
+    world.fail("b", 1.0)
+
+    assert unasked(world, "a") == [Failure("c"), Failure("b", "529 overloaded_error", 529)]
+    assert unasked(world, "a", "b", "c") == []
+
+
+def test_paused_providers_of_the_route_are_among_them() -> None:
+    world = World()
+    world.fleet.orders.pause("a", 0.0)
+    paused = Failure("a", needs_operator=Trouble.PAUSED)
+
+    assert unasked(world, "b", "c") == [paused]
+    world.fleet.orders.pause("b", 0.0)
+    world.fleet.orders.pause("c", 0.0)
+    assert unasked(world) == [paused, *(Failure(name, needs_operator=Trouble.PAUSED) for name in "bc")]
+
+
+def test_a_candidate_that_is_paused_while_its_request_is_under_way_is_told_once() -> None:
+    world = World(names="a")
+    candidates, _ = world.fleet.candidates(request(), world.route, 0.0)
+    way = world.fleet.failover(request(), candidates, 0.0)
+    world.fleet.orders.pause("a", 0.0)
+
+    assert world.fleet.unasked(request(), way, 2.0)[0] == [Failure("a", needs_operator=Trouble.PAUSED)]
+
+
+def test_disabled_providers_are_told_of_where_there_are_no_others() -> None:
+    text = """
+providers:
+  - {name: a, type: anthropic, base_url: "http://127.0.0.1:1", auth_value: s}
+  - {name: b, type: anthropic, base_url: "http://127.0.0.1:1", auth_value: s, enabled: false}
+model_routes:
+  "m": [{provider: b}, {provider: a, enabled: false}, {provider: b, model: other}]
+  "*": [{provider: a}, {provider: b}]
+"""
+    world = World()
+    world.fleet.reload(config.parse(text, "p", {}), 0.0)
+
+    assert unasked(world) == [Failure(name, needs_operator=Trouble.DISABLED) for name in "ba"]
+    other = request(model="x")
+    way = world.fleet.failover(other, [], 0.0)
+    way.record(world.candidate("a", model="x"), OVERLOADED)
+    assert world.fleet.unasked(other, way, 0.0)[0] == [], "there was another one"
+
+
+def test_the_time_until_a_candidate_may_be_asked_is_known() -> None:
+    world = World()
+    for name, cooldown_s in (("a", 30.0), ("b", 20.0), ("c", 40.0)):
+        world.fail(name, 1.0, Verdict(Mark.BAD, cooldown_s=cooldown_s))
+    candidates, _ = world.fleet.candidates(request(), world.route, 2.0)
+
+    way = world.fleet.failover(request(), candidates, 0.0)
+    assert world.fleet.unasked(request(), way, 2.0)[1] == 19.0
+    assert world.fleet.unasked(request(), world.fleet.failover(request(), [], 0.0), 2.0)[1] is None

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from balancer.events import CooldownStarted, ProviderRecovered
-from balancer.model import Candidate, Completed, Mark, Operation, Scope, Verdict
+from balancer.model import Candidate, Completed, Mark, Operation, Scope, Trouble, Verdict
+from balancer.policy.exhausted import Failure
 from balancer.policy.failover import Availability
 from balancer.state.health import MODELS_MAX, PROVEN_S
 
@@ -196,13 +197,22 @@ def test_a_cooldown_and_a_recovery_are_told_with_their_scope(scope: Scope) -> No
     model, word = TOLD[scope]
     world = World()
     candidate = world.candidate("a", COUNT if scope is Scope.COUNTING else Operation.MESSAGES)
-    world.observe(candidate, OVERLOADED, failed(scope, cooldown_s=30.0, needs_operator=scope is Scope.PROVIDER), 1.0)
+    world.observe(candidate, OVERLOADED, failed(scope, cooldown_s=30.0), 1.0)
     world.observe(candidate, Completed(), GOOD, 1000.0)
     started, recovered = world.told
 
-    cooldown_s = 600.0 if scope is Scope.PROVIDER else 30.0
-    assert started == CooldownStarted(1001.0, "a", cooldown_s, "failed", 1, model, scope is Scope.PROVIDER, word)
+    assert started == CooldownStarted(1001.0, "a", 30.0, "failed", 1, model, False, word)
     assert recovered == ProviderRecovered(2000.0, "a", model, word)
+
+
+def test_a_cooldown_that_needs_a_person_is_told_with_the_remedy() -> None:
+    world = World()
+    world.fail("a", 1.0, failed(Scope.PROVIDER, needs_operator=Trouble.KEY))
+    world.fail("a", 2.0, failed(Scope.PROVIDER, cooldown_s=900.0))
+    remedy = "its key was refused (failed): check its auth_value in providers.yaml"
+
+    first = CooldownStarted(1001.0, "a", 600.0, "failed", 1, "", True, "provider", remedy)
+    assert world.told == [first, CooldownStarted(1002.0, "a", 900.0, "failed", 2, "", True, "provider", remedy)]
 
 
 def test_failures_of_attempts_under_way_are_told_only_where_they_prolong_the_cooldown() -> None:
@@ -222,7 +232,7 @@ def test_without_cooldowns_failures_are_known_and_nothing_is_told() -> None:
 
     assert world.told == []
     assert world.availability("b", 1.0).usable
-    assert world.health.cooling_down([world.candidate("b")], 1.0)[0] == [("b", "529 overloaded_error")]
+    assert world.health.failures([world.candidate("b")], 1.0) == [Failure("b", "529 overloaded_error", 529)]
 
 
 def test_an_old_stream_that_ends_well_ends_no_cooldown() -> None:
@@ -256,15 +266,40 @@ def test_a_disabled_provider_is_nothing_but_disabled() -> None:
     assert world.health.state_of(provider, 2.0)[0] == "disabled"
 
 
-def test_who_cools_down_is_named_with_its_reason_and_the_earliest_end() -> None:
+def test_what_is_known_against_candidates() -> None:
     world = World()
-    world.fail("a", 1.0, failed(Scope.PROVIDER, cooldown_s=30.0))
-    world.fail("b", 1.0, failed(Scope.MODEL, cooldown_s=20.0))
+    world.fail("a", 1.0, failed(Scope.PROVIDER, cooldown_s=30.0, status=529))
+    world.fail("b", 1.0, failed(Scope.MODEL, cooldown_s=20.0, status=404))
     everybody = [world.candidate(name) for name in "abc"]
 
-    assert world.health.cooling_down(everybody[:2], 2.0) == ([("a", "failed"), ("b", "failed")], 19.0)
-    assert world.health.cooling_down(everybody, 2.0)[0] == [("a", "failed"), ("b", "failed")]
-    assert world.health.cooling_down([], 2.0) == ([], None)
+    assert world.health.failures(everybody, 2.0) == [
+        Failure("a", "failed", 529),
+        Failure("b", "failed", 404, None, model_unknown=True),
+        Failure("c"),
+    ]
+    assert world.health.recovery_s(everybody[:2], 2.0) == 19.0
+    assert world.health.recovery_s(everybody, 2.0) == -2.0, "one was never out"
+    assert world.health.recovery_s([], 2.0) is None
+
+
+def test_of_several_scopes_that_failed_the_one_that_needs_a_person_is_named_or_that_lasts_longest() -> None:
+    world = World()
+    candidate = world.candidate("a")
+    world.observe(candidate, OVERLOADED, failed(Scope.MODEL, cooldown_s=50.0, status=429), 1.0)
+    world.observe(candidate, OVERLOADED, failed(Scope.PROVIDER, cooldown_s=20.0, status=529), 1.0)
+    assert world.health.failures([candidate], 2.0) == [Failure("a", "failed", 429)]
+
+    world.observe(candidate, OVERLOADED, failed(Scope.MODEL, cooldown_s=900.0, status=429), 2.0)
+    world.observe(candidate, OVERLOADED, failed(Scope.PROVIDER, needs_operator=Trouble.KEY, status=401), 2.0)
+    assert world.health.failures([candidate], 3.0) == [Failure("a", "failed", 401, Trouble.KEY)]
+
+
+def test_what_has_recovered_is_held_against_nobody() -> None:
+    world = World()
+    world.fail("a", 1.0)
+    world.succeed("a", 20.0)
+
+    assert world.health.failures([world.candidate("a")], 21.0) == [Failure("a")]
 
 
 def test_a_model_is_shown_as_long_as_it_cools_down() -> None:
@@ -303,3 +338,139 @@ def test_models_that_clients_make_up_do_not_fill_the_memory() -> None:
     assert most == MODELS_MAX, "all of the room is used, and no more"
     assert {("b", Scope.PROVIDER, None), ("b", Scope.COUNTING, None)} <= set(world.health.entries)
     assert ("a", Scope.MODEL, f"m{2 * MODELS_MAX - 1}") in world.health.entries, "the newest stay"
+
+
+# Pauses
+
+
+def test_a_paused_provider_is_not_usable_and_says_why() -> None:
+    world = World()
+    candidate = world.candidate("a")
+    world.health.paused.add("a")
+
+    assert world.health.availability(candidate, 1.0) == Availability(usable=False, paused=True)
+    assert world.availability("b", 1.0) == Availability(usable=True)
+    assert world.health.failures([candidate], 1.0) == [Failure("a", needs_operator=Trouble.PAUSED)]
+    assert world.health.state_of(candidate.provider, 1.0)[0] == "paused"
+
+
+def test_a_paused_provider_that_cools_down_is_paused_first() -> None:
+    world = World()
+    candidate = world.candidate("a")
+    world.fail("a", 1.0)
+    world.health.paused.add("a")
+
+    state, health = world.health.state_of(candidate.provider, 2.0)
+    assert (state, health.failures) == ("paused", 1)
+    assert world.health.availability(candidate, 2.0).cooldown_until > 2.0
+    world.succeed("a", 20.0)
+    assert not world.health.availability(candidate, 20.0).usable, "an answer of before does not end a pause"
+
+
+# Injected faults
+
+
+def injected(world: World, name: str, at: float, verdict: Verdict = BAD) -> None:
+    world.health.observe(world.candidate(name), verdict, at, at, 1000.0 + at, injected=True)
+
+
+def test_what_an_injected_fault_caused_can_be_undone() -> None:
+    world = World()
+    injected(world, "a", 1.0)
+    assert not world.availability("a", 2.0).usable
+    assert world.told == [CooldownStarted(1001.0, "a", world.told[0].cooldown_s, "529 overloaded_error", 1)]
+
+    assert world.health.end_injected("a", 2.0)
+    assert world.availability("a", 2.0) == Availability(usable=True)
+    assert world.health.entries == {}
+    assert not world.health.end_injected("a", 2.0)
+
+
+@pytest.mark.parametrize("scope", Scope)
+def test_what_an_injected_fault_caused_is_undone_in_every_scope_and_at_no_other_provider(scope: Scope) -> None:
+    world = World()
+    injected(world, "a", 1.0, failed(scope))
+    injected(world, "b", 1.0, failed(scope))
+    world.health.end_injected("a", 2.0)
+
+    assert {key[0] for key in world.health.entries} == {"b"}
+
+
+def test_a_cooldown_of_before_is_there_again_afterwards() -> None:
+    world = World()
+    world.fail("a", 1.0, failed(Scope.PROVIDER, cooldown_s=60.0))
+    before = dict(world.health.entries)
+    injected(world, "a", 2.0, failed(Scope.PROVIDER, needs_operator=Trouble.KEY))
+    assert world.availability("a", 3.0).cooldown_until == 602.0
+
+    assert world.health.end_injected("a", 3.0), "it lasts less long now"
+    assert world.health.entries == before
+
+
+def test_a_failure_of_its_own_meanwhile_counts_as_if_nothing_had_been_injected() -> None:
+    world, plain = World(), World()
+    injected(world, "a", 2.0, failed(Scope.PROVIDER, needs_operator=Trouble.KEY))
+    for each in (world, plain):
+        each.fail("a", 3.0, failed(Scope.PROVIDER, cooldown_s=60.0))
+    world.health.end_injected("a", 4.0)
+
+    assert world.health.entries == plain.health.entries
+    assert world.availability("a", 4.0).cooldown_until == 63.0
+
+
+def test_a_good_answer_meanwhile_counts_too() -> None:
+    world = World()
+    world.fail("a", 1.0)
+    injected(world, "a", 2.0)
+    world.succeed("a", 20.0)
+    injected(world, "a", 21.0)
+    assert world.health.end_injected("a", 22.0)
+
+    assert world.availability("a", 22.0).usable
+    assert world.health.entries["a", Scope.PROVIDER, None].failures == 0
+
+
+def test_undoing_what_is_over_ends_nothing() -> None:
+    world = World()
+    injected(world, "a", 1.0)
+
+    assert not world.health.end_injected("a", 1000.0), "its cooldown had ended by itself"
+    assert world.health.entries == {}
+
+
+# Ended before its time
+
+
+def test_what_cools_down_for_its_own_faults() -> None:
+    world = World()
+    assert world.health.own_cooldown("a", 1.0) is None
+    world.fail("a", 1.0)
+    assert world.health.own_cooldown("a", 2.0) is world.health.entries["a", Scope.PROVIDER, None]
+    assert world.health.own_cooldown("b", 2.0) is None
+    assert world.health.own_cooldown("a", 60.0) is None, "it is over"
+    injected(world, "b", 1.0)
+    assert world.health.own_cooldown("b", 2.0) is None, "an injected fault has caused it"
+    world.observe(world.candidate("c"), OVERLOADED, failed(Scope.MODEL), 1.0)
+    assert world.health.own_cooldown("c", 2.0) is None, "the provider as a whole does not"
+
+
+def test_a_cooldown_that_is_ended_early_is_probed_by_the_next_request() -> None:
+    world = World()
+    world.fail("a", 1.0, failed(Scope.PROVIDER, needs_operator=Trouble.KEY))
+    world.health.end_early("a", 30.0)
+    candidate = world.candidate("a")
+
+    assert world.health.availability(candidate, 30.0).usable
+    assert world.health.half_open(candidate, 30.0) == [("a", Scope.PROVIDER, None)]
+    world.health.end_early("b", 30.0)
+    assert ("b", Scope.PROVIDER, None) not in world.health.entries
+
+
+def test_forgotten_is_forgotten_also_without_injected_faults() -> None:
+    world = World()
+    world.fail("a", 1.0)
+    injected(world, "a", 2.0)
+    world.health.forget("a")
+    world.health.end_injected("a", 3.0)
+
+    assert world.health.entries == {}

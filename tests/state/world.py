@@ -12,7 +12,7 @@ from balancer.model import Candidate, Completed, Fault, Mark, Operation, Outcome
 from balancer.policy.failover import Availability
 from balancer.state.fleet import Fleet
 
-BAD = Verdict(Mark.BAD, retry_elsewhere=True, reason="529 overloaded_error")
+BAD = Verdict(Mark.BAD, retry_elsewhere=True, reason="529 overloaded_error", status=529)
 GOOD = Verdict(Mark.GOOD)
 OVERLOADED = Refused(Fault(529, "overloaded_error"), Stage.WAIT)
 
@@ -50,8 +50,10 @@ class World:
         return "".join(c.provider.name for c in candidates)
 
     def candidate(self, name: str, operation: Operation = Operation.MESSAGES, model: str = "m") -> Candidate:
-        asked, _ = self.fleet.candidates(request(operation=operation, model=model), self.route, 0.0)
-        return next(c for c in asked if c.provider.name == name)
+        """Return a candidate, also of a provider that is paused."""
+        route = self.fleet.route(model)
+        assert route is not None
+        return next(c for c in self.fleet._everybody(route, model, operation) if c.provider.name == name)
 
     def availability(self, name: str, now: float) -> Availability:
         return self.health.availability(self.candidate(name), now)

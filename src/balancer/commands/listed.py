@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from balancer.config import CLIENTS_MODELS, Config
+from balancer import claude_code
+from balancer.config import Config
 from balancer.config.quoting import nearest
 from balancer.model import Provider, Route, Target
 from balancer.policy import routes as routing
@@ -74,7 +75,7 @@ def _asked_for(route: Route, target: Target) -> str | None:
 def _passed_on(config: Config, route: Route) -> list[str]:
     """Return the models that Claude Code asks for by itself and that come to this route."""
     compiled = routing.compile(config.routes)
-    return [model for model in CLIENTS_MODELS if compiled.match(model) is route]
+    return [model for model in claude_code.MODELS if compiled.match(model) is route]
 
 
 def model_to_ask_for(config: Config, provider: Provider) -> str:
@@ -82,4 +83,4 @@ def model_to_ask_for(config: Config, provider: Provider) -> str:
     candidates: list[str] = []
     for route, target in _targets(config, provider):
         candidates += [_asked_for(route, target) or next(iter(_passed_on(config, route)), "")]
-    return next((name for name in candidates if name), CLIENTS_MODELS[1])
+    return next((name for name in candidates if name), claude_code.MODELS[1])

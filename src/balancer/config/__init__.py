@@ -3,11 +3,9 @@
 from balancer.config.model import Settings
 from balancer.config.problem import ConfigError, Problem
 from balancer.config.reading import Config, parse
-from balancer.config.routes import CLIENTS_MODELS
 from balancer.config.sources import EMBEDDED, FILE, changes, embedded, find, load, needs_restart, override
 
 __all__ = [
-    "CLIENTS_MODELS",
     "EMBEDDED",
     "FILE",
     "Config",

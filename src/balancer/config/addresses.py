@@ -45,7 +45,10 @@ def _why_no_url(text: str, url: SplitResult) -> str:
         return f"{begins}: two slashes stand behind the colon"
     if _SLIP_OF_A_SCHEME.match(text):
         return f"{begins}; the word before :// is misspelt"
-    return f"{begins}; put https:// before it" if "://" not in text else begins
+    if "://" in text:
+        return begins
+    is_local = is_loopback(re.split(r"[:/]", text, maxsplit=1)[0])
+    return f"{begins}; put {'http' if is_local else 'https'}:// before it"
 
 
 def proxy_url(text: str) -> str:

@@ -25,6 +25,9 @@ MISPLACED = (
     "better as ${NAME}"
 )
 
+LONG_S = 10_000
+"""Nobody waits that long for a provider: it is meant as milliseconds, as in other programs."""
+
 _GOES_ON = ("goes on",)
 _NOT_IN_THE_FILE = frozenset({"constrained-str", "function-before"})
 
@@ -58,6 +61,14 @@ class Checker:
 
     def warn(self, path: Path, *parts: Part) -> None:
         self.warnings.append(self.document.problem(path, *parts, warning=True))
+
+    def look_at_times(self, entry: BaseModel, at: Path) -> None:
+        """Warn of timeouts that can only be meant as milliseconds."""
+        for key in ("connect_timeout", "request_timeout", "stream_idle_timeout", "non_streaming_timeout"):
+            seconds = getattr(entry, key)
+            if seconds is not None and seconds >= LONG_S:
+                said = f"{key} is a number of seconds: {seconds:g} are {seconds / 3600:.1f} hours; "
+                self.warn((*at, key), f"{said}did you mean {seconds / 1000:g}?")
 
     def odd_lines(self) -> list[Problem]:
         """Return the lines that are indented by what is no space: then everything else follows from them."""

@@ -14,9 +14,11 @@ _MARKS = "\"'`\u201c\u201d\u201e\u2018\u2019\u00ab\u00bb"
 _SCHEME = re.compile(
     r"(?:bearer|basic|token|(?:proxy-)?authorization:?|x-api-key:?|api[-_]?key:?)(?:\s+|:\s*)", re.IGNORECASE
 )
-_ASSIGNMENT = re.compile(r"(?:export\s+)?[A-Z][A-Z0-9_]{2,60}=")
+_ASSIGNMENT = re.compile(r"(?:export\s+)?[A-Z][A-Z0-9_]{2,60}=(?=[^=\s])")
 _SHELL = re.compile(r"\$\(?[A-Za-z_][A-Za-z0-9_]*\)?|\$env:\w+", re.IGNORECASE)
 _WINDOWS = re.compile(r"%[A-Za-z_][A-Za-z0-9_]*%")
+_ELSEWHERE = re.compile(r"os\.environ\b|os\.getenv\b|process\.env\.|env[:./][A-Za-z_]|secrets?[:./][A-Za-z_]")
+_VARIABLE = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*_(?:KEY|TOKEN|SECRET)(?:_[A-Z0-9]+)*")
 _FRAMED = re.compile(r"<.*>|\[.*\]|\{.*\}|\{\{.*\}\}", re.DOTALL)
 _SAMPLE = re.compile(
     r"your[-_ ]?(?:own|api|key|token|secret|auth|zed|anthropic|openai)|api[-_]?key[-_]?here|(?:key|token)[-_ ]?here"
@@ -47,6 +49,12 @@ def _form(key: str, may_hold_blank: bool) -> str | None:
         return "this is sent as it stands; a variable of the environment is written with braces: ${NAME}"
     if _WINDOWS.fullmatch(key):
         return "this is sent as it stands; a variable of the environment is written ${NAME}, not %NAME%"
+    if _ELSEWHERE.match(key):
+        return "this is sent as it stands; a variable of the environment is written ${NAME}"
+    if _VARIABLE.fullmatch(key) and not _SAMPLE.search(key):
+        return "this is the name of a variable, and is sent as it stands; for its value write ${NAME}"
+    if "://" in key:
+        return "this is an address, not a key; an address belongs to base_url"
     if _FRAMED.fullmatch(key):
         return "this looks like a placeholder; put the key in its place, without the brackets"
     if not key.isascii():

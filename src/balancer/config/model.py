@@ -12,7 +12,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 NAME = r"^[A-Za-z0-9][A-Za-z0-9 _.@-]*$"
 """The form of a provider's name."""
 
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
+MAX_SECONDS = 86_400
+Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS)]
 
 
 class Part(BaseModel):

@@ -119,6 +119,7 @@ class Providers:
         default = dialects.get(entry.type).default_base_url
         base_url = entry.base_url or default
         self._look_at_name(entry.name, (*at, "name"))
+        self._checker.look_at_times(entry, at)
         if base_url is None:
             self._checker.tell(at, "missing required key 'base_url' of provider ", Theirs(entry.name))
             return None
@@ -255,4 +256,4 @@ def names_of(entries: list[Any]) -> list[object]:
 
 def is_name(value: object) -> bool:
     """Say whether this can be the name of a provider."""
-    return isinstance(value, str) and re.match(NAME, value) is not None
+    return isinstance(value, str) and re.fullmatch(NAME, value) is not None

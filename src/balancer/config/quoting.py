@@ -112,40 +112,62 @@ def nearest(text: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
 
 
 class Quoting:
-    """Knows what of one file is to be withheld, and makes its messages: the one door that they all pass."""
+    """Knows what of one file is to be withheld, and makes its messages: the one door that they all pass.
+
+    What it is given is looked at when the first message is made: most files never need one.
+    """
 
     def __init__(self) -> None:
+        self._text = ""
+        self._values: list[Any] = []
+        self._candidates: list[object] = []
         self._secrets: set[str] = set()
         self._runs: set[str] = set()
         self._names: tuple[str, ...] = ()
 
     def take_text(self, text: str) -> None:
         """Learn from the raw text of a file, whether it can be parsed or not."""
+        self._text = text
+
+    def take_values(self, value: Any) -> None:
+        """Learn the values that stand where a credential stands, however deep and wrong."""
+        self._values.append(value)
+
+    def know_names(self, candidates: Iterable[object]) -> None:
+        """Take the names of this file's providers, so that a slip of one may be quoted."""
+        self._candidates += candidates
+
+    def withhold(self, secret: str) -> None:
+        """Show this nowhere, nor its parts."""
+        self._values.append({"secret": secret})
+
+    def _learn(self) -> None:
+        text, self._text = self._text, ""
         for run in _RUN.findall(text):
             if run not in words.known() and not is_wordlike(run):
                 self._runs.add(run)
         for found in _ASSIGNED.finditer(text):
-            self.withhold(found["value"])
+            self._withhold(found["value"])
+        values, self._values = self._values, []
+        for value in values:
+            self._withhold_in(value)
+        candidates, self._candidates = self._candidates, []
+        self._names += tuple(self.names(candidates))
 
-    def take_values(self, value: Any, telling: str = "") -> None:
-        """Learn the values that stand where a credential stands (below the key `telling`), however deep and wrong."""
+    def _withhold_in(self, value: Any, telling: str = "") -> None:
+        """Look through a value; `telling`: the key above it that says that there are credentials below."""
         if isinstance(value, dict):
             for key, inner in value.items():
                 if telling and telling != "headers":
-                    self.withhold(str(key))
-                self.take_values(inner, telling or (str(key) if _TELLING.search(str(key)) else ""))
+                    self._withhold(str(key))
+                self._withhold_in(inner, telling or (str(key) if _TELLING.search(str(key)) else ""))
         elif isinstance(value, list):
             for inner in value:
-                self.take_values(inner, telling)
+                self._withhold_in(inner, telling)
         elif telling and isinstance(value, str | int | float) and not isinstance(value, bool):
-            self.withhold(str(value))
+            self._withhold(str(value))
 
-    def know_names(self, candidates: Iterable[object]) -> None:
-        """Take the names of this file's providers, so that a slip of one may be quoted."""
-        self._names = tuple(self.names(candidates))
-
-    def withhold(self, secret: str) -> None:
-        """Show this nowhere, nor its parts."""
+    def _withhold(self, secret: str) -> None:
         for text in (secret.strip(), *_SPLIT.split(secret)):
             if len(text) >= 4 and text not in words.known():
                 self._secrets.add(text)
@@ -155,6 +177,8 @@ class Quoting:
 
     def may_show(self, text: str) -> bool:
         """Say whether a message may quote `text`."""
+        if self._text or self._values or self._candidates:
+            self._learn()
         if text in words.known() or (text and not text.strip("*?")):
             return True
         if self.is_withheld(text) or _SAYS_IT_IS_ONE.search(text):
@@ -168,6 +192,8 @@ class Quoting:
 
     def say(self, *parts: Part) -> str:
         """Return the message that these parts make."""
+        if self._text or self._values or self._candidates:
+            self._learn()
         text = "".join(self._quoted(part.value, part.bare) if isinstance(part, Theirs) else part for part in parts)
         return self._without_secrets(text)
 

@@ -85,6 +85,7 @@ def _settings(value: Any, checker: Checker) -> Settings:
         for index, key in enumerate(getattr(settings.auth, kind)):
             if odd := credentials.gate_oddity(key):
                 checker.warn(("settings", "auth", kind, index), odd)
+    checker.look_at_times(settings, ("settings",))
     log_file = settings.log_file or ""
     shown: dict[Path, str] = {("host",): settings.host, ("log_file",): log_file}
     shown |= {("allowed_hosts", index): host for index, host in enumerate(settings.allowed_hosts)}

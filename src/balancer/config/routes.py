@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from balancer import claude_code
 from balancer.config import words
 from balancer.config.checking import MISPLACED, Checker
 from balancer.config.document import Path
@@ -13,9 +14,6 @@ from balancer.config.providers import is_name, names_of
 from balancer.config.quoting import Message, Theirs, is_keylike
 from balancer.model import Provider, Route, Target
 from balancer.policy import routes as routing
-
-CLIENTS_MODELS = ("claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5", "claude-fable-5-2")
-"""What Claude Code (2.1.332) asks for when nobody tells it otherwise."""
 
 
 class Routes:
@@ -102,7 +100,7 @@ class Routes:
         for route in routes:
             self._weigh_route(route, providers)
         compiled = routing.compile(routes)
-        lost = [model for model in CLIENTS_MODELS if compiled.match(model) is None]
+        lost = [model for model in claude_code.MODELS if compiled.match(model) is None]
         if lost:
             listed = ", ".join(lost)
             said = f"no route matches {listed}, which Claude Code asks for by itself; add a route for it, or 'default'"

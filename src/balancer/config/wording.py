@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from balancer.config import slips, words
 from balancer.config.document import Path
+from balancer.config.model import MAX_SECONDS
 from balancer.config.quoting import Message, Theirs, nearest
 
 _TIMES = re.compile(r"timeout|seconds|ttl|latency|delay|cooldown|_s\Z")
@@ -57,7 +58,7 @@ def plainly(fault: Mapping[str, Any], model: type[BaseModel], where: Path, also:
         case "literal_error" | "enum":
             return no_choice(name, bare, given, words.choices_of(_part_at(model, where[:-1]) or model, bare))
         case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
-            return name, f" must be {_bound(fault)}", *_not(given)
+            return name, f" must be {_bound(fault)}", *_not(given), *_in_seconds(bare, given)
         case "string_pattern_mismatch":
             return _no_name(name, given)
         case "string_too_short":
@@ -155,6 +156,13 @@ def _no_name(name: Theirs | str, given: object) -> Message:
     said: Message = (name, " must begin with a letter or digit, and hold only those, spaces and _ . @ -")
     odd = slips.odd_character(given) if isinstance(given, str) else None
     return (*said, f"; it holds {odd}") if odd else said
+
+
+def _in_seconds(key: str, given: object) -> Message:
+    """Say what a number of milliseconds is in seconds."""
+    if _TIMES.search(key) and isinstance(given, int | float) and given > MAX_SECONDS:
+        return (f"; it is a number of seconds: {given / 1000:g}?",)
+    return ()
 
 
 def _bound(fault: Mapping[str, Any]) -> str:

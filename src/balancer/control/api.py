@@ -1,8 +1,8 @@
-"""The control endpoints: status, reload, drills, probes. FastAPI, never on the hot path."""
+"""The control endpoints: status, reload, fault injection, probes. FastAPI, never on the hot path."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.exceptions import HTTPException as Refusal
 
-from balancer import NAME, __version__, events
+from balancer import NAME, __version__
 from balancer.config import Problem
 from balancer.control import status
 from balancer.dialects.simulated import faults as drills
@@ -18,6 +18,7 @@ from balancer.headers import REQUEST_ID as ID_HEADER
 from balancer.server.endpoint import is_json
 from balancer.server.rejected import new_id
 from balancer.state.fleet import Fleet
+from balancer.state.orders import Orders
 from balancer.telemetry.metrics import Metrics
 from balancer.wire.errors import error_body, kind_of
 
@@ -34,6 +35,8 @@ class Board(Protocol):
 
     fleet: Fleet
     metrics: Metrics
+    one_of_several: bool
+    """This process is one of several workers: an order reaches this one alone."""
 
     def now(self) -> float: ...
 
@@ -52,6 +55,14 @@ class Board(Protocol):
     async def model(self, name: str) -> dict[str, Any] | None:
         """Return one entry of that list; None where no route matches the name."""
         ...
+
+
+class ProviderOrder(BaseModel):
+    """The body of `POST /admin/wake`, `/admin/pause` and `/admin/resume`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    provider: str
 
 
 class DrillOrder(BaseModel):
@@ -188,9 +199,36 @@ def _add_orders(app: FastAPI, board: Board) -> None:
         try:
             order = DrillOrder.model_validate_json(await request.body())
         except ValidationError as error:
-            first = error.errors()[0]
-            return _problem(400, f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}")
+            return _invalid(error)
         return _drill(board, order)
+
+    for word, carry_out in (("wake", Orders.wake), ("pause", Orders.pause), ("resume", Orders.resume)):
+        app.post(f"/admin/{word}", dependencies=[Depends(_no_form)])(_carrying_out(board, carry_out))
+
+
+def _carrying_out(
+    board: Board, carry_out: Callable[[Orders, str, float], None]
+) -> Callable[[Request], Awaitable[Response]]:
+    """Return the endpoint of an order that names a provider and nothing else."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            name = ProviderOrder.model_validate_json(await request.body()).provider
+        except ValidationError as error:
+            return _invalid(error)
+        provider = board.fleet.config.providers.get(name)
+        if provider is None:
+            return _unknown(board, name)
+        carry_out(board.fleet.orders, name, board.wall())
+        state, _ = board.fleet.health.state_of(provider, board.now())
+        return JSONResponse({"status": "ok", "provider": name, "state": state, "applies_to": _reach(board)})
+
+    return endpoint
+
+
+def _reach(board: Board) -> str:
+    """Say whom an order has reached: the whole balancer, or only the worker that took it."""
+    return "this worker" if board.one_of_several else "all"
 
 
 async def _no_form(request: Request) -> None:
@@ -221,8 +259,7 @@ def _problem(code: int, message: str, headers: Mapping[str, str] | None = None, 
 
 def _drill(board: Board, order: DrillOrder) -> Response:
     if order.provider not in board.fleet.config.providers:
-        names = ", ".join(board.fleet.config.providers)
-        return _problem(404, f"there is no provider '{order.provider}'; there are: {names}")
+        return _unknown(board, order.provider)
     if order.fault is not None and order.fault not in drills.FAULTS:
         return _problem(400, f"unknown fault '{order.fault}'; there are: {', '.join(drills.FAULTS)}")
     ordered = None
@@ -230,6 +267,16 @@ def _drill(board: Board, order: DrillOrder) -> Response:
         ends = None if order.for_s is None else board.now() + order.for_s
         ordered = drills.Drill(order.provider, order.fault, order.requests, ends)
     until = ordered.in_words(board.now()) if ordered else "off"
-    board.fleet.drill(order.provider, ordered)
-    board.fleet.bus.emit(events.Drilled(board.wall(), order.provider, order.fault or "", until))
-    return JSONResponse({"status": "ok", "provider": order.provider, "fault": order.fault, "until": until})
+    board.fleet.orders.inject(order.provider, ordered, board.now(), board.wall())
+    told = {"provider": order.provider, "fault": order.fault, "until": until, "applies_to": _reach(board)}
+    return JSONResponse({"status": "ok", **told})
+
+
+def _unknown(board: Board, name: str) -> Response:
+    names = ", ".join(board.fleet.config.providers)
+    return _problem(404, f"there is no provider '{name[:100]}'; there are: {names}")
+
+
+def _invalid(error: ValidationError) -> Response:
+    first = error.errors()[0]
+    return _problem(400, f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}")

@@ -58,7 +58,8 @@ class Catalogue:
         return models
 
     async def _ask(self) -> dict[str, dict[str, Any]]:
-        providers = [p for p in self._relay.fleet.config.providers.values() if p.enabled]
+        fleet = self._relay.fleet
+        providers = [p for p in fleet.config.providers.values() if p.enabled and p.name not in fleet.health.paused]
         answers = await asyncio.gather(*(self._relay.list_models(provider, ASK_S) for provider in providers))
         listed: dict[str, dict[str, Any]] = {}
         for body in answers:

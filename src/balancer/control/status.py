@@ -6,6 +6,8 @@ from typing import Any
 
 from balancer import dialects
 from balancer.model import Provider
+from balancer.policy.circuit import Health
+from balancer.policy.remedies import in_words
 from balancer.state.fleet import Fleet
 
 
@@ -31,6 +33,12 @@ def describe(fleet: Fleet, now: float, wall: float) -> dict[str, Any]:
     }
 
 
+def _needs_operator(provider: Provider, health: Health) -> str | None:
+    """Return what only a person can mend at a provider, and how; None: nothing."""
+    trouble = health.needs_operator
+    return in_words(provider.name, trouble, health.reason) if trouble else None
+
+
 def _provider(fleet: Fleet, provider: Provider, now: float, wall: float) -> dict[str, Any]:
     state, health = fleet.health.state_of(provider, now)
     stats = fleet.stats(provider.name)
@@ -43,6 +51,7 @@ def _provider(fleet: Fleet, provider: Provider, now: float, wall: float) -> dict
         "healthy": state in ("healthy", "probing"),
         "state": state,
         "failure_count": health.failures,
+        "needs_operator": _needs_operator(provider, health),
         "resting_for_s": round(max(0.0, health.cooldown_until - now), 1),
         "resting_models": fleet.health.cooling_models(provider.name, now),
         "counting_resting_for_s": fleet.health.counting_cooldown_s(provider.name, now),

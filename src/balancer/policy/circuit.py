@@ -1,8 +1,12 @@
-"""One provider's health, and the one function that changes it.
+"""The health of one provider (or one model of it), and the one function that changes it.
 
-A circuit with three states. Closed: it is asked. Open: it rests until `cooldown_until`. Half-open:
-the rest is over but nothing good has been seen since; one live request at a time may probe it
-(who that is, is the fleet's business).
+A circuit with three states:
+
+    state        what it means                                                  next
+    CLOSED       it is asked                                                    OPEN at a failure
+    OPEN         it cools down until `cooldown_until`                           HALF_OPEN when that has come
+    HALF_OPEN    the cooldown is over, and it has not answered well since:      CLOSED at a good answer,
+                 one live request at a time probes it (`HealthTable.probes`)    OPEN at a failure, twice as long
 """
 
 from __future__ import annotations
@@ -10,25 +14,26 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, replace
 
-from balancer.model import Mark, Verdict
+from balancer.model import Mark, Trouble, Verdict
 
 FIRST_COOLDOWN_S = 5.0
-"""The first rest; each further one is twice as long."""
+"""The first cooldown; each further one is twice as long. Most overloads and restarts are over by then."""
 
 OPERATOR_COOLDOWN_S = 600.0
-"""The first rest after a refused key or an empty account: somebody has to see to it."""
+"""The first cooldown after a refused key or an empty account: a person has to see to it, which takes minutes."""
 
 OPERATOR_COOLDOWN_MAX_S = 3600.0
+"""The longest of those: an account that was mended comes back by itself within the hour."""
 
 JITTER = 0.2
-"""Rests differ by up to a fifth, so that what failed together is not asked again together."""
+"""Cooldowns differ by up to a fifth, so that what failed together is not asked again together."""
 
 DECAY_S = 60.0
-"""Each such span of health forgets one failure."""
+"""Each such span without a failure takes one doubling back."""
 
 
 class Circuit(enum.Enum):
-    """What a provider's health allows."""
+    """What a provider's health allows; the table stands at the head of this module."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -37,12 +42,12 @@ class Circuit(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class CooldownPolicy:
-    """How long to rest, from `failure_cooldown`."""
+    """How long cooldowns last, from `failure_cooldown`."""
 
     max_s: float = 60.0
-    """The longest ordinary rest; 0: never rest at all."""
+    """The longest ordinary cooldown; 0: there are none at all."""
     constant: bool = False
-    """Every rest is `max_s`, instead of doubling up to it."""
+    """Every ordinary cooldown is `max_s`, instead of doubling up to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +57,21 @@ class Health:
     failures: int = 0
     """In a row, since the last good answer."""
     level: int = 0
-    """How often the rest was doubled; decays with time in health."""
+    """How often the cooldown was doubled; decays with time without failures."""
     cooldown_until: float = 0.0
-    """0: nothing to rest from."""
+    """0: the circuit is closed."""
     last_failure: float = 0.0
     last_good: float = 0.0
-    needs_operator: bool = False
-    """The present rest needs a human."""
+    opened_at: float = 0.0
+    """When the present cooldown began."""
+    named_until: float = 0.0
+    """Until when the provider itself asked to be left alone; 0: it did not."""
+    needs_operator: Trouble | None = None
+    """Set: only a person can end the trouble."""
     reason: str = ""
+    """Why it failed, in plain words; while it needs a person, the reason for that."""
+    status: int | None = None
+    """The status behind `reason`; None: there was no answer."""
 
     def circuit(self, now: float) -> Circuit:
         """Return what this health allows at `now`."""
@@ -73,10 +85,9 @@ def observe(
 ) -> Health:
     """Return `health` after `verdict` was reached at `now` about an attempt that began at `began`.
 
-    A good answer closes the circuit, unless it belongs to an attempt from before the last
-    failure: such an old stream says nothing about now. A failure opens it; while it is open,
-    further failures of attempts that were under way can only prolong the rest, never double it.
-    A rest that the provider named itself is a minimum, and a deadline never moves closer.
+    A good answer closes the circuit, unless its attempt began before the last failure: such an old stream says
+    nothing about now. A failure opens it. While it is open, failures of attempts that were under way can only prolong
+    the cooldown, never double it. A cooldown that the provider named is a minimum, and an end never moves closer.
     `chance` (0 to 1) places the jitter. Raises nothing.
     """
     if verdict.mark is Mark.NONE:
@@ -84,36 +95,46 @@ def observe(
     if verdict.mark is Mark.GOOD:
         if began < health.last_failure:
             return health
-        return replace(health, failures=0, cooldown_until=0.0, last_good=now, needs_operator=False, reason="")
-    failed = replace(health, failures=health.failures + 1, last_failure=now, reason=verdict.reason)
+        return Health(level=health.level, last_failure=health.last_failure, last_good=now)
+    failed = replace(health, failures=health.failures + 1, last_failure=now)
+    if verdict.needs_operator or not health.needs_operator or health.circuit(now) is not Circuit.OPEN:
+        failed = replace(failed, needs_operator=verdict.needs_operator, reason=verdict.reason, status=verdict.status)
     if policy.max_s <= 0:
         return failed
+    named_until = max(health.named_until, now + verdict.cooldown_s) if verdict.cooldown_s else health.named_until
     if health.circuit(now) is Circuit.OPEN and (health.needs_operator or not verdict.needs_operator):
-        return replace(failed, cooldown_until=max(health.cooldown_until, now + (verdict.cooldown_s or 0.0)))
-    level = (
-        _decayed(health, now) if verdict.needs_operator == health.needs_operator else 0
-    ) + 1  # another illness doubles anew
-    cooldown_s = max(_cooldown_s(level, verdict.needs_operator, policy, chance), verdict.cooldown_s or 0.0)
+        return replace(failed, named_until=named_until, cooldown_until=max(health.cooldown_until, named_until))
+    same_kind = (verdict.needs_operator is None) == (health.needs_operator is None)
+    level = (_decayed(health, now) if same_kind else 0) + 1  # trouble of another kind doubles anew
+    cooldown_until = now + _cooldown_s(level, verdict.needs_operator is not None, policy, chance)
     return replace(
         failed,
         level=level,
-        needs_operator=verdict.needs_operator,
-        cooldown_until=max(health.cooldown_until, now + cooldown_s),
+        opened_at=now,
+        named_until=named_until,
+        cooldown_until=max(health.cooldown_until, named_until, cooldown_until),
     )
 
 
+def end_early(health: Health, now: float) -> Health:
+    """Return `health` with its cooldown over before its time, but not before the time that the provider named.
+
+    The circuit is half-open then: one live request shows whether it works. What needed a person no longer does.
+    """
+    return replace(health, cooldown_until=max(now, health.named_until), needs_operator=None)
+
+
 def _decayed(health: Health, now: float) -> int:
-    """Return how often to double still, after the time that `health` has been good."""
+    """Return how many doublings are left after the time that `health` has been good."""
     if not health.last_good or health.cooldown_until or health.last_good < health.last_failure:
         return health.level
     return max(0, health.level - int((now - health.last_failure) / DECAY_S))
 
 
-def _cooldown_s(level: int, long: bool, policy: CooldownPolicy, chance: float) -> float:
-    first_s, longest_s = (OPERATOR_COOLDOWN_S, OPERATOR_COOLDOWN_MAX_S) if long else (FIRST_COOLDOWN_S, policy.max_s)
-    if policy.constant and not long:
+def _cooldown_s(level: int, operator: bool, policy: CooldownPolicy, chance: float) -> float:
+    if operator:  # no jitter: a refused key is one client's trouble, no herd waits for it
+        return min(OPERATOR_COOLDOWN_S * 2.0 ** min(level - 1, 30), OPERATOR_COOLDOWN_MAX_S)
+    if policy.constant:
         return policy.max_s
-    doubled_s = min(first_s * 2.0 ** min(level - 1, 30), longest_s)
-    if long:  # a key has no herd
-        return doubled_s
-    return min(doubled_s * (1 - JITTER + 2 * JITTER * chance), longest_s)
+    doubled_s = min(FIRST_COOLDOWN_S * 2.0 ** min(level - 1, 30), policy.max_s)
+    return min(doubled_s * (1 - JITTER + 2 * JITTER * chance), policy.max_s)

@@ -24,6 +24,7 @@ from balancer.model import (
     Refused,
     Scope,
     Stage,
+    Trouble,
     Unfit,
     Verdict,
 )
@@ -42,9 +43,9 @@ _UNKNOWN_MODEL = re.compile(
     r"^model: |(?:unknown|invalid|unsupported|unrecognized|no such|not a valid) model|model_not_found|no model named"
     r"|\bmodel(?: id| name| identifier)?[\s:=]*"
     r"(?:(?:[`'\"][\w.:/@\[\]-]+[`'\"]|(?=[a-z]*[-.:/\d])[\w.:/@\[\]-]+)[\s,:]+)??"
-    r"(?:(?:is|was|does|has been|could|cannot be|can't be) )?(?:currently )?"
-    r"(?:not (?:be )?(?:found|exist|supported|available|valid)|unavailable|invalid|no longer (?:supported|available)"
-    r"|deprecated|decommissioned|retired)",
+    r"(?:(?:is|was|does|has been|could) )?(?:currently )?"
+    r"(?:(?:not (?:be )?|(?:cannot|can't) be )(?:found|exist|supported|available|valid)"
+    r"|unavailable|invalid|no longer (?:supported|available)|deprecated|decommissioned|retired)",
     re.IGNORECASE,
 )
 """The model itself is missing; not something that a model lacks ("thinking is not supported by this model")."""
@@ -54,7 +55,7 @@ _SIGNATURE = re.compile(
 )
 
 _CALLERS_OWN = frozenset({400, 413, 422})
-_KEY = frozenset({401, 402, 403, 451})
+_TROUBLES = {401: Trouble.KEY, 402: Trouble.CREDIT, 403: Trouble.ACCESS, 451: Trouble.ACCESS}
 _MODEL_GONE = frozenset({404, 410})
 
 
@@ -78,9 +79,7 @@ def judge(outcome: Outcome) -> Verdict:
             verdict = _refusal(fault)
             if stage is not Stage.STREAM:
                 return verdict
-            return Verdict(
-                verdict.mark, False, verdict.cooldown_s, verdict.needs_operator, verdict.scope, verdict.reason
-            )
+            return replace(verdict, retry_elsewhere=False)
         case _:
             assert_never(outcome)
 
@@ -95,7 +94,13 @@ def judge_of(candidate: Candidate, outcome: Outcome) -> Verdict:
     if verdict.mark.good or verdict.mark is Mark.NONE:
         return verdict
     if verdict.needs_operator and candidate.provider.passthrough:
-        return Verdict(Mark.NONE, verdict.retry_elsewhere, reason=f"{verdict.reason} (the client's own key)")
+        return Verdict(
+            Mark.NONE,
+            verdict.retry_elsewhere,
+            needs_operator=Trouble.CLIENT_KEY,
+            reason=f"{verdict.reason} (the client's own key)",
+            status=verdict.status,
+        )
     counted = candidate.operation.counts and not verdict.needs_operator
     if counted and getattr(outcome, "stage", None) is not Stage.CONNECT:
         return replace(verdict, scope=Scope.COUNTING)
@@ -112,6 +117,11 @@ def lasting(outcome: Outcome) -> bool:
     return isinstance(outcome, Refused) and outcome.fault.status in _CALLERS_OWN | _MODEL_GONE
 
 
+def is_model_unknown(scope: Scope, status: int | None) -> bool:
+    """Say whether a failure of this scope and status is that the provider does not know the model."""
+    return scope is Scope.MODEL and status != 429
+
+
 def callers_own(fault: Fault) -> bool:
     """Say whether the fault is the request's: no other provider would answer otherwise."""
     return fault.callers_own or (fault.status in _CALLERS_OWN and _about_the_provider(fault) is None)
@@ -122,39 +132,35 @@ def _refusal(fault: Fault) -> Verdict:
     if fault.status == 502 and fault.reply is None:  # not the provider's words but ours: they say what was wrong
         reason = fault.message or reason
     if fault.callers_own or fault.elsewhere:
-        return Verdict(Mark.NONE, retry_elsewhere=fault.elsewhere, reason=reason)
+        return Verdict(Mark.NONE, retry_elsewhere=fault.elsewhere, reason=reason, status=fault.status)
     if fault.status in _CALLERS_OWN:
-        return _about_the_provider(fault) or Verdict(Mark.NONE, reason=reason)
+        return _about_the_provider(fault) or Verdict(Mark.NONE, reason=reason, status=fault.status)
     cooldown_s = None if fault.retry_after_s is None else min(fault.retry_after_s, NAMED_COOLDOWN_MAX_S)
-    if fault.status in _KEY or fault.kind == "billing_error":
-        return Verdict(Mark.BAD, retry_elsewhere=True, cooldown_s=cooldown_s, needs_operator=True, reason=reason)
-    if fault.status == 429 and fault.should_retry is False:  # a spend cap: it will not pass by waiting
-        return Verdict(
-            Mark.BAD,
-            retry_elsewhere=True,
-            cooldown_s=cooldown_s,
-            needs_operator=True,
-            reason=f"{reason}, not to be retried",
-        )
-    if fault.status == 429:
-        return Verdict(Mark.BAD, retry_elsewhere=True, cooldown_s=cooldown_s, scope=Scope.MODEL, reason=reason)
-    if fault.status in _MODEL_GONE:
-        return Verdict(Mark.BAD, retry_elsewhere=True, scope=Scope.MODEL, reason=reason)
-    return Verdict(Mark.BAD, retry_elsewhere=True, cooldown_s=cooldown_s, reason=reason)
+    trouble, scope = _TROUBLES.get(fault.status), Scope.PROVIDER
+    if fault.kind == "billing_error":
+        trouble = Trouble.CREDIT
+    elif fault.status == 429 and fault.should_retry is False:  # it will not pass by waiting
+        trouble, reason = Trouble.SPEND_CAP, f"{reason}, not to be retried"
+    elif fault.status == 429:
+        scope = Scope.MODEL
+    elif fault.status in _MODEL_GONE:
+        scope, cooldown_s = Scope.MODEL, None
+    return Verdict(Mark.BAD, True, cooldown_s, trouble, scope, reason, fault.status)
 
 
 def _about_the_provider(fault: Fault) -> Verdict | None:
-    """Look at the wording of a 400, 413 or 422: is it about the provider after all?"""
-    if is_overflow(fault.message):
+    """Return the verdict on a 400, 413 or 422 whose wording is about the provider; None: it is about the request."""
+    status, words = fault.status, fault.message
+    if is_overflow(words):
         return None
-    if fault.kind == "billing_error" or _NO_CREDIT.search(fault.message):
-        return Verdict(Mark.BAD, retry_elsewhere=True, needs_operator=True, reason=f"{fault.status} no credit")
-    if _UNKNOWN_MODEL.search(fault.message):
-        return Verdict(Mark.BAD, retry_elsewhere=True, scope=Scope.MODEL, reason=f"{fault.status} unknown model")
-    if _UNKNOWN_BETA.search(fault.message):
-        return Verdict(Mark.NONE, retry_elsewhere=True, reason=f"{fault.status} unknown beta")
-    if _SIGNATURE.search(fault.message):
-        return Verdict(Mark.NONE, retry_elsewhere=True, reason=f"{fault.status} foreign thinking signature")
+    if fault.kind == "billing_error" or _NO_CREDIT.search(words):
+        return Verdict(Mark.BAD, True, None, Trouble.CREDIT, Scope.PROVIDER, f"{status} no credit", status)
+    if _UNKNOWN_MODEL.search(words):
+        return Verdict(Mark.BAD, True, None, None, Scope.MODEL, f"{status} unknown model", status)
+    if _UNKNOWN_BETA.search(words):
+        return Verdict(Mark.NONE, True, reason=f"{status} unknown beta", status=status)
+    if _SIGNATURE.search(words):
+        return Verdict(Mark.NONE, True, reason=f"{status} foreign thinking signature", status=status)
     return None
 
 

@@ -1,9 +1,14 @@
-"""What a client is told when its journey is over without an answer.
+"""What a client is told when its failover is over without an answer.
 
-The most informative failure wins: what the client can mend itself goes back as it came, because
-Claude Code acts on the wording; what only time can mend becomes 503 or 429 with a `retry-after`
-that keeps Claude Code waiting (above 60 s it gives up, and on 529 it does so after three tries).
-A provider's own 401 or 403 never gets here: the client would take it for its own.
+The most informative failure wins:
+
+* What the client can mend itself goes back as it came, because Claude Code acts on the wording.
+* What only a person can mend, at every provider that could answer, is told at once, with the remedy: 503 with
+  `x-should-retry: false`. Without that header Claude Code tries again for ten minutes, and shows no reason.
+* What passes with time becomes 503 or 429 with a `retry-after` that keeps Claude Code waiting: above 60 s it gives up,
+  and on 529 it does so after three tries.
+
+A provider's own 401 or 403 never goes to the client, who would take it for its own.
 """
 
 from __future__ import annotations
@@ -12,7 +17,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from balancer.model import Candidate, Fault, Mark, Outcome, Refused, Reply, Unfit, Verdict
+import msgspec
+
+from balancer.model import Candidate, Fault, Mark, Outcome, Refused, Reply, Trouble, Unfit, Verdict
+from balancer.policy.classify import is_model_unknown
+from balancer.policy.remedies import sentence
 
 RETRY_AFTER_MIN_S = 1
 RETRY_AFTER_MAX_S = 60
@@ -20,6 +29,19 @@ RETRY_AFTER_MAX_S = 60
 _CLIENTS = frozenset({400, 413, 422})
 
 Attempts = Sequence[tuple[Candidate, Outcome, Verdict]]
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """Why one candidate gives no answer: what came of asking it, now or before its cooldown."""
+
+    provider: str
+    reason: str = ""
+    """In plain words; empty: nothing is known against it."""
+    status: int | None = None
+    """The status behind `reason`; None: there was no answer."""
+    needs_operator: Trouble | None = None
+    model_unknown: bool = False
+    """It does not know the model: waiting does not help, but the provider is well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +54,8 @@ class ErrorReply:
     retry_after_s: int | None = None
     reply: Reply | None = None
     """Set: this goes to the client as it is, instead of the words above."""
+    retrying_helps: bool = True
+    """False: the client is told not to try again (`x-should-retry: false`)."""
 
     @property
     def outcome(self) -> str:
@@ -42,11 +66,12 @@ class ErrorReply:
     def kind_in_stream(self) -> str:
         """The error type for a client that has a 200 already.
 
-        What passes is `overloaded_error`, which alone makes Claude Code stream again. On any other
-        type it asks at once without streaming: so it gets to see the status and words that it mends
-        its request by.
+        What passes is `overloaded_error`, which alone makes Claude Code stream again. On any other type it asks at
+        once without streaming: so it gets to see the status and the words by which its request, or the provider,
+        is mended.
         """
-        return self.kind if self.outcome == "client_error" else "overloaded_error"
+        mended = self.outcome == "client_error" or not self.retrying_helps
+        return self.kind if mended else "overloaded_error"
 
 
 def no_place(model: str) -> ErrorReply:
@@ -91,39 +116,43 @@ def shown_kind(fault: Fault) -> str:
 
 
 def answer(
-    model: str, attempts: Attempts, resting: Sequence[tuple[str, str]], recovery_s: float | None, *, overloaded: bool
+    model: str, attempts: Attempts, unasked: Sequence[Failure], recovery_s: float | None, *, overloaded: bool
 ) -> ErrorReply:
     """Return what to tell the client.
 
-    `resting` names the candidates that were not asked, each with the reason of its rest;
-    `recovery_s` is the time until the earliest of all may be asked again.
+    `unasked` are the candidates without an attempt, also those that are paused or disabled; `recovery_s` is the time
+    until the earliest candidate of all may be asked; `overloaded`: there was no slot at a provider that works.
     """
-    outcomes = [outcome for _, outcome, _ in attempts]
     if own := _clients_own(attempts):
         return own
-    if outcomes and not resting and all(isinstance(outcome, Unfit) for outcome in outcomes):
-        words = " ".join(outcome.message for outcome in outcomes if isinstance(outcome, Unfit))
-        return ErrorReply(400, "invalid_request_error", words)
-    if _all(404, attempts, resting):
-        return ErrorReply(404, "not_found_error", f"no provider knows the model '{model}': {_who(attempts, resting)}")
-    retry_after_s = max(RETRY_AFTER_MIN_S, min(RETRY_AFTER_MAX_S, math.ceil(recovery_s or 0.0)))
+    failed = [one for one in unasked if one.reason or one.needs_operator]
+    unfit = [outcome.message for _, outcome, _ in attempts if isinstance(outcome, Unfit)]
+    if unfit and len(unfit) == len(attempts) and not failed:
+        return ErrorReply(400, "invalid_request_error", " ".join(unfit))
     if overloaded:
         return no_place(model)
-    message = f"no provider could answer for '{model}': {_who(attempts, resting)}"
-    if _all(429, attempts, resting):
+    told = [*_latest(attempts), *unasked]
+    if told and all(one.status == 404 for one in told):
+        return ErrorReply(404, "not_found_error", f"no provider knows the model '{model}': {_who(attempts, failed)}")
+    if _is_permanent(told):
+        message = f"no provider can answer for '{model}': {'; '.join(map(_sentence, told))}"
+        return ErrorReply(503, "api_error", message, retrying_helps=False)
+    retry_after_s = max(RETRY_AFTER_MIN_S, min(RETRY_AFTER_MAX_S, math.ceil(recovery_s or 0.0)))
+    message = f"no provider could answer for '{model}': {_who(attempts, failed)}"
+    if told and all(one.status == 429 for one in told):
         return ErrorReply(429, "rate_limit_error", message, retry_after_s)
     return ErrorReply(503, "api_error", message, retry_after_s)
 
 
 def _clients_own(attempts: Attempts) -> ErrorReply | None:
-    """Return the latest refusal that the client can act on, as the provider said it."""
+    """Return the latest refusal on which the client can act, as the provider said it."""
     refusals = [
         (o.fault, v)
         for _, o, v in attempts
         if isinstance(o, Refused) and (o.fault.callers_own or o.fault.status in _CLIENTS)
     ]
     theirs = [fault for fault, verdict in refusals if verdict.mark is Mark.NONE]
-    if not theirs and refusals and len(refusals) == len(attempts):
+    if not theirs and len(refusals) == len(attempts) and not any(verdict.needs_operator for _, verdict in refusals):
         theirs = [fault for fault, _ in refusals]
     if not theirs:
         return None
@@ -131,18 +160,45 @@ def _clients_own(attempts: Attempts) -> ErrorReply | None:
     return ErrorReply(fault.status, fault.kind, fault.message, reply=fault.reply)
 
 
-def _status(outcome: Outcome) -> int | None:
-    return outcome.fault.status if isinstance(outcome, Refused) else None
+def _latest(attempts: Attempts) -> list[Failure]:
+    """Return what came of asking each candidate last, without those that could not take the request at all."""
+    last = {id(candidate): (candidate, outcome, verdict) for candidate, outcome, verdict in attempts}
+    return [
+        Failure(
+            candidate.provider.name,
+            verdict.reason,
+            verdict.status,
+            verdict.needs_operator,
+            is_model_unknown(verdict.scope, verdict.status),
+        )
+        for candidate, outcome, verdict in last.values()
+        if not isinstance(outcome, Unfit)
+    ]
 
 
-def _all(status: int, attempts: Attempts, resting: Sequence[tuple[str, str]]) -> bool:
-    """Say whether all who could take the request said this, now or before their rest."""
-    asked = [_status(outcome) == status for _, outcome, _ in attempts if not isinstance(outcome, Unfit)]
-    rested = [reason.startswith(str(status)) for _, reason in resting]
-    return bool(asked or rested) and all(asked) and all(rested)
+def _is_permanent(told: Sequence[Failure]) -> bool:
+    """Say whether no candidate will answer until a person does something.
+
+    That a model is unknown is no such trouble by itself, but waiting does not help against it either.
+    """
+    return any(one.needs_operator for one in told) and all(one.needs_operator or one.model_unknown for one in told)
 
 
-def _who(attempts: Attempts, resting: Sequence[tuple[str, str]]) -> str:
+def _sentence(one: Failure) -> str:
+    if one.needs_operator is None:
+        return f"{one.provider}: {one.reason}"
+    return sentence(one.provider, one.needs_operator, one.reason)
+
+
+def _who(attempts: Attempts, failed: Sequence[Failure]) -> str:
+    """Return who was asked, and who was not, each with the reason."""
     said = [f"{candidate.provider.name}: {verdict.reason}" for candidate, _, verdict in attempts]
-    said += [f"{name}: resting after {reason or 'a failure'}" for name, reason in resting]
+    said += [
+        _sentence(one) if one.needs_operator in _TAKEN_OUT else f"{one.provider}: cooling down after {one.reason}"
+        for one in failed
+    ]
     return "; ".join(said) or "none is enabled"
+
+
+_TAKEN_OUT = (Trouble.PAUSED, Trouble.DISABLED)
+"""These don't cool down after a failure."""

@@ -54,23 +54,6 @@ class Routing:
     def _wildcard(self, model: str) -> Route | None:
         return next((route for pattern, route in self._wild if pattern.fullmatch(model)), None)
 
-    def explain(self, model: str) -> list[str]:
-        """Say in plain sentences which route matches `model`, and why."""
-        route = self.match(model)
-        if route is None:
-            return [f"no route matches '{model}'; there are: {', '.join(self.patterns)}"]
-        if not _is_pattern(route.pattern):
-            own = f"'{model}' has a route of its own: '{route.pattern}'"
-            return [own if route.pattern == model else f"{own} (its suffix set aside)"]
-        count = _literals(route.pattern)
-        said = [f"'{model}' matches '{route.pattern}', which is the most specific: {count} literal characters"]
-        said += [
-            f"'{other.pattern}' matches too, with {_literals(other.pattern)}"
-            for pattern, other in self._wild
-            if other is not route and pattern.fullmatch(model)
-        ]
-        return said
-
 
 def compile(routes: Sequence[Route]) -> Routing:  # noqa: A001
     """Return the routes, ready to be looked up."""
@@ -80,6 +63,19 @@ def compile(routes: Sequence[Route]) -> Routing:  # noqa: A001
 def candidates(route: Route, model: str, providers: Mapping[str, Provider]) -> tuple[Candidate, ...]:
     """Return who may be asked by this route, in the order of the file."""
     return tuple(_candidates(route, model, providers))
+
+
+SOME_MODEL = "claude-sonnet-4-5"
+"""What is asked for where no route says which model a provider serves."""
+
+
+def model_for(routes: Iterable[Route], provider: str) -> str:
+    """Return a model that the routes send to this provider, under the name that it is asked for."""
+    targets = [
+        (route.pattern, target.model) for route in routes for target in route.targets if target.provider == provider
+    ]
+    names = [pattern if model == PASSTHROUGH else model for pattern, model in targets]
+    return next((name for name in names if not _is_pattern(name)), SOME_MODEL)
 
 
 def _candidates(route: Route, model: str, providers: Mapping[str, Provider]) -> Iterable[Candidate]:

@@ -37,11 +37,8 @@ class Endings:
             _, outcome, verdict = attempts[-1]
             await self._break_off(record, response, outcome, verdict)
             return
-        now = self._now()
-        asked = {id(candidate) for candidate, _, _ in attempts}
-        resting, _ = self._fleet.health.cooling_down([c for c in failover.candidates if id(c) not in asked], now)
-        _, recovery_s = self._fleet.health.cooling_down(list(failover.candidates), now)
-        reply = exhausted.answer(record.request.model, attempts, resting, recovery_s, overloaded=failover.overloaded)
+        unasked, recovery_s = self._fleet.unasked(record.request, failover, self._now())
+        reply = exhausted.answer(record.request.model, attempts, unasked, recovery_s, overloaded=failover.overloaded)
         if record.request.operation.counts and reply.reply is None:
             await self._estimate(record, response)
         else:
@@ -61,6 +58,8 @@ class Endings:
             headers = (CONTENT_TYPE_JSON, (API_REQUEST_ID, record.request.id.encode()))
         if reply.retry_after_s is not None:
             headers = (*headers, (b"retry-after", b"%d" % reply.retry_after_s))
+        if not reply.retrying_helps:
+            headers = (*headers, (b"x-should-retry", b"false"))
         headers = (*headers, *record.who_answered(len(record.attempts)), (b"content-length", b"%d" % len(body)))
         response.start(reply.status, headers)
         await response.write(body, last=True)

@@ -147,13 +147,10 @@ class FlowRunner:
 def injected(wire: WireRequest, stats: ProviderStats, now: float, *, stream: bool) -> WireRequest | None:
     """Return what plays the provider's ordered fault instead of `wire`; None: no fault is due.
 
-    Counts the request against the order, and ends an order that is over.
+    Counts the request against the order; `Orders.end_due` ends one that is used up.
     """
     order = stats.drill
-    if order is None:
-        return None
-    if not faults.due(order, now):
-        stats.drill = None
+    if order is None or not faults.due(order, now):
         return None
     stats.drill = order.spent()
     return replace(wire, script=faults.script(order.fault, stream), body=())

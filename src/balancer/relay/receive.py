@@ -8,7 +8,7 @@ from there on everything is handed on as it comes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
@@ -84,7 +84,7 @@ class Reception(msgspec.Struct, eq=False):
     sample: asyncio.Task[int] | None = None
     """An estimate of the request's tokens, to be compared with the usage that the answer reports."""
     _held_bytes: int = 0
-    _unhandled: list[Piece] = []
+    _unhandled: Sequence[Piece] = ()
     """The latest pieces, where they are more than content that the client took at once."""
     _end_by: float | None = None
     """When a body of which only the end is left to come counts as ended."""
@@ -105,7 +105,7 @@ class Reception(msgspec.Struct, eq=False):
                 raise TransportError(Cause.SILENT, sent=True)
             return body.read(min(left_s, idle_s))
         if body.flows:
-            self._unhandled = []
+            self._unhandled = ()
             return body.flow(self._hand_on, idle_s)
         return body.read(idle_s)
 
@@ -142,6 +142,7 @@ class Reception(msgspec.Struct, eq=False):
         `data` is what was read; `b""`: the body has ended; None: see `more`. Returns the failure that ends it.
         """
         record, decoder = self._record, self._decoder
+        pieces: Sequence[Piece]
         if data:
             pieces = decoder.feed(data)
         elif data is None:

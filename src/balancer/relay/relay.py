@@ -12,6 +12,8 @@ import logging
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from balancer import dialects
 from balancer.clock import Clock
 from balancer.dialect import Ask, FlowFailed, Incapable
@@ -105,7 +107,7 @@ class Relay:
             if not request.operation.answers:  # those every type can answer
                 candidates = [c for c in candidates if dialects.get(c.provider.type).supports(request.operation)]
             failover = fleet.failover(request, candidates, record.arrived)
-            while not failover.over:
+            while not failover.phase.ended:
                 began = self._now()
                 step = failover.next(began, fleet.health.availability, fleet.rng.random())
                 if isinstance(step, Try):
@@ -114,7 +116,15 @@ class Relay:
                     now = self._now()
                     verdict = failover.record(candidate, outcome)
                     record.attempted(candidate, outcome, verdict, now - began)
-                    fleet.observe(candidate, outcome, verdict, began=began, now=now, wall=self._wall())
+                    fleet.observe(
+                        candidate,
+                        outcome,
+                        verdict,
+                        began=began,
+                        now=now,
+                        wall=self._wall(),
+                        injected=record.fault_injected,
+                    )
                 elif isinstance(step, Wait):
                     await (admission.slot_freed(step.seconds) if step.for_place else asyncio.sleep(step.seconds))
                     if step.for_place:
@@ -168,15 +178,24 @@ class Relay:
 
     async def list_models(self, provider: Provider, within_s: float) -> bytes | None:
         """Return one provider's list of models in the Messages API's shape; None where it has none to give."""
-        dialect = dialects.get(provider.type)
-        if not dialect.supports(Operation.MODELS) or provider.passthrough:
+        if not dialects.get(provider.type).supports(Operation.MODELS) or provider.passthrough:
             return None
-        request = Request("models", Operation.MODELS, b"", (), b"", "", stream=False)
-        stats = self.fleet.stats(provider.name)
-        ask = Ask(request, Candidate(provider, ""), Operation.MODELS, stats.provider_state, self._wall(), "models")
         try:
             async with asyncio.timeout(within_s):
-                listed = await self._flows.whole(dialect, ask, self._now() + within_s)
+                listed = await self.ask_free(provider, Operation.MODELS, "", within_s)
         except (TimeoutError, TransportError, Incapable, FlowFailed):
             return None
         return None if isinstance(listed, Fault) else listed
+
+    async def ask_free(self, provider: Provider, operation: Operation, model: str, within_s: float) -> bytes | Fault:
+        """Ask a provider something that costs nothing: its models, or how many tokens a word has.
+
+        Returns its whole answer, or the fault. Raises `TransportError`, `Incapable` and `FlowFailed`.
+        """
+        question = {"model": model, "messages": [{"role": "user", "content": "hi"}]}
+        body = b"" if operation is Operation.MODELS else msgspec.json.encode(question)
+        headers = ((b"content-type", b"application/json"),)
+        request = Request(operation.word, operation, b"", headers, body, model, stream=False)
+        memory = self.fleet.stats(provider.name).provider_state
+        ask = Ask(request, Candidate(provider, model), operation, memory, self._wall(), operation.word)
+        return await self._flows.whole(dialects.get(provider.type), ask, self._now() + within_s)

@@ -47,12 +47,12 @@ STREAM_HEADERS: Headers = (
 class ResponseState(enum.Enum):
     """How far a response has come; the table above says what each state means."""
 
-    SILENT = "silent"
-    OPEN = "open"
-    COMMITTED = "committed"
-    ENDING = "ending"
-    OVER = "over"
-    STUCK = "stuck"
+    SILENT = enum.auto()
+    OPEN = enum.auto()
+    COMMITTED = enum.auto()
+    ENDING = enum.auto()
+    OVER = enum.auto()
+    STUCK = enum.auto()
 
 
 # A name of the module's is found in a tenth of the time that the class takes to find its member.

@@ -4,6 +4,7 @@
     `fleet.admission`   slots, the queue for them, requests in flight   `admission.Admission`
     `fleet.stats(name)` counters, latency, tokens of a provider         `stats.StatsTable`
     `fleet.pins`        conversations and their providers               `pins.Pins`
+    `fleet.orders`      what people order: wake, pause, resume, faults  `orders.Orders`
     `fleet.budget`      retries that an outage may still cost           `policy.retry_budget.Budget`
 
 `Fleet` itself holds the configuration, and puts candidates in order. Configuration is not state: a reload replaces
@@ -20,12 +21,12 @@ import msgspec
 
 from balancer import config as configuration
 from balancer.config import Config, Settings
-from balancer.dialects.simulated.faults import Drill
 from balancer.events import Bus, Reloaded
-from balancer.model import Candidate, Mark, Operation, Outcome, Request, Route, Verdict
+from balancer.model import Candidate, Mark, Operation, Outcome, Request, Route, Trouble, Verdict
 from balancer.policy import deadlines
 from balancer.policy import routes as routing
 from balancer.policy.circuit import CooldownPolicy
+from balancer.policy.exhausted import Failure
 from balancer.policy.failover import Failover
 from balancer.policy.retry_budget import Budget
 from balancer.policy.routes import Routing
@@ -33,6 +34,7 @@ from balancer.policy.strategies import STRATEGIES, Strategy, View, priority
 from balancer.redact import secrets_of
 from balancer.state.admission import Admission, SlotQueue
 from balancer.state.health import HealthTable
+from balancer.state.orders import Orders
 from balancer.state.pins import Pins
 from balancer.state.stats import Loads, ProviderStats, StatsTable
 
@@ -88,6 +90,7 @@ class Fleet:
         self._stats = StatsTable(ProviderStats)
         self.health = HealthTable(self._stats, bus, rng, queue.wake)
         self.admission = Admission(self._stats, self.health, queue)
+        self.orders = Orders(self._stats, self.health, bus, queue.wake)
         self._turns: dict[tuple[str, Operation], int] = {}
         self._apply(config)
 
@@ -118,6 +121,7 @@ class Fleet:
         self._candidates = {}
         self.health.apply(CooldownPolicy(settings.cooldown_s, settings.cooldown_constant))
         self.pins.apply(enabled=settings.sticky.enabled, ttl_s=settings.sticky.ttl)
+        self.orders.apply(config.providers)
         self.admission.apply(max_in_flight=settings.limits.max_in_flight, queue_s=settings.limits.queue_s)
 
     # Candidates
@@ -132,6 +136,8 @@ class Fleet:
         Usable ones come first, ordered by the strategy; then those that cool down, by priority.
         """
         everybody = self._everybody(route, request.model, request.operation)
+        if self.health.paused:
+            everybody = tuple(c for c in everybody if c.provider.name not in self.health.paused)
         pinned = None if request.conversation is None else self.pins.find(request, route, now)
         health = self.health
         if len(everybody) == 1 and not health.entries:
@@ -177,9 +183,20 @@ class Fleet:
         return Failover(candidates, deadline, self.budget, self.rules.queue_s, request.operation.counts)
 
     def observe(
-        self, candidate: Candidate, outcome: Outcome, verdict: Verdict, *, began: float, now: float, wall: float
+        self,
+        candidate: Candidate,
+        outcome: Outcome,
+        verdict: Verdict,
+        *,
+        began: float,
+        now: float,
+        wall: float,
+        injected: bool = False,
     ) -> None:
-        """Learn from an attempt that began at `began` and ended with this outcome at `now`."""
+        """Learn from an attempt that began at `began` and ended with this outcome at `now`.
+
+        `injected`: it met a fault that was ordered (`Orders.inject`).
+        """
         if verdict.mark.good:
             self._stats[candidate.provider.name].succeeded(now - began)
             self.budget.earn()
@@ -189,19 +206,30 @@ class Fleet:
             return
         else:
             self._stats[candidate.provider.name].failed(outcome, verdict, wall)
-        self.health.observe(candidate, verdict, began, now, wall)
+        self.health.observe(candidate, verdict, began, now, wall, injected=injected)
+        if injected:
+            self.orders.met(candidate.provider.name, now, wall)
+
+    def unasked(self, request: Request, failover: Failover, now: float) -> tuple[list[Failure], float | None]:
+        """Return what is known against the candidates that were not asked, and the seconds until one may be.
+
+        With them are the providers of the route that are paused, and those that are disabled if there are no others.
+        """
+        health = self.health
+        asked = {id(candidate) for candidate, _, _ in failover.attempts}
+        failures = health.failures((c for c in failover.candidates if id(c) not in asked), now)
+        known = {c.provider.name for c in failover.candidates}
+        route = self.route(request.model)
+        enabled = self._everybody(route, request.model, request.operation) if route is not None else ()
+        failures += health.failures((c for c in enabled if c.provider.name in health.paused - known), now)
+        if route is not None and not failures and not asked:
+            names = dict.fromkeys(target.provider for target in route.targets)
+            failures += [Failure(name, needs_operator=Trouble.DISABLED) for name in names]
+        return failures, health.recovery_s(failover.candidates, now)
 
     def stats(self, name: str) -> ProviderStats:
         """Return a provider's statistics."""
         return self._stats[name]
-
-    # Fault injection
-
-    def drill(self, name: str, drill: Drill | None) -> None:
-        """Inject a fault into a provider's answers, or stop doing so. Raises `KeyError` for an unknown provider."""
-        if name not in self.config.providers:
-            raise KeyError(name)
-        self.stats(name).drill = drill
 
 
 _NO_VIEW = View(0, random.Random())

@@ -8,14 +8,17 @@ is well the table is empty, and nobody pays for it.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from balancer.events import Bus, CooldownStarted, ProviderRecovered
-from balancer.model import Candidate, Provider, Scope, Verdict
+from balancer.model import Candidate, Provider, Scope, Trouble, Verdict
 from balancer.policy import circuit
 from balancer.policy.circuit import Circuit, CooldownPolicy, Health
+from balancer.policy.classify import is_model_unknown
+from balancer.policy.exhausted import Failure
 from balancer.policy.failover import Availability
+from balancer.policy.remedies import in_words
 from balancer.state.stats import StatsTable
 
 PROVEN_S = 60.0
@@ -36,6 +39,10 @@ class HealthTable:
         """Empty: nothing has failed, or nothing since it recovered."""
         self.probes: dict[HealthKey, int] = {}
         """How many requests probe what is half-open; `admission.Slot` counts them."""
+        self.paused: set[str] = set()
+        """Providers that a person has taken out, by name: not configuration, so a reload leaves it."""
+        self._without_faults: dict[HealthKey, Health] = {}
+        """What the health would be without injected faults, where one has changed it."""
         self._policy = CooldownPolicy()
         self._stats = stats
         self._bus = bus
@@ -53,9 +60,10 @@ class HealthTable:
         stats = self._stats[candidate.provider.name]
         limit = candidate.provider.max_in_flight
         full = limit is not None and stats.in_flight >= limit
-        if not self.entries:
+        if not self.entries and not self.paused:
             return Availability(True, full, 0.0, 0.0, 0.0 < stats.first_content_at > now - PROVEN_S, stats.in_flight)
-        usable, cooldown_until, last_failure = True, 0.0, 0.0
+        paused = candidate.provider.name in self.paused
+        usable, cooldown_until, last_failure = not paused, 0.0, 0.0
         for key in _needed(candidate):
             health = self.entries.get(key)
             if health is None:
@@ -72,6 +80,7 @@ class HealthTable:
             last_failure=last_failure,
             proven=stats.first_content_at > max(last_failure, now - PROVEN_S),
             in_flight=stats.in_flight,
+            paused=paused,
         )
 
     def half_open(self, candidate: Candidate, now: float) -> list[HealthKey]:
@@ -84,40 +93,85 @@ class HealthTable:
 
     # What was learnt
 
-    def observe(self, candidate: Candidate, verdict: Verdict, began: float, now: float, wall: float) -> None:
-        """Learn from an attempt that began at `began` and ended at `now`, well or badly (`verdict.mark`)."""
-        good = verdict.mark.good
-        if good:
+    def observe(
+        self,
+        candidate: Candidate,
+        verdict: Verdict,
+        began: float,
+        now: float,
+        wall: float,
+        *,
+        injected: bool = False,
+    ) -> None:
+        """Learn from an attempt that began at `began` and ended at `now`, well or badly (`verdict.mark`).
+
+        `injected`: it met a fault that was ordered, so it says nothing about the provider (`end_injected`).
+        """
+        if verdict.mark.good:
             keys = [key for key in _tested(candidate) if key in self.entries]
         else:
             keys = [_blamed(candidate, verdict.scope)]
             self._make_room()
         for key in keys:
-            before = self.entries.get(key, HEALTHY)
-            after = circuit.observe(before, verdict, now, self._policy, self._rng.random(), began)
-            self.entries[key] = after
-            _, scope, model = key
-            if good and before.cooldown_until and not after.cooldown_until:
-                self._bus.emit(ProviderRecovered(wall, candidate.provider.name, model or "", scope.value))
-                self._on_recovery()
-            elif not good and after.cooldown_until > max(before.cooldown_until, now):
-                self._bus.emit(
-                    CooldownStarted(
-                        wall,
-                        candidate.provider.name,
-                        after.cooldown_until - now,
-                        verdict.reason,
-                        after.failures,
-                        model or "",
-                        verdict.needs_operator,
-                        scope.value,
-                    )
+            before, chance = self.entries.get(key, HEALTHY), self._rng.random()
+            after = self.entries[key] = circuit.observe(before, verdict, now, self._policy, chance, began)
+            if injected:
+                self._without_faults.setdefault(key, before)
+            elif (real := self._without_faults.get(key)) is not None:
+                self._without_faults[key] = circuit.observe(real, verdict, now, self._policy, chance, began)
+            self._tell(key, before, after, now, wall)
+
+    def _tell(self, key: HealthKey, before: Health, after: Health, now: float, wall: float) -> None:
+        """Emit that a cooldown began, was prolonged, or is over because of a good answer."""
+        provider, scope, model = key
+        if before.cooldown_until and not after.cooldown_until:
+            self._bus.emit(ProviderRecovered(wall, provider, model or "", scope.value))
+            self._on_recovery()
+        elif after.cooldown_until > max(before.cooldown_until, now):
+            trouble = after.needs_operator
+            self._bus.emit(
+                CooldownStarted(
+                    wall,
+                    provider,
+                    after.cooldown_until - now,
+                    after.reason,
+                    after.failures,
+                    model or "",
+                    trouble is not None,
+                    scope.value,
+                    in_words(provider, trouble, after.reason) if trouble else "",
                 )
+            )
 
     def forget(self, provider: str) -> None:
-        """Forget a provider's health: it has a new key or address, or is not configured any more."""
+        """Forget a provider's health in all scopes: a person says that it works, or it has a new key or address."""
         for key in [key for key in self.entries if key[0] == provider]:
             del self.entries[key]
+            self._without_faults.pop(key, None)
+
+    def end_injected(self, provider: str, now: float) -> bool:
+        """Undo what injected faults have done to a provider's health; say whether that ended a cooldown."""
+        ended = False
+        for key in [key for key in self._without_faults if key[0] == provider]:
+            before, real = self.entries.pop(key, HEALTHY), self._without_faults.pop(key)
+            if real != HEALTHY:
+                self.entries[key] = real
+            ended = ended or before.cooldown_until > max(now, real.cooldown_until)
+        return ended
+
+    def end_early(self, provider: str, now: float) -> None:
+        """End the cooldown of a provider as a whole before its time; its next request is a probe."""
+        key = (provider, Scope.PROVIDER, None)
+        if (health := self.entries.get(key)) is not None:
+            self.entries[key] = circuit.end_early(health, now)
+
+    def own_cooldown(self, provider: str, now: float) -> Health | None:
+        """Return the health of a provider as a whole while it cools down for its own faults; None: it does not."""
+        key = (provider, Scope.PROVIDER, None)
+        health = self.entries.get(key)
+        if health is None or key in self._without_faults or health.circuit(now) is not Circuit.OPEN:
+            return None
+        return health
 
     def _make_room(self) -> None:
         """Forget models, those whose cooldown ends first, if there are too many."""
@@ -126,30 +180,36 @@ class HealthTable:
         models = [key for key in self.entries if key[1] is Scope.MODEL]
         for key in sorted(models, key=lambda key: self.entries[key].cooldown_until)[: MODELS_MAX // 2]:
             del self.entries[key]
+            self._without_faults.pop(key, None)
 
     # What is shown
 
-    def cooling_down(self, candidates: Sequence[Candidate], now: float) -> tuple[list[tuple[str, str]], float | None]:
-        """Return which candidates have failed, each with the reason, and the seconds until one may be asked.
+    def failures(self, candidates: Iterable[Candidate], now: float) -> list[Failure]:
+        """Return what is known against each candidate: of several scopes what needs a person, or lasts longest."""
+        return [self._failure(candidate, now) for candidate in candidates]
 
-        The seconds are those of the earliest; None: there are no candidates.
-        """
-        reasons: list[tuple[str, str]] = []
-        earliest: float | None = None
-        for candidate in candidates:
-            left_s = self.availability(candidate, now).cooldown_until - now
-            earliest = left_s if earliest is None else min(earliest, left_s)
-            failed = (self.entries.get(key) for key in _needed(candidate))
-            reason = next((health.reason for health in failed if health is not None and health.failures), "")
-            if left_s > 0 or reason:
-                reasons.append((candidate.provider.name, reason))
-        return reasons, earliest
+    def _failure(self, candidate: Candidate, now: float) -> Failure:
+        name = candidate.provider.name
+        if name in self.paused:
+            return Failure(name, needs_operator=Trouble.PAUSED)
+        known = [(key, health) for key in _needed(candidate) if (health := self.entries.get(key)) and health.failures]
+        if not known:
+            return Failure(name)
+        (_, scope, _), health = max(known, key=lambda one: (bool(one[1].needs_operator), one[1].cooldown_until))
+        unknown = is_model_unknown(scope, health.status)
+        return Failure(name, health.reason, health.status, health.needs_operator, unknown)
+
+    def recovery_s(self, candidates: Iterable[Candidate], now: float) -> float | None:
+        """Return the seconds until the earliest of the candidates may be asked; None: there are none."""
+        return min((self.availability(candidate, now).cooldown_until - now for candidate in candidates), default=None)
 
     def state_of(self, provider: Provider, now: float) -> tuple[str, Health]:
         """Return a provider's state in the words of `GET /providers`, and its health as a whole."""
         whole = self.entries.get((provider.name, Scope.PROVIDER, None), HEALTHY)
         if not provider.enabled:
             return "disabled", whole
+        if provider.name in self.paused:
+            return "paused", whole
         if any(name == provider.name and scope is not Scope.COUNTING for name, scope, _ in self.probes):
             return "probing", whole
         if whole.circuit(now) is Circuit.OPEN:

@@ -20,7 +20,10 @@ from balancer.events import (
     Attempt,
     CooldownStarted,
     Drilled,
+    ProviderPaused,
     ProviderRecovered,
+    ProviderResumed,
+    ProviderWoken,
     Reloaded,
     ReloadRefused,
     RequestBegan,
@@ -187,7 +190,13 @@ def in_words(entry: Entry) -> str:
         case CooldownStarted():
             return _rested(entry)
         case ProviderRecovered():
-            return f"{_whom(entry.provider, entry.model)} has recovered"
+            return f"{_whom(entry)} has recovered"
+        case ProviderWoken():
+            return f"{printable(entry.provider)}: cooldown ended {_WOKEN.get(entry.by, printable(entry.by))}"
+        case ProviderPaused():
+            return f"{printable(entry.provider)} is paused: it gets no requests until it is resumed"
+        case ProviderResumed():
+            return f"{printable(entry.provider)} is resumed"
         case Reloaded():
             changes = "; ".join(printable(change, LONGEST_REASON) for change in entry.changes) or "nothing changed"
             waiting = f"; needs a restart: {', '.join(entry.needs_restart)}" if entry.needs_restart else ""
@@ -202,6 +211,13 @@ def in_words(entry: Entry) -> str:
             return f"{printable(entry.message, LONGEST_REASON)} ({printable(entry.logger)}){trace}"
         case _:
             assert_never(entry)
+
+
+_WOKEN = {
+    "operator": "by hand",
+    "probe": "early: a probe was answered",
+    "drill": "with the injected fault that had caused it",
+}
 
 
 def _ended(entry: RequestEnded) -> tuple[str, str, str]:
@@ -287,17 +303,20 @@ def _tokens(usage: Usage) -> str:
 
 
 def _rested(entry: CooldownStarted) -> str:
-    whom, reason = _whom(entry.provider, entry.model), printable(entry.reason, LONGEST_REASON)
+    whom, reason = _whom(entry), printable(entry.reason, LONGEST_REASON)
     until = time.strftime("%H:%M:%S", time.localtime(entry.wall + entry.cooldown_s))
     cooldown = f"cooldown {_span(entry.cooldown_s)}, until {until}"
     if entry.needs_operator:
-        return f"{whom} NEEDS YOU: {reason}; look at its key and account; {cooldown}"
+        remedy = printable(entry.remedy, LONGEST_REASON) or f"{reason}; look at its key and account"
+        return f"{whom} NEEDS YOU: {remedy}; {cooldown}"
     return f"{whom} failed: {reason}; {cooldown} (failure {entry.failures})"
 
 
-def _whom(provider: str, model: str) -> str:
-    name = printable(provider)
-    return f"{name} for {printable(model)}" if model else name
+def _whom(entry: CooldownStarted | ProviderRecovered) -> str:
+    name = printable(entry.provider)
+    if entry.scope == "counting":
+        return f"{name} for counting tokens"
+    return f"{name} for {printable(entry.model)}" if entry.model else name
 
 
 def _drilled(entry: Drilled) -> str:

@@ -11,7 +11,10 @@ from balancer.events import (
     CooldownStarted,
     Drilled,
     Event,
+    ProviderPaused,
     ProviderRecovered,
+    ProviderResumed,
+    ProviderWoken,
     Reloaded,
     ReloadRefused,
     RequestBegan,
@@ -49,6 +52,9 @@ _INFO = Level.INFO
 _ALWAYS = {
     RequestBegan: _INFO,
     ProviderRecovered: Level.INFO,
+    ProviderWoken: Level.INFO,
+    ProviderPaused: Level.WARNING,
+    ProviderResumed: Level.INFO,
     Drilled: Level.WARNING,
     ReloadRefused: Level.ERROR,
 }
@@ -70,7 +76,9 @@ def level_of(entry: Entry) -> Level:
             return Level.ERROR if long else Level.WARNING
         case LogLine(level=level):
             return level
-        case RequestBegan() | ProviderRecovered() | Drilled() | ReloadRefused():
+        case RequestBegan() | ReloadRefused() | Drilled():
+            raise AssertionError("in the table above")
+        case ProviderRecovered() | ProviderWoken() | ProviderPaused() | ProviderResumed():
             raise AssertionError("in the table above")
         case _:
             assert_never(entry)

@@ -12,7 +12,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 from balancer import __version__
-from balancer.events import CooldownStarted, Event, ProviderRecovered, Reloaded, ReloadRefused, RequestEnded
+from balancer.events import (
+    CooldownStarted,
+    Event,
+    ProviderRecovered,
+    ProviderWoken,
+    Reloaded,
+    ReloadRefused,
+    RequestEnded,
+)
 from balancer.model import Usage
 
 BATCH = 128
@@ -31,7 +39,7 @@ _CLASSES = {number: f"{number}xx" for number in range(1, 6)}
 
 _WORDS = {True: "true", False: "false"}
 
-_STATES = {"healthy": 0, "probing": 1, "resting": 2, "disabled": 3}
+_STATES = {"healthy": 0, "probing": 1, "resting": 2, "disabled": 3, "paused": 4}
 
 _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "requests_total": ("Requests that ended.", ("operation", "model", "status_class", "outcome")),
@@ -43,6 +51,7 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "dedup_hits_total": ("Requests that shared the answer to a twin.", ()),
     "provider_rests_total": ("Times that a provider was left alone after failing.", ("provider", "long")),
     "provider_recoveries_total": ("Times that a provider answered again.", ("provider",)),
+    "provider_wakes_total": ("Times that a provider's cooldowns were ended before their time.", ("provider", "by")),
     "config_reloads_total": ("Changed configurations.", ("result",)),
 }
 
@@ -71,7 +80,7 @@ class _Histogram:
 class Metrics:
     """A listener that counts."""
 
-    KINDS = (RequestEnded, CooldownStarted, ProviderRecovered, Reloaded, ReloadRefused)
+    KINDS = (RequestEnded, CooldownStarted, ProviderRecovered, ProviderWoken, Reloaded, ReloadRefused)
     """What it listens to."""
 
     def __init__(self) -> None:
@@ -106,6 +115,8 @@ class Metrics:
                 self._counters["provider_rests_total"][provider, str(long).lower()] += 1
             case ProviderRecovered(provider=provider):
                 self._counters["provider_recoveries_total"][(provider,)] += 1
+            case ProviderWoken(provider=provider, by=by):
+                self._counters["provider_wakes_total"][provider, by] += 1
             case Reloaded():
                 self._counters["config_reloads_total"][("ok",)] += 1
             case ReloadRefused():
@@ -215,7 +226,11 @@ def _gauges(view: Mapping[str, Any]) -> Iterator[str]:
             yield _sample(name, [], view[key])
     providers = view.get("providers", [])
     for name, words, value_of in (
-        ("provider_state", "0 healthy, 1 probing, 2 resting, 3 disabled.", lambda p: _STATES.get(p.get("state"), 2)),
+        (
+            "provider_state",
+            "0 healthy, 1 probing, 2 resting, 3 disabled, 4 paused.",
+            lambda p: _STATES.get(p.get("state"), 2),
+        ),
         ("provider_cooldown_seconds", "How long a provider is still left alone.", lambda p: p.get("resting_for_s")),
         ("inflight", "Requests that a provider works on.", lambda p: p.get("in_flight")),
         ("provider_failures", "Failures in a row.", lambda p: p.get("failure_count")),
