@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -45,7 +46,14 @@ class Running:
 
     def __init__(self, argv: list[str], cwd: Path, env: dict[str, str]) -> None:
         self.process = subprocess.Popen(
-            argv, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
+            argv,
+            cwd=cwd,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+            process_group=0,
         )
         self.out: list[str] = []
         self.err: list[str] = []
@@ -87,8 +95,8 @@ class Running:
         return code
 
     def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
+        if self.process.poll() is None:  # with its workers: they would go on, and hold the pipes that are read here
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.ended()
         assert self.process.stdout is not None
         assert self.process.stderr is not None
