@@ -43,7 +43,7 @@ else \
 fi
 endef
 
-.PHONY: help setup run demo test check bench scorecard screenshots tools docs site requirements clean
+.PHONY: help setup run demo test check bench scorecard screenshots mutants tools docs site requirements clean
 
 help:
 	@echo 'make run           serve with providers.yaml; if there is none, with three simulated providers'
@@ -54,6 +54,7 @@ help:
 	@echo 'make setup         everything for development into .venv, from the pinned requirements'
 	@echo 'make test          the whole check: format, lint, types, import layers, tests'
 	@echo "make tools         the real Claude Code client (needs npm) and llama.cpp's server, for the tests with them"
+	@echo 'make mutants       plant small faults one at a time, and see which the tests do not notice'
 	@echo 'make bench         ratios to nginx, from one run (needs nginx)'
 	@echo 'make scorecard     play every known fault, and write docs/scorecard.md'
 	@echo 'make screenshots   draw the terminal pictures of the documentation again'
@@ -100,6 +101,9 @@ bench: $(DEV)
 scorecard: $(DEV)
 	@$(BIN)/python tests/live/scorecard.py
 
+mutants: $(DEV)
+	@PYTHONPATH=tests $(BIN)/python -m mutation.plant $(ARGS)
+
 screenshots: $(DEV)
 	@$(BIN)/python tests/live/screenshots.py
 
@@ -115,6 +119,7 @@ $(TOOLS)/llama/.ready: requirements-tools.txt | $(RUN)
 	@touch $@
 
 docs: $(DEV)
+	@$(BIN)/python tests/modules_page.py
 	@$(BIN)/python -m balancer.config.reference
 
 # Links and references that lead nowhere end it.

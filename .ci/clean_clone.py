@@ -3,8 +3,8 @@
     python .ci/clean_clone.py [--pip VERSION | --uv]
 
 --pip installs with that pip, as an older Python brings it along, and with no uv on PATH; --uv with the uv on PATH;
-neither: with the pip that this Python brings along. Prints seconds, of them those of CPU, megabytes and packages; fails when there is no
-answer within `WITHIN_S`, or when .venv is larger than `MAX_MB`.
+neither: with the pip that this Python brings along. Prints seconds (and how many of CPU), megabytes and packages.
+Fails when there is no answer within `WITHIN_S`, or when .venv is larger than `MAX_MB`.
 """
 
 from __future__ import annotations
@@ -64,8 +64,9 @@ def main() -> int:
         seconds = first_answer(clone, tools, home, python)
         cpu = cpu_s() - before
         megabytes = size_mb(clone / ".venv")
-        told = f"{installer(clone, args.uv)}: first answer after {seconds:.1f} s, {cpu:.1f} s of CPU; .venv {megabytes:.0f} MB, "
-        print(told + f"{len(list(clone.glob('.venv/lib/*/site-packages/*.dist-info')))} packages", flush=True)
+        packages = len(list(clone.glob(".venv/lib/*/site-packages/*.dist-info")))
+        told = f"{installer(clone, args.uv)}: first answer after {seconds:.1f} s ({cpu:.1f} s of CPU)"
+        print(f"{told}; .venv {megabytes:.0f} MB, {packages} packages", flush=True)
     if args.pip and f"pip {args.pip}:" not in told:
         print(f"that was not pip {args.pip}", file=sys.stderr)
         return 1

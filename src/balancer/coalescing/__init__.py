@@ -1,0 +1,1 @@
+"""Request coalescing: one upstream request for identical requests in flight."""

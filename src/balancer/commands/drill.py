@@ -1,4 +1,4 @@
-"""`balancer drill`: make a provider fail on purpose, to see the others take over."""
+"""`balancer drill`: inject faults into a provider, to see failover at work."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""The control endpoints: status, reload, admin, models, metrics."""

@@ -1,4 +1,4 @@
-"""The control endpoints: status, reload, drills, probes. FastAPI, never on the hot path."""
+"""The control endpoints: status, reload, fault injection, probes. FastAPI, never on the hot path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The provider types: one file each, found by its name."""
+"""The provider types: one file or folder each, found by its name."""
 
 from __future__ import annotations
 

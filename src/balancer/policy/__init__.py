@@ -1,0 +1,1 @@
+"""Every decision, as pure functions and values: routes, strategies, failover, cooldowns, whose fault an outcome is."""

@@ -1,0 +1,1 @@
+"""The driver: one request, from its arrival to its end."""

@@ -1,0 +1,1 @@
+"""The clients' side: connections, requests, who may come in, and the process that serves them."""

@@ -1,4 +1,4 @@
-"""Who may come in: gate keys, loopback, Host and Origin. Decided before anything is routed.
+"""Who may come in: client API keys, loopback, Host and Origin. Decided before anything is routed.
 
 Pure but for the hashing of keys. Paths are compared raw and exactly, so that no spelling of a
 path is open that is not meant to be (`//v1`, `%2e`, an absolute-form target).

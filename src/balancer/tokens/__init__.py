@@ -1,0 +1,1 @@
+"""Estimating tokens where no provider can count them."""

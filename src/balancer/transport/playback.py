@@ -1,4 +1,4 @@
-"""Scripts played in the place of an exchange: simulated providers and drills. Opens nothing."""
+"""Scripts played in the place of an exchange: simulated providers and injected faults. Opens nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers of the Messages API that are made here, not carried along: for simulations and drills."""
+"""Answers of the Messages API that are made here, not carried along: for simulated providers and injected faults."""
 
 from __future__ import annotations
 
