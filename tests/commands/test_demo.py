@@ -15,6 +15,7 @@ def test_the_demo_answers_everybody(start: Start, verbose: bool) -> None:
     argv = [sys.executable, "-m", "balancer.cli", "demo", *(["-v"] if verbose else [])]
     running = start(argv=argv, PYTHONPATH=str(ROOT / "src"))
 
+    running.until("With providers of your own")  # 15 s by itself
     assert running.ended() == 0
     told = "\n".join(running.out)
     scenarios = [line for line in running.out if line.startswith("3 of 3  ")]

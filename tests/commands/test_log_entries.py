@@ -49,11 +49,11 @@ def test_what_can_not_be_read_is_passed_over(data: bytes) -> None:
 
 
 def test_an_event_of_another_version_is_shown_as_it_stands() -> None:
-    entry = decoded(b'{"event":"provider_paused","wall":1800000000.5,"level":"INFO","provider":"a\\u001b[2J\x7f"}')
+    entry = decoded(b'{"event":"provider_moved","wall":1800000000.5,"level":"INFO","provider":"a\\u001b[2J\x7f"}')
 
     assert isinstance(entry, Unknown)
     told = unknown(entry)
-    assert 'INFO    provider_paused {"provider": "a' in told
+    assert 'INFO    provider_moved {"provider": "a' in told
     assert told.isprintable()
 
 

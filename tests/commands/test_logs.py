@@ -123,7 +123,7 @@ def test_broken_lines_are_counted_and_passed_over(path: Path, capsys: pytest.Cap
 
 
 def test_one_request_by_the_beginning_of_its_id(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    began = RequestBegan("req_00000002ffff", NOW - 3, "messages", "claude-x", True, 4096, "", "claude-cli/2")
+    began = RequestBegan("req_00000002ffff", time.time() - 3, "messages", "claude-x", True, 4096, "", "claude-cli/2")
     write(path.with_name("logs.jsonl.1"), well(1), began)
     write(path, *(well(number) for number in range(100, 200)), failed(2), well(3))
 
