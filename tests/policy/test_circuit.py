@@ -299,3 +299,16 @@ def test_the_time_that_the_provider_named_is_kept() -> None:
 
     assert health.cooldown_until == 300.0
     assert end_early(health, 350.0).cooldown_until == 350.0
+
+
+def test_trouble_that_needs_a_person_does_not_shorten_a_longer_cooldown() -> None:
+    health = seen(Health(), BAD, 100.0, CooldownPolicy(max_s=5000.0, constant=True))
+
+    assert seen(health, Verdict(Mark.BAD, needs_operator=Trouble.KEY), 101.0).cooldown_until == 5100.0
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.5, 1.0])
+def test_no_jitter_exceeds_the_longest_cooldown(chance: float) -> None:
+    health = Health(failures=9, level=9, cooldown_until=99.0, last_failure=90.0)
+
+    assert observe(health, BAD, 100.0, CooldownPolicy(max_s=60.0), chance, 100.0).cooldown_until <= 160.0
