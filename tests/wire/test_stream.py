@@ -370,3 +370,13 @@ def assert_content_begins_at(expected: int | None, pieces: list[Piece]) -> None:
             assert before < expected <= at
             return
     assert expected is None
+
+
+def test_an_error_within_a_long_run_of_content_is_found() -> None:
+    many = DELTA * (MANY_BYTES // len(DELTA) + 1)
+    decoder = StreamDecoder()
+    decoder.feed(START + TEXT + DELTA)
+
+    pieces = decoder.feed(many + OVERLOADED + DELTA)
+
+    assert [piece.error.kind for piece in pieces if piece.error] == ["overloaded_error"]
