@@ -42,9 +42,6 @@ TESTED_ELSEWHERE = {
     "dialects/zed/summary.py": "dialects/zed/test_dialect.py",
     "dialects/zed/task.py": "dialects/zed/test_dialect.py",
     "dialects/zed/tokens.py": "dialects/zed/test_account.py",
-    "control/api.py": "live/test_control.py",
-    "control/status.py": "live/test_control.py",
-    "control/catalogue.py": "live/test_control.py",
     # nouns and contracts without behaviour of their own
     "model.py": "relay/test_relay.py",
     "script.py": "transport/test_pool.py",

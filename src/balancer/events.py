@@ -88,7 +88,7 @@ class CooldownStarted(
     omit_defaults=True,
     rename={"cooldown_s": "rest_s", "needs_operator": "long"},  # the names in the log are public
 ):
-    """A provider (or one of its models) failed and is left alone for a while."""
+    """A provider (or one of its models, or its counting) has failed, and gets no requests for a while."""
 
     wall: float
     provider: str
@@ -117,7 +117,7 @@ class ProviderRecovered(msgspec.Struct, frozen=True, tag="provider_recovered", o
 
 
 class Reloaded(msgspec.Struct, frozen=True, tag="reloaded", omit_defaults=True):
-    """A new configuration is in force."""
+    """A changed configuration was applied."""
 
     wall: float
     generation: int
@@ -190,7 +190,7 @@ class Bus:
         self._of: dict[type[Event], tuple[Listener, ...]] = {}
 
     def add(self, listener: Listener, kinds: tuple[type[Event], ...] = ()) -> None:
-        """Have `listener` told of these kinds of events; of all, where none are named."""
+        """Call `listener` with these kinds of events; with all, where none are named."""
         self._listeners.append((listener, kinds))
         self._of = {
             kind: tuple(taker for taker, wanted in self._listeners if not wanted or kind in wanted)

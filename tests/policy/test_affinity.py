@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 from balancer.headers import Headers
-from balancer.policy.affinity import of_request
+from balancer.policy.affinity import _without_cache_control, of_request
 from balancer.wire.messages import head
 
 SESSION: Headers = ((b"x-claude-code-session-id", b"11111111-2222"),)
@@ -50,3 +51,13 @@ def test_by_prefix_a_growing_conversation_keeps_its_name() -> None:
     assert first != name(by="prefix", messages=[{"role": "user", "content": [cached]}], system="other")
     assert name(by="prefix", messages=[{"role": "user", "content": [plain]}]) is None
     assert name(messages=[{"role": "user", "content": [cached]}]) is None
+
+
+def test_blanks_before_a_mark_take_no_more_time_than_anything_else() -> None:
+    def took_s(blanks: int) -> float:
+        message = b'{"a":' + b" " * blanks + b'1,  "cache_control": {"type": "ephemeral"}}'
+        began = time.perf_counter()
+        assert _without_cache_control(message).endswith(b" 1}")
+        return time.perf_counter() - began
+
+    assert took_s(1_000_000) < 1.0, "by the square it would be half an hour"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -24,6 +25,7 @@ from balancer.model import (
     Verdict,
 )
 from balancer.policy.classify import (
+    LOOKED_AT_CHARS,
     NAMED_COOLDOWN_MAX_S,
     callers_own,
     in_words,
@@ -366,3 +368,18 @@ def test_a_prompt_that_is_too_long_is_known_by_its_words_in_a_fault_of_the_calle
 @pytest.mark.parametrize("status", [None, 404, 410, 429, 529])
 def test_a_model_is_unknown_where_it_failed_alone_and_was_not_limited(scope: Scope, status: int | None) -> None:
     assert is_model_unknown(scope, status) is (scope is Scope.MODEL and status != 429)
+
+
+@pytest.mark.parametrize("words", ["model.", "model ", "invalid ", "signature ", "model `", "not a valid "])
+def test_a_long_refusal_takes_no_long_time(words: str) -> None:
+    began = time.perf_counter()
+    judge(refused(400, message=words * 100_000))
+
+    assert time.perf_counter() - began < 1.0
+
+
+def test_what_a_refusal_means_stands_at_its_beginning() -> None:
+    room = "x" * (LOOKED_AT_CHARS - len("unknown model"))
+
+    assert gist(judge(refused(400, message=f"{room}unknown model"))) == BAD_MODEL
+    assert gist(judge(refused(400, message=f"{room}xunknown model"))) == CALLER

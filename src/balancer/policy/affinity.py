@@ -1,7 +1,6 @@
-"""Which conversation a request belongs to, and where conversations are pinned.
+"""The conversation of a request: a conversation stays with the provider where its prompt cache is warm.
 
-A conversation is worth keeping where it is: its prompt cache is warm there. It is known by what
-Claude Code says of itself; requests that say nothing are nobody's conversation.
+It is known by the session and agent that Claude Code names. A request that names none belongs to no conversation.
 """
 
 from __future__ import annotations
@@ -37,11 +36,12 @@ def of_request(first: Mapping[bytes, bytes], head: Head, client: str, by: str) -
     return None
 
 
-_CACHE_CONTROL = re.compile(rb',?\s*"cache_control"\s*:\s*\{[^{}]*\}')
+_CACHE_CONTROL = re.compile(rb',?\s{0,64}"cache_control"\s*:\s*\{[^{}]*\}')
+"""The blanks in front are bounded: a client may send megabytes of them, and each would be a place to begin."""
 
 
 def _without_cache_control(message: bytes) -> bytes:
-    """The mark wanders to the newest message, so the first one loses it as the conversation grows."""
+    """Return the message without its marks: they move to the newest message as the conversation grows."""
     return _CACHE_CONTROL.sub(b"", message)
 
 

@@ -1,9 +1,8 @@
-"""What an outcome means: the provider's mark, whether another may be tried, how long to rest.
+"""What an outcome means: the provider's mark, whether another may be tried, how long it cools down.
 
-Classify first, then act. A status alone is not enough for 400: most are the caller's, and go back
-as they came, because Claude Code repairs its request by their wording; some are about the
-provider (no credit, a model or beta that it does not know, a thinking signature of another one),
-and the next provider may answer.
+A status alone is not enough for a 400. Most are about the request, and go back as they came, because Claude Code
+repairs its request by their wording. Some are about the provider (no credit, an unknown model or beta, another
+provider's thinking signature), and the next provider may answer.
 """
 
 from __future__ import annotations
@@ -32,7 +31,10 @@ from balancer.script import Cause
 from balancer.wire.overflow import is_overflow
 
 NAMED_COOLDOWN_MAX_S = 900.0
-"""The longest rest that a provider may ask for itself; more is taken for this much."""
+"""The longest cooldown that a provider may name itself; more counts as this much."""
+
+LOOKED_AT_CHARS = 2048
+"""How much of a refusal's words decides what it means. The pattern for models takes time by the square of a length."""
 
 _NO_CREDIT = re.compile(
     r"credit balance|insufficient (?:credit|quota|balance|funds)|insufficient_quota|spend(?:ing)? limit"
@@ -150,8 +152,8 @@ def _refusal(fault: Fault) -> Verdict:
 
 def _about_the_provider(fault: Fault) -> Verdict | None:
     """Return the verdict on a 400, 413 or 422 whose wording is about the provider; None: it is about the request."""
-    status, words = fault.status, fault.message
-    if is_overflow(words):
+    status, words = fault.status, fault.message[:LOOKED_AT_CHARS]
+    if is_overflow(fault.message):
         return None
     if fault.kind == "billing_error" or _NO_CREDIT.search(words):
         return Verdict(Mark.BAD, True, None, Trouble.CREDIT, Scope.PROVIDER, f"{status} no credit", status)

@@ -61,7 +61,7 @@ def compile(routes: Sequence[Route]) -> Routing:  # noqa: A001
 
 
 def candidates(route: Route, model: str, providers: Mapping[str, Provider]) -> tuple[Candidate, ...]:
-    """Return who may be asked by this route, in the order of the file."""
+    """Return the candidates of this route, in the order of the file."""
     return tuple(_candidates(route, model, providers))
 
 

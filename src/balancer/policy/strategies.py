@@ -20,7 +20,7 @@ class Load(msgspec.Struct, frozen=True, gc=False):
 
     in_flight: int = 0
     first_content_s: float = 0.0
-    """Peak EWMA of the time to first substance; 0: never asked."""
+    """Peak EWMA of the time to first content; 0: never asked."""
 
 
 class View(msgspec.Struct, frozen=True):
@@ -72,9 +72,9 @@ def least_busy(candidates: Sequence[Candidate], view: View) -> list[Candidate]:
 
 
 def fastest(candidates: Sequence[Candidate], view: View) -> list[Candidate]:
-    """Within each priority, by time to first substance times the queue that one would join.
+    """Within each priority, by the time to first content times the queue that the request would join.
 
-    Who was never asked counts as instant, so that everybody is tried once.
+    A provider that was never asked counts as instant, so that each is tried once.
     """
 
     def cost(candidate: Candidate) -> float:
