@@ -120,6 +120,15 @@ REFUSED: dict[str, tuple[str, str, dict[str, Any], int, str]] = {
 }  # fmt: skip
 
 
+async def test_a_long_path_is_quoted_cut() -> None:
+    for path, status in (("/" + "x" * 300, 404), ("/v1/files/" + "x" * 300, 501), ("/v1/models/" + "x" * 300, 404)):
+        answer = await Board().get(path)
+
+        assert answer.status_code == status
+        assert "x" * 180 in answer.json()["error"]["message"]
+        assert "x" * 201 not in answer.json()["error"]["message"]
+
+
 @pytest.mark.parametrize(("method", "path", "more", "status", "words"), REFUSED.values(), ids=REFUSED)
 async def test_every_refusal_has_the_shape_of_the_api(
     method: str, path: str, more: dict[str, Any], status: int, words: str

@@ -122,6 +122,30 @@ def test_a_fault_that_is_injected_is_shown() -> None:
     assert "drill" not in shown(board, "b")
 
 
+def test_seconds_are_shown_with_one_decimal() -> None:
+    board = Board()
+    board.world.fail("a", 0.0, failed(cooldown_s=30.0))
+    board.at = 0.25
+
+    assert shown(board)["resting_for_s"] == 29.8
+
+
+def test_each_provider_has_its_own_targets() -> None:
+    board = Board()
+    text = """
+providers:
+  - {name: a, type: anthropic, base_url: "http://127.0.0.1:1", auth_value: s}
+  - {name: b, type: anthropic, base_url: "http://127.0.0.1:1", auth_value: s}
+model_routes:
+  "x": [{provider: a, model: n, priority: 3, weight: 2}]
+  "*": [{provider: b}]
+"""
+    board.fleet.reload(config.parse(text, "p", {}), 0.0)
+
+    assert shown(board)["models"] == [{"pattern": "x", "model": "n", "priority": 3, "weight": 2.0}]
+    assert shown(board, "b")["models"] == [{"pattern": "*", "model": "passthrough", "priority": 1, "weight": 1.0}]
+
+
 STATES = {"healthy": 2, "probing": 2, "paused": 1, "resting": 1}
 
 

@@ -104,6 +104,14 @@ def test_what_the_client_can_mend_goes_back_untouched(outcomes: tuple[Outcome, .
     assert reply.body == body
 
 
+@pytest.mark.parametrize("status", range(400, 500))
+def test_which_refusals_go_back_as_they_came(status: int) -> None:
+    reply = Reply(status, (), b"theirs")
+    said = told(refused(Fault(status, "x", "words", reply=reply)))
+
+    assert (said.reply is reply) is (status in {400, 413, 422})
+
+
 def test_a_model_unknown_here_and_overload_there_is_an_outage() -> None:
     assert told(refused(NO_MODEL), OVERLOADED).status == 503
 

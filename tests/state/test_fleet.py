@@ -135,6 +135,12 @@ def test_the_caller_may_change_the_list_of_candidates() -> None:
     assert world.order() == "ab"
 
 
+def test_candidates_are_worked_out_once_for_a_model() -> None:
+    world = World()
+
+    assert world.candidate("a") is world.candidate("a")
+
+
 def test_models_that_clients_make_up_do_not_fill_the_memory_of_candidates() -> None:
     world = World()
     for number in range(routes.REMEMBERED + 10):
