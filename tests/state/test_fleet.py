@@ -87,6 +87,13 @@ def test_a_pinned_request_takes_no_turn() -> None:
     assert (before, world.order()[0]) == ("b", "c")
 
 
+def test_before_any_turn_was_taken_a_pinned_request_finds_the_order_of_the_file() -> None:
+    world = World("selection_strategy: round_robin")
+    world.pin("c", "x", 0.0)
+
+    assert world.order(1.0, "x") == "cab"
+
+
 def test_a_conversation_stays_and_moves_only_on_failure() -> None:
     world = World("selection_strategy: round_robin")
     world.pin("b", "x", 0.0)

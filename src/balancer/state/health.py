@@ -101,7 +101,7 @@ class HealthTable:
         now: float,
         wall: float,
         *,
-        injected: bool = False,
+        injected: bool,
     ) -> None:
         """Learn from an attempt that began at `began` and ended at `now`, well or badly (`verdict.mark`).
 
