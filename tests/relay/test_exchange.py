@@ -278,6 +278,38 @@ async def test_the_deadline_moves_by_what_a_side_request_took_of_its_own_time(
     assert await flows.run(dialect, ask(), 9.0, due) == pytest.approx(deadline)
 
 
+@in_virtual_time
+async def test_a_side_request_that_is_over_is_sent_again_to_those_that_come_later() -> None:
+    dialect = Sides(single_flight="the same")
+    flows, transport = runner(script(Head(200), Data(b"one")), WHOLE, script(Head(200), Data(b"two")), WHOLE)
+
+    for _ in range(2):
+        await flows.run(dialect, ask(), 9.0, status)
+
+    assert [reply.body for reply in dialect.replies] == [b"one", b"two"]
+    assert len(transport.asked) == 4
+
+
+@in_virtual_time
+async def test_side_requests_of_different_keys_are_sent_each() -> None:
+    first, second = Sides(single_flight="one"), Sides(single_flight="two")
+    flows, transport = runner(script(Pause(1), Head(200)), script(Pause(1), Head(200)), WHOLE)
+
+    await asyncio.gather(*(flows.run(dialect, ask(), 9.0, status) for dialect in (first, second)))
+
+    assert len(transport.asked) == 4
+
+
+@in_virtual_time
+async def test_a_side_request_may_have_more_time_of_its_own_than_the_attempt_has() -> None:
+    dialect = Sides(within_s=5.0)
+    flows, _ = runner([Pause(3), Head(200)], [Pause(0.5), *WHOLE])
+
+    assert await flows.run(dialect, ask(), 1.0, status) == 200
+
+    assert [reply.status for reply in dialect.replies] == [200]
+
+
 # Whole answers
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from fakezed import answer
@@ -113,8 +112,10 @@ async def test_the_clients_head_is_given_once_with_what_was_held() -> None:
 @in_virtual_time
 async def test_a_whole_answer_goes_out_with_its_length() -> None:
     halves = script(JSON, Data(MESSAGE[:30]), Data(MESSAGE[30:]))
-    taker = await World([halves]).ask(stream=False)
+    world = World([halves])
+    taker = await world.ask(stream=False)
 
+    assert [attempt.outcome for attempt in world.ended.attempts] == ["completed"]
     assert taker.headers[b"content-length"] == b"%d" % len(MESSAGE)
     assert taker.headers[b"content-type"] == b"application/json"
     assert (taker.body, taker.end) == (MESSAGE, "whole")
@@ -203,12 +204,22 @@ class Scripted(BaseDecoder):
 
 
 class Body(UpstreamResponse):
-    """A body of which every read gives one byte, until there is no more; `error` ends it instead."""
+    """A body of which every read gives one byte, until there is no more; `error` ends it instead.
 
-    def __init__(self, reads: int, error: TransportError | None = None) -> None:
+    `late` is there already when it is looked for after the end of the message.
+    """
+
+    def __init__(self, reads: int, error: TransportError | None = None, late: bytes | None = None) -> None:
         self._left = reads
         self._error = error
+        self._late = late
         self.within_s: list[float] = []
+
+    def read_nowait(self) -> bytes | None:
+        if self._left:
+            return None
+        late, self._late = self._late, None
+        return late
 
     async def read(self, within_s: float) -> bytes:
         self.within_s.append(within_s)
@@ -219,11 +230,11 @@ class Body(UpstreamResponse):
 
 
 async def received(
-    decoder: Scripted, body: Body, *, ask: Callable[[], Any] = request, deadline: float = 100.0
+    decoder: Scripted, body: Body, *, deadline: float = 100.0, quick: bool = False
 ) -> tuple[Outcome, Taker, RequestRecord]:
-    """Receive an answer by itself."""
+    """Receive an answer by itself; a `quick` client takes it at once."""
     now = asyncio.get_running_loop().time
-    world, taker, asked = World([]), Taker(), ask()
+    world, taker, asked = World([]), Quick() if quick else Taker(), request()
     receiver = Receiver(world.fleet, Counting(now), now)
     record = RequestRecord(asked, now(), 0)
     with ClientResponse(taker, Watch(now), None, asked.stream, (), now()) as response:
@@ -238,6 +249,66 @@ async def test_an_end_that_no_decoder_objects_to_is_no_whole_answer() -> None:
         outcome, taker, _ = await received(decoder, Body(1))
         assert "truncated" in str(outcome)
         assert taker.end == ""
+
+
+@in_virtual_time
+async def test_notes_and_headers_of_the_decoder_go_along() -> None:
+    decoder = Scripted([Piece(b"a", has_content=True)], notes=("repaired",))
+    decoder.headers = ((b"x-rotation", b"9"),)
+    _, taker, record = await received(decoder, Body(1))
+
+    assert record.notes == ("repaired",)
+    assert taker.headers[b"x-rotation"] == b"9"
+
+
+class Flowing(Body):
+    """A body whose reads are handed on as they come, each in a turn of its own."""
+
+    flows = True
+
+    def __init__(self, begins: int, flows: int) -> None:
+        super().__init__(begins)
+        self._flowing = flows
+        self.waits = 0
+
+    async def flow(self, give: Callable[[bytes], bool], within_s: float) -> None:
+        self.waits += 1
+        while self._flowing:
+            self._flowing -= 1
+            await asyncio.sleep(0)
+            if not give(b"x"):
+                return
+        raise TransportError(Cause.CLOSED, sent=True)
+
+
+@in_virtual_time
+async def test_content_that_flows_wakes_the_relay_only_for_more_than_content() -> None:
+    content = [Piece(b"c")]
+    reads = [[Piece(b"a", has_content=True)], content, [], content, [Piece(b"d"), Piece(b"e")], content, content]
+    body = Flowing(1, 99)
+    outcome, taker, _ = await received(Scripted(*reads), body, quick=True)
+
+    assert isinstance(outcome, Completed)
+    assert (taker.body, taker.end) == (b"accdecc", "whole")
+    assert body.waits == 2, "two pieces at once are looked at, and so is the end"
+
+
+@in_virtual_time
+async def test_usage_that_comes_by_itself_while_content_flows_is_counted() -> None:
+    reads = [[Piece(b"a", has_content=True)], [Piece(b"b", usage=Usage(output_tokens=7))], [Piece(b"c")]]
+    outcome, taker, _ = await received(Scripted(*reads), Flowing(1, 99), quick=True)
+
+    assert outcome == Completed(Usage(output_tokens=7))
+    assert taker.body == b"abc"
+
+
+@in_virtual_time
+async def test_an_error_that_comes_by_itself_while_content_flows_ends_the_answer() -> None:
+    reads = [[Piece(b"a", has_content=True)], [Piece(b"", error=Fault(529, "overloaded_error"))], [Piece(b"c")]]
+    outcome, taker, _ = await received(Scripted(*reads), Flowing(1, 99), quick=True)
+
+    assert "overloaded_error" in str(outcome)
+    assert taker.body == b"a"
 
 
 @in_virtual_time
@@ -282,6 +353,15 @@ async def test_what_follows_the_end_is_read_for_a_short_time_for_its_notes_alone
 
 
 @in_virtual_time
+async def test_what_came_with_the_end_is_the_first_of_what_follows_it() -> None:
+    decoder = Scripted([Piece(b"a", has_content=True)])
+    _, taker, _ = await received(decoder, Body(1, late=b"late"))
+
+    assert taker.body == b"a"
+    assert decoder.late == [b"late"]
+
+
+@in_virtual_time
 async def test_who_waits_for_content_waits_no_longer_than_the_deadline_or_the_idle_time() -> None:
     content = [Piece(b"a", has_content=True)]
     for deadline, first_s in ((3.0, 3.0), (500.0, 120.0)):
@@ -303,6 +383,21 @@ async def test_only_an_answer_says_how_fast_a_provider_begins(operation: Operati
     latest = world.fleet.stats("a").latest_first_content_s
     assert latest == (pytest.approx(0.5) if operation is Operation.MESSAGES else None)
     assert (b"x-balancer-token-source" in taker.headers) is (operation is Operation.COUNT_TOKENS)
+
+
+@in_virtual_time
+async def test_the_usage_of_an_answer_calibrates_the_estimates_for_its_provider_and_model() -> None:
+    said = b'{"id":"x","object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":"hi"},\
+"finish_reason":"stop"}],"usage":{"prompt_tokens":60,"completion_tokens":1}}'
+    world = World([script(JSON, Data(said))], text=OPENAI)
+    words = "hello world, and all who are in it; " * 4
+    body = json.dumps({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": words}]}).encode()
+
+    await world.ask(body=body, stream=False)
+    await settled()
+    counted = await world.ask(body=body, stream=False, operation=Operation.COUNT_TOKENS)
+
+    assert json.loads(counted.body) == {"input_tokens": 60}
 
 
 # Answers of which only the end is missing
@@ -496,6 +591,7 @@ async def test_content_that_flows_and_breaks_off_is_given_whole_and_never_ends_w
     content = BEGUN + DELTA + LATER[7] + DELTA + (DELTA if "behind" in name else b"")
     assert (client.body, client.end) == (content, "aborted")
     assert world.ended.outcome == "broken_stream"
+    assert world.ended.usage.output_tokens == 3, "of LATER[7]"
     assert world.fleet.stats("a").failures == 1
     assert world.fleet.stats("a").in_flight == 0
     if name == "silence":

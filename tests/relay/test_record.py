@@ -67,6 +67,7 @@ async def test_the_arrival_is_reported_with_the_size_of_the_body_and_who_asks() 
 @in_virtual_time
 async def test_times_are_counted_from_the_arrival() -> None:
     world = World([[Pause(0.25), SSE, Data(START + TEXT + DELTA), Pause(0.5), Data(STOP)]])
+    await asyncio.sleep(5)
 
     await world.ask()
 

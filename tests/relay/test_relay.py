@@ -132,7 +132,9 @@ async def test_headers_of_the_provider_that_are_kept_and_that_are_dropped() -> N
     assert taker.headers[b"request-id"] == b"req_up"
     assert b"set-cookie" not in taker.headers
     assert taker.headers[b"x-balancer-request-id"] == b"req_test"
-    assert taker.headers[b"content-type"].startswith(b"text/event-stream")
+    assert taker.headers[b"content-type"] == b"text/event-stream; charset=utf-8"
+    assert taker.headers[b"cache-control"] == b"no-cache"
+    assert taker.headers[b"x-accel-buffering"] == b"no", "else nginx collects the stream"
 
 
 @in_virtual_time
