@@ -14,6 +14,8 @@ from worlds import BEGUN, GOOD, JSON, MESSAGE, OPENAI, OVERLOADED, SSE, START, Q
 
 from balancer.model import Operation
 from balancer.policy import exhausted
+from balancer.relay.record import RequestRecord
+from balancer.relay.response import ClientResponse, Watch
 from balancer.script import Cause, Data, Fail, Pause, Step
 
 # Before content
@@ -419,6 +421,19 @@ async def test_stopped_while_a_slow_client_is_given_the_last_of_a_stream_it_is_c
     assert (world.ended.outcome, world.ended.reason) == ("broken_stream", STOPPED)
 
 
+@in_virtual_time
+async def test_stopped_in_the_middle_of_a_whole_answer_the_client_is_cut_off() -> None:
+    """An event has no place in JSON."""
+    now = asyncio.get_running_loop().time
+    world, taker = World([GOOD]), Quick()
+    with ClientResponse(taker, Watch(now), None, False, (), now()) as response:
+        response.commit(())
+        assert response.put(MESSAGE[:9])
+        await world.relay._endings.cut_off(RequestRecord(request(stream=False), now(), 0), response)
+
+    assert (taker.body, taker.end) == (MESSAGE[:9], "aborted")
+
+
 LEAVING: dict[str, tuple[list[Step], float, int]] = {
     "before anything came": ([Pause(60)], 5, 9),
     "behind pings": ([SSE, Data(START), Pause(60)], 15, 9),
@@ -492,7 +507,7 @@ async def test_where_no_provider_can_count_the_client_gets_an_estimate() -> None
         operation=Operation.COUNT_TOKENS, stream=False, body=b'{"messages":[{"role":"user","content":"hello world"}]}'
     )
 
-    assert taker.status == 200
+    assert (taker.status, taker.end) == (200, "whole")
     assert taker.headers[b"x-balancer-token-source"] == b"estimate"
     assert taker.headers[b"content-length"] == b"%d" % len(taker.body)
     assert 2 <= json.loads(taker.body)["input_tokens"] < 40
