@@ -426,6 +426,7 @@ async def test_stopped_in_the_middle_of_a_whole_answer_the_client_is_cut_off() -
     """An event has no place in JSON."""
     now = asyncio.get_running_loop().time
     world, taker = World([GOOD]), Quick()
+    taker.gone = False
     with ClientResponse(taker, Watch(now), None, False, (), now()) as response:
         response.commit(())
         assert response.put(MESSAGE[:9])

@@ -271,6 +271,7 @@ async def test_the_deadline_moves_by_what_a_side_request_took_of_its_own_time(
 ) -> None:
     dialect = Sides(within_s=own_s)
     flows, _ = runner([Pause(2), Head(200)], WHOLE)
+    await asyncio.sleep(3)
 
     async def due(good: GoodAnswer) -> float:
         return good.deadline
