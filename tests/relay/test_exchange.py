@@ -89,6 +89,7 @@ async def test_the_body_of_an_error_is_bounded(too_many: int) -> None:
 @in_virtual_time
 async def test_the_head_has_to_come_before_the_deadline() -> None:
     flows, _ = runner([Pause(60), *WHOLE])
+    await asyncio.sleep(3)
 
     with pytest.raises(TransportError, match="head_timeout"):
         await flows.run(MESSAGES_API, ask(), 7.0, status)
@@ -164,6 +165,24 @@ async def test_a_flow_without_a_request_is_an_error_of_ours() -> None:
 
     with pytest.raises(RuntimeError, match="without a request"):
         await flows.run(Idle(), ask(), 9.0, status)
+
+
+class Twice(type(MESSAGES_API)):  # type: ignore[misc]
+    """A dialect that asks again, though the first answer was a good one."""
+
+    def flow(self, ask: Ask) -> Flow:
+        yield WireRequest(ORIGIN, b"POST", b"/first", ())
+        yield WireRequest(ORIGIN, b"POST", b"/second", ())
+
+
+@in_virtual_time
+async def test_only_the_answer_to_the_last_request_of_a_flow_is_received() -> None:
+    flows, transport = runner([Head(201), Data(b"x")], [Head(202), Data(MESSAGE)])
+
+    assert await flows.run(Twice(), ask(), 9.0, status) == 202
+
+    assert [wire.target for wire in transport.sent] == [b"/first", b"/second"]
+    assert transport.closed == [1001, 1001], "neither body was read to its end"
 
 
 # Side requests
@@ -256,9 +275,10 @@ async def test_whatever_becomes_of_a_side_request_is_a_reply_to_the_flow(name: s
     steps, more, reply, seconds = SIDES[name]
     dialect = Sides(**more)
     flows, _ = runner(steps, WHOLE, limits=RelayLimits(side_request_max_bytes=100))
+    await asyncio.sleep(20)
     began = asyncio.get_running_loop().time()
 
-    assert await flows.run(dialect, ask(), 9.0, status) == 200
+    assert await flows.run(dialect, ask(), began + 9.0, status) == 200
 
     assert dialect.replies == [reply]
     assert asyncio.get_running_loop().time() - began == pytest.approx(seconds)
