@@ -61,6 +61,7 @@ def test_what_has_ended_can_not_be_joined(end: End) -> None:
 
     assert world.in_flight.find(ONE) is None
     assert (shared.end, shared.joinable, world.in_flight.held_bytes) == (end, False, 0)
+    assert world.in_flight._holding == set()
 
 
 def test_a_new_answer_takes_the_place_of_one_that_cannot_be_joined_and_is_not_forgotten_with_it() -> None:
@@ -87,6 +88,7 @@ def test_a_follower_is_known_to_have_been_there() -> None:
 
 REPLAYED = {
     "a good answer": (200, WHOLE, 5.0, True),
+    "for a moment": (200, WHOLE, 0.1, True),
     "without a replay": (200, WHOLE, 0.0, False),
     "an error": (529, WHOLE, 5.0, False),
     "another success": (204, WHOLE, 5.0, False),
@@ -195,6 +197,48 @@ def test_the_largest_gives_way_to_one_that_grows() -> None:
 
     assert large.chunks == []
     assert world.in_flight.held_bytes == 2000 + CHUNK_COST_BYTES
+
+
+@pytest.mark.parametrize("over", [0, 1])
+def test_a_growing_answer_without_readers_gives_way_before_a_larger_one(over: int) -> None:
+    """What is held afterwards may be as much as the limit."""
+    world = World()
+    large, growing = world.answer(ONE, b"x" * (9000 + over)), world.answer(TWO)
+    world.in_flight.max_bytes = 9000 + CHUNK_COST_BYTES
+    world.in_flight.grow(growing, b"y")
+
+    assert (growing.joinable, growing.chunks) == (False, [])
+    assert large.joinable is (not over)
+
+
+def test_nobody_is_cut_off_where_dropping_is_enough() -> None:
+    world, cut = World(), []
+
+    class Cut(Reader):
+        def cut(self) -> None:
+            cut.append(self)
+
+    chunk = 1000 + CHUNK_COST_BYTES
+    large, growing = world.answer(ONE, b"x" * 1000, b"x" * 1000, b"x" * 1000), world.answer(TWO)
+    slow, other = Cut(at=1), Cut()
+    large.followers.add(slow)
+    growing.followers.add(other)
+    world.in_flight.max_bytes = 3 * chunk
+    world.in_flight.grow(growing, b"y" * 1000)
+    assert (world.in_flight.held_bytes, cut) == (3 * chunk, [])
+    world.in_flight.grow(growing, b"")
+
+    assert cut == [slow]
+
+
+def test_what_the_leaders_own_client_has_not_read_is_kept_for_it() -> None:
+    world = World()
+    shared = world.answer()
+    shared.leading = Reader()
+    world.in_flight.forget(shared)
+    world.in_flight.grow(shared, b"x")
+
+    assert shared.following(0) == (b"x", 1)
 
 
 def test_what_all_have_read_is_dropped_before_anybody_is_cut_off() -> None:

@@ -131,7 +131,8 @@ async def test_a_single_put_is_not_even_kept_unless_it_may_be_replayed() -> None
         assert world.writer.put(b"x", last=True)
 
         assert world.in_flight.held_bytes == held
-        assert (world.in_flight.find(KEY) is None) is not held
+        assert (world.in_flight.find(KEY) is None) is (not held)
+        assert world.shared.end is WHOLE
 
 
 @in_virtual_time
@@ -232,11 +233,60 @@ async def test_a_slow_leader_that_catches_up_lets_the_relay_go_on() -> None:
     await settled()
     slow.go.set()
     await writing
-    await world.writer.write(b"two", last=True)
+    await world.writer.write(b"two ")
+    await world.writer.write(b"three", last=True)
+    await world.writer.drained()
+
+    assert (slow.body, slow.end) == (b"one two three", "whole")
+    assert world.shared.leader is PUMPED
+
+
+@in_virtual_time
+async def test_a_leader_that_only_looks_quick_slows_no_follower() -> None:
+    class Blocking(Slow):
+        busy = False
+
+    world = World(leader=Blocking())
+    quick, quickly = world.join()
+    world.writer.start(200, HEADERS)
+    await world.writer.write(b"x", last=True)
+    await quickly
+
+    assert (quick.body, world.leader.body) == (b"x", b"")
+    world.writer.close()
+
+
+@in_virtual_time
+async def test_a_leader_that_is_slow_when_all_is_stopped_is_cut_off() -> None:
+    slow = Slow()
+    world = World(leader=slow)
+    world.shared.join()
+    world.writer.start(200, HEADERS)
+    await world.writer.write(b"x", last=True)
+    await settled()
+    world.writer.close()
+    await world.writer.drained()
+
+    assert (slow.body, slow.end) == (b"", "aborted")
+
+
+@in_virtual_time
+async def test_a_slow_leader_is_not_forgotten_when_its_answer_can_not_be_joined_any_more() -> None:
+    slow = Slow()
+    world = World(leader=slow)
+    _, following = world.join()
+    world.writer.start(200, HEADERS)
+    await world.writer.write(b"one ")
+    following.cancel()
+    await settled()
+    world.in_flight.forget(world.shared)
+    writing = asyncio.create_task(world.writer.write(b"two", last=True))
+    await settled()
+    slow.go.set()
+    await writing
     await world.writer.drained()
 
     assert (slow.body, slow.end) == (b"one two", "whole")
-    assert world.shared.leader is PUMPED
 
 
 STUCK = [(LIMITS.stuck_s - 0.01, False), (LIMITS.stuck_s + 0.01, True)]
@@ -575,11 +625,11 @@ def states(shared: SharedResponse) -> tuple[Leader, bool]:
 async def test_the_states_of_the_leader_follow_each_other_as_the_table_says() -> None:
     slow = Slow()
     world = World(leader=slow)
-    assert states(world.shared) == (DIRECT, False)
+    assert (states(world.shared), world.writer.pumped) == ((DIRECT, False), False)
     world.writer.start(200, HEADERS)
     world.shared.join()
     await world.writer.write(b"x", last=True)
-    assert states(world.shared) == (PUMPED, True)
+    assert (states(world.shared), world.writer.pumped) == ((PUMPED, True), True)
     slow.go.set()
     await world.writer.drained()
     assert states(world.shared) == (PUMPED, False)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from balancer.headers import Headers
 from balancer.server.access import HOSTS_MAX, NAMES_MAX, Admitted, Denied, Gate
@@ -133,12 +135,15 @@ HOSTS = {
     b"localhost.evil.example": 421,
     b"notlocalhost": 421,
     b":8080": 421,
-    b"a" * 255 + b".localhost": 421,
+    b"a" * 245 + b".localhost": 200,
+    b"a" * 246 + b".localhost": 421,
     b"": 421,
 }
 
 
-@pytest.mark.parametrize(("host", "expected"), HOSTS.items(), ids=[host.decode()[:30] or "empty" for host in HOSTS])
+@pytest.mark.parametrize(
+    ("host", "expected"), HOSTS.items(), ids=[f"{host.decode()[:20]} {len(host)}" for host in HOSTS]
+)
 def test_host(host: bytes, expected: int) -> None:
     assert status(check(gate(hosts=("balancer.lan",)), headers=((b"host", host),))) == expected
 
@@ -160,6 +165,46 @@ def test_a_host_that_is_ours_is_ours_again_and_one_that_is_not_is_not() -> None:
             assert status(check(ours, headers=((b"host", b"evil-%d.example" % number),))) == 421
 
     assert len(ours._hosts) == HOSTS_MAX
+
+
+VALUES = {
+    b"host": [b"localhost", b"127.0.0.1:80", b"evil.example"],
+    b"origin": [b"http://localhost", b"https://evil.example"],
+    b"x-api-key": [b"own", KEY.encode(), ADMIN.encode(), b""],
+    b"authorization": [b"Bearer own", b"Bearer " + KEY.encode(), b"own"],
+    b"x-balancer-key": [b"wrong", KEY.encode()],
+    b"x-a": [b"1", b"2"],
+}
+LINES = [(name, value) for name, values in VALUES.items() for value in values]
+
+
+@given(
+    st.lists(st.sampled_from(LINES), max_size=6).map(tuple),
+    st.sampled_from([LOCAL, REMOTE, ("::1", 1), None]),
+    st.sampled_from([(), (KEY,)]),
+    st.sampled_from([(), (ADMIN,)]),
+    st.sampled_from(
+        [("/v1/messages", "POST"), ("/providers/reload", "POST"), ("/providers", "GET"), ("/health", "GET")]
+    ),
+)
+def test_what_is_remembered_changes_no_answer(
+    headers: Headers, client: Any, keys: tuple[str, ...], admin_keys: tuple[str, ...], asked: tuple[str, str]
+) -> None:
+    """Hosts and clients that were seen before take a short way: it has to come to the same."""
+    fresh, used = gate(keys, admin_keys), gate(keys, admin_keys)
+    for line in LINES:
+        for host in VALUES[b"host"]:
+            check(used, headers=((b"host", host), line))
+    answers = [one.check(*asked, client, headers) for one in (fresh, used)]
+
+    assert answers[0] == answers[1]
+    if isinstance(answers[0], Admitted) and asked[0] != "/health":
+        first: dict[bytes, bytes] = {}
+        for name, value in answers[0].headers:
+            first.setdefault(name, value)
+        assert answers[0].first == first
+        assert b"x-balancer-key" not in first
+        assert not keys or KEY.encode() not in {value.removeprefix(b"Bearer ") for value in first.values()}
 
 
 def test_a_client_has_the_same_name_on_every_way() -> None:

@@ -209,9 +209,9 @@ async def test_a_body_of_a_length_ends_with_its_last_byte() -> None:
     server = Server()
     client = server.client()
     client.start(200, ((b"content-length", b"4"),))
-    await client.write(b"ab", last=True)
+    await client.write(b"abc", last=True)
     assert not client.finished
-    await client.write(b"cd")
+    await client.write(b"d")
 
     assert [message.get("more_body") for message in server.sent] == [None, True, False]
     assert client.finished

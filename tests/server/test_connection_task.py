@@ -99,7 +99,9 @@ async def test_while_it_answers_the_server_waits_for_it() -> None:
 
 @in_virtual_time
 async def test_a_request_that_does_not_wait_gets_a_task_of_its_own_and_the_first_ends() -> None:
-    world = World(lingering, well, well)
+    world = World(well, lingering, well, well)
+    world.give()
+    await settled()
     world.give()
     await settled()
     second = world.give()
@@ -110,7 +112,8 @@ async def test_a_request_that_does_not_wait_gets_a_task_of_its_own_and_the_first
     world.give()
     await settled()
 
-    assert world.answers.tasks[1] is world.answers.tasks[2]
+    assert world.answers.tasks[1] is not world.answers.tasks[2]
+    assert world.answers.tasks[2] is world.answers.tasks[3]
     assert not world.wire.closed
 
 

@@ -6,11 +6,13 @@ import asyncio
 import json
 
 import pytest
-from client_side import BODY, COUNTED, HOST, JSON, SSE, WHOLE, Front, Wire, chunked, post
+from client_side import BODY, COUNTED, HOST, JSON, SSE, WHOLE, Failing, Front, Wire, chunked, post
 from frames import DELTA, OVERLOADED, START, STOP, TEXT
+from server.test_asgi import Server, part
 from virtual_time import in_virtual_time, settled
 
 from balancer.model import Operation, Request
+from balancer.relay.writer import ResponseWriter
 from balancer.script import Cause, Data, Fail, Head, Pause, Step
 from balancer.server.endpoint import USER_AGENT_MAX, is_json
 from balancer.server.paths import OPERATIONS
@@ -136,6 +138,7 @@ REFUSED: dict[str, tuple[bytes, int, str, str]] = {
     "another kind": (post(ASK, b"content-type: text/plain"), 415, "invalid_request_error", KIND),
     "no kind": (post(ASK, b"content-type:"), 415, "invalid_request_error", KIND),
     "a kind that holds a key": (post(ASK, b"content-type: sk-ant-012345"), 415, "invalid_request_error", "'[redacted]'"),
+    "a long kind": (post(ASK, b"content-type: " + b"x" * 99), 415, "invalid_request_error", "'" + "x" * 80 + "'"),
     "no JSON": (post(b"{"), 400, "invalid_request_error", "not valid JSON"),
     "no model": (post(b'{"messages":[]}'), 400, "invalid_request_error", "model"),
     "another method": (post(ASK).replace(b"POST", b"PUT"), 405, "invalid_request_error", "PUT is not allowed here; use POST"),
@@ -357,7 +360,9 @@ async def test_a_reload_parts_what_is_the_same() -> None:
 @pytest.mark.parametrize("line", [b"x-a: b", b"expect: x"], ids=["direct", "asgi"])
 @pytest.mark.parametrize("settings", ["", "deduplication: {enabled: false}"], ids=["shared", "alone"])
 @in_virtual_time
-async def test_a_client_that_leaves_ends_the_work_for_it_once(line: bytes, settings: str) -> None:
+async def test_a_client_that_leaves_ends_the_work_for_it_once(
+    line: bytes, settings: str, caplog: pytest.LogCaptureFixture
+) -> None:
     front = Front(SLOW, settings=settings)
     wire = front.connect()
     wire.says(post(ASK, line))
@@ -368,6 +373,44 @@ async def test_a_client_that_leaves_ends_the_work_for_it_once(line: bytes, setti
     assert [(event.outcome, event.reason) for event in front.ended] == [("abandoned", "the client left")]
     assert front.transport.closed == [1001]
     assert front.state.tasks == set()
+    assert caplog.messages == []  # to the server it is no failure
+
+
+@pytest.mark.parametrize("settings", ["", "deduplication: {enabled: false}"], ids=["shared", "alone"])
+@in_virtual_time
+async def test_after_an_answer_nothing_waits_for_its_client_any_more(settings: str) -> None:
+    front = Front(SLOW, settings=settings)
+    server = Server(part(ASK))
+    headers = [(b"host", b"localhost"), (b"content-length", b"%d" % len(ASK))]
+    scope: dict[str, object] = {"path": "/v1/messages", "method": "POST", "http_version": "1.1", "headers": headers}
+    work = asyncio.ensure_future(
+        front({**scope, "client": ("127.0.0.1", 5), "query_string": b""}, server.receive, server.send)
+    )
+    await asyncio.sleep(1)
+    assert server.receiving == 1
+    await work
+    await settled()
+
+    assert server.receiving == 0
+    assert server.sent[-1]["more_body"] is False
+
+
+@in_virtual_time
+async def test_a_fault_of_ours_leaves_no_follower_waiting() -> None:
+    class FailsLate(Failing):
+        async def answer(self, request: Request, writer: ResponseWriter, task: object = None) -> None:
+            writer.start(200, ())
+            await writer.write(b"so far")
+            await asyncio.sleep(5)
+            raise RuntimeError("a fault of ours")
+
+    front = Front(relay=FailsLate)
+    wires = await both(front)
+    await asyncio.sleep(10)
+
+    for wire in wires:
+        assert (wire.closed, wire.answers[0].body, wire.answers[0].whole) == (True, b"so far", False)
+    assert front.in_flight.held_bytes == 0
 
 
 @pytest.mark.parametrize("first", [0, 1], ids=["the leader first", "the follower first"])

@@ -86,12 +86,12 @@ async def test_an_empty_part_within_is_no_end() -> None:
 async def test_a_body_with_a_length_goes_out_as_it_is() -> None:
     exchange, wire, completed = one()
     exchange.start(404, ((b"content-length", b"5"), (b"x-a", b"content-length: 3")))
-    assert exchange.put(b"abc")
+    assert exchange.put(b"abcd")
     assert completed == []
-    assert exchange.put(b"de")
+    assert exchange.put(b"e")
 
     head = b"HTTP/1.1 404 Not Found\r\n" + DATE + b"content-length: 5\r\nx-a: content-length: 3\r\n\r\n"
-    assert wire.writes == [head + b"abc", b"de"]
+    assert wire.writes == [head + b"abcd", b"e"]
     assert (exchange.progress, completed) == (COMPLETE, [1])
 
 

@@ -7,8 +7,10 @@ import signal
 import socket
 
 import pytest
+from client_side import Front
 
 from balancer.server import run as server
+from balancer.server.asgi import Receive, Scope, Send
 
 
 def test_a_free_port_is_found_and_a_taken_one_refused() -> None:
@@ -74,6 +76,55 @@ def test_a_signal_may_come_before_there_is_an_application() -> None:
     one.handle_exit(signal.SIGTERM, None)
 
     assert one.should_exit
+
+
+class Alive(Front):
+    """An application with a life of its own."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await super().__call__(scope, receive, send)
+            return
+        for step in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{step}.complete"})
+
+
+async def test_it_says_once_that_it_listens_serves_and_ends_with_the_signal() -> None:
+    listens: list[int] = []
+    ready = asyncio.Event()
+
+    def on_start() -> None:
+        listens.append(1)
+        ready.set()
+
+    with server.listening("127.0.0.1", 0) as sock:
+        one = server.Server(server.configured(app := Alive()), on_start)
+        serving = asyncio.ensure_future(one.serve([sock]))
+        await asyncio.wait_for(ready.wait(), 10)
+        reader, writer = await asyncio.open_connection(*sock.getsockname())
+        writer.write(b"GET /other HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        answer = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        one.handle_exit(signal.SIGTERM, None)
+        await asyncio.wait_for(serving, 10)
+
+    assert listens == [1]
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"\r\ndate: " in answer
+    assert b"\r\nserver: " not in answer
+    assert app.fleet.draining
+
+
+def test_each_of_several_processes_has_the_same_server() -> None:
+    with server.listening("127.0.0.1", 0) as sock:
+        assert sock.get_inheritable()
+        worker = server.Worker(server.configured("balancer.app:create_app", workers=2), [sock])
+
+    assert isinstance(worker.server, server.Server)
+    assert worker.server is worker.server
+    worker.parent_conn.close()
+    worker.child_conn.close()
 
 
 def test_no_header_may_say_who_a_client_is() -> None:

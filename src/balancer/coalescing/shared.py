@@ -221,10 +221,7 @@ class InFlight:
         """Return the answer to join, if there is one and it may have another follower."""
         if self._replays:
             self._expire()
-        shared = self._shared.get(key)
-        if shared is None or self.held_bytes >= self.max_bytes:
-            return None
-        return shared
+        return self._shared.get(key) if self.held_bytes < self.max_bytes else None
 
     def lead(self, key: Key) -> SharedResponse:
         """Return a new answer that others may join."""

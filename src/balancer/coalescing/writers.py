@@ -74,9 +74,7 @@ class TeeWriter(msgspec.Struct, eq=False):
     def start(self, status: int, headers: Headers) -> None:
         shared = self.shared
         shared.status, shared.headers = status, headers
-        if shared.followers:
-            shared.changed()
-        if shared.leader is not LEFT:
+        if shared.leader is not LEFT:  # followers get the head with the first of the body, as every client does
             self._client.start(status, (*headers, _LEADER))
 
     def put(self, data: bytes, *, last: bool = False) -> bool:

@@ -60,7 +60,7 @@ class AsgiClient:
 
     @property
     def busy(self) -> bool:
-        return self._flow is not None and self._flow.write_paused and self.progress is not LEFT
+        return self._flow is not None and self._flow.write_paused
 
     def start(self, status: int, headers: Headers) -> None:
         if self.progress is not WAITING:

@@ -4,8 +4,8 @@ One task for all of them: a task for each costs 5 us more a request.
 
     state       `_task`            `_next`       what `give` does
     NONE        none, or ended     None          starts a task
-    ANSWERING   runs               None          starts another task: the running one ends after its answer
-    WAITING     waits for `_next`  a future      hands the exchange over
+    ANSWERING   runs               None, done    starts another task: the running one ends after its answer
+    WAITING     waits for `_next`  not done      hands the exchange over
 
 `give` may find the task in ANSWERING: a client can send its next request as soon as it has the whole answer, while
 the task still counts, logs and lets go of what belongs to it. uvicorn waits for the tasks in `tasks` when it is
@@ -22,7 +22,7 @@ import msgspec
 
 from balancer.server.endpoint import Messages
 from balancer.server.exchange import Exchange
-from balancer.server.progress import FINISHED, LEFT
+from balancer.server.progress import FINISHED
 
 _log = logging.getLogger(__name__)
 
@@ -65,10 +65,9 @@ class ConnectionTask(msgspec.Struct, eq=False):
                 await exchange.abort()
             finally:
                 self._tasks.discard(task)
-            if exchange.progress not in FINISHED and exchange.progress is not LEFT:
+            if exchange.progress not in FINISHED:
                 self._transport.close()
             if self._transport.is_closing() or self._task is not task:
                 return
             self._next = self._loop.create_future()
             following = await self._next
-            self._next = None

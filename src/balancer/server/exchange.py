@@ -82,7 +82,7 @@ class Exchange(msgspec.Struct, eq=False):
 
     @property
     def busy(self) -> bool:
-        return self._flow.write_paused and self.progress is not LEFT
+        return self._flow.write_paused
 
     def start(self, status: int, headers: Headers) -> None:
         if self.progress is not WAITING:  # the client has left, or the connection is being closed
@@ -103,7 +103,7 @@ class Exchange(msgspec.Struct, eq=False):
         return True
 
     async def write(self, data: bytes, *, last: bool = False) -> None:
-        if self._flow.write_paused and self.progress is not LEFT:
+        if self._flow.write_paused:  # until the client has read, or has left
             await self._flow.drain()
         if self.progress in OPEN:
             self._send(data, last)

@@ -301,9 +301,8 @@ class ClientConnection(HttpToolsProtocol):
         return timer
 
     def _body_is_late(self) -> None:
-        if (
-            self.flow.read_paused and self._body_timer is not None
-        ):  # uvicorn does not read: it is not the client's fault
+        # Where uvicorn does not read, it is not the client's fault.
+        if self.flow.read_paused and self._body_timer is not None:
             self._body_timer.add(0)
         else:
             self._refuse(408, "the request body stopped before its end")
