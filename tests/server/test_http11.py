@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -291,6 +291,26 @@ async def test_a_body_that_goes_wrong_behind_its_answer_only_closes() -> None:
 
 
 @in_virtual_time
+async def test_every_head_is_measured_by_itself() -> None:
+    line = b"x-long: " + b"x" * 40_000
+    wire = await given_bytes(
+        Front(WHOLE),
+        *[part for n in (1, 2, 3) for data in [post(ask(n, stream=False), line)] for part in (data[:99], data[99:])],
+    )
+
+    assert wire.statuses == [200, 200, 200]
+
+
+@in_virtual_time
+async def test_what_a_chunk_holds_is_no_trailer() -> None:
+    body = b'{"model":"m","max_tokens":5,"messages":[]' + b" " * 300_000 + b"}"
+    data = chunked(body, size=len(body))
+    wire = await given_bytes(Front(WHOLE), *[data[at : at + 50_000] for at in range(0, len(data), 50_000)])
+
+    assert wire.statuses == [200]
+
+
+@in_virtual_time
 async def test_trailers_are_no_headers_and_not_the_next_head() -> None:
     line = b"x-long: " + b"x" * 39_000 + b"\r\n"
     trailers = b"origin: https://elsewhere.example\r\nhost: elsewhere.example\r\n" + line
@@ -407,6 +427,20 @@ async def test_a_client_is_not_hurried_while_its_answer_is_on_the_way() -> None:
 
     assert await wire.closes() == pytest.approx(4 * LIMITS.head_s, abs=0.01)
     assert wire.statuses == [200, 408]
+
+
+@pytest.mark.parametrize("kind", [post, chunked], ids=["direct", "asgi"])
+@in_virtual_time
+async def test_an_answer_may_take_longer_than_a_head_and_the_time_of_the_next_request_begins_behind_it(
+    kind: Callable[[bytes], bytes],
+) -> None:
+    slow = [Head(200, ((b"content-type", b"text/event-stream"),)), Pause(100), *STREAMED[1:]]
+    data = kind(ask(1))
+    front = Front(slow, settings="stream_idle_timeout: 200, request_timeout: 200")
+    wire = await given_bytes(front, data[:50], data[50:])
+
+    assert await wire.closes() == pytest.approx(100 + run.KEEP_ALIVE_S, abs=0.01)
+    assert [(answer.status, answer.whole) for answer in wire.answers] == [(200, True)]
 
 
 @in_virtual_time

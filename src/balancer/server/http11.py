@@ -343,10 +343,7 @@ class ClientConnection(HttpToolsProtocol):
             return
         self.cycle = None
         self.server_state.total_requests += 1
-        if self.transport.is_closing():
-            return
-        self.flow.resume_reading()
-        if self._reading is IDLE:
+        if self._reading is IDLE and not self.transport.is_closing():
             self._deadline = self.loop.time() + self.timeout_keep_alive
             if self._deadline < self._timer_at:
                 self._arm()
