@@ -181,6 +181,8 @@ class Wire(asyncio.Transport):
         super().__init__()
         self.connection = connection
         self.got = b""
+        self.late = b""
+        """What was written after the connection had been closed."""
         self.closed = False
         self.aborted = False
         self.end = asyncio.Event()
@@ -215,7 +217,9 @@ class Wire(asyncio.Transport):
         return {"peername": self._address, "sockname": ("127.0.0.1", 8082)}.get(name, default)
 
     def write(self, data: Any) -> None:
-        if not self.closed:
+        if self.closed:
+            self.late += bytes(data)
+        else:
             self.got += bytes(data)
 
     def close(self) -> None:

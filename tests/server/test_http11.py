@@ -99,6 +99,14 @@ async def test_whatever_is_not_plain_goes_through_asgi(request_bytes: bytes) -> 
 
 
 @in_virtual_time
+async def test_only_a_client_that_asks_is_told_to_go_on() -> None:
+    for line, statuses in ((b"expect: 100-Continue", [100, 200]), (b"x-a: 100-continue", [200])):
+        wire = await given_bytes(Front(WHOLE), chunked(ask(1, stream=False), line))
+
+        assert wire.statuses == statuses
+
+
+@in_virtual_time
 async def test_while_it_drains_everything_goes_through_asgi_and_is_told_to_come_back() -> None:
     front = Front()
     front.drain()
@@ -277,7 +285,7 @@ async def test_a_refused_request_puts_nothing_into_the_answer_before_it() -> Non
     wire = await given_bytes(front, post(ask(1)) + CODED % b"chunked" + b"zz\r\n")
 
     assert wire.closed
-    assert wire.answers == []
+    assert (wire.answers, wire.late) == ([], b"")
 
 
 @in_virtual_time
@@ -287,7 +295,7 @@ async def test_a_body_that_goes_wrong_behind_its_answer_only_closes() -> None:
         front, b"GET /other HTTP/1.1\r\n" + HOST + b"transfer-encoding: chunked\r\n\r\n", b"zz\r\n"
     )
 
-    assert (wire.statuses, wire.closed) == ([200], True)
+    assert (wire.statuses, wire.closed, wire.late) == ([200], True, b"")
 
 
 @in_virtual_time
@@ -352,6 +360,8 @@ async def test_what_stops_is_told_so_after_its_time(said: bytes, within_s: float
     last = wire.answers[-1]
     assert last.status == (408 if words else 200)  # what was answered already is only closed
     assert words in last.body.decode()
+    await asyncio.sleep(1)
+    assert wire.late == b""  # it is told once, though the application has waited for its body as long
 
 
 DRIPS = {"a head": (START + b"x-a: ", b"a"), "a body": (post(b" " * 50_000)[:-49_000], b"a"),

@@ -153,6 +153,7 @@ async def test_the_states_follow_each_other_as_the_table_says(
     assert one.wire.closed is (state in (ABORTED, LEFT) or leaves in steps)
     if kind == "direct":
         assert one.completed == (state is COMPLETE)
+    assert writer.put(b"x") is (kind == "direct" and state in OPEN)
 
 
 @pytest.mark.parametrize("kind", ["direct", "asgi"])

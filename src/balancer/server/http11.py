@@ -130,8 +130,7 @@ class ClientConnection(HttpToolsProtocol):
         if reading is not IDLE:
             if reading is CLOSED:
                 return
-            if reading is not BODY and reading is not PASSED:
-                self._head_bytes += size
+            self._head_bytes += size  # where no head is read this says nothing: a head, or trailers, begin with 0
         try:
             self.parser.feed_data(data)
         except HttpParserError as error:
