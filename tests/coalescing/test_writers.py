@@ -113,6 +113,7 @@ async def test_alone_it_goes_straight_to_the_client_and_costs_no_task() -> None:
     tasks = loop().tasks
     world.writer.start(200, HEADERS)
     assert world.writer.put(b"one ")
+    assert not world.writer.gone
     assert world.writer.put(b"two", last=True)
     await world.writer.finish()
     world.writer.close()

@@ -65,15 +65,18 @@ def test_a_unix_socket_is_on_this_machine() -> None:
 
 
 @pytest.mark.parametrize(
-    ("keys", "path", "words"),
+    ("keys", "admin_keys", "path", "words"),
     [
-        ((), "/v1/messages", "has no auth.keys"),
-        ((KEY,), "/v1/messages", "a key of this balancer is needed"),
-        ((KEY,), "/providers/reload", "an admin key is needed"),
+        ((), (), "/v1/messages", "has no auth.keys"),
+        ((KEY,), (ADMIN,), "/v1/messages", "a key of this balancer is needed"),
+        ((KEY,), (), "/providers/reload", "a key of this balancer is needed"),
+        ((KEY,), (ADMIN,), "/providers/reload", "an admin key is needed"),
     ],
 )
-def test_a_refusal_says_what_is_missing(keys: tuple[str, ...], path: str, words: str) -> None:
-    denied = check(gate(keys, (ADMIN,) if keys else ()), path, client=REMOTE)
+def test_a_refusal_says_what_is_missing(
+    keys: tuple[str, ...], admin_keys: tuple[str, ...], path: str, words: str
+) -> None:
+    denied = check(gate(keys, admin_keys), path, client=REMOTE)
 
     assert isinstance(denied, Denied)
     assert (denied.status, denied.kind) == (401, "authentication_error")
