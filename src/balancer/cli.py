@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from balancer import __version__
+from balancer import __version__, claude_code
 from balancer.commands import arguments, completion
 from balancer.commands.arguments import completing
 from balancer.commands.invocation import program
@@ -83,7 +83,8 @@ def _run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     _together(known[args.command], args)
     module = getattr(args, "module", args.command)
     code: int = importlib.import_module(f"balancer.commands.{module}").run(args)
-    sys.stdout.flush()
+    if sys.stdout:
+        sys.stdout.flush()
     return code
 
 
@@ -162,7 +163,9 @@ def _run_client(commands: Any) -> None:
     _config(parser)
     _address(parser)
     parser.add_argument("--url", help="a balancer that runs elsewhere: none is started; default: $BALANCER_URL")
-    parser.add_argument("--client", default="claude", metavar="PROGRAM", help="default: claude")
+    parser.add_argument(
+        "--client", default=claude_code.PROGRAM, metavar="PROGRAM", help=f"default: {claude_code.PROGRAM}"
+    )
     parser.add_argument("client_arguments", nargs="*", metavar="-- ARGS", help="the client's own arguments")
 
 

@@ -78,12 +78,16 @@ def test_what_a_person_must_do_comes_first() -> None:
 
 
 def test_a_provider_that_is_paused_and_models_in_cooldown_and_drills() -> None:
-    shown = told(provider(state="paused", resting_models={"claude-x": 30}, drill={"fault": "529"}))
+    resting = {"resting_models": {"claude-x": 30}, "counting_resting_for_s": 20}
+    shown = told(provider(state="paused", drill={"fault": "529"}, **resting))
 
     assert "paused" in shown[2]
-    assert "cooldown of claude-x until" in shown[3]
-    assert "30 s left" in shown[3]
-    assert shown[4] == "    fault injection: 529"
+    assert re.fullmatch(r"    paused by hand; to undo that: \S*balancer resume a-provider-s-name", shown[3])
+    assert "cooldown for counting tokens until" in shown[4]
+    assert "20 s left" in shown[4]
+    assert "cooldown of claude-x until" in shown[5]
+    assert "30 s left" in shown[5]
+    assert shown[6] == "    fault injection: 529"
 
 
 def test_an_error_names_its_status_and_kind_once() -> None:

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from balancer.commands.calling import CallFailed, Unreachable, call, url_of
 from balancer.commands.complaint import complain
+from balancer.commands.invocation import hint
 from balancer.commands.spans import shown
 from balancer.config import ConfigError
 from balancer.telemetry.console import printable
@@ -45,14 +46,15 @@ def run(args: argparse.Namespace) -> int:
             raise CallFailed(f"what answers at {url} is no balancer; another address: --url")
         return view
 
+    where = ["--url", args.url] if args.url else ["--config", args.config] if args.config else []
     try:
         if args.watch:
-            _watch(url, ask, args.json)
+            _watch(url, ask, args.json, where)
         elif args.json:
             print(json.dumps(ask(), indent=2))
         else:
             console = Console()
-            _print(console, lines(ask(), _width(console), time.time()))
+            _print(console, lines(ask(), _width(console), time.time(), where))
     except CallFailed as error:
         complain(str(error))
         return 1
@@ -74,7 +76,7 @@ def _print(console: Console, text: Sequence[Text]) -> None:
 # Watching
 
 
-def _watch(url: str, ask: Ask, as_json: bool) -> None:
+def _watch(url: str, ask: Ask, as_json: bool, where: Sequence[str]) -> None:
     """Show it once a second until Ctrl-C, also over the end and the next start of the balancer."""
     console = Console()
     if as_json:
@@ -82,12 +84,12 @@ def _watch(url: str, ask: Ask, as_json: bool) -> None:
             print(json.dumps(view), flush=True)
     elif not console.is_terminal:
         for view, gone_since in _views(ask):
-            _print(console, _seen(url, view, gone_since, None))
+            _print(console, _seen(url, view, gone_since, None, where))
             sys.stdout.flush()
     else:
         with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
             for view, gone_since in _views(ask):
-                live.update(Text("\n").join(_seen(url, view, gone_since, console.width)), refresh=True)
+                live.update(Text("\n").join(_seen(url, view, gone_since, console.width, where)), refresh=True)
 
 
 def _views(ask: Ask) -> Iterator[tuple[Mapping[str, Any] | None, float | None]]:
@@ -103,23 +105,26 @@ def _views(ask: Ask) -> Iterator[tuple[Mapping[str, Any] | None, float | None]]:
         time.sleep(EVERY_S)
 
 
-def _seen(url: str, view: Mapping[str, Any] | None, gone_since: float | None, width: int | None) -> list[Text]:
+def _seen(
+    url: str, view: Mapping[str, Any] | None, gone_since: float | None, width: int | None, where: Sequence[str]
+) -> list[Text]:
     now = time.time()
     if gone_since is None and view is not None:
-        return [*lines(view, width, now), Text(f"{_clock(now)}  {url}", style="dim")]
+        return [*lines(view, width, now, where), Text(f"{_clock(now)}  {url}", style="dim")]
     gone = Text(f"no balancer at {url}: gone since {_clock(gone_since or now)}, trying again", style="red")
     if view is None:
         return [gone]
-    return [*(Text(line.plain, style="dim") for line in lines(view, width, gone_since or now)), gone]
+    return [*(Text(line.plain, style="dim") for line in lines(view, width, gone_since or now, where)), gone]
 
 
 # The table
 
 
-def lines(view: Mapping[str, Any], width: int | None, now: float) -> list[Text]:
+def lines(view: Mapping[str, Any], width: int | None, now: float, where: Sequence[str] = ()) -> list[Text]:
     """Return the body of `GET /providers` as lines; of the columns, those that fit into `width`.
 
-    `now` is in seconds since the epoch. What matters most comes in lines of its own, whole.
+    `now` is in seconds since the epoch, `where` the flags by which other commands find this balancer.
+    What matters most comes in lines of its own, whole.
     """
     providers = [provider for provider in view["providers"] if isinstance(provider, dict)]
     columns = _fitting([_column(*column, providers) for column in _COLUMNS], width)
@@ -130,7 +135,7 @@ def lines(view: Mapping[str, Any], width: int | None, now: float) -> list[Text]:
         state = str(provider.get("state"))
         row = _row([cells[place] for _, cells in columns], columns)
         told.append(_with_state(row, columns, _STYLES.get(state, "")))
-        told += [Text(f"{_INDENT}{words}", style=style) for words, style in _remarks(provider, now)]
+        told += [Text(f"{_INDENT}{words}", style=style) for words, style in _remarks(provider, now, where)]
     return told
 
 
@@ -203,12 +208,17 @@ _LEFT = ("provider", "state", "type")
 _DROPPED_FIRST = ("type", "tokens in→out", "first token", "in flight", "ok", "failed", "requests")
 
 
-def _remarks(provider: Mapping[str, Any], now: float) -> Iterator[tuple[str, str]]:
+def _remarks(provider: Mapping[str, Any], now: float, where: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Return what has to be read whole: what a person must do, until when it gets no requests, its last error."""
+    name = printable(str(provider.get("name")), 100)
     if needed := provider.get("needs_operator"):
         yield f"NEEDS YOU: {_whole(needed)}", "bold red"
+    if provider.get("state") == "paused":
+        yield f"paused by hand; to undo that: {hint('resume', name, *where)}", "yellow"
     if left_s := _number(provider.get("resting_for_s")):
         yield f"cooldown {_until(left_s, now)}", "red"
+    if left_s := _number(provider.get("counting_resting_for_s")):
+        yield f"cooldown for counting tokens {_until(left_s, now)}", "red"
     for model, left in _part(provider, "resting_models").items():
         yield f"cooldown of {printable(str(model), 100)} {_until(_number(left), now)}", "red"
     if drill := _part(provider, "drill"):
