@@ -15,15 +15,7 @@ SOURCE = ROOT / "src" / "balancer"
 
 TESTED_ELSEWHERE = {
     # in the tests of what they are part of
-    "transport/connection.py": "transport/test_pool.py",
-    "transport/answer.py": "transport/test_pool.py",
-    "transport/decompress.py": "transport/test_pool.py",
-    "transport/playback.py": "transport/test_pool.py",
-    "transport/errors.py": "transport/test_pool.py",
-    "transport/framing.py": "transport/test_pool.py",
-    "transport/limits.py": "transport/test_pool.py",
-    "transport/response.py": "transport/test_pool.py",
-    "transport/timer.py": "transport/test_pool.py",
+    "transport/limits.py": "transport/test_framing.py",
     "commands/listed.py": "commands/test_live.py",
     "config/addresses.py": "config/test_by_hand.py",
     "config/checking.py": "config/test_by_hand.py",
@@ -47,7 +39,6 @@ TESTED_ELSEWHERE = {
     "control/catalogue.py": "live/test_control.py",
     # nouns and contracts without behaviour of their own
     "model.py": "relay/test_relay.py",
-    "script.py": "transport/test_pool.py",
     "relay/writer.py": "relay/test_response.py",
     "relay/limits.py": "relay/test_response.py",
     "wire/decoder.py": "dialects/test_contract.py",

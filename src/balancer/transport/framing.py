@@ -111,8 +111,8 @@ class FramedResponse(UpstreamResponse):
         """The connection is gone: closed, or as `error` says. That ends the response, well or not."""
         if error is None and self.state is BODY and self._until_close:
             self.state = COMPLETE
-        elif isinstance(error, ssl.SSLError) and error.reason != "APPLICATION_DATA_AFTER_CLOSE_NOTIFY":
-            self.fail(Cause.TLS, error.reason or "")
+        elif isinstance(error, ssl.SSLError) and (reason := _reason(error)) != "APPLICATION_DATA_AFTER_CLOSE_NOTIFY":
+            self.fail(Cause.TLS, reason)
         else:
             self.fail(Cause.CLOSED if error is None else Cause.RESET)
 
@@ -186,3 +186,8 @@ class FramedResponse(UpstreamResponse):
         elif self.state is BODY:
             self.reusable = self._parser.should_keep_alive() and not self._until_close
             self.state = COMPLETE
+
+
+def _reason(error: ssl.SSLError) -> str:
+    """Return OpenSSL's word for it; an error that is not OpenSSL's own has none."""
+    return getattr(error, "reason", None) or ""
