@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from balancer.config import Config, ConfigError, changes, load, override, parse
-from balancer.config.quoting import Quoting, Theirs, is_keylike, is_wordlike, looks_random, nearest
+from balancer.config.quoting import Quoting, Theirs, is_keylike, is_wordlike, looks_random, nearest, shown_host
 
 KEY = "sk-canary-123456"
 KEYS = (
@@ -380,6 +380,13 @@ PARTS: list[tuple[object, str]] = [
 @pytest.mark.parametrize(("value", "shown"), PARTS)
 def test_what_is_quoted_and_what_described(value: object, shown: str) -> None:
     assert Quoting().say("not ", Theirs(value)) == f"not {shown}"
+
+
+def test_a_host_is_shown_unless_it_may_be_a_key() -> None:
+    hosts = ("127.0.0.1", "::1", "192.168.178.20", "my-machine.local", "localhost")
+
+    assert [shown_host(host) for host in hosts] == list(hosts)
+    assert shown_host("hunter2secretvalue99") == "(20 characters, not shown)"
 
 
 def test_what_is_withheld_is_not_even_shown_by_our_own_words() -> None:

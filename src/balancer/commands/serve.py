@@ -15,7 +15,7 @@ from balancer.commands import banner, lease, one_provider, reading
 from balancer.commands.arguments import flags_given
 from balancer.commands.complaint import PREFIX, complain
 from balancer.commands.invocation import hint
-from balancer.config import ConfigError
+from balancer.config import ConfigError, shown_host
 from balancer.server import run as server
 
 WRONG_CONFIG = 2
@@ -107,4 +107,4 @@ def _about_flags(error: ConfigError) -> str:
 def _cant_listen(host: str, port: int, error: OSError) -> str:
     reason = error.strerror or str(error)
     other = hint("serve", "--port", "0")
-    return f"can't listen on {host}:{port}: {reason}; another port: {other}"
+    return f"can't listen on {shown_host(host)}:{port}: {reason}; another port: {other}"

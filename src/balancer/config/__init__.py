@@ -2,6 +2,7 @@
 
 from balancer.config.model import Settings
 from balancer.config.problem import ConfigError, Problem
+from balancer.config.quoting import shown_host
 from balancer.config.reading import Config, parse
 from balancer.config.sources import EMBEDDED, FILE, changes, embedded, find, load, needs_restart, override
 
@@ -19,4 +20,5 @@ __all__ = [
     "needs_restart",
     "override",
     "parse",
+    "shown_host",
 ]

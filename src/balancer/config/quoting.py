@@ -9,6 +9,7 @@ looked for in the finished message once more.
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -227,6 +228,14 @@ class Quoting:
         for secret in sorted(long, key=len, reverse=True):
             text = text.replace(secret, "[redacted]")
         return _RUN.sub(lambda run: "[redacted]" if run[0] in self._runs else run[0], text)
+
+
+def shown_host(host: str) -> str:
+    """Return a host as messages may show it: an address or a name, and not what may be a key in its place."""
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return host if Quoting().may_show(host) else described(host)
 
 
 def described(text: str) -> str:
