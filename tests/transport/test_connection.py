@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 
 import pytest
 from stand_ins import Socket
@@ -147,3 +148,14 @@ async def test_a_timeout_of_one_exchange_is_none_of_the_next_ones() -> None:
     with pytest.raises(TransportError) as caught:
         await response.head(10)
     assert (caught.value.cause, asyncio.get_running_loop().time()) == (Cause.HEAD_TIMEOUT, 88.0)
+
+
+async def test_an_idle_connection_holds_nothing_of_its_last_response() -> None:
+    connection, socket, _ = opened()
+    response = await exchanged(connection, socket)
+    await response.read(1)
+    held = weakref.ref(response)
+    connection.release()
+    del response
+
+    assert held() is None, "without the garbage collector's help"

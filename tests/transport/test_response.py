@@ -170,3 +170,45 @@ async def test_nothing_is_handed_to_who_has_left() -> None:
         assert give.given == []
     assert not upstream.kept
     assert upstream.socket.aborted
+
+
+async def test_what_was_read_makes_room_for_as_much_again() -> None:
+    piece = b"x" * (LIMITS.unread_max_bytes * 2 // 3)
+    async with flowing(Hand(until=1)) as (upstream, answer, flow):
+        upstream.says(chunk(b"x"))
+        await flow
+        for _ in range(3):
+            upstream.says(chunk(piece))
+            assert not upstream.socket.paused
+            assert answer.read_nowait() == piece
+        upstream.says(chunk(piece), chunk(piece))
+        assert upstream.socket.paused
+
+
+async def test_a_peer_that_can_not_be_trusted_is_not_listened_to_any_longer() -> None:
+    async with flowing(Hand(until=1)) as (upstream, answer, _):
+        upstream.says(chunk(b"one") + b"zz\r\n")
+        assert upstream.socket.aborted
+
+        assert answer.read_nowait() == b"one"
+
+
+@pytest.mark.parametrize("how", [None, ConnectionResetError()], ids=["closed", "reset"])
+async def test_a_head_that_came_in_the_turn_of_the_break_is_there_and_then_what_came_with_it(
+    how: Exception | None,
+) -> None:
+    """Whoever waited for it was not awake yet."""
+    upstream = HandFed()
+
+    async def talk() -> None:
+        await upstream.asked.wait()
+        upstream.says(HEAD + chunk(b"one"))
+        upstream.breaks(how)
+
+    talking = asyncio.create_task(talk())
+    async with upstream.exchange(wire_request(), connect_s=1, head_s=1) as answer:
+        assert (answer.status, await answer.read(1)) == (200, b"one")
+        with pytest.raises(TransportError, match="reset" if how else "closed") as caught:
+            await answer.read(1)
+        assert caught.value.headed
+    await talking
