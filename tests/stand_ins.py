@@ -57,6 +57,8 @@ class Socket(asyncio.Transport):
 
     paused = False
     aborted = False
+    unwritten = 0
+    """How many bytes the kernel has not taken yet."""
     protocol: asyncio.Protocol
     """What listens."""
 
@@ -70,7 +72,7 @@ class Socket(asyncio.Transport):
         return self.aborted
 
     def get_write_buffer_size(self) -> int:
-        return 0
+        return self.unwritten
 
     def pause_reading(self) -> None:
         self.paused = True

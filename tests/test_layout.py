@@ -15,15 +15,7 @@ SOURCE = ROOT / "src" / "balancer"
 
 TESTED_ELSEWHERE = {
     # in the tests of what they are part of
-    "transport/connection.py": "transport/test_pool.py",
-    "transport/answer.py": "transport/test_pool.py",
-    "transport/decompress.py": "transport/test_pool.py",
-    "transport/playback.py": "transport/test_pool.py",
-    "transport/errors.py": "transport/test_pool.py",
-    "transport/framing.py": "transport/test_pool.py",
-    "transport/limits.py": "transport/test_pool.py",
-    "transport/response.py": "transport/test_pool.py",
-    "transport/timer.py": "transport/test_pool.py",
+    "transport/limits.py": "transport/test_framing.py",
     "commands/listed.py": "commands/test_live.py",
     "config/addresses.py": "config/test_by_hand.py",
     "config/checking.py": "config/test_by_hand.py",
@@ -38,13 +30,8 @@ TESTED_ELSEWHERE = {
     "config/sources.py": "config/test_reading.py",
     "config/wording.py": "config/test_by_hand.py",
     "config/words.py": "config/test_by_hand.py",
-    "dialects/zed/options.py": "dialects/zed/test_dialect.py",
-    "dialects/zed/summary.py": "dialects/zed/test_dialect.py",
-    "dialects/zed/task.py": "dialects/zed/test_dialect.py",
-    "dialects/zed/tokens.py": "dialects/zed/test_account.py",
     # nouns and contracts without behaviour of their own
     "model.py": "relay/test_relay.py",
-    "script.py": "transport/test_pool.py",
     "relay/writer.py": "relay/test_response.py",
     "relay/limits.py": "relay/test_response.py",
     "wire/decoder.py": "dialects/test_contract.py",

@@ -29,9 +29,6 @@ AGENT_HEADER = b"x-claude-code-agent-id"
 TIMEOUT_HEADER = b"x-stainless-timeout"
 """How many seconds it waits for an answer: 600, or 300 when it asks again without streaming. (Of the SDK inside it.)"""
 
-HEAD_TYPICAL_BYTES = 2048
-"""About what a request's line and headers take."""
-
 USER_ID_MAX_CHARS = 1024
 """Its `metadata.user_id` has about 150 characters: what is longer is somebody else's."""
 

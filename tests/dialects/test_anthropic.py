@@ -6,9 +6,12 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from stand_ins import provider, request
 
 from balancer.dialect import Ask, TypedState
+from balancer.dialects import anthropic
 from balancer.dialects.anthropic import DIALECT
 from balancer.headers import Headers
 from balancer.model import Candidate, Operation, Provider, WireRequest
@@ -125,3 +128,41 @@ def test_our_own_thinking_never_reaches_anthropic() -> None:
     (wire,) = list(DIALECT.flow(ask))
 
     assert OWN_PREFIX.encode() not in b"".join(wire.body)
+
+
+@pytest.mark.parametrize("name", sorted(anthropic.DROPPED))
+def test_every_header_of_one_connection_or_of_the_client_alone_stays(name: bytes) -> None:
+    kept = (b"x-kept", b"1")
+
+    assert anthropic.forwarded((kept, (name, b"close")), (b"x-kept", name)) == [kept, anthropic.DEFAULT_VERSION]
+
+
+@pytest.mark.parametrize("prefix", anthropic.DROPPED_PREFIXES)
+def test_every_family_of_headers_that_stays(prefix: bytes) -> None:
+    assert anthropic.forwarded(((prefix + b"x", b"1"),), (prefix + b"x",)) == [anthropic.DEFAULT_VERSION]
+    short = prefix.rstrip(b"-")
+    assert anthropic.forwarded(((short, b"1"),), (short,)) == [(short, b"1"), anthropic.DEFAULT_VERSION]
+
+
+NAMES = [b"connection", b"x-a", b"x-b", b"host", b"anthropic-version", b"x-forwarded-for", b"sec-x", b"cookie"]
+VALUES = [b"keep-alive", b"close", b"x-a", b"X-B, x-a ", b"anthropic-version", b"1"]
+
+
+def plainly(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """Return what goes along, header by header."""
+    named = [value for name, value in headers if name == b"connection"]
+    gone = {word.strip() for value in named for word in value.lower().split(b",")} - {b"keep-alive", b"close"}
+    lines = [
+        (name, value)
+        for name, value in headers
+        if name not in anthropic.DROPPED and not name.startswith(anthropic.DROPPED_PREFIXES) and name not in gone
+    ]
+    versioned = any(name == b"anthropic-version" for name, _ in lines)
+    return lines if versioned else [*lines, anthropic.DEFAULT_VERSION]
+
+
+@given(st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(VALUES)), max_size=7))
+def test_what_is_remembered_by_names_is_what_a_look_at_each_header_says(headers: list[tuple[bytes, bytes]]) -> None:
+    lines = tuple(headers)
+
+    assert anthropic.forwarded(lines, tuple(name for name, _ in lines)) == plainly(lines)

@@ -1,172 +1,161 @@
-"""What is handed on as it comes: every order in which things can happen within one turn of the loop."""
+"""Who listens to a connection: the exchange under way, or between two of them the connection itself."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import weakref
 
 import pytest
-from stand_ins import HandFed, wire_request
+from stand_ins import Socket
+from virtual_time import in_virtual_time
 
-from balancer.transport import TransportError, UpstreamResponse
-from balancer.transport.limits import LIMITS
+from balancer.script import Cause
+from balancer.transport import TransportError
+from balancer.transport.connection import UpstreamConnection
+from balancer.transport.response import ReceivedResponse
 
-HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
-END = b"0\r\n\r\n"
-
-
-def chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
-
-
-class Hand:
-    """Takes what is handed on, or refuses it from the `until`th piece on: what was refused it has all the same."""
-
-    def __init__(self, until: int = 1000) -> None:
-        self.given: list[bytes] = []
-        self._until = until
-
-    def __call__(self, data: bytes) -> bool:
-        self.given.append(data)
-        return len(self.given) < self._until
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
+OTHER = b"HTTP/1.1 201 OK\r\ncontent-length: 5\r\n\r\nother"
 
 
-@asynccontextmanager
-async def flowing(
-    give: Callable[[bytes], bool], within_s: float = 5
-) -> AsyncIterator[tuple[HandFed, UpstreamResponse, asyncio.Task[None]]]:
-    """An answer whose head has come, and a task that has what follows handed on."""
-    upstream = HandFed()
-    upstream.says(HEAD)
-    async with upstream.exchange(wire_request(), connect_s=1, head_s=1) as answer:
-        flow = asyncio.create_task(answer.flow(give, within_s))
-        await asyncio.sleep(0)
-        try:
-            yield upstream, answer, flow
-        finally:
-            flow.cancel()
-            await asyncio.gather(flow, return_exceptions=True)
+class Idle:
+    """Notes that a connection was told of as not to be used."""
+
+    def __init__(self) -> None:
+        self.ended: list[UpstreamConnection] = []
 
 
-async def test_what_comes_after_a_refusal_waits_in_its_place() -> None:
-    give = Hand(until=2)
-    async with flowing(give) as (upstream, answer, flow):
-        upstream.says(chunk(b"one"), chunk(b"two"), chunk(b"three"), chunk(b"four") + END)
-        await flow
-
-        assert give.given == [b"one", b"two"]
-        assert (answer.read_nowait(), answer.read_nowait()) == (b"threefour", b"")
-    assert upstream.kept
+def opened() -> tuple[UpstreamConnection, Socket, Idle]:
+    connection, socket, idle = UpstreamConnection(asyncio.get_running_loop()), Socket(), Idle()
+    connection.on_idle_end = idle.ended.append
+    socket.set_protocol(connection)
+    connection.connection_made(socket)
+    return connection, socket, idle
 
 
-async def test_the_last_of_a_body_is_not_handed_on() -> None:
-    give = Hand()
-    async with flowing(give) as (upstream, answer, flow):
-        upstream.says(chunk(b"one"), chunk(b"two") + END)
-        await flow
-
-        assert give.given == [b"one"]
-        assert (answer.read_nowait(), answer.read_nowait()) == (b"two", b"")
-    assert upstream.kept
+async def exchanged(connection: UpstreamConnection, socket: Socket, answer: bytes = OK) -> ReceivedResponse:
+    response = connection.send([b"x"])
+    socket.protocol.data_received(answer)
+    await response.head(1)
+    return response
 
 
-@pytest.mark.parametrize("how", [None, ConnectionResetError()], ids=["closed", "reset"])
-async def test_what_came_in_the_turn_of_the_break_is_there_and_then_the_break(how: Exception | None) -> None:
-    give = Hand(until=2)
-    async with flowing(give) as (upstream, answer, flow):
-        upstream.says(chunk(b"one"), chunk(b"two"), chunk(b"three"))
-        upstream.breaks(how)
-        await flow
-
-        assert (give.given, answer.read_nowait(), answer.read_nowait()) == ([b"one", b"two"], b"three", None)
-        with pytest.raises(TransportError, match="reset" if how else "closed"):
-            await answer.flow(give, 1)
-    assert not upstream.kept
+async def test_one_exchange_follows_the_other() -> None:
+    connection, socket, idle = opened()
+    for answer, status in ((OK, 200), (OTHER, 201)):
+        response = await exchanged(connection, socket, answer)
+        assert (response.status, await response.read_whole(5, 1)) == (status, answer[-5:])
+        listening = [socket.protocol]
+        assert connection.release()
+        assert [*listening, socket.protocol] == [response, connection]
+    assert (idle.ended, socket.aborted) == ([], False)
 
 
-async def test_what_is_no_chunk_ends_it_behind_what_came_before() -> None:
-    give = Hand()
-    async with flowing(give) as (upstream, answer, flow):
-        upstream.says(chunk(b"one"), chunk(b"two") + b"zz\r\n")
-        await flow
+async def test_a_response_that_is_kept_is_never_the_next_ones() -> None:
+    """Not what was read of it, and not what is read late."""
+    connection, socket, _ = opened()
+    first = await exchanged(connection, socket)
+    assert await first.read(1) == b"hello"
+    connection.release()
+    second = await exchanged(connection, socket, OTHER)
 
-        assert (give.given, answer.read_nowait()) == ([b"one"], b"two")
-        with pytest.raises(TransportError, match="protocol"):
-            await answer.flow(give, 1)
-    assert not upstream.kept
-
-
-async def test_what_is_no_content_wakes_nobody() -> None:
-    give = Hand()
-    async with flowing(give) as (upstream, answer, flow):
-        for byte in chunk(b"one"):
-            upstream.says(bytes((byte,)))
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            assert not flow.done()
-        assert give.given == [b"o", b"n", b"e"]
-
-        upstream.says(END)
-        await flow
-        assert answer.read_nowait() == b""
+    assert (first.status, second.status) == (200, 201)
+    assert first.read_nowait() is None
+    with pytest.raises(TransportError, match="its exchange is over"):
+        await first.read(1)
+    with pytest.raises(TransportError, match="its exchange is over"):
+        await first.flow(lambda data: True, 1)
+    assert await second.read(1) == b"other"
 
 
-@pytest.mark.parametrize("said", [[chunk(b"one")], [b"3\r\n", b"one\r\n"]], ids=["a chunk", "in two reads"])
-async def test_a_failure_to_take_something_is_never_lost(said: list[bytes]) -> None:
-    def give(data: bytes) -> bool:
-        raise LookupError(data)
+@pytest.mark.parametrize("answer", [OK[:-1], OK[:-5], b"", OK + OK], ids=["a cut one", "a head", "nothing", "more"])
+async def test_what_was_not_read_to_a_clean_end_ends_the_connection(answer: bytes) -> None:
+    connection, socket, _ = opened()
+    response = connection.send([b"x"])
+    socket.protocol.data_received(answer)
 
-    async with flowing(give) as (upstream, _, flow):
-        upstream.says(*said, chunk(b"two"))
-        with pytest.raises(LookupError, match="one"):
-            await flow
-
-
-async def test_each_byte_gives_the_next_its_own_time() -> None:
-    give, loop = Hand(), asyncio.get_running_loop()
-    async with flowing(give, within_s=0.3) as (upstream, answer, flow):
-        for i, byte in enumerate(chunk(b"one") + END, 1):
-            loop.call_later(0.05 * i, upstream.says, bytes((byte,)))
-        await flow
-        assert (b"".join(give.given), answer.read_nowait()) == (b"one", b"")
+    assert not connection.release()
+    assert socket.aborted
+    with pytest.raises(TransportError, match="its exchange is over"):
+        await response.read(1)
 
 
-async def test_silence_after_a_piece_is_found() -> None:
-    give = Hand()
-    async with flowing(give, within_s=0.1) as (upstream, _, flow):
-        upstream.says(chunk(b"one"))
-        with pytest.raises(TransportError, match="idle_timeout"):
-            await flow
-    assert not upstream.kept
+async def test_an_answer_that_was_not_read_ends_the_connection() -> None:
+    connection, socket, _ = opened()
+    await exchanged(connection, socket)
+
+    assert not connection.release()
+    assert socket.aborted
 
 
-@pytest.mark.parametrize("until", [1, 1000], ids=["refused", "taken"])
-async def test_a_large_read_leaves_nobody_paused(until: int) -> None:
-    async with flowing(Hand(until)) as (upstream, answer, _):
-        upstream.says(chunk(b"x" * 3 * LIMITS.unread_max_bytes))
-        assert not upstream.socket.paused
+@pytest.mark.parametrize("why", ["closing", "unwritten", "lost"])
+async def test_a_connection_that_can_not_be_used_is_closed(why: str) -> None:
+    connection, socket, _ = opened()
+    response = await exchanged(connection, socket)
+    await response.read(1)
+    if why == "closing":
+        socket.abort()
+    elif why == "unwritten":
+        socket.unwritten = 5
+    else:
+        socket.protocol.connection_lost(None)
 
-        await asyncio.sleep(0)
-        assert answer.read_nowait() is None
-
-
-async def test_who_waits_for_a_slow_client_pauses_the_upstream_until_it_looks_again() -> None:
-    async with flowing(Hand(until=1)) as (upstream, answer, flow):
-        upstream.says(chunk(b"x"), *[chunk(b"y" * 1000)] * 100)
-        await flow
-        assert upstream.socket.paused
-
-        assert answer.read_nowait() == b"y" * 100_000
-        assert not upstream.socket.paused
+    assert not connection.release()
+    assert socket.aborted
 
 
-async def test_nothing_is_handed_to_who_has_left() -> None:
-    give = Hand()
-    async with flowing(give) as (upstream, _, flow):
-        flow.cancel()
-        await asyncio.gather(flow, return_exceptions=True)
-        upstream.says(chunk(b"one"))
-        assert give.given == []
-    assert not upstream.kept
-    assert upstream.socket.aborted
+@pytest.mark.parametrize("data", [b"x", OK], ids=["a byte", "an answer to nothing"])
+async def test_bytes_while_nobody_asks_end_the_connection(data: bytes) -> None:
+    connection, socket, idle = opened()
+    socket.protocol.data_received(data)
+
+    assert (idle.ended, socket.aborted) == ([connection], True)
+
+
+async def test_an_end_while_nobody_asks_is_told() -> None:
+    connection, socket, idle = opened()
+    socket.protocol.connection_lost(None)
+
+    assert (idle.ended, connection.lost) == ([connection], True)
+    with pytest.raises(TransportError) as caught:
+        connection.send([b"x"])
+    assert (caught.value.cause, caught.value.sent) == (Cause.CLOSED, False)
+
+
+async def test_nothing_is_sent_on_a_connection_that_is_closing() -> None:
+    connection, socket, _ = opened()
+    connection.close()
+
+    with pytest.raises(TransportError, match="closed"):
+        connection.send([b"x"])
+    assert socket.aborted
+
+
+@in_virtual_time
+async def test_a_timeout_of_one_exchange_is_none_of_the_next_ones() -> None:
+    """One timer serves them all, and goes off when the first of the deadlines would have passed."""
+    connection, socket, _ = opened()
+    for _ in range(3):
+        response = connection.send([b"x"])
+        head = asyncio.create_task(response.head(10))
+        await asyncio.sleep(6)
+        socket.protocol.data_received(OK)
+        await head
+        await response.read(10)
+        assert connection.release()
+    await asyncio.sleep(60)
+    response = connection.send([b"x"])
+    with pytest.raises(TransportError) as caught:
+        await response.head(10)
+    assert (caught.value.cause, asyncio.get_running_loop().time()) == (Cause.HEAD_TIMEOUT, 88.0)
+
+
+async def test_an_idle_connection_holds_nothing_of_its_last_response() -> None:
+    connection, socket, _ = opened()
+    response = await exchanged(connection, socket)
+    await response.read(1)
+    held = weakref.ref(response)
+    connection.release()
+    del response
+
+    assert held() is None, "without the garbage collector's help"

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from balancer.clock import Clock
 from balancer.headers import Headers
 from balancer.model import Origin, WireRequest
-from balancer.script import Cause, Data, Fail, Head, Pause, Step
 from balancer.transport import Transport, TransportError, UpstreamResponse
 from balancer.transport.limits import LIMITS, Limits
 
@@ -509,39 +508,6 @@ async def test_a_response_cut_anywhere_is_the_same(cuts: list[int], flowing: boo
     assert (status, headers[0], body) == (200, (b"x", b"y"), b"hell" + b"o" * 16)
 
 
-async def test_a_body_beyond_its_limit() -> None:
-    async with (
-        BadServer(saying(OK)) as server,
-        Transport().exchange(wire(server.port), connect_s=1, head_s=1) as answer,
-    ):
-        with pytest.raises(TransportError, match="too_large"):
-            await answer.read_whole(4, 1)
-
-
-async def test_scripts_are_played_without_a_socket() -> None:
-    steps: list[Step] = [Pause(0.01), Head(200, ((b"a", b"b"),)), Data(b"x"), Data(b"y")]
-    played = WireRequest(Origin(tls=False, host="nowhere", port=1), b"POST", b"/", (), script=lambda: iter(steps))
-
-    assert await ask(Transport(), played) == (200, ((b"a", b"b"),), b"xy")
-
-
-@pytest.mark.parametrize(
-    ("steps", "cause", "sent"),
-    [
-        ([Fail(Cause.REFUSED)], "refused", False),
-        ([Fail(Cause.RESET)], "reset", True),
-        ([Pause(9)], "head_timeout", True),
-    ],
-)
-async def test_scripts_fail_as_connections_do(steps: list[Pause | Fail], cause: str, sent: bool) -> None:
-    played = WireRequest(Origin(tls=False, host="nowhere", port=1), b"POST", b"/", (), script=lambda: iter(steps))
-
-    with pytest.raises(TransportError) as caught:
-        await ask(Transport(), played, head_s=0.02)
-
-    assert (caught.value.cause, caught.value.sent) == (cause, sent)
-
-
 async def test_origins_that_are_gone_are_let_go() -> None:
     async with BadServer(saying(OK)) as server:
         transport = Transport()
@@ -551,13 +517,23 @@ async def test_origins_that_are_gone_are_let_go() -> None:
         assert repr(transport) == "<Transport idle=0 active=0>"
 
 
-async def test_a_connection_whose_origin_went_while_it_was_in_use_is_not_kept() -> None:
-    async with BadServer(saying(OK)) as server:
+async def test_a_connection_whose_origin_went_while_it_was_in_use_is_closed_when_it_is_given_back() -> None:
+    closed = asyncio.Event()
+
+    async def noting(line: Line) -> None:
+        await line.request()
+        await line.say(OK)
+        assert await line.request() == b""
+        closed.set()
+
+    async with BadServer(noting, saying(OK)) as server:
         transport, request = Transport(), wire(server.port)
         async with transport.exchange(request, connect_s=1, head_s=1) as answer:
             transport.retire(())
             assert await answer.read_whole(5, 1) == b"hello"
+            assert not closed.is_set()
         assert repr(transport) == "<Transport idle=0 active=0>"
+        await asyncio.wait_for(closed.wait(), 2)
 
         async with transport.exchange(request, connect_s=1, head_s=1) as answer:
             transport.retire((request.origin,))

@@ -195,6 +195,15 @@ def test_a_read_of_any_size_is_the_same(size: int) -> None:
     assert b"".join(piece.data for piece in pieces) == START + padded
 
 
+def test_content_that_comes_by_itself_stays_behind_what_was_begun_before_it() -> None:
+    """A comment's line, say, that shares its frame with what follows."""
+    reads = [START + DELTA, b": hello\n", DELTA, b": again\n", DELTA + OVERLOADED]
+    pieces, _ = run(*reads, end=False)
+
+    assert b"".join(piece.data for piece in pieces) == b"".join(reads).removesuffix(OVERLOADED)
+    assert pieces[-1].error is not None
+
+
 # The short ways beside a plain reader
 
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import msgspec
 
+from balancer import claude_code
 from balancer.relay.relay import Relay
 
 FRESH_S = 300.0
-ASK_S = 2.0
-"""Claude Code waits 3 s for this list."""
+ASK_S = claude_code.MODELS_WAIT_S - 1.0
+"""How long providers are waited for: less than the client waits for the list."""
 
 
 class Catalogue:

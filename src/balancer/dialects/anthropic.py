@@ -23,7 +23,7 @@ from balancer.wire.signatures import strip_foreign_thinking
 from balancer.wire.stream import StreamDecoder
 from balancer.wire.whole import MessageDecoder
 
-_DROPPED = frozenset(
+DROPPED = frozenset(
     {
         # hop by hop (RFC 9110, section 7.6.1)
         b"connection",
@@ -51,7 +51,7 @@ _DROPPED = frozenset(
         b"x-real-ip",
     }
 )
-_DROPPED_PREFIXES = (b"x-forwarded-", b"x-balancer-", b"sec-")
+DROPPED_PREFIXES = (b"x-forwarded-", b"x-balancer-", b"sec-")
 
 _PATHS = {
     Operation.MESSAGES: b"/v1/messages",
@@ -90,7 +90,7 @@ def _sorted_out(names: tuple[bytes, ...]) -> tuple[tuple[bool, ...], tuple[int, 
 
     A client sends the same names again and again: this is remembered by all of them at once.
     """
-    mask = tuple(name not in _DROPPED and not name.startswith(_DROPPED_PREFIXES) for name in names)
+    mask = tuple(name not in DROPPED and not name.startswith(DROPPED_PREFIXES) for name in names)
     named_at = tuple(at for at, name in enumerate(names) if name == b"connection")
     return mask, named_at, DEFAULT_VERSION[0] in names
 

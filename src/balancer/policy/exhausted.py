@@ -19,12 +19,13 @@ from dataclasses import dataclass
 
 import msgspec
 
+from balancer import claude_code
 from balancer.model import Candidate, Fault, Mark, Outcome, Refused, Reply, Trouble, Unfit, Verdict
 from balancer.policy.classify import is_model_unknown
 from balancer.policy.remedies import sentence
 
 RETRY_AFTER_MIN_S = 1
-RETRY_AFTER_MAX_S = 60
+RETRY_AFTER_MAX_S = claude_code.RETRY_AFTER_MAX_S
 
 _CLIENTS = frozenset({400, 413, 422})
 
@@ -71,7 +72,7 @@ class ErrorReply:
         is mended.
         """
         mended = self.outcome == "client_error" or not self.retrying_helps
-        return self.kind if mended else "overloaded_error"
+        return self.kind if mended else claude_code.RETRIED_IN_STREAM
 
 
 def no_place(model: str) -> ErrorReply:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from balancer.script import Cause
 from balancer.transport.errors import TransportError
+from balancer.transport.framing import HeaderFields
 from balancer.transport.limits import LIMITS, Limits
 from balancer.transport.response import ReceivedResponse
 from balancer.transport.timer import LazyTimer
@@ -28,6 +29,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._loop = loop
         self._limits = limits
         self._timer = LazyTimer(loop, self._timed_out)
+        self._fields = HeaderFields()
         self._transport: asyncio.Transport | None = None
         self._response: ReceivedResponse | None = None
         """Of the exchange under way."""
@@ -70,7 +72,7 @@ class UpstreamConnection(asyncio.Protocol):
         transport = self._transport
         if transport is None or self.lost or transport.is_closing():
             raise TransportError(Cause.CLOSED, sent=False)
-        response = self._response = ReceivedResponse(self._loop, transport, self._timer, self._limits)
+        response = self._response = ReceivedResponse(self._loop, transport, self._timer, self._fields, self._limits)
         transport.set_protocol(response)
         for piece in pieces:
             transport.write(piece)

@@ -43,6 +43,20 @@ class State(enum.Enum):
 HEAD, BODY, COMPLETE, BROKEN = State  # a global costs a tenth of a member of the class
 
 
+class HeaderFields:
+    """Where a parser puts the fields of a head. One serves all the responses of a connection, one after the other.
+
+    Making the function that is called with each field costs as much as the rest of a response; what it has collected is
+    copied into the response, and each response begins with none.
+    """
+
+    __slots__ = ("lines", "on_header")
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[bytes, bytes]] = []
+        self.on_header = collector(self.lines)
+
+
 class FramedResponse(UpstreamResponse):
     """Reads one response. One object a response: what belongs to the next one can't get into this one."""
 
@@ -61,13 +75,14 @@ class FramedResponse(UpstreamResponse):
     _foreign_from: int | None = None
     """Where, among the pieces, those of a second response begin."""
 
-    def __init__(self, limits: Limits = LIMITS) -> None:
+    def __init__(self, fields: HeaderFields, limits: Limits = LIMITS) -> None:
         self.limits = limits
         self.pieces: list[bytes] = []
         """What of the body has come; whoever reads it empties the list."""
-        self._fields: list[tuple[bytes, bytes]] = []
+        self._fields = fields.lines
+        self._fields.clear()
         # What the parser calls with each header and each piece of the body: in C, as a stream has hundreds.
-        self.on_header = collector(self._fields)
+        self.on_header = fields.on_header
         self.on_body = self.pieces.append
         self._parser = httptools.HttpResponseParser(self)
 
@@ -92,19 +107,12 @@ class FramedResponse(UpstreamResponse):
         if self._foreign_from is not None:
             del self.pieces[self._foreign_from :]
 
-    def taken(self) -> bytes:
-        """Return what of the body has come since the last time, of which there must be some."""
-        pieces = self.pieces
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        pieces.clear()
-        return data
-
     def cut(self, error: Exception | None) -> None:
         """The connection is gone: closed, or as `error` says. That ends the response, well or not."""
         if error is None and self.state is BODY and self._until_close:
             self.state = COMPLETE
-        elif isinstance(error, ssl.SSLError) and error.reason != "APPLICATION_DATA_AFTER_CLOSE_NOTIFY":
-            self.fail(Cause.TLS, error.reason or "")
+        elif isinstance(error, ssl.SSLError) and (reason := _reason(error)) != "APPLICATION_DATA_AFTER_CLOSE_NOTIFY":
+            self.fail(Cause.TLS, reason)
         else:
             self.fail(Cause.CLOSED if error is None else Cause.RESET)
 
@@ -178,3 +186,8 @@ class FramedResponse(UpstreamResponse):
         elif self.state is BODY:
             self.reusable = self._parser.should_keep_alive() and not self._until_close
             self.state = COMPLETE
+
+
+def _reason(error: ssl.SSLError) -> str:
+    """Return OpenSSL's word for it; an error that is not OpenSSL's own has none."""
+    return getattr(error, "reason", None) or ""

@@ -18,7 +18,7 @@ import asyncio
 from collections.abc import Callable
 
 from balancer.script import Cause
-from balancer.transport.framing import BODY, BROKEN, COMPLETE, HEAD, FramedResponse
+from balancer.transport.framing import BODY, BROKEN, COMPLETE, HEAD, FramedResponse, HeaderFields
 from balancer.transport.limits import Limits
 from balancer.transport.timer import LazyTimer
 
@@ -41,9 +41,14 @@ class ReceivedResponse(FramedResponse, asyncio.Protocol):
     _paused = False
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport, timer: LazyTimer, limits: Limits
+        self,
+        loop: asyncio.AbstractEventLoop,
+        transport: asyncio.Transport,
+        timer: LazyTimer,
+        fields: HeaderFields,
+        limits: Limits,
     ) -> None:
-        super().__init__(limits)
+        super().__init__(fields, limits)
         self._loop = loop
         self._transport = transport
         self._timer = timer
@@ -77,8 +82,11 @@ class ReceivedResponse(FramedResponse, asyncio.Protocol):
 
     def _hand_on(self, give: Callable[[bytes], bool]) -> None:
         """Give the reader what has come. From the first that it refuses on, or fails to take, it is given no more."""
+        pieces = self.pieces
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
         try:
-            if give(self.taken()):
+            if give(data):
                 return
         except Exception as error:  # it is not the peer's fault: whoever reads is to hear of it
             if self._waiter is not None and not self._waiter.done():
@@ -101,13 +109,16 @@ class ReceivedResponse(FramedResponse, asyncio.Protocol):
             raise self.error()
 
     def read_nowait(self) -> bytes | None:
-        if not self.pieces:
+        pieces = self.pieces
+        if not pieces:
             return b"" if self.state is COMPLETE else None
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
         self._unread_bytes = 0
         if self._paused:
             self._paused = False
             self._transport.resume_reading()
-        return self.taken()
+        return data
 
     async def read(self, within_s: float) -> bytes:
         while not self.pieces:

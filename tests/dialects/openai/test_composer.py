@@ -12,6 +12,8 @@ from conversion import DONE, chunk, decoder, fragment, played, sse, written
 from hypothesis import given
 from hypothesis import strategies as st
 
+from balancer.dialects.openai.composer import Composer
+from balancer.dialects.openai.writer import MessageWriter, Shell
 from balancer.wire.signatures import OWN_PREFIX, unsigned
 
 USAGE = {
@@ -426,3 +428,41 @@ def test_the_next_call_is_streamed_as_soon_as_the_one_before_is_whole() -> None:
     seen = grammar.read(b"".join(piece.data for piece in pieces), whole=False)
 
     assert (seen.open, seen.calls) == (1, [("Read", A), ("Bash", B[:4])])
+
+
+def test_two_calls_of_one_tool_without_ids_are_two() -> None:
+    """Where neither an index nor an id tells them apart, whole arguments do."""
+    shell = Shell("m", "n", 1)
+    writer = MessageWriter(shell)
+    composer = Composer(shell, writer, "p", {})
+    composer.tool(0, "", "Read", '{"path": "a"}')
+    composer.tool(0, "", "Read", '{"path": "b"}')
+    composer.end("tool_calls", None, None)
+    message = json.loads(writer.taken()[0])
+
+    assert [block["input"] for block in message["content"]] == [{"path": "a"}, {"path": "b"}]
+    assert len({block["id"] for block in message["content"]}) == 2
+
+
+ANOTHER: dict[str, tuple[list[tuple[str, str, str]], int]] = {
+    "another id": ([("a", "Read", '{"a": 1}'), ("b", "Read", '{"b": 2}')], 2),
+    "another id before the first is whole": ([("a", "Read", '{"a"'), ("b", "Read", '{"b": 2}')], 2),
+    "another name": ([("", "Read", '{"a": 1}'), ("", "Write", '{"b": 2}')], 2),
+    "the same again, whole before": ([("", "Read", '{"a": 1}'), ("", "Read", '{"b": 2}')], 2),
+    "the same again, not whole before": ([("", "Read", '{"a":'), ("", "Read", " 1}")], 1),
+    "the same id again": ([("a", "Read", '{"a":'), ("a", "Read", " 1}")], 1),
+    "no name": ([("a", "Read", '{"a":'), ("", "", " 1}")], 1),
+    "the name again without arguments": ([("", "Read", '{"a": 1}'), ("", "Read", "")], 1),
+}
+
+
+@pytest.mark.parametrize(("fragments", "calls"), ANOTHER.values(), ids=ANOTHER)
+def test_what_begins_another_call_under_one_index(fragments: list[tuple[str, str, str]], calls: int) -> None:
+    shell = Shell("m", "n", 1)
+    writer = MessageWriter(shell)
+    composer = Composer(shell, writer, "p", {})
+    for identifier, name, arguments in fragments:
+        composer.tool(0, identifier, name, arguments)
+    composer.end("tool_calls", None, None)
+
+    assert len(json.loads(writer.taken()[0])["content"]) == calls

@@ -22,11 +22,36 @@ def test_a_list() -> None:
     assert (listing["first_id"], listing["last_id"], listing["has_more"]) == ("a", "b", False)
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"{}", b'{"data":[1]}'])
-def test_no_list(body: bytes) -> None:
+NO_LISTS = {
+    "nothing": (b"", "nothing"),
+    "a page": (b"<html>", "an HTML page"),
+    "no data": (b"{}", "JSON"),
+    "no models": (b'{"data":[1]}', "JSON"),
+    "a model without an id": (b'{"data":[{"name":"a"}]}', "JSON"),
+    "bytes": (b"\xff", "text"),
+}
+
+
+@pytest.mark.parametrize(("body", "sort"), NO_LISTS.values(), ids=NO_LISTS)
+def test_no_list(body: bytes, sort: str) -> None:
     decoder = ModelsDecoder()
     decoder.feed(body)
     (piece,) = decoder.end()
 
     assert piece.error is not None
-    assert piece.error.status == 502
+    assert (piece.error.status, piece.error.message) == (502, f"{sort} where a list of models was expected")
+    assert not decoder.complete
+    assert decoder.end() == [], "it is told once"
+
+
+def test_a_list_up_to_the_limit_is_read_and_no_longer_one() -> None:
+    body = b'{"data":[{"id":"a"}]}'
+    decoder = ModelsDecoder(len(body))
+    assert decoder.feed(body) == []
+    assert decoder.end()[0].error is None
+
+    decoder = ModelsDecoder(len(body) - 1)
+    (piece,) = decoder.feed(body)
+    assert piece.error is not None
+    assert piece.error.message == f"an answer of more than {len(body) - 1} bytes"
+    assert decoder.feed(body) == decoder.end() == []

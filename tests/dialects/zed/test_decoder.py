@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from balancer.dialects.zed import decoder as answers
 from balancer.model import Piece, Usage
+from balancer.wire.ndjson import MAX_LINE_BYTES
 
 START, BLOCK, DELTA, STOP, END, LAST = EVENTS
 
@@ -142,32 +143,210 @@ def test_statuses_are_not_the_clients() -> None:
     assert ("tool_use_limit_reached", None) in learnt
 
 
+def status(value: Any) -> bytes:
+    return line({"status": value})
+
+
+FAILURES: dict[str, tuple[bytes, int, str, str, bool]] = {
+    # each is followed by a sound end: only what is wrong can be what is objected to
+    "a failure": (
+        status({"failed": {"code": "http_429", "message": "slow", "retry_after": 12.5}}), 429, "rate_limit_error", "slow", False,
+    ),
+    "a failure without words": (
+        status({"failed": None}), 500, "api_error", "the service failed without words", False,
+    ),
+    "too long a prompt": (
+        status({"failed": {"code": "x", "message": "prompt is too long: 2 tokens > 1 maximum"}}),
+        400, "invalid_request_error", "x: prompt is too long: 2 tokens > 1 maximum", True,
+    ),
+    "too long a prompt, in an event": (
+        lines({"type": "error", "error": {"type": "invalid_request_error", "message": "prompt is too long"}}),
+        400, "invalid_request_error", "prompt is too long", True,
+    ),
+    "an error event": (
+        lines({"type": "error", "error": {"type": "overloaded_error", "message": "full"}}),
+        529, "overloaded_error", "full", False,
+    ),
+    "a page": (b"<html>\n", 502, "api_error", "an HTML page where lines of JSON were expected", False),
+    "words": (b"hello\n", 502, "api_error", "text where lines of JSON were expected", False),
+    "a list": (b"[1]\n", 502, "api_error", "JSON where lines of JSON were expected", False),
+    "a second message": (lines(START), 502, "api_error", "a second message in one stream", False),
+    "too early an end": (
+        status("stream_ended"), 502, "api_error", "the stream ended before the end of its message", False,
+    ),
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("stream", [True, False])
-@pytest.mark.parametrize(
-    ("failure", "status", "elsewhere"),
-    [
-        (line({"status": {"failed": {"code": "http_429", "message": "x", "retry_after": 12.5}}}), 429, False),
-        (line({"status": {"failed": {"code": "x", "message": "prompt is too long: 2 tokens > 1 maximum"}}}), 400, True),
-        (
-            lines({"type": "error", "error": {"type": "invalid_request_error", "message": "prompt is too long"}}),
-            400,
-            True,
-        ),
-        (lines({"type": "error", "error": {"type": "overloaded_error", "message": "x"}}), 529, False),
-        (b"<html>\n", 502, False),
-        (lines(START), 502, False),
-        (line({"status": "stream_ended"}), 502, False),
-    ],
-)
-def test_a_failure_is_one_and_nothing_follows(failure: bytes, status: int, elsewhere: bool, stream: bool) -> None:
-    body = lines(START, BLOCK) + failure + lines(DELTA, STOP, END, LAST)
+@pytest.mark.parametrize(("failure", "code", "kind", "words", "elsewhere"), FAILURES.values(), ids=FAILURES)
+def test_a_failure_is_one_and_nothing_follows(
+    failure: bytes, code: int, kind: str, words: str, elsewhere: bool, stream: bool
+) -> None:
+    body = lines(START, BLOCK) + failure + lines(DELTA, STOP, END, LAST) + status("stream_ended")
 
     decoder, pieces, learnt = decode(body, stream=stream)
 
-    assert [(p.error.status, p.error.elsewhere) for p in pieces if p.error] == [(status, elsewhere)]
+    assert [(p.error.status, p.error.kind, p.error.message, p.error.elsewhere) for p in pieces if p.error] == [
+        (code, kind, words, elsewhere)
+    ]
     assert pieces[-1].error
     assert not decoder.complete
     assert "completed" not in dict(learnt)
+    assert decoder.feed(lines(*EVENTS)) == decoder.end() == [], "it is told once"
+
+
+CUT = {
+    "nothing": (b"", "nothing where lines of JSON were expected"),
+    "blank lines": (b"\n\n \n", "nothing where lines of JSON were expected"),
+    "comments of a gateway": (b": hi\nevent: x\n", "nothing where lines of JSON were expected"),
+    "a status alone": (status("started"), "the stream ended before the end of its message"),
+    "a beginning": (lines(START, BLOCK, DELTA), "the stream ended before the end of its message"),
+    "all but the end": (lines(*EVENTS[:-1]), "the stream ended before the end of its message"),
+}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(("data", "words"), CUT.values(), ids=CUT)
+def test_an_answer_that_is_cut_is_none(data: bytes, words: str, stream: bool) -> None:
+    decoder, pieces, _ = decode(data, stream=stream)
+
+    assert [(p.error.status, p.error.message) for p in pieces if p.error] == [(502, words)]
+    assert not decoder.complete
+
+
+def test_a_line_that_never_ends_is_a_fault_before_the_end_of_an_answer_and_behind_it_none() -> None:
+    endless = b"x" * (MAX_LINE_BYTES + 1)
+    decoder, pieces, _ = decode(lines(START), endless)
+    assert [p.error.message for p in pieces if p.error] == [f"a line of more than {MAX_LINE_BYTES} bytes"]
+    assert not decoder.complete
+
+    decoder, pieces, _ = decode(lines(*EVENTS), endless)
+    assert not [p.error for p in pieces if p.error]
+    assert decoder.complete
+
+
+def limited(data: bytes, max_bytes: int, *, stream: bool) -> tuple[answers.ZedDecoder, list[Piece]]:
+    decoder = answers.ZedDecoder("m", "n", stream=stream, wrapped=True, max_bytes=max_bytes)
+    return decoder, [*decoder.feed(data[:9]), *decoder.feed(data[9:]), *decoder.end()]
+
+
+def test_what_is_put_together_to_a_message_is_held_up_to_a_limit_and_no_longer() -> None:
+    data = lines(*EVENTS)
+    assert limited(data, len(data), stream=False)[0].complete
+
+    decoder, pieces = limited(data, len(data) - 1, stream=False)
+    assert [p.error.message for p in pieces if p.error] == [f"an answer of more than {len(data) - 1} bytes"]
+    assert not decoder.complete
+    assert limited(data, 10, stream=True)[0].complete, "a stream is handed on"
+
+
+def test_what_comes_behind_an_answer_does_not_count() -> None:
+    data = lines(*EVENTS)
+    decoder = answers.ZedDecoder("m", "n", stream=False, wrapped=True, max_bytes=len(data))
+    decoder.feed(data)
+
+    assert decoder.feed(status("stream_ended")) == []
+    assert decoder.notes == ()
+
+
+def small(*data: bytes, max_bytes: int = answers.SMALL_MAX_BYTES) -> tuple[list[Piece], answers.Small]:
+    decoder = answers.Small(answers.count, max_bytes)
+    return [*(piece for part in data for piece in decoder.feed(part)), *decoder.end()], decoder
+
+
+def test_a_small_answer_up_to_the_limit_is_read_and_no_larger_one() -> None:
+    body = b'{"tokens": 4}'
+    pieces, decoder = small(body[:5], body[5:], max_bytes=len(body))
+    assert [(piece.data, piece.has_content) for piece in pieces] == [(b'{"input_tokens":4}', True)]
+    assert decoder.complete
+
+    pieces, decoder = small(body[:5], body[5:], body, max_bytes=len(body) - 1)
+    assert [p.error.message for p in pieces if p.error] == [f"an answer of more than {len(body) - 1} bytes"]
+    assert not decoder.complete
+
+
+def test_nothing_of_an_answer_that_is_too_large_is_held() -> None:
+    decoder = answers.Small(answers.count, 1000)
+    for _ in range(1000):
+        decoder.feed(b"x" * 500)
+
+    assert decoder._whole is None
+    assert decoder.end() == []
+
+
+SORTS = {b"": "nothing", b"<p>": "an HTML page", b'{"tokens": -1}': "JSON", b"no": "text"}
+
+
+@pytest.mark.parametrize(("body", "sort"), SORTS.items())
+def test_a_small_answer_that_is_another_is_a_fault(body: bytes, sort: str) -> None:
+    pieces, decoder = small(body)
+
+    assert [(p.error.status, p.error.message) for p in pieces if p.error] == [
+        (502, f"{sort} where something else was expected")
+    ]
+    assert not decoder.complete
+
+
+JUNK: list[Any] = [
+    None,
+    5,
+    2.5,
+    True,
+    "",
+    "x",
+    [],
+    {},
+    [5],
+    {"type": "text"},
+    {"text": 5},
+    {"usage": 5},
+    {"type": 5},
+    -1,
+]
+KINDS = [
+    "message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta", "message_stop",
+    "ping", "error", "new", 5, None,
+]  # fmt: skip
+junk = st.sampled_from(JUNK)
+odd_blocks = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": st.sampled_from(["text", "thinking", "tool_use", "new", 5]),
+        "text": junk,
+        "thinking": junk,
+        "input": junk,
+        "citations": junk,
+        "id": junk,
+        "name": junk,
+    },
+)
+odd_deltas = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": st.sampled_from(["text_delta", "thinking_delta", "input_json_delta", "signature_delta", "citations_delta", "compaction_delta", 5]),
+        "text": junk, "thinking": junk, "partial_json": junk, "signature": junk, "citation": junk, "content": junk,
+        "encrypted_content": junk, "stop_reason": junk,
+    },
+)  # fmt: skip
+odd_events = st.fixed_dictionaries(
+    {"type": st.sampled_from(KINDS)},
+    optional={
+        "index": st.sampled_from([0, 1, -1, "0", None]), "message": st.one_of(junk, st.fixed_dictionaries({"usage": junk, "id": junk, "content": junk})),
+        "content_block": st.one_of(junk, odd_blocks), "delta": st.one_of(junk, odd_deltas), "usage": junk, "error": junk,
+    },
+)  # fmt: skip
+odd_lines = st.one_of(
+    odd_events, st.builds(lambda event: {"event": event}, st.one_of(junk, odd_events)), st.sampled_from(EVENTS),
+    st.builds(lambda value: {"status": value}, st.one_of(junk, st.builds(lambda failed: {"failed": failed}, junk))),
+)  # fmt: skip
+
+
+@given(st.lists(odd_lines, max_size=10), st.booleans(), st.booleans())
+def test_no_answer_is_so_odd_that_it_crashes(odd: list[Any], stream: bool, wrapped: bool) -> None:
+    decoder, pieces, _ = decode(b"".join(map(line, [EVENTS[0], *odd])), stream=stream, wrapped=wrapped)
+
+    assert decoder.complete or pieces[-1].error
+    answers.text_of(b"".join(map(line, [EVENTS[0], *odd, *EVENTS[3:]])))
 
 
 def test_a_tools_input_is_joined_and_must_be_json_unless_it_was_cut_short() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from balancer.dialects.zed import faults
 from balancer.model import Reply
+from balancer.wire.errors import SAME_AS, STATUS_OF, kind_of
 
 
 @pytest.mark.parametrize(
@@ -85,3 +86,72 @@ def test_words_are_found_in_whatever_shape(body: bytes, words: str) -> None:
 
 def test_an_unknown_code_is_passed_on() -> None:
     assert faults.of_failed({"code": "cyber_policy", "message": "no"}).message == "cyber_policy: no"
+
+
+@pytest.mark.parametrize(("code", "status"), faults.CODES.items())
+def test_every_word_of_the_service_has_its_status(code: str, status: int) -> None:
+    fault = faults.of_failed({"code": code, "message": "m"})
+
+    if status == 413:
+        assert (fault.status, fault.message, fault.elsewhere) == (400, "prompt is too long: m", True)
+    else:
+        assert (fault.status, fault.kind, fault.message) == (status, kind_of(status), "m")
+
+
+@pytest.mark.parametrize(("kind", "status"), STATUS_OF.items())
+def test_every_type_of_the_messages_api_has_its_status(kind: str, status: int) -> None:
+    fault = faults.of_failed({"code": kind, "message": "m"})
+
+    if status == 413:
+        assert (fault.status, fault.elsewhere) == (400, True)
+    else:
+        assert (fault.status, fault.kind) == (status, kind)
+
+
+@pytest.mark.parametrize(("status", "same"), SAME_AS.items())
+def test_a_status_of_other_apis_is_told_as_the_messages_api_does(status: int, same: int) -> None:
+    told = [
+        faults.of_reply(Reply(status, (), b"m"), 0.0),
+        faults.of_failed({"code": f"http_{status}", "message": "m"}),
+        faults.of_reply(Reply(500, (), json.dumps({"code": f"upstream_http_{status}", "message": "m"}).encode()), 0.0),
+    ]
+
+    assert {(fault.status, fault.kind) for fault in told} == {(same, kind_of(same))}
+
+
+UPSTREAMS: dict[str, tuple[Any, str, int]] = {
+    "told": (503, "upstream_http_error", 529),
+    "in the code": (None, "upstream_http_429", 429),
+    "told and in the code": (529, "upstream_http_429", 529),
+    "the least": (400, "upstream_http_error", 400),
+    "less": (399, "upstream_http_error", 500),
+    "the most": (599, "upstream_http_error", 599),
+    "more": (600, "upstream_http_error", 500),
+    "in words": ("503", "upstream_http_error", 500),
+}
+
+
+@pytest.mark.parametrize(("upstream", "code", "status"), UPSTREAMS.values(), ids=UPSTREAMS)
+def test_the_status_behind_the_service(upstream: Any, code: str, status: int) -> None:
+    body = {"code": code, "upstream_status": upstream, "message": "m"}
+
+    assert faults.of_reply(Reply(500, (), json.dumps(body).encode()), 0.0).status == status
+
+
+@pytest.mark.parametrize("length", [499, 500, 501, 9000])
+def test_so_much_is_kept_of_a_message(length: int) -> None:
+    assert len(faults.of_failed({"code": "http_500", "message": "m" * length}).message) == min(length, 500)
+
+
+SECONDS: list[tuple[Any, float | None]] = [
+    (0, 0.0), (12.5, 12.5), (-1, None), (True, None), ("5", None), (None, None), ([5], None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "seconds"), SECONDS)
+def test_how_long_to_wait_is_a_number(value: Any, seconds: float | None) -> None:
+    assert faults.of_failed({"code": "http_429", "message": "m", "retry_after": value}).retry_after_s == seconds
+    body = json.dumps({"message": "m", "retry_after": value}).encode()
+    assert faults.of_reply(Reply(429, ((b"retry-after", b"7"),), body), 0.0).retry_after_s == (
+        7.0 if seconds is None else seconds
+    )

@@ -35,9 +35,10 @@ class ChatReader:
     def event(self, data: bytes) -> Fault | None:
         read = chunk(data)
         if read is None:
-            if data.strip() == b"[DONE]":
+            words = data.strip()
+            if words == b"[DONE]":
                 return self._done()
-            self._words = True
+            self._words = self._words or bool(words)
             return None
         finished = self._finish is not None
         fault = self._take(read)

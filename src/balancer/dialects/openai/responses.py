@@ -120,7 +120,7 @@ class ResponsesReader:
     def event(self, data: bytes) -> Fault | None:
         event = _event(data)
         if event is None:
-            self._words = True
+            self._words = self._words or bool(data.strip())
             return None
         if not isinstance(event.output_index, int | str):
             event.output_index = None
