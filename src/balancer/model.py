@@ -318,6 +318,25 @@ class Trouble(enum.Enum):
     """The configuration says `enabled: false`."""
 
 
+class RefusalClass(enum.Enum):
+    """Whose matter a refusal is: what decides who is asked next, who cools down, and what the client is told."""
+
+    REQUEST = "request"
+    """The request's own fault: it goes back as it came, and blames nobody."""
+    CAPABILITY = "capability"
+    """This provider can't do it (a beta, a size, a file of another account): another may, and nobody cools down."""
+    ACCOUNT = "account"
+    """The account or the key: only a person can mend it."""
+    LIMIT = "limit"
+    """A limit of requests, tokens or money that resets by itself."""
+    MODEL = "model"
+    """The model is missing or in trouble there."""
+    PROVIDER = "provider"
+    """The provider itself is in trouble."""
+    INTERMEDIARY = "intermediary"
+    """Somebody between the balancer and the provider has answered: a firewall's page, another server's body."""
+
+
 class Verdict(msgspec.Struct, frozen=True, gc=False):
     """What follows from an outcome."""
 
@@ -333,6 +352,10 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     """In plain words and without secrets: `529 overloaded_error`, `connection refused`."""
     status: int | None = None
     """The status of the refusal; None: it was none."""
+    refusal: RefusalClass | None = None
+    """Whose matter the refusal is; None: it was none."""
+    client_only: bool = False
+    """It is about the credential that the client itself sent: it counts for this client alone."""
 
 
 class Piece(msgspec.Struct, gc=False):
