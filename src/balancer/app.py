@@ -84,7 +84,8 @@ class App:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["path"] = canonical(scope["path"])
-        admitted = self.gate.check(scope["path"], scope["method"], scope.get("client"), tuple(scope["headers"]))
+        path, method, headers = scope["path"], scope["method"], tuple(scope["headers"])
+        admitted = self.gate.check(path, method, scope.get("client"), headers, version=scope["http_version"])
         if isinstance(admitted, Denied):
             rejected = Rejected(admitted.status, admitted.kind, admitted.message)
             client = AsgiClient(receive, send, scope["http_version"], self.limits, asyncio.get_running_loop())
@@ -153,8 +154,15 @@ class App:
         return config
 
     def _make_gate(self, config: Config) -> Gate:
-        auth = config.settings.auth
-        return Gate(auth.keys, auth.admin_keys, config.settings.allowed_hosts, self._seed)
+        settings = config.settings
+        return Gate(
+            settings.auth.keys,
+            settings.auth.admin_keys,
+            settings.allowed_hosts,
+            self._seed,
+            allowed_origins=settings.allowed_origins,
+            trusted_proxies=settings.trusted_proxies,
+        )
 
     # What the control endpoints work on
 

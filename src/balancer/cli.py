@@ -64,6 +64,7 @@ def build() -> argparse.ArgumentParser:
         commands, "demo", "see failover happen: simulated providers, one of them failing (15 s, no key needed)", "demo"
     )
     commands.choices["demo"].add_argument("-v", "--verbose", action="store_true", help="show every line of the log too")
+    _key(commands)
     _completion(commands)
     _help(commands)
     return parser
@@ -352,6 +353,11 @@ def _fault(text: str) -> str:
 def _faults(**_: object) -> tuple[str, ...]:
     # Imported here: no other command needs it to read its arguments.
     return tuple(importlib.import_module("balancer.dialects.simulated.faults").FAULTS)
+
+
+def _key(commands: Any) -> None:
+    parser = _add(commands, "key", "print a new key for settings.auth", "key new")
+    parser.add_argument("what", choices=("new",), help="make one; nothing is stored")
 
 
 def _completion(commands: Any) -> None:

@@ -1,4 +1,8 @@
-"""What must never be written down or shown: keys, addresses with credentials, control characters."""
+"""What must never be written down or shown: keys, addresses with credentials, control characters.
+
+Texts come from providers and clients, so every pattern takes time in proportion to a text's length: repeats are bounded
+or possessive, and a text is cut before it is looked at.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,12 @@ from balancer.model import Provider
 LONGEST = 2048
 """Longer messages are cut: nobody reads them, and they may be anything."""
 
+LOOKED_AT = 4096
+"""So many characters are looked at: what is shown of a longer text stands in them."""
+
+PARTIAL = 512
+"""A cut may go through a secret; so much before it, back to a blank, is not shown either."""
+
 SHORTEST = 6
 """A part of a secret that is shorter stands in too many plain words to be blotted out everywhere."""
 
@@ -21,16 +31,18 @@ _PAGE = re.compile(r"<!doctype html|<html[\s>]", re.IGNORECASE)
 _URL = re.compile(r"\b([a-z][a-z0-9+.-]{1,15})://(?!\[redacted\])[^\s\"'<>)\]]+", re.IGNORECASE)
 _KEYS = re.compile(
     r"\bsk-[A-Za-z0-9_-]{4,}"
-    r"|\beyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]+){1,2}"  # a JWT
+    r"|\beyJ[A-Za-z0-9_-]{8,}+(?:\.[A-Za-z0-9_-]++){0,2}"  # a JWT, or its beginning
     r"|\b(?:gh[pousr]|xox[abprs]|AKIA|AIza)[A-Za-z0-9_-]{8,}"
 )
 _NAMED = re.compile(
     r"(?P<name>\b(?:bearer|basic|(?:x-)?api[ _-]?key|authorization|(?:auth|access)[ _-]?token|secret|password)"
-    r"\b[\"']?(?:\s*[:=]\s*|\s+)(?:bearer\s+|basic\s+)?[\"']?)(?P<value>(?=[^\s\"',;]*[0-9_-])[^\s\"',;]{8,})",
+    r"\b[\"']?(?:\s{0,8}[:=]\s{0,8}|\s{1,8})(?:bearer\s{1,8}|basic\s{1,8})?[\"']?)"
+    r"(?P<value>(?=[^\s\"',;0-9_-]{0,256}+[0-9_-])[^\s\"',;]{8,}+)",
     re.IGNORECASE,
 )
 _TRACE = re.compile(
-    r"Traceback \(most recent call last\).*|(?<!\s)\s+at (?:[\w.$<>]+ )?\(?[^\s()]*[/\\][^\s()]*:\d+:\d+\)?.*",
+    r"Traceback \(most recent call last\).*"
+    r"|(?<!\s)\s{1,64}at (?:[\w.$<>]{1,128}+ )?\(?[^\s()/\\]{0,128}+[/\\][^\s():]{0,256}+:\d{1,9}+:\d{1,9}+\)?.*",
     re.DOTALL,
 )
 _ACCOUNT = re.compile(
@@ -53,7 +65,7 @@ def scrub(text: str, secrets: Collection[str] = ()) -> str:
     `secrets` are known ones; what looks like a key goes as well, URLs shrink to their scheme, a
     web page to its mention, control characters to a space, and the rest to `LONGEST` characters.
     """
-    text = without(text.encode("utf-8", "surrogatepass"), secrets).decode("utf-8", "surrogatepass")
+    text = without(_begun(text).encode("utf-8", "surrogatepass"), secrets).decode("utf-8", "surrogatepass")
     if _PAGE.search(text):
         return "an HTML page"
     text = _CONTROL.sub(" ", text)
@@ -61,6 +73,14 @@ def scrub(text: str, secrets: Collection[str] = ()) -> str:
     text = _KEYS.sub("[redacted]", text)
     text = _NAMED.sub(r"\g<name>[redacted]", text)
     return text if len(text) <= LONGEST else text[:LONGEST] + " ..."
+
+
+def _begun(text: str) -> str:
+    """Return the beginning of a text, as much as is looked at."""
+    if len(text) <= LOOKED_AT:
+        return text
+    end = max(text.rfind(" ", LOOKED_AT - PARTIAL, LOOKED_AT), text.rfind("\n", LOOKED_AT - PARTIAL, LOOKED_AT))
+    return text[: end if end > 0 else LOOKED_AT - PARTIAL]
 
 
 def without(body: bytes, secrets: Collection[str]) -> bytes:

@@ -341,7 +341,7 @@ def test_a_provider_may_take_over_the_keys_of_another() -> None:
 
 
 def test_gate_keys_that_can_be_guessed_are_warned_of() -> None:
-    keys = {"changeme-please-now": "from an example", "gate-key-1": "short enough to be guessed"}
+    keys = {"changeme-please-now": "from an example", "gate-key-1": "simple enough to be guessed"}
     for key, words in keys.items():
         (warning,) = read(GOOD + f"settings:\n  auth:\n    keys: [{key}]\n").warnings
         assert warning.line == 10

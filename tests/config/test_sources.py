@@ -93,3 +93,17 @@ def test_only_what_is_bound_at_the_start_needs_a_restart() -> None:
 
     assert needs_restart(started, started) == ()
     assert needs_restart(started, now) == ("port",)
+
+
+@pytest.mark.parametrize("key", ["changeme", "short-key", "a" * 40, "changeme-and-much-longer-than-that"])
+def test_a_key_that_can_be_guessed_is_an_error_once_others_can_reach_the_balancer(key: str) -> None:
+    config = parse(GOOD + f"settings: {{auth: {{keys: [{key}]}}}}\n", "p.yaml", {})
+
+    with pytest.raises(ConfigError, match=r"command line: host 0\.0\.0\.0 .* balancer key new") as caught:
+        override(config, {}, host="0.0.0.0")
+    assert key not in str(caught.value)
+    with pytest.raises(ConfigError, match=r"environment: "):
+        override(config, {"BALANCER_HOST": "10.0.0.1"})
+    assert override(config, {}, host="127.0.0.2").settings.host == "127.0.0.2"
+    with pytest.raises(ConfigError, match=r"p\.yaml:8: others can reach this balancer"):
+        parse(GOOD + f"settings: {{host: 0.0.0.0, auth: {{admin_keys: [{key}]}}}}\n", "p.yaml", {})

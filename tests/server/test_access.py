@@ -9,15 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balancer.headers import Headers
-from balancer.server.access import HOSTS_MAX, NAMES_MAX, Admitted, Denied, Gate
+from balancer.server.access import FORWARDING, HOSTS_MAX, NAMES_MAX, Admitted, Denied, Gate
 
 KEY = "gate-key-of-some-length"
 ADMIN = "admin-key-of-some-length"
 LOCAL, REMOTE = ("127.0.0.1", 5), ("203.0.113.9", 5)
 
 
-def gate(keys: tuple[str, ...] = (), admin_keys: tuple[str, ...] = (), hosts: tuple[str, ...] = ()) -> Gate:
-    return Gate(keys, admin_keys, hosts, b"seed")
+def gate(
+    keys: tuple[str, ...] = (), admin_keys: tuple[str, ...] = (), hosts: tuple[str, ...] = (), **more: tuple[str, ...]
+) -> Gate:
+    return Gate(keys, admin_keys, hosts, b"seed", **more)
 
 
 def check(
@@ -151,12 +153,116 @@ def test_host(host: bytes, expected: int) -> None:
     assert status(check(gate(hosts=("balancer.lan",)), headers=((b"host", host),))) == expected
 
 
-ORIGINS = {b"http://localhost:8080": 200, b"https://evil.example": 403, b"null": 403, b"http://[": 403}
+HOST = (b"host", b"localhost:8080")
+ORIGINS = {
+    b"http://localhost:8080": 200, b"HTTP://LocalHost:8080": 200, b"https://dash.example": 200, b"https://dash.example:8443": 403,
+    b"https://evil.example": 403, b"null": 403, b"http://[": 403, b"": 403, b"http://localhost": 403, b"http://localhost:3000": 403,
+    b"https://localhost:8080": 403, b"http://127.0.0.1:8080": 403, b"http://evil.localhost:8080": 403, b"http://203.0.113.7": 403,
+    b"http://localhost:8080.evil.example": 403, b"http://localhost:8080/": 403, b"file://": 403, b"http://": 403,
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(("origin", "expected"), ORIGINS.items(), ids=[origin.decode() for origin in ORIGINS])
-def test_origin(origin: bytes, expected: int) -> None:
-    assert status(check(gate(), "/providers/reload", headers=((b"origin", origin),))) == expected
+@pytest.mark.parametrize("path", ["/providers/reload", "/v1/messages", "/admin/drill"])
+@pytest.mark.parametrize(("origin", "expected"), ORIGINS.items(), ids=[origin.decode() or "none" for origin in ORIGINS])
+def test_only_pages_of_exactly_the_own_origin_and_listed_ones_are_served(
+    origin: bytes, expected: int, path: str
+) -> None:
+    ours = gate(allowed_origins=("https://dash.example/",))
+
+    for _ in range(2):
+        assert status(check(ours, path, headers=(HOST, (b"origin", origin)))) == expected
+
+
+def test_behind_tls_of_a_proxy_the_configured_name_is_the_own_origin() -> None:
+    headers = ((b"host", b"balancer.example"), (b"origin", b"https://balancer.example"), (b"x-api-key", KEY.encode()))
+
+    assert status(check(gate((KEY,), hosts=("balancer.example",)), headers=headers)) == 200
+    assert status(check(gate(), headers=((b"host", b"127.0.0.1"), (b"origin", b"https://127.0.0.1")))) == 403
+
+
+NAVIGATED = ((b"sec-fetch-site", b"cross-site"), (b"sec-fetch-mode", b"navigate"), (b"sec-fetch-dest", b"document"))
+SITES: dict[str, tuple[str, str, Headers, int]] = {
+    "another site": ("/v1/messages", "POST", ((b"sec-fetch-site", b"cross-site"),), 403),
+    "another port": ("/providers/reload", "POST", ((b"sec-fetch-site", b"same-site"),), 403),
+    "a look from another site": ("/providers", "GET", ((b"sec-fetch-site", b"cross-site"),), 403),
+    "a link on another site": ("/providers", "GET", NAVIGATED, 200),
+    "a form on another site": ("/providers/reload", "POST", NAVIGATED, 403),
+    "a frame on another site": ("/providers", "GET", (*NAVIGATED[:2], (b"sec-fetch-dest", b"iframe")), 403),
+    "the own page": ("/v1/messages", "POST", ((b"sec-fetch-site", b"same-origin"),), 200),
+    "typed by the user": ("/providers", "GET", ((b"sec-fetch-site", b"none"),), 200),
+}
+
+
+@pytest.mark.parametrize(("path", "method", "headers", "expected"), SITES.values(), ids=SITES)
+def test_what_a_browser_says_of_the_page_is_believed(path: str, method: str, headers: Headers, expected: int) -> None:
+    assert status(check(gate(), path, method, headers=(HOST, *headers))) == expected
+
+
+@pytest.mark.parametrize("name", sorted(FORWARDING))
+@pytest.mark.parametrize("value", [b"203.0.113.9", b"127.0.0.1", b"for=127.0.0.1", b""])
+def test_without_keys_whoever_comes_through_a_proxy_is_not_of_this_machine(name: bytes, value: bytes) -> None:
+    ours, keyed = gate(), gate((KEY,))
+    assert status(check(ours, headers=(HOST,))) == 200
+
+    denied = check(ours, headers=(HOST, (name, value)))
+    assert isinstance(denied, Denied)
+    assert (denied.status, denied.kind) == (403, "permission_error")
+    assert name.decode() in denied.message
+    assert "settings.trusted_proxies" in denied.message
+    assert status(check(ours, "/providers/reload", headers=(HOST, (name, value)))) == 403
+    assert status(check(ours, "/health", "GET", headers=(HOST, (name, value)))) == 200
+    assert status(check(keyed, headers=(HOST, (name, value), (b"x-api-key", KEY.encode())))) == 200
+
+
+def test_without_keys_http_1_0_may_be_a_proxys() -> None:
+    ours = gate()
+    for version, expected in (("1.1", 200), ("1.0", 403), ("1.1", 200)):
+        assert status(ours.check("/v1/messages", "POST", LOCAL, (HOST,), version=version)) == expected
+
+
+BEHIND = {
+    "a client of this machine": ("127.0.0.1", b"127.0.0.1", 200),
+    "a client of another machine": ("127.0.0.1", b"203.0.113.9", 401),
+    "a client that claims to be of this machine": ("127.0.0.1", b"127.0.0.1, 203.0.113.9", 401),
+    "two trusted proxies": ("127.0.0.1", b"::1, 10.1.2.3", 200),
+    "a mapped address": ("::ffff:127.0.0.1", b"[::1]", 200),
+    "nothing is told": ("127.0.0.1", b"", 200),
+    "no address": ("127.0.0.1", b"unknown", 401),
+    "a proxy that is not trusted": ("192.168.1.1", b"127.0.0.1", 403),
+}
+
+
+@pytest.mark.parametrize(("proxy", "told", "expected"), BEHIND.values(), ids=BEHIND)
+def test_a_trusted_proxy_tells_who_asks(proxy: str, told: bytes, expected: int) -> None:
+    ours = gate(trusted_proxies=("127.0.0.1", "10.0.0.0/8"))
+
+    assert status(check(ours, client=(proxy, 1), headers=(HOST, (b"x-forwarded-for", told)))) == expected
+
+
+TYPES = {b"application/json": 200, b"application/json; charset=utf-8": 200, b"text/plain": 415, b"": 415}
+
+
+@pytest.mark.parametrize(("kind", "expected"), TYPES.items(), ids=[kind.decode() or "none" for kind in TYPES])
+def test_a_body_for_the_control_endpoints_is_declared_as_json(kind: bytes, expected: int) -> None:
+    headers: Headers = (HOST, (b"content-length", b"9"), *(((b"content-type", kind),) if kind else ()))
+
+    assert status(check(gate(), "/admin/drill", headers=headers)) == expected
+    assert (
+        status(check(gate(), "/admin/drill", headers=(HOST, (b"transfer-encoding", b"chunked"), *headers[2:])))
+        == expected
+    )
+    assert status(check(gate(), "/providers/reload", headers=(HOST, (b"content-length", b"0")))) == 200
+
+
+def test_without_admin_keys_only_this_machine_changes_anything_and_no_key_of_a_client() -> None:
+    keyed, key = gate((KEY,)), (b"x-api-key", KEY.encode())
+    for path in ("/providers/reload", "/admin/drill", "/admin/wake"):
+        assert status(check(keyed, path, headers=(HOST,))) == 200
+        assert status(check(keyed, path, headers=(HOST, key))) == 403
+        assert status(check(keyed, path, headers=(HOST, (b"x-api-key", b"wrong")))) == 401
+        assert status(check(keyed, path, client=REMOTE, headers=(HOST,))) == 401
+        assert status(check(keyed, path, headers=(HOST, (b"x-real-ip", b"127.0.0.1")))) == 401
+    assert status(check(keyed, "/api/event_logging/batch", headers=(HOST, key))) == 200
 
 
 def test_a_host_that_is_ours_is_ours_again_and_one_that_is_not_is_not() -> None:
@@ -173,6 +279,8 @@ def test_a_host_that_is_ours_is_ours_again_and_one_that_is_not_is_not() -> None:
 VALUES = {
     b"host": [b"localhost", b"127.0.0.1:80", b"evil.example"],
     b"origin": [b"http://localhost", b"https://evil.example"],
+    b"x-forwarded-for": [b"203.0.113.9"],
+    b"sec-fetch-site": [b"same-origin", b"cross-site"],
     b"x-api-key": [b"own", KEY.encode(), ADMIN.encode(), b""],
     b"authorization": [b"Bearer own", b"Bearer " + KEY.encode(), b"own"],
     b"x-balancer-key": [b"wrong", KEY.encode()],
@@ -274,7 +382,6 @@ def test_changes_need_an_admin_key_where_there_is_one() -> None:
     assert status(check(both, "/providers/reload", headers=((b"x-api-key", KEY.encode()),))) == 401
     assert status(check(both, "/providers/reload", headers=((b"x-api-key", ADMIN.encode()),))) == 200
     assert status(check(both, "/providers", "GET", headers=((b"x-api-key", KEY.encode()),))) == 200
-    assert status(check(gate((KEY,)), "/providers/reload", headers=((b"x-api-key", KEY.encode()),))) == 200
 
 
 def test_two_hosts_are_one_too_many() -> None:

@@ -7,6 +7,9 @@ import re
 KEY_LENGTH = 24
 """A gate key shorter than this can be guessed."""
 
+DIFFERENT = 8
+"""A key with fewer different characters was typed, not made by chance."""
+
 SHORTEST = 8
 """No service hands out a shorter key."""
 
@@ -76,12 +79,17 @@ def _substance(key: str) -> str | None:
     return None
 
 
+def is_guessable(key: str) -> bool:
+    """Say whether a key of the balancer's own could be guessed by somebody who can reach it."""
+    return len(key) < KEY_LENGTH or len(set(key)) < DIFFERENT or key.lower().startswith(_SAMPLE_KEYS)
+
+
 def gate_oddity(key: str) -> str | None:
     """Say what is odd about a key of the balancer's own."""
     if key.lower().startswith(_SAMPLE_KEYS):
         return "this key looks like one from an example; choose your own"
     if odd := _form(key, may_hold_blank=False):
         return odd
-    if len(key) < KEY_LENGTH:
-        return f"this key is short enough to be guessed; use {KEY_LENGTH} characters or more"
+    if is_guessable(key):
+        return f"this key is short or simple enough to be guessed; use {KEY_LENGTH} random characters: balancer key new"
     return None

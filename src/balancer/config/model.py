@@ -5,7 +5,9 @@ The JSON schema for editors and the reference in the documentation are generated
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
@@ -61,7 +63,8 @@ class Auth(Part):
     """Client API keys, sent as `x-api-key` or `Authorization: Bearer`. Without any, only clients on this
     machine are served."""
     admin_keys: tuple[str, ...] = Field((), repr=False)
-    """Keys for what changes something (reload, fault injection); they give access to everything else too."""
+    """Keys for what changes something (reload, wake, pause, fault injection); they give access to everything else too.
+    Without any, only programs on the balancer's own machine may do that, and no client's key."""
 
     @field_validator("keys", "admin_keys")
     @classmethod
@@ -114,6 +117,11 @@ class Settings(Part):
     """Who may use this balancer."""
     allowed_hosts: tuple[str, ...] = ()
     """Host names, besides this machine's, under which the balancer may be addressed."""
+    allowed_origins: tuple[str, ...] = ()
+    """Origins of web pages, `https://host[:port]`, that may call the balancer besides its own."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses or networks of reverse proxies whose `x-forwarded-for` is believed. What comes through any other
+    proxy is served with a key only."""
     limits: Limits = Limits()
     """Bounds that keep the balancer itself healthy."""
     drills: bool = False
@@ -130,6 +138,25 @@ class Settings(Part):
     """The port to listen on; 0: any free one."""
     drain_timeout: float = Field(120.0, ge=0, le=3600)
     """Seconds that running answers get to end when the balancer is stopped."""
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            parts = urlsplit(origin)
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+                raise ValueError("an origin is written https://host or https://host:port, without a path")
+        return origins
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for network in networks:
+            try:
+                ipaddress.ip_network(network, strict=False)
+            except ValueError:
+                raise ValueError("a trusted proxy is an address or a network: 10.0.0.7 or 10.0.0.0/8") from None
+        return networks
 
     @field_validator("log_level", mode="before")
     @classmethod

@@ -79,12 +79,21 @@ def _digest(document: Document, text: str | bytes) -> str:
     return hashlib.blake2b(raw + b"\0" + put_in, digest_size=16).hexdigest()
 
 
+GUESSABLE = (
+    "others can reach this balancer (host), and this key can be guessed: "
+    f"use {credentials.KEY_LENGTH} random characters or more; balancer key new prints one"
+)
+
+
 def _settings(value: Any, checker: Checker) -> Settings:
     settings = Settings() if value is None else checker.checked(Settings, value, ("settings",)) or Settings()
     for kind in ("keys", "admin_keys"):
         for index, key in enumerate(getattr(settings.auth, kind)):
-            if odd := credentials.gate_oddity(key):
-                checker.warn(("settings", "auth", kind, index), odd)
+            at: Path = ("settings", "auth", kind, index)
+            if credentials.is_guessable(key) and not addresses.is_loopback(settings.host):
+                checker.tell(at, GUESSABLE)
+            elif odd := credentials.gate_oddity(key):
+                checker.warn(at, odd)
     checker.look_at_times(settings, ("settings",))
     log_file = settings.log_file or ""
     shown: dict[Path, str] = {("host",): settings.host, ("log_file",): log_file}

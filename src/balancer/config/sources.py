@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from balancer.config import envfile
 from balancer.config.addresses import is_loopback
+from balancer.config.credentials import KEY_LENGTH, is_guessable
 from balancer.config.model import Settings
 from balancer.config.problem import ConfigError, Problem
 from balancer.config.quoting import Quoting
@@ -124,6 +125,14 @@ def override(config: Config, env: Mapping[str, str], **flags: object) -> Config:
         settings = Settings.model_validate({**config.settings.model_dump(), **given})
     except ValidationError as error:
         raise ConfigError(list(_in_words(error, names))) from None
+    auth = settings.auth
+    if not is_loopback(settings.host) and any(map(is_guessable, (*auth.keys, *auth.admin_keys))):
+        place = "environment" if "host" in names and flags.get("host") is None else "command line"
+        words = (
+            f"host {settings.host} can be reached by others, and a key in settings.auth can be guessed: "
+            f"use {KEY_LENGTH} random characters or more; balancer key new prints one"
+        )
+        raise ConfigError([Problem(place, 0, words)])
     return replace(config, settings=settings)
 
 

@@ -32,6 +32,8 @@ _FORMS = {
     "keys": 'keys: ["${BALANCER_KEY}"]',
     "admin_keys": 'admin_keys: ["${BALANCER_ADMIN_KEY}"]',
     "allowed_hosts": "allowed_hosts: [balancer.example.com]",
+    "allowed_origins": "allowed_origins: [https://balancer.example.com]",
+    "trusted_proxies": "trusted_proxies: [10.0.0.7]",
 }
 
 

@@ -15,7 +15,7 @@ from balancer.config import Problem
 from balancer.control import status
 from balancer.dialects.simulated import faults as drills
 from balancer.headers import REQUEST_ID as ID_HEADER
-from balancer.server.endpoint import is_json
+from balancer.server.access import is_json
 from balancer.server.rejected import new_id
 from balancer.state.fleet import Fleet
 from balancer.state.orders import Orders

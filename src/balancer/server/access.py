@@ -1,4 +1,4 @@
-"""Who may come in: client API keys, loopback, Host and Origin. Decided before anything is routed.
+"""Who may come in: client API keys, this machine, Host and Origin. Decided before anything is routed.
 
 Pure but for the hashing of keys. Paths are compared raw and exactly, so that no spelling of a
 path is open that is not meant to be (`//v1`, `%2e`, an absolute-form target).
@@ -11,7 +11,6 @@ import hmac
 import ipaddress
 from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -21,10 +20,34 @@ from balancer.headers import Headers
 OPEN_PATHS = frozenset({"/", "/health", "/ready", "/api/hello"})
 """Probes: they tell nothing that a key should guard."""
 
+JSON = b"application/json"
+
 GATE_HEADER = b"x-balancer-key"
 """Carries a gate key beside a credential of the client's own (`passthrough`)."""
 
 _CREDENTIALS = frozenset({b"x-api-key", b"authorization", GATE_HEADER})
+
+FORWARDING = frozenset(
+    {
+        b"forwarded",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-real-ip",
+        b"x-client-ip",
+        b"true-client-ip",
+        b"cf-connecting-ip",
+        b"via",
+    }
+)
+"""Headers by which a proxy tells that somebody stands behind it."""
+
+_LOOKED_AT = FORWARDING | {b"origin", b"sec-fetch-site", GATE_HEADER}
+"""A request without any of these comes from the program that opened the connection, and from no web page."""
+
+_ANOTHER_SITE = frozenset({b"cross-site", b"same-site"})
+
+FORWARDED_MAX = 16
+"""How many proxies may stand in a row."""
 
 NAMES_MAX = 256
 """How many names of clients are remembered."""
@@ -44,6 +67,22 @@ class Denied(msgspec.Struct, frozen=True, gc=False):
     message: str
 
 
+class Unseen(msgspec.Struct, frozen=True, gc=False):
+    """It is not known who asks, and why."""
+
+    words: str
+
+
+PROXIED = (
+    "this request came {how}, so somebody may stand behind a proxy; without settings.auth.keys only programs on this "
+    "machine are served: add keys, or list the proxy in settings.trusted_proxies"
+)
+NO_ADMIN_KEYS = (
+    "this changes the balancer, and settings.auth.admin_keys has no key for it: add one, or ask from the balancer's "
+    "own machine without a key"
+)
+
+
 class Admitted(msgspec.Struct, frozen=True, gc=False):
     """A request that may come in."""
 
@@ -59,11 +98,20 @@ class Gate:
     """Checks one configuration's rules. `seed` keys the hashes that name clients in logs."""
 
     def __init__(
-        self, keys: Collection[str], admin_keys: Collection[str], allowed_hosts: Collection[str], seed: bytes
+        self,
+        keys: Collection[str],
+        admin_keys: Collection[str],
+        allowed_hosts: Collection[str],
+        seed: bytes,
+        *,
+        allowed_origins: Collection[str] = (),
+        trusted_proxies: Collection[str] = (),
     ) -> None:
         self._keys = [_digest(key.encode()) for key in keys]
         self._admin_keys = [_digest(key.encode()) for key in admin_keys]
         self._allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
+        self._allowed_origins = frozenset(origin.lower().rstrip("/") for origin in allowed_origins)
+        self._trusted = [ipaddress.ip_network(network, strict=False) for network in trusted_proxies]
         self._seed = seed
         self._keyed = bool(keys or admin_keys)
         self._hosts: set[bytes | None] = set()
@@ -71,8 +119,13 @@ class Gate:
         self._names: dict[tuple[bytes | None, bytes | None], str] = {}
         """The names of clients, by the credentials that they present."""
 
-    def check(self, path: str, method: str, client: tuple[str, int] | None, headers: Headers) -> Admitted | Denied:
-        """Say whether this request may come in, and as which client. `client`: its address; None: a Unix socket."""
+    def check(
+        self, path: str, method: str, client: tuple[str, int] | None, headers: Headers, *, version: str = "1.1"
+    ) -> Admitted | Denied:
+        """Say whether this request may come in, and as which client.
+
+        `client` is the address that opened the connection; None: a Unix socket. `version` is HTTP's.
+        """
         first = dict(headers)
         if len(first) != len(headers):  # a header stands there twice, and the first value counts
             first = dict(headers[::-1])
@@ -83,41 +136,85 @@ class Gate:
             and client is not None
             and is_loopback(client[0])
             and first.get(b"host") in self._hosts
-            and b"origin" not in first
-            and GATE_HEADER not in first
+            and version != "1.0"
+            and first.keys().isdisjoint(_LOOKED_AT)
         ):
             shown = first.get(b"x-api-key"), first.get(b"authorization")
             return Admitted(self._names.get(shown) or self._name_of(shown), headers, first)
-        if denied := self._wrong_name(first):
+        if denied := self._wrong_name(first) or self._of_another_site(first, method):
             return denied
         if path in OPEN_PATHS and method in ("GET", "HEAD"):
             return Admitted("", headers, first)
         presented = _presented(headers) if not _CREDENTIALS.isdisjoint(first) else []
         good = [(name, value) for name, value, raw in presented if self._keyed and self._fits(raw, path, method)]
-        if denied := self._by_key_and_address(path, method, client, bool(good)):
+        seen = self._behind(client, first, version)
+        if denied := self._by_key_and_address(path, method, seen, bool(good), bool(presented)):
+            return denied
+        if denied := _wrong_type(path, method, first):
             return denied
         raw = b"\x00".join([raw for _, _, raw in presented])
         return _admitted(self._name(raw) if raw else "", headers, first, good)
 
-    def _by_key_and_address(self, path: str, method: str, client: tuple[str, int] | None, good: bool) -> Denied | None:
-        """Refuse a request without a good key where one is needed; elsewhere one from another machine."""
+    def _by_key_and_address(
+        self, path: str, method: str, seen: str | Unseen, good: bool, presented: bool
+    ) -> Denied | None:
+        """Refuse a request without a good key where one is needed; elsewhere one that is not of this machine.
+
+        `seen` is the address of whoever asks, or why it is not known. `good`: a key that fits was presented;
+        `presented`: some credential was.
+        """
+        local = not isinstance(seen, Unseen) and is_loopback(seen)
+        if _is_for_admins(path, method) and self._keyed and not self._admin_keys:
+            # Nobody was given this right, so it is this machine's alone; a client's key is no admin's.
+            if local and not presented:
+                return None
+            return Denied(403, "permission_error", NO_ADMIN_KEYS) if good else _key_needed("a key of this balancer")
         if self._needs_key(path):
             if good:
                 return None
-            wanted = "an admin key" if self._admin_keys and _is_for_admins(path, method) else "a key of this balancer"
-            return Denied(
-                401,
-                "authentication_error",
-                f"{wanted} is needed: send it as x-api-key, as Authorization: Bearer, or as {GATE_HEADER.decode()}",
-            )
-        if client and not is_loopback(client[0]):  # None: what opens a Unix socket is on this machine
-            return Denied(
-                401,
-                "authentication_error",
-                "this balancer has no auth.keys, so it serves only clients on its own machine; "
-                "add keys to settings.auth.keys to serve others",
-            )
-        return None
+            admin = bool(self._admin_keys) and _is_for_admins(path, method)
+            return _key_needed("an admin key" if admin else "a key of this balancer")
+        if local:
+            return None
+        if isinstance(seen, Unseen):
+            return Denied(403, "permission_error", seen.words)
+        return Denied(
+            401,
+            "authentication_error",
+            "this balancer has no auth.keys, so it serves only clients on its own machine; "
+            "add keys to settings.auth.keys to serve others",
+        )
+
+    def _behind(self, client: tuple[str, int] | None, first: Mapping[bytes, bytes], version: str) -> str | Unseen:
+        """Return the address of whoever asks, behind proxies that are trusted; or why it is not known.
+
+        That a connection comes from this machine says nothing about whoever stands behind a proxy on it.
+        """
+        address = client[0] if client else "127.0.0.1"  # what opens a Unix socket is on this machine
+        if self._is_trusted(address):
+            return self._forwarded_for(first) or address
+        if name := next((name for name in FORWARDING if name in first), None):
+            return Unseen(PROXIED.format(how=f"with the header {name.decode()}"))
+        return Unseen(PROXIED.format(how="as HTTP/1.0")) if version == "1.0" else address
+
+    def _is_trusted(self, address: str) -> bool:
+        if not self._trusted:
+            return False
+        try:
+            known = ipaddress.ip_address(address.partition("%")[0])
+        except ValueError:
+            return False
+        mapped = getattr(known, "ipv4_mapped", None)
+        return any((mapped or known) in network for network in self._trusted)
+
+    def _forwarded_for(self, first: Mapping[bytes, bytes]) -> str:
+        """Return the last address in `x-forwarded-for` that is no trusted proxy's; empty: there is none."""
+        listed = first.get(b"x-forwarded-for", b"")[-1024:].decode("latin-1").split(",")[-FORWARDED_MAX:]
+        for text in reversed(listed):
+            address = text.strip().strip("[]")
+            if address and not self._is_trusted(address):
+                return address
+        return ""
 
     def _needs_key(self, path: str) -> bool:
         if path.startswith("/v1/"):
@@ -157,10 +254,29 @@ class Gate:
                 "the Host header names a host that this balancer does not answer for; "
                 "add it to settings.allowed_hosts if it should",
             )
-        origin = first.get(b"origin")
-        if origin is not None and not self._is_ours(_origin_name(origin.decode("latin-1"))):
-            return Denied(403, "permission_error", "requests from web pages of other origins are refused")
         return None
+
+    def _of_another_site(self, first: Mapping[bytes, bytes], method: str) -> Denied | None:
+        """Refuse what a web page of another origin sends. That it is on this machine too makes it no less foreign."""
+        origin = first.get(b"origin")
+        if origin is not None and not self._is_own_origin(origin, first.get(b"host", b"")):
+            return Denied(403, "permission_error", "requests from web pages of other origins are refused")
+        if first.get(b"sec-fetch-site") in _ANOTHER_SITE:
+            followed = method == "GET" and first.get(b"sec-fetch-mode") == b"navigate"
+            if not followed or first.get(b"sec-fetch-dest") != b"document":  # a link to here shows nothing to its page
+                return Denied(403, "permission_error", "requests from web pages of other sites are refused")
+        return None
+
+    def _is_own_origin(self, origin: bytes, host: bytes) -> bool:
+        """Say whether an origin is exactly the one that the client calls, or is listed. `host` was found to be ours."""
+        asked = origin.strip().lower().decode("latin-1")
+        if asked in self._allowed_origins:
+            return True
+        name = host.strip().lower().decode("latin-1")
+        if asked == f"http://{name}":
+            return bool(name)
+        # TLS ends at a proxy in front, whose name is configured.
+        return asked == f"https://{name}" and _host_name(name) in self._allowed_hosts
 
     def _answers_for(self, host: bytes) -> bool:
         if host in self._hosts:
@@ -178,8 +294,30 @@ class Gate:
         return name in self._allowed_hosts or is_loopback(name) or _is_number(name)
 
 
+def _key_needed(wanted: str) -> Denied:
+    words = f"{wanted} is needed: send it as x-api-key, as Authorization: Bearer, or as {GATE_HEADER.decode()}"
+    return Denied(401, "authentication_error", words)
+
+
+def _wrong_type(path: str, method: str, first: Mapping[bytes, bytes]) -> Denied | None:
+    """Refuse a body that is not declared as JSON: only such a one makes browsers ask first (a preflight request)."""
+    if path.startswith("/v1/") or method in ("GET", "HEAD"):  # the hot paths look by themselves
+        return None
+    if first.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in first:
+        return None
+    if is_json(first.get(b"content-type", b"")):
+        return None
+    return Denied(415, "invalid_request_error", "a body needs the header content-type: application/json")
+
+
+def is_json(kind: bytes) -> bool:
+    """Say whether `kind`, a content-type, is JSON's."""
+    media = kind.partition(b";")[0].strip().lower()
+    return media == JSON or media.endswith(b"+json")
+
+
 def _is_for_admins(path: str, method: str) -> bool:
-    return not path.startswith("/v1/") and method not in ("GET", "HEAD")
+    return not path.startswith(("/v1/", "/api/")) and method not in ("GET", "HEAD")
 
 
 def _admitted(client: str, headers: Headers, first: dict[bytes, bytes], good: list[tuple[bytes, bytes]]) -> Admitted:
@@ -214,14 +352,6 @@ def _host_name(host: str) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.rpartition(":")[0] if host.count(":") == 1 else host
-
-
-def _origin_name(origin: str) -> str:
-    """Return the name of the host in an Origin header; empty: there is none."""
-    try:
-        return (urlsplit(origin).hostname or "").lower()
-    except ValueError:
-        return ""
 
 
 @lru_cache(maxsize=1024)

@@ -21,14 +21,12 @@ from balancer.policy import affinity
 from balancer.redact import scrub
 from balancer.relay.relay import Relay
 from balancer.relay.writer import ClientWriter
-from balancer.server.access import Admitted
+from balancer.server.access import JSON, Admitted, is_json
 from balancer.server.asgi import AsgiClient, ClientLeft, Receive, Scope, Send, read_body
 from balancer.server.limits import ClientLimits
 from balancer.server.paths import OPERATIONS
 from balancer.server.rejected import Rejected, new_id, reject
 from balancer.wire import messages as wire
-
-JSON = b"application/json"
 
 USER_AGENT_MAX = 120
 """How much of a client's `user-agent` is logged. Claude Code's has 30 to 60 characters."""
@@ -101,9 +99,10 @@ class Messages:
         encoding = first.get(b"content-encoding")
         if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
             raise _unsupported(f"content-encoding '{_quoted(encoding)}' is not supported; send the body as it is")
-        kind = first.get(b"content-type", JSON)
-        if kind != JSON and not is_json(kind):
-            raise _unsupported(f"content-type '{_quoted(kind)}' is not JSON; send application/json")
+        kind = first.get(b"content-type")
+        if kind != JSON and not (kind and is_json(kind)):
+            was = f"content-type '{_quoted(kind)}' is not JSON" if kind else "the header content-type is missing"
+            raise _unsupported(f"{was}; send content-type: application/json")
 
     def _request(self, admitted: Admitted, operation: Operation, query: bytes, body: bytes, request_id: str) -> Request:
         """Return the request, with the head of its body decoded. Raises `Rejected`."""
@@ -178,12 +177,6 @@ class Messages:
             task.uncancel()
         finally:
             client.on_left(None)
-
-
-def is_json(kind: bytes) -> bool:
-    """Say whether `kind`, a content-type, is JSON's."""
-    media = kind.partition(b";")[0].strip().lower()
-    return media == JSON or media.endswith(b"+json")
 
 
 def _unsupported(message: str) -> Rejected:
