@@ -54,13 +54,19 @@ HOST = b"host: localhost\r\n"
 
 def post(body: bytes = BODY, *lines: bytes, path: bytes = b"/v1/messages", version: bytes = b"1.1") -> bytes:
     """Return a request whose body has a length, with more header lines."""
-    head = [b"POST %b HTTP/%b" % (path, version), b"host: localhost", b"content-length: %d" % len(body), *lines]
+    head = [b"POST %b HTTP/%b" % (path, version), b"host: localhost", b"content-length: %d" % len(body), *_typed(lines)]
     return b"\r\n".join([*head, b"", body])
+
+
+def _typed(lines: tuple[bytes, ...]) -> list[bytes]:
+    """Return header lines with one that declares the body as JSON, unless they say what it is."""
+    told = any(line.lower().startswith(b"content-type:") for line in lines)
+    return [*lines] if told else [b"content-type: application/json", *lines]
 
 
 def chunked(body: bytes = BODY, *lines: bytes, size: int = 10, trailers: bytes = b"") -> bytes:
     """Return a request whose body comes in chunks."""
-    head = [b"POST /v1/messages HTTP/1.1", b"host: localhost", b"transfer-encoding: chunked", *lines]
+    head = [b"POST /v1/messages HTTP/1.1", b"host: localhost", b"transfer-encoding: chunked", *_typed(lines)]
     parts = [body[at : at + size] for at in range(0, len(body), size)]
     return b"\r\n".join([*head, b"", b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)]) + (
         b"0\r\n" + trailers + b"\r\n"

@@ -214,7 +214,7 @@ async def test_uvicorn_by_itself_answers_alike(request_bytes: bytes) -> None:
 LONG = b"x-long: " + b"x" * 70_000 + b"\r\n"
 TOO_LONG = "longer than 65536 bytes"
 INVALID = "not a valid HTTP request"
-CODED = START + b"transfer-encoding: %b\r\n\r\n"
+CODED = START + b"content-type: application/json\r\ntransfer-encoding: %b\r\n\r\n"
 REFUSED = {
     "a long header": ([START + LONG + b"\r\n"], TOO_LONG),
     "a long header in two parts": ([START + LONG[:9], LONG[9:] + b"\r\n"], TOO_LONG),

@@ -303,11 +303,14 @@ def _wrong_type(path: str, method: str, first: Mapping[bytes, bytes]) -> Denied 
     """Refuse a body that is not declared as JSON: only such a one makes browsers ask first (a preflight request)."""
     if path.startswith("/v1/") or method in ("GET", "HEAD"):  # the hot paths look by themselves
         return None
-    if first.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in first:
-        return None
-    if is_json(first.get(b"content-type", b"")):
+    if not has_body(first) or is_json(first.get(b"content-type", b"")):
         return None
     return Denied(415, "invalid_request_error", "a body needs the header content-type: application/json")
+
+
+def has_body(first: Mapping[bytes, bytes]) -> bool:
+    """Say whether a request with these headers has a body."""
+    return first.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in first
 
 
 def is_json(kind: bytes) -> bool:

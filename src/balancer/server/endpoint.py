@@ -21,7 +21,7 @@ from balancer.policy import affinity
 from balancer.redact import scrub
 from balancer.relay.relay import Relay
 from balancer.relay.writer import ClientWriter
-from balancer.server.access import JSON, Admitted, is_json
+from balancer.server.access import JSON, Admitted, has_body, is_json
 from balancer.server.asgi import AsgiClient, ClientLeft, Receive, Scope, Send, read_body
 from balancer.server.limits import ClientLimits
 from balancer.server.paths import OPERATIONS
@@ -100,7 +100,7 @@ class Messages:
         if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
             raise _unsupported(f"content-encoding '{_quoted(encoding)}' is not supported; send the body as it is")
         kind = first.get(b"content-type")
-        if kind != JSON and not (kind and is_json(kind)):
+        if kind != JSON and not is_json(kind or b"") and (kind is not None or has_body(first)):
             was = f"content-type '{_quoted(kind)}' is not JSON" if kind else "the header content-type is missing"
             raise _unsupported(f"{was}; send content-type: application/json")
 
