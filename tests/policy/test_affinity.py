@@ -56,8 +56,8 @@ def test_by_prefix_a_growing_conversation_keeps_its_name() -> None:
 def test_blanks_before_a_mark_take_no_more_time_than_anything_else() -> None:
     def took_s(blanks: int) -> float:
         message = b'{"a":' + b" " * blanks + b'1,  "cache_control": {"type": "ephemeral"}}'
-        began = time.perf_counter()
+        began = time.process_time()
         assert _without_cache_control(message).endswith(b" 1}")
-        return time.perf_counter() - began
+        return time.process_time() - began
 
     assert took_s(1_000_000) < 1.0, "by the square it would be half an hour"

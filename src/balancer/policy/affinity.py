@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+import msgspec
 import xxhash
 
 from balancer import claude_code
@@ -29,11 +30,25 @@ def of_request(first: Mapping[bytes, bytes], head: Head, client: str, by: str) -
         agent = first.get(claude_code.AGENT_HEADER, b"")
         return _name(client.encode(), session, agent)
     if by == "prefix":
-        opening = bytes(head.messages[0]) if head.messages else b""
-        system = bytes(head.system)
-        if b'"cache_control"' in system or any(b'"cache_control"' in bytes(m) for m in head.messages):
-            return _name(client.encode(), system, _without_cache_control(opening))
+        system, messages = bytes(head.system), bytes(head.messages)
+        if b'"cache_control"' in system or b'"cache_control"' in messages:
+            return _name(client.encode(), system, _without_cache_control(_opening(messages)))
     return None
+
+
+ELEMENTS_MAX = 100_000
+"""A list that may hold more elements is not decoded: a client can send millions of them, each an object of Python's."""
+
+OPENING_BYTES = 64 * 1024
+"""Of such a list so much counts as the opening."""
+
+
+def _opening(messages: bytes) -> bytes:
+    """Return the first message, as it stands in the list; of a list beyond measure its beginning."""
+    if messages.count(b",") > ELEMENTS_MAX:
+        return messages[:OPENING_BYTES]
+    listed = msgspec.json.decode(messages, type=list[msgspec.Raw])
+    return bytes(listed[0]) if listed else b""
 
 
 _CACHE_CONTROL = re.compile(rb',?\s{0,64}"cache_control"\s*:\s*\{[^{}]*\}')

@@ -30,7 +30,8 @@ class Head(msgspec.Struct):
     """What we read of a request's body."""
 
     model: str
-    messages: list[msgspec.Raw]
+    messages: msgspec.Raw
+    """A list, undecoded: it may have millions of elements, and hardly anybody looks at them."""
     stream: bool | None = None
     max_tokens: msgspec.Raw = msgspec.Raw(b"")
     metadata: msgspec.Raw = msgspec.Raw(b"")
@@ -82,6 +83,8 @@ def head(body: bytes) -> Head:
         raise BadRequest(f"the request body is not valid JSON: {error}") from None
     except RecursionError:
         raise BadRequest("the request body is nested too deeply") from None
+    if bytes(memoryview(decoded.messages)[:1]) != b"[":
+        raise BadRequest("messages: must be an array")
     if not 0 < len(decoded.model) <= MODEL_MAX:
         raise BadRequest(f"model: must be a name of 1 to {MODEL_MAX} characters")
     return decoded
@@ -121,54 +124,55 @@ def _plainly(error: str) -> str:
 
 _KEY = b'"model"'
 _MODEL = re.compile(rb'"model"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")')
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]')
+_MEMBER = re.compile(rb'[\s,]*+"[^"\\]*+(?:\\.[^"\\]*+)*+"\s*+:\s*+')
+"""What stands before a member's value: the comma of the one before, the key, the colon."""
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def spliced(body: bytes, model: str) -> tuple[bytes | memoryview, ...]:
     """Return `body` in pieces with `model` in the place of the model's name; nothing is copied.
 
     The key is nearly always the only `"model"` that has a string, or the first key: only where
-    that is not so is the body walked to find the ones on the top level.
+    that is not so are the members on the top level looked at. Where one of them stands there twice, the last counts, as
+    for every reader of JSON, and the body is written anew.
     """
-    matches = _models(body)
-    if len(matches) != 1 or body.find(b"\\u", 0, 64) >= 0:
-        matches = _top_level_models(body)
-    if not matches:  # the key is written with escapes: legal, seen nowhere
-        decoded = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-        decoded["model"] = msgspec.Raw(msgspec.json.encode(model))
-        return (msgspec.json.encode(decoded),)
+    place = _only_model(body)
+    if place is None or body.find(b"\\u", 0, 64) >= 0:
+        members = _MEMBERS.decode(body)
+        place = _top_level_model(body, members)
+        if place is None:
+            members["model"] = msgspec.Raw(msgspec.json.encode(model))
+            return (msgspec.json.encode(members),)
     view = memoryview(body)
-    name = msgspec.json.encode(model)
-    pieces: list[bytes | memoryview] = []
-    start = 0
-    for match in matches:
-        pieces += [view[start : match.start(1)], name]
-        start = match.end(1)
-    pieces.append(view[start:])
-    return tuple(pieces)
+    return view[: place[0]], msgspec.json.encode(model), view[place[1] :]
 
 
-def _models(body: bytes) -> list[re.Match[bytes]]:
-    """Return every `"model"` that has a string, on whatever level."""
-    found: list[re.Match[bytes]] = []
+def _only_model(body: bytes) -> tuple[int, int] | None:
+    """Return where the only `"model"` with a string has it, on whatever level; None: there is none, or a second one."""
+    found: tuple[int, int] | None = None
     at = body.find(_KEY)
     while at >= 0:
         # Inside a string the quotes are escaped, so this is a key, or the end of a string.
         if body[at - 1 : at] != b"\\" and (match := _MODEL.match(body, at)):
-            found.append(match)
+            if found is not None:
+                return None
+            found = match.span(1)
         at = body.find(_KEY, at + len(_KEY))
     return found
 
 
-def _top_level_models(body: bytes) -> list[re.Match[bytes]]:
-    depth = 0
-    found: list[re.Match[bytes]] = []
-    for token in _TOKEN.finditer(body):
-        first = body[token.start()]
-        if first in b"{[":
-            depth += 1
-        elif first in b"}]":
-            depth -= 1
-        elif depth == 1 and (match := _MODEL.match(body, token.start())):
-            found.append(match)
-    return found
+def _top_level_model(body: bytes, members: dict[str, msgspec.Raw]) -> tuple[int, int] | None:
+    """Return where the model's name is among the members of the body; None: some key stands there twice."""
+    place: tuple[int, int] | None = None
+    at = body.index(b"{") + 1
+    for key, raw in members.items():
+        before = _MEMBER.match(body, at)
+        if before is None:
+            return None
+        value, start = bytes(raw), before.end()
+        at = start + len(value)
+        if body[start:at] != value:
+            return None
+        if key == "model":
+            place = start, at
+    return place if body[at:].strip() == b"}" else None
