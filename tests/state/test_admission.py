@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
+
+from virtual_time import in_virtual_time
 
 from balancer.model import Scope
+from balancer.state.admission import Admission
 
 from .world import World, read
 
@@ -130,3 +134,87 @@ async def test_waking_twice_before_anybody_ran_is_no_error() -> None:
     freed.set_result(None)
     queue.wake()
     await asyncio.wait_for(waiting, 5)
+
+
+def shared(max_in_flight: int) -> Admission:
+    keys = "auth: {keys: [key-of-alice-0123456789abcd, key-of-bob-0123456789abcdef]}"
+    return World(f"{keys}, limits: {{max_in_flight: {max_in_flight}, queue_s: 2}}").fleet.admission
+
+
+def test_with_one_key_a_client_may_have_all_places() -> None:
+    admission = World("auth: {keys: [key-of-alice-0123456789abcd]}, limits: {max_in_flight: 2}").fleet.admission
+
+    with admission.place("alice"):
+        assert admission.may_come("alice")
+        with admission.place("alice"):
+            assert not admission.may_come("alice")
+
+
+def test_with_several_keys_no_client_has_all_places() -> None:
+    admission = shared(10)
+    with ExitStack() as held:
+        for _ in range(8):
+            assert admission.may_come("alice")
+            held.enter_context(admission.place("alice"))
+        assert not admission.may_come("alice")
+        assert admission.may_come("bob")
+        for _ in range(2):
+            held.enter_context(admission.place("bob"))
+        assert not admission.may_come("bob"), "it is full"
+    assert admission.in_flight == 0
+    assert admission.may_come("alice")
+
+
+def test_the_only_place_may_be_anybodys() -> None:
+    assert shared(1).may_come("alice")
+
+
+@in_virtual_time
+async def test_of_those_that_wait_the_one_goes_first_whose_client_holds_the_fewest() -> None:
+    admission, now, order = shared(5), asyncio.get_running_loop().time, []
+
+    async def comes(client: str) -> None:
+        await admission.wait(now, client)
+        if admission.may_come(client):
+            with admission.place(client):
+                order.append(client)
+                await asyncio.sleep(10)
+
+    with ExitStack() as held:
+        for client in ("alice", "alice", "alice", "bob"):
+            held.enter_context(admission.place(client))
+        last = admission.place("alice")
+        with last:
+            waiting = [asyncio.create_task(comes(client)) for client in ("alice", "alice", "bob", "carol")]
+            await asyncio.sleep(1)
+            assert order == []
+        await asyncio.sleep(0.1)
+        assert order == ["carol"]
+    await asyncio.gather(*waiting)
+    assert order == ["carol", "alice", "bob", "alice"]
+    assert admission.in_flight == 0
+    assert not admission._held
+    assert not admission._waiting
+
+
+@in_virtual_time
+async def test_who_gives_up_waiting_lets_others_pass() -> None:
+    admission, now = shared(5), asyncio.get_running_loop().time
+    with ExitStack() as held:
+        for client in ("alice", "alice", "bob"):
+            held.enter_context(admission.place(client))
+        first = asyncio.create_task(admission.wait(now, "carol"))
+        await asyncio.sleep(0)
+        assert await admission.wait(now, "alice") == 0
+        await first
+
+
+def test_places_that_were_taken_before_a_reload_are_given_back_after_it() -> None:
+    admission = shared(5)
+    with admission.place("alice"):
+        admission.apply(max_in_flight=5, queue_s=1, fair=False)
+        with admission.place("bob"):
+            admission.apply(max_in_flight=5, queue_s=1, fair=True)
+            assert admission.in_flight == 2
+    assert admission.in_flight == 0
+    assert not admission._held

@@ -96,12 +96,12 @@ class Relay:
             await self._endings.send_error(record, response, exhausted.no_route(request.model, fleet.routing.patterns))
             return
         admission = fleet.admission
-        if admission.full:
-            record.queued_s = await admission.wait(self._now)
-            if admission.full:
+        if admission.full or (admission.fair and not admission.may_come(request.client)):
+            record.queued_s = await admission.wait(self._now, request.client)
+            if not admission.may_come(request.client):
                 await self._endings.send_error(record, response, exhausted.no_place(request.model))
                 return
-        with fleet.admit():
+        with fleet.admit(request.client):
             candidates, record.pinned = fleet.candidates(request, route, self._now())
             record.first = candidates[0] if candidates else None
             if not request.operation.answers:  # those every type can answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Self
 
@@ -67,21 +68,52 @@ class Slot(msgspec.Struct, eq=False):
             self._queue.wake()
 
 
+SHARE = 0.8
+"""Where several keys are configured, so much of all places one client may hold: no key can lock the others out."""
+
+
+class Place(msgspec.Struct, eq=False):
+    """A place in the balancer as a whole that counts against its client's share."""
+
+    _admission: Admission
+    _client: str
+
+    def __enter__(self) -> None:
+        self._admission.take(self._client)
+
+    def __exit__(self, *_: object) -> None:
+        self._admission.give_back(self._client)
+
+
 class Admission:
-    """Counts the requests that are being served. `with admission:` holds one's place in the balancer as a whole."""
+    """Counts the requests that are being served. `with admission:` holds one's place in the balancer as a whole.
+
+    Where places are shared fairly (`apply`), a client holds at most `SHARE` of them, and of those that wait the one
+    goes first whose client holds the fewest.
+    """
 
     def __init__(self, stats: StatsTable, health: HealthTable, queue: SlotQueue) -> None:
         self.in_flight = 0
         self.full = False
         """No further request may come in. Kept, not computed: every request asks."""
+        self.fair = False
+        """Places are shared between clients."""
         self._max_in_flight = 1
         self._queue_s = 0.0
+        self._held: Counter[str] = Counter()
+        self._waiting: Counter[str] = Counter()
         self._stats = stats
         self._health = health
         self._queue = queue
 
-    def apply(self, *, max_in_flight: int, queue_s: float) -> None:
-        """Use these limits from now on; whoever waits looks again. `queue_s` is the longest wait for a place."""
+    def apply(self, *, max_in_flight: int, queue_s: float, fair: bool = False) -> None:
+        """Use these limits from now on; whoever waits looks again. `queue_s` is the longest wait for a place.
+
+        `fair`: places are shared between clients. What is held when this changes is not counted for its client.
+        """
+        if fair != self.fair:
+            self.fair = fair
+            self._held.clear()
         self._max_in_flight = max_in_flight
         self._queue_s = queue_s
         self.full = self.in_flight >= max_in_flight
@@ -98,11 +130,44 @@ class Admission:
         if self._queue.waiting:
             self._queue.wake()
 
-    async def wait(self, now: Callable[[], float]) -> float:
-        """Wait until the balancer is not full, for a bounded time; return how long it took, in seconds."""
+    def place(self, client: str) -> Admission | Place:
+        """Return a place for a request of this client, to be held with `with`."""
+        return Place(self, client) if self.fair else self
+
+    def take(self, client: str) -> None:
+        """Take a place for a request of this client."""
+        self._held[client] += 1
+        self.__enter__()
+
+    def give_back(self, client: str) -> None:
+        """Give back a place that was taken for this client."""
+        self._held[client] -= 1
+        if self._held[client] <= 0:  # less: it was taken before places were shared
+            del self._held[client]
+        self.__exit__()
+
+    def may_come(self, client: str) -> bool:
+        """Say whether a request of this client may come in now: there is a place, and it is this client's turn."""
+        if self.full or not self.fair:
+            return not self.full
+        held = self._held[client]
+        if held >= max(1, int(self._max_in_flight * SHARE)):
+            return False
+        return all(self._held[other] >= held for other in self._waiting if other != client)
+
+    async def wait(self, now: Callable[[], float], client: str = "") -> float:
+        """Wait until a request of this client may come in, for a bounded time; return how long it took, in seconds."""
         began = now()
-        while self.full and (left_s := began + self._queue_s - now()) > 0:
-            await self._queue.freed(left_s)
+        self._waiting[client] += 1
+        try:
+            while not self.may_come(client) and (left_s := began + self._queue_s - now()) > 0:
+                await self._queue.freed(left_s)
+        finally:
+            self._waiting[client] -= 1
+            if not self._waiting[client]:
+                del self._waiting[client]
+                if self.fair:
+                    self._queue.wake()  # others may have waited for this one to go first
         return now() - began
 
     def slot(self, candidate: Candidate, now: float) -> Slot:

@@ -32,7 +32,7 @@ from balancer.policy.retry_budget import Budget
 from balancer.policy.routes import Routing
 from balancer.policy.strategies import STRATEGIES, Strategy, View, priority
 from balancer.redact import secrets_of
-from balancer.state.admission import Admission, SlotQueue
+from balancer.state.admission import Admission, Place, SlotQueue
 from balancer.state.health import HealthTable
 from balancer.state.orders import Orders
 from balancer.state.pins import Pins
@@ -122,7 +122,8 @@ class Fleet:
         self.health.apply(CooldownPolicy(settings.cooldown_s, settings.cooldown_constant))
         self.pins.apply(enabled=settings.sticky.enabled, ttl_s=settings.sticky.ttl)
         self.orders.apply(config.providers)
-        self.admission.apply(max_in_flight=settings.limits.max_in_flight, queue_s=settings.limits.queue_s)
+        limits, several = settings.limits, len(settings.auth.keys) > 1
+        self.admission.apply(max_in_flight=limits.max_in_flight, queue_s=limits.queue_s, fair=several)
 
     # Candidates
 
@@ -172,9 +173,9 @@ class Fleet:
 
     # A request's way
 
-    def admit(self) -> Admission:
-        """Return a place in the balancer as a whole, to be held with `with`."""
-        return self.admission
+    def admit(self, client: str = "") -> Admission | Place:
+        """Return a place in the balancer as a whole for a request of this client, to be held with `with`."""
+        return self.admission.place(client)
 
     def failover(self, request: Request, candidates: list[Candidate], now: float) -> Failover:
         """Return the failover of a request that arrived at `now`."""
