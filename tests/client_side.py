@@ -26,6 +26,7 @@ from balancer.script import Data, Head, Step
 from balancer.server import run
 from balancer.server.access import Denied, Gate
 from balancer.server.asgi import AsgiClient, Receive, Scope, Send
+from balancer.server.connections import Connections
 from balancer.server.endpoint import Messages
 from balancer.server.http11 import ClientConnection
 from balancer.server.limits import ClientLimits
@@ -123,6 +124,8 @@ class Front:
         self.relay = relay(self.fleet, transport, clock)
         self.in_flight = InFlight(1_000_000, loop.time)
         self.limits = limits or ClientLimits()
+        self.connections = Connections()
+        self.connections.apply(most=1000, most_per_address=None, most_bytes=1_000_000_000)
         self.ways: list[str] = []
         """How each request came in: the class of what writes its answer."""
         self.messages: Messages = _Messages(self)
@@ -165,7 +168,7 @@ class Front:
 
 class _Messages(Messages):
     def __init__(self, front: Front) -> None:
-        super().__init__(front.relay, front.in_flight, 1, front.limits, asyncio.get_running_loop())
+        super().__init__(front.relay, front.in_flight, 1, front.limits, asyncio.get_running_loop(), front.connections)
         self._ways = front.ways
 
     def answer(self, *args: Any) -> Any:
@@ -176,7 +179,7 @@ class _Messages(Messages):
 class _Shut(Gate):
     """Lets nothing in without ASGI, so that everything has to go that way."""
 
-    def check(self, *args: Any) -> Any:
+    def check(self, *args: Any, **more: Any) -> Any:
         return Denied(401, "", "")
 
 

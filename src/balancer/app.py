@@ -29,9 +29,10 @@ from balancer.control import api
 from balancer.control.catalogue import Catalogue
 from balancer.control.recovery import Recovery
 from balancer.relay.relay import Relay
-from balancer.server import memory
+from balancer.server import descriptors, memory
 from balancer.server.access import Denied, Gate
 from balancer.server.asgi import AsgiClient, Receive, Scope, Send
+from balancer.server.connections import Connections, bounded
 from balancer.server.endpoint import Messages
 from balancer.server.limits import ClientLimits
 from balancer.server.paths import OPERATIONS, canonical
@@ -70,6 +71,7 @@ class App:
         self._started = clock.now()
         self.one_of_several = multiprocessing.parent_process() is not None  # a supervisor has started it, with others
         self._resources = AsyncExitStack()
+        self.connections = Connections()
 
     # ASGI
 
@@ -129,7 +131,10 @@ class App:
         self.relay = Relay(self.fleet, transport, self._clock)
         self._in_flight = InFlight(config.settings.deduplication.max_bytes, self._clock.now)
         seed = int.from_bytes(self._seed[:8], "big")
-        self.messages = Messages(self.relay, self._in_flight, seed, self.limits, asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        self.messages = Messages(self.relay, self._in_flight, seed, self.limits, loop, self.connections)
+        self._descriptors = descriptors.raised()
+        self._bound_connections(config)
         self._catalogue = Catalogue(self.relay, self._clock.now)
         recovery = Recovery(self.relay, self._clock, random.Random())
         bus.add(recovery.on_event, Recovery.KINDS)
@@ -164,6 +169,14 @@ class App:
             trusted_proxies=settings.trusted_proxies,
         )
 
+    def _bound_connections(self, config: Config) -> None:
+        limits = config.settings.limits
+        self.connections.apply(
+            most=bounded(limits.max_connections, self._descriptors),
+            most_per_address=limits.max_connections_per_address,
+            most_bytes=limits.max_buffered_bytes,
+        )
+
     # What the control endpoints work on
 
     def now(self) -> float:
@@ -195,6 +208,7 @@ class App:
             return (), error.problems
         changes = self.fleet.reload(config, self._clock.wall())
         self.gate = self._make_gate(config)
+        self._bound_connections(config)
         self._in_flight.max_bytes = config.settings.deduplication.max_bytes
         self._logs.apply(config.settings)
         self.transport.retire({provider.origin for provider in config.providers.values()})

@@ -85,9 +85,14 @@ class Request(msgspec.Struct):
     """Of `headers`, where they are known already; what depends on them alone is remembered by these."""
     user_agent: str = ""
     """How the client names itself, cut and without secrets: for the log."""
+    on_drop: Callable[[int], None] | None = None
+    """Is told the size of a body that is let go of; None: nobody counts it."""
 
     def drop_body(self) -> None:
         """Let go of the body. After this the request can't be sent again."""
+        if self.on_drop is not None:
+            self.on_drop(len(self.body))
+            self.on_drop = None
         self.body = b""
 
 

@@ -14,7 +14,8 @@ from virtual_time import in_virtual_time, settled
 from balancer.model import Operation, Request
 from balancer.relay.writer import ResponseWriter
 from balancer.script import Cause, Data, Fail, Head, Pause, Step
-from balancer.server.endpoint import USER_AGENT_MAX, is_json
+from balancer.server.access import is_json
+from balancer.server.endpoint import USER_AGENT_MAX
 from balancer.server.paths import OPERATIONS
 
 ASK = b'{"model":"m","max_tokens":5,"stream":true,"messages":[]}'

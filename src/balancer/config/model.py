@@ -6,10 +6,10 @@ The JSON schema for editors and the reference in the documentation are generated
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9 _.@-]*$"
 """The form of a provider's name."""
@@ -83,6 +83,20 @@ class Limits(Part):
     """The most requests in flight at once; more of them wait."""
     queue_s: float = Field(10.0, ge=0, le=600)
     """Seconds that a request waits for a free place before it is rejected."""
+    max_connections: int = Field(10_000, ge=1)
+    """The most connections of clients, and never more than half of the descriptors that the process may have. Beyond
+    it the oldest idle connection is closed."""
+    max_connections_per_address: int | None = Field(None, ge=1)
+    """The most connections of one address; null: no bound of its own."""
+    max_buffered_bytes: int = Field(256 * 1024 * 1024, ge=1024)
+    """The most memory for request bodies that are being received, or held for a failover. Beyond it the largest that
+    is not whole yet is refused with 503."""
+
+    @model_validator(mode="after")
+    def _one_body_fits(self) -> Self:
+        if self.max_buffered_bytes < self.max_body_bytes:
+            raise ValueError("max_buffered_bytes must be at least max_body_bytes")
+        return self
 
 
 def _cooldown(value: Any) -> Any:

@@ -85,6 +85,8 @@ class Relay:
             await self._endings.cut_off(record, response)
             raise
         finally:
+            if request.on_drop is not None:
+                request.drop_body()
             record.status, record.dedup = response.status, writer.dedup
             self.fleet.bus.emit(record.ended(self._wall(), self._now()))
 

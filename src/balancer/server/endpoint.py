@@ -23,6 +23,7 @@ from balancer.relay.relay import Relay
 from balancer.relay.writer import ClientWriter
 from balancer.server.access import JSON, Admitted, has_body, is_json
 from balancer.server.asgi import AsgiClient, ClientLeft, Receive, Scope, Send, read_body
+from balancer.server.connections import LARGE_BYTES, Connections
 from balancer.server.limits import ClientLimits
 from balancer.server.paths import OPERATIONS
 from balancer.server.rejected import Rejected, new_id, reject
@@ -36,13 +37,20 @@ class Messages:
     """Serves the hot paths, on one event loop."""
 
     def __init__(
-        self, relay: Relay, in_flight: InFlight, seed: int, limits: ClientLimits, loop: asyncio.AbstractEventLoop
+        self,
+        relay: Relay,
+        in_flight: InFlight,
+        seed: int,
+        limits: ClientLimits,
+        loop: asyncio.AbstractEventLoop,
+        connections: Connections,
     ) -> None:
         self._relay = relay
         self._in_flight = in_flight
         self._seed = seed
         self._limits = limits
         self._loop = loop
+        self._connections = connections
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, admitted: Admitted) -> None:
         """Answer a request that comes through ASGI."""
@@ -110,6 +118,11 @@ class Messages:
             head = wire.head(body)
         except wire.BadRequest as error:
             raise Rejected(400, "invalid_request_error", str(error)) from None
+        if len(body) > LARGE_BYTES:
+            self._connections.hold(len(body))
+            on_drop = self._connections.let_go
+        else:
+            on_drop = None
         first = admitted.first
         by = self._relay.fleet.rules.sticky_by
         agent = first.get(b"user-agent", b"")
@@ -128,6 +141,7 @@ class Messages:
             claude_code.is_client(agent),
             tuple(first) if len(first) == len(admitted.headers) else (),
             _shown(agent[:USER_AGENT_MAX]),
+            on_drop,
         )
 
     async def _lead(self, request: Request, client: ClientWriter, leading: TeeWriter, task: asyncio.Task[Any]) -> None:

@@ -39,6 +39,7 @@ from httptools import HttpParserError, HttpParserUpgrade
 from balancer.headers import collector, written
 from balancer.server.access import Admitted, Gate
 from balancer.server.connection_task import ConnectionTask
+from balancer.server.connections import Connections
 from balancer.server.endpoint import Messages
 from balancer.server.exchange import Exchange
 from balancer.server.limits import TIMER_SLACK_S, BodyTimer, ClientLimits
@@ -63,6 +64,7 @@ class Host(Protocol):
     fleet: Fleet
     gate: Gate
     limits: ClientLimits
+    connections: Connections
 
 
 class Reading(enum.Enum):
@@ -101,6 +103,9 @@ class ClientConnection(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._host = cast("Host", config.loaded_app)
         self._limits = self._host.limits
+        self.buffered_bytes = 0
+        self._asked = False
+        """A request has come."""
         self._reading = IDLE
         self._ahead: Any = None
         """What is answered while requests behind it wait for their turn."""
@@ -121,6 +126,9 @@ class ClientConnection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._task = ConnectionTask(self._host.messages, self.tasks, transport, self.loop)
+        if why := self._host.connections.add(self):
+            self._refuse(503, why)
+            return
         self._deadline = self.loop.time() + self._limits.head_s
         self._arm()
 
@@ -144,11 +152,15 @@ class ClientConnection(HttpToolsProtocol):
             self._wait_for_head()
             return
         (self._body_timer or self._new_body_timer()).add(size)
+        self._host.connections.receive(self, size)
         if reading is TRAILERS and self._head_bytes > self._limits.head_max_bytes:
             self._refuse(400, self._too_long())
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)  # tells `cycle`
+        connections = self._host.connections
+        connections.received(self)
+        connections.remove(self)
         if self._timer is not None:
             self._timer.cancel()
         if self._body_timer is not None:
@@ -170,6 +182,9 @@ class ClientConnection(HttpToolsProtocol):
         self._deadline = NEVER
 
     def on_headers_complete(self) -> None:
+        if not self._asked:
+            self._asked = True
+            self._host.connections.asks(self)
         if self._deadline is not NEVER or self._read_bytes > self._limits.head_max_bytes:
             self._check_head()
         if not self._begin_exchange():
@@ -244,12 +259,30 @@ class ClientConnection(HttpToolsProtocol):
         reading, self._reading = self._reading, IDLE
         if self._body_timer is not None:
             self._body_timer.waiting = False
+            self._host.connections.received(self)
         if reading is BODY:
             self._task.give(self.cycle)
             return
         super().on_message_complete()
         if self.cycle.response_complete:  # it was answered before its body had come
             self._wait_for_request()
+
+    # What `Connections` asks
+
+    @property
+    def address(self) -> str:
+        return self.client[0] if self.client else ""
+
+    @property
+    def idle(self) -> bool:
+        return self._reading in (IDLE, HEAD) and not self._answers()
+
+    def shed(self, message: str) -> None:
+        if self._reading is IDLE:  # there is nothing to be answered
+            self._reading = CLOSED
+            self.transport.close()
+        else:
+            self._refuse(503, message)
 
     # What does not come in time, or is no request
 
@@ -325,7 +358,8 @@ class ClientConnection(HttpToolsProtocol):
             if silent:
                 self.transport.close()
                 return
-        headers, body = error_reply(Rejected(status, "invalid_request_error", message), new_id(), close=True)
+        kind = "api_error" if status >= 500 else "invalid_request_error"
+        headers, body = error_reply(Rejected(status, kind, message), new_id(), close=True)
         lines = written((*self.server_state.default_headers, *headers))
         self.transport.write(b"".join((STATUS_LINE[status], lines, b"\r\n", body)))
         self.transport.close()
