@@ -142,6 +142,10 @@ class Provider:
     enabled: bool = True
     headers: Headers = field(default=(), repr=False)
     """Added to every request to this provider, over the client's own. Some carry credentials."""
+    dropped: frozenset[bytes] = frozenset()
+    """Headers of clients that do not go there, in lower case."""
+    forwarded: frozenset[bytes] = frozenset()
+    """Headers of clients that go there although their names tell of a credential."""
     timeouts: Timeouts = Timeouts()
     max_in_flight: int | None = None
     options: object = None

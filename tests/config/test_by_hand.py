@@ -340,3 +340,24 @@ def test_a_file_that_others_can_read_is_warned_of_once(tmp_path: Path) -> None:
         "providers.yaml:5: warning: here is a key, and others on this machine can read the file; "
         "run: chmod 600 providers.yaml"
     ]
+
+
+CHAIN = """\
+providers:
+  - {name: mine, type: anthropic, base_url: https://a.example, auth_value: passthrough}
+  - {name: other, type: anthropic, base_url: https://b.example, auth_value: passthrough}
+model_routes:
+  "*":
+    - {provider: mine, priority: 2}
+    - {provider: other, priority: 1}
+"""
+
+
+def test_a_chain_of_passthrough_is_named_with_who_is_never_asked() -> None:
+    (warning,) = parse(CHAIN, "p", {}).warnings
+
+    assert str(warning).startswith("p:6: warning: 'mine' is never asked in the route '*': ")
+    assert "goes to 'other' alone" in warning.message
+    assert parse(CHAIN + "settings: {passthrough_to: [mine]}\n", "p", {}).warnings == ()
+    with pytest.raises(ConfigError, match="p:8: there is no provider 'mien'; did you mean 'mine'"):
+        parse(CHAIN + "settings: {passthrough_to: [mien]}\n", "p", {})

@@ -134,14 +134,17 @@ def test_our_own_thinking_never_reaches_anthropic() -> None:
 def test_every_header_of_one_connection_or_of_the_client_alone_stays(name: bytes) -> None:
     kept = (b"x-kept", b"1")
 
-    assert anthropic.forwarded((kept, (name, b"close")), (b"x-kept", name)) == [kept, anthropic.DEFAULT_VERSION]
+    assert anthropic.forwarded((kept, (name, b"close")), (b"x-kept", name), provider()) == [
+        kept,
+        anthropic.DEFAULT_VERSION,
+    ]
 
 
 @pytest.mark.parametrize("prefix", anthropic.DROPPED_PREFIXES)
 def test_every_family_of_headers_that_stays(prefix: bytes) -> None:
-    assert anthropic.forwarded(((prefix + b"x", b"1"),), (prefix + b"x",)) == [anthropic.DEFAULT_VERSION]
+    assert anthropic.forwarded(((prefix + b"x", b"1"),), (prefix + b"x",), provider()) == [anthropic.DEFAULT_VERSION]
     short = prefix.rstrip(b"-")
-    assert anthropic.forwarded(((short, b"1"),), (short,)) == [(short, b"1"), anthropic.DEFAULT_VERSION]
+    assert anthropic.forwarded(((short, b"1"),), (short,), provider()) == [(short, b"1"), anthropic.DEFAULT_VERSION]
 
 
 NAMES = [b"connection", b"x-a", b"x-b", b"host", b"anthropic-version", b"x-forwarded-for", b"sec-x", b"cookie"]
@@ -165,4 +168,32 @@ def plainly(headers: Headers) -> list[tuple[bytes, bytes]]:
 def test_what_is_remembered_by_names_is_what_a_look_at_each_header_says(headers: list[tuple[bytes, bytes]]) -> None:
     lines = tuple(headers)
 
-    assert anthropic.forwarded(lines, tuple(name for name, _ in lines)) == plainly(lines)
+    assert anthropic.forwarded(lines, tuple(name for name, _ in lines), provider()) == plainly(lines)
+
+
+CREDENTIALS = [
+    b"api-key", b"x-goog-api-key", b"cf-access-client-secret", b"x-auth-token", b"x-amz-security-token", b"x-custom-auth",
+    b"ocp-apim-subscription-key", b"private-token", b"x-vault-token", b"x-apikey", b"x-csrf-token", b"x-session-cookie",
+]  # fmt: skip
+NO_CREDENTIALS = [
+    b"anthropic-beta", b"anthropic-auth-mode", b"x-claude-code-session-id", b"x-stainless-timeout", b"idempotency-key", b"x-app",
+    b"user-agent", b"x-keyboard", b"x-tokens", b"x-author", b"accept",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CREDENTIALS)
+def test_a_credential_of_another_product_goes_to_no_provider_with_a_key_of_its_own(name: bytes) -> None:
+    lines = ((name, b"secret"), (b"anthropic-version", b"1"))
+    names = (name, b"anthropic-version")
+
+    assert anthropic.forwarded(lines, names, provider()) == [lines[1]]
+    assert anthropic.forwarded(lines, names, provider(passthrough=True)) == [*lines]
+    assert anthropic.forwarded(lines, names, provider(forwarded=frozenset({name}))) == [*lines]
+
+
+@pytest.mark.parametrize("name", NO_CREDENTIALS)
+def test_what_only_sounds_like_a_credential_goes_along(name: bytes) -> None:
+    lines = ((name, b"1"), (b"anthropic-version", b"1"))
+
+    assert anthropic.forwarded(lines, (name, b"anthropic-version"), provider()) == [*lines]
+    assert anthropic.forwarded(lines, (name, b"anthropic-version"), provider(dropped=frozenset({name}))) == [lines[1]]

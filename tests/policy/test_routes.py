@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stand_ins import provider
 
-from balancer.model import Route, Target
+from balancer.model import Candidate, Origin, Route, Target
 from balancer.policy import routes as routing
 
 PATTERNS = ["*", "*sonnet*", "claude-*", "claude-sonnet-*", "claude-opus-5-5", "c.d*", "anthropic/*", "claude-?-x"]
@@ -149,3 +149,16 @@ MODELS = {
 @pytest.mark.parametrize(("routes", "model"), MODELS.values(), ids=MODELS)
 def test_a_model_that_a_provider_is_asked_for(routes: list[Route], model: str) -> None:
     assert routing.model_for(routes, "a") == model
+
+
+def named(name: str, host: str, *, own: bool = False) -> Candidate:
+    return Candidate(provider(name, passthrough=not own, origin=Origin(True, host, 443)), "m")
+
+
+def test_a_clients_own_credential_goes_to_the_first_address_that_takes_it() -> None:
+    mine, also, other, own = named("mine", "a"), named("also", "A"), named("other", "b"), named("own", "b", own=True)
+
+    assert routing.in_audience([mine, other, also, own], ()) == (mine, also, own)
+    assert routing.in_audience([own, other, mine], ()) == (own, other)
+    assert routing.in_audience([mine, other, own], ("other",)) == (mine, other, own)
+    assert routing.in_audience([own], ()) == (own,)

@@ -136,6 +136,10 @@ class Settings(Part):
     trusted_proxies: tuple[str, ...] = ()
     """Addresses or networks of reverse proxies whose `x-forwarded-for` is believed. What comes through any other
     proxy is served with a key only."""
+    passthrough_to: tuple[str, ...] = ()
+    """Providers, by name, that get the client's own credential besides the first one of a route that takes it."""
+    drop_headers: tuple[str, ...] = ()
+    """Headers of clients that go to no provider: those that are meant for the balancer or its surroundings."""
     limits: Limits = Limits()
     """Bounds that keep the balancer itself healthy."""
     drills: bool = False
@@ -208,6 +212,11 @@ class ProviderEntry(Part):
     """PEM file of the certificate authorities to trust instead of the system's."""
     headers: dict[str, str] = Field(default_factory=dict, repr=False)
     """Added to every request to this provider; they replace the client's of the same name."""
+    drop_headers: tuple[str, ...] = ()
+    """Headers of clients that do not go to this provider, besides those in `settings.drop_headers`."""
+    forward_headers: tuple[str, ...] = ()
+    """Headers of clients that go to this provider although their names tell of a credential (`api-key`,
+    `x-auth-token`): without this such headers go only to providers with `passthrough`."""
     request_timeout: Seconds | None = None
     """Overrides `settings.request_timeout`."""
     connect_timeout: Seconds | None = None

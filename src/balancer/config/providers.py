@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -156,6 +156,8 @@ class Providers:
             passthrough=entry.auth_value == words.PASSTHROUGH,
             enabled=entry.enabled,
             headers=headers,
+            dropped=_lowered((*settings.drop_headers, *entry.drop_headers)),
+            forwarded=_lowered(entry.forward_headers),
             timeouts=Timeouts(
                 connect_s=entry.connect_timeout or settings.connect_timeout,
                 request_s=entry.request_timeout or settings.request_timeout,
@@ -257,3 +259,7 @@ def names_of(entries: list[Any]) -> list[object]:
 def is_name(value: object) -> bool:
     """Say whether this can be the name of a provider."""
     return isinstance(value, str) and re.fullmatch(NAME, value) is not None
+
+
+def _lowered(names: Iterable[str]) -> frozenset[bytes]:
+    return frozenset(name.strip().lower().encode() for name in names)

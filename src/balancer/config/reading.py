@@ -67,7 +67,7 @@ def _config(checker: Checker) -> Config:
         if not (note.variable and note.path[:1] == ("providers",) and note.path[1] in disabled):
             checker.add(note.path, note.message, note.variable)
     if not checker.problems:
-        routes.weigh(config.providers, config.routes)
+        routes.weigh(config.providers, config.routes, settings.passthrough_to)
     if checker.problems:
         raise ConfigError(checker.odd_lines() or checker.problems)
     return config

@@ -90,8 +90,14 @@ class Routes:
             return None
         return Target(**checked.model_dump())
 
-    def weigh(self, providers: Mapping[str, Provider], routes: tuple[Route, ...]) -> None:
+    def weigh(
+        self, providers: Mapping[str, Provider], routes: tuple[Route, ...], passthrough_to: Collection[str]
+    ) -> None:
         """Judge what is right in its parts: can anybody be served, and is it meant so?"""
+        for index, name in enumerate(passthrough_to):
+            if name not in providers:
+                guess = self._checker.guess(name, providers)
+                self._checker.tell(("settings", "passthrough_to", index), "there is no provider ", Theirs(name), *guess)
         if not any(provider.enabled for provider in providers.values()):
             self._checker.tell(
                 ("providers",), "no provider is enabled, so nothing can be served; set enabled: true for one of them"
@@ -99,6 +105,7 @@ class Routes:
             return
         for route in routes:
             self._weigh_route(route, providers)
+            self._weigh_audience(route, providers, passthrough_to)
         compiled = routing.compile(routes)
         lost = [model for model in claude_code.MODELS if compiled.match(model) is None]
         if lost:
@@ -111,16 +118,37 @@ class Routes:
         made_up = [target for target in used if providers[target.provider].type == "simulated"]
         if not made_up or len(made_up) == len(used):
             return
-        key = next(
-            key for key in self._checker.document.value["model_routes"] if words.TIERS.get(key, key) == route.pattern
-        )
-        entries = self._checker.document.value["model_routes"][key]
-        at: Path = ("model_routes", key)
-        if isinstance(entries, list):
-            at = (*at, next(i for i, e in enumerate(entries) if e.get("provider") == made_up[0].provider))
         self._checker.warn(
-            at,
+            self._place(route, made_up[0].provider),
             "a simulated provider stands beside real ones in the route ",
             Theirs(route.pattern),
             ": when they fail, clients get an invented answer as if all were well; remove this target",
         )
+
+    def _weigh_audience(self, route: Route, providers: Mapping[str, Provider], passthrough_to: Collection[str]) -> None:
+        """Warn of providers that the client's own credential is not meant for: they are never asked."""
+        everybody = sorted(routing.candidates(route, "", providers), key=lambda candidate: candidate.priority)
+        heard = {candidate.provider.name for candidate in routing.in_audience(everybody, passthrough_to)}
+        first = next((c.provider.name for c in everybody if c.provider.passthrough), "")
+        for candidate in everybody:
+            name = candidate.provider.name
+            if name not in heard:
+                self._checker.warn(
+                    self._place(route, name),
+                    Theirs(name),
+                    " is never asked in the route ",
+                    Theirs(route.pattern),
+                    ": the client's own credential (passthrough) goes to ",
+                    Theirs(first),
+                    " alone; list it in settings.passthrough_to if it is meant for both",
+                )
+
+    def _place(self, route: Route, provider: str) -> Path:
+        """Return where a provider's target stands in a route."""
+        key = next(
+            key for key in self._checker.document.value["model_routes"] if words.TIERS.get(key, key) == route.pattern
+        )
+        entries = self._checker.document.value["model_routes"][key]
+        if not isinstance(entries, list):
+            return ("model_routes", key)
+        return ("model_routes", key, next(i for i, e in enumerate(entries) if e.get("provider") == provider))

@@ -34,6 +34,9 @@ _FORMS = {
     "allowed_hosts": "allowed_hosts: [balancer.example.com]",
     "allowed_origins": "allowed_origins: [https://balancer.example.com]",
     "trusted_proxies": "trusted_proxies: [10.0.0.7]",
+    "passthrough_to": "passthrough_to: [NAME]",
+    "drop_headers": "drop_headers: [x-org-route]",
+    "forward_headers": "forward_headers: [x-auth-token]",
 }
 
 

@@ -7,6 +7,7 @@ connection, and for credentials, which are the provider's own.
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from itertools import compress
 from typing import Any
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from balancer.dialect import Ask, Decoder, Flow, TypedState
 from balancer.headers import Headers, names_of
-from balancer.model import Fault, Operation, Reply, WireRequest
+from balancer.model import Fault, Operation, Provider, Reply, WireRequest
 from balancer.wire import credentials
 from balancer.wire.errors import fault_of
 from balancer.wire.messages import spliced
@@ -69,9 +70,24 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def forwarded(headers: Headers, names: tuple[bytes, ...]) -> list[tuple[bytes, bytes]]:
-    """Return the client's headers that may go along to a provider of this type."""
-    mask, named_at, versioned = _sorted_out(names)
+CREDENTIAL_NAME = re.compile(
+    rb"(?:\A|-)(?:auth|authentication|authorization|(?:api|access|subscription)?key|token|jwt|secret|password|credentials?"
+    rb"|signature|cookie)(?:\Z|-)"
+)
+"""A header with such a name carries a credential of another product."""
+
+NO_CREDENTIALS = (b"anthropic-", b"x-claude-", b"x-stainless-", b"idempotency-key")
+"""How headers begin that carry none, whatever else is in their names."""
+
+
+def forwarded(headers: Headers, names: tuple[bytes, ...], provider: Provider) -> list[tuple[bytes, bytes]]:
+    """Return the client's headers that may go along to this provider.
+
+    Credentials stay with whom they are meant for: a header whose name tells of one goes only to providers that get the
+    client's own credential, or that list it.
+    """
+    kept = None if provider.passthrough else provider.forwarded
+    mask, named_at, versioned = _sorted_out(names, provider.dropped, kept)
     lines = list(compress(headers, mask))
     for at in named_at:
         words = headers[at][1].lower()
@@ -85,12 +101,21 @@ def forwarded(headers: Headers, names: tuple[bytes, ...]) -> list[tuple[bytes, b
 
 
 @lru_cache(maxsize=256)
-def _sorted_out(names: tuple[bytes, ...]) -> tuple[tuple[bool, ...], tuple[int, ...], bool]:
+def _sorted_out(
+    names: tuple[bytes, ...], dropped: frozenset[bytes], kept: frozenset[bytes] | None
+) -> tuple[tuple[bool, ...], tuple[int, ...], bool]:
     """Say which headers go along, where `connection` is among them, and whether `anthropic-version` is there.
 
-    A client sends the same names again and again: this is remembered by all of them at once.
+    `kept` are those that go although their names tell of a credential; None: all do. A client sends the same names
+    again and again: this is remembered by all of them at once.
     """
-    mask = tuple(name not in DROPPED and not name.startswith(DROPPED_PREFIXES) for name in names)
+    mask = tuple(
+        name not in DROPPED
+        and not name.startswith(DROPPED_PREFIXES)
+        and name not in dropped
+        and (kept is None or name in kept or name.startswith(NO_CREDENTIALS) or not CREDENTIAL_NAME.search(name))
+        for name in names
+    )
     named_at = tuple(at for at, name in enumerate(names) if name == b"connection")
     return mask, named_at, DEFAULT_VERSION[0] in names
 
@@ -125,7 +150,7 @@ def request(ask: Ask) -> WireRequest:
     target = _target(provider.base_path, ask.operation)
     if ask.request.query:
         target += b"?" + ask.request.query
-    lines = forwarded(ask.request.headers, ask.request.names or names_of(ask.request.headers))
+    lines = forwarded(ask.request.headers, ask.request.names or names_of(ask.request.headers), provider)
     lines += credentials.headers_for(provider, ask.request)
     if provider.headers:
         over = {name for name, _ in provider.headers}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from balancer import claude_code
 from balancer.model import Candidate, Provider, Route
@@ -76,6 +76,24 @@ def model_for(routes: Iterable[Route], provider: str) -> str:
     ]
     names = [pattern if model == PASSTHROUGH else model for pattern, model in targets]
     return next((name for name in names if not _is_pattern(name)), SOME_MODEL)
+
+
+def in_audience(candidates: Sequence[Candidate], also_to: Collection[str]) -> tuple[Candidate, ...]:
+    """Return the candidates that may get the credential of the client, and those that need none of it.
+
+    A client's own credential (`passthrough`) is meant for one service: the first of the candidates that takes it.
+    Another one at a different address gets it only if it is among `also_to`, the names in `settings.passthrough_to`.
+    """
+    meant = next((_address(c.provider) for c in candidates if c.provider.passthrough), None)
+    return tuple(
+        c
+        for c in candidates
+        if not c.provider.passthrough or _address(c.provider) == meant or c.provider.name in also_to
+    )
+
+
+def _address(provider: Provider) -> tuple[bool, str, int]:
+    return provider.origin.tls, provider.origin.host.lower(), provider.origin.port
 
 
 def _candidates(route: Route, model: str, providers: Mapping[str, Provider]) -> Iterable[Candidate]:

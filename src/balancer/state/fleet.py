@@ -165,7 +165,8 @@ class Fleet:
         found = self._candidates.get(key)
         if found is None:
             targets = routing.candidates(route, model, self.config.providers)
-            found = tuple(replace(c, operation=operation) for c in priority(targets, _NO_VIEW))
+            ordered = routing.in_audience(priority(targets, _NO_VIEW), self.config.settings.passthrough_to)
+            found = tuple(replace(c, operation=operation) for c in ordered)
             if len(self._candidates) >= routing.REMEMBERED:
                 self._candidates.clear()
             self._candidates[key] = found
