@@ -107,3 +107,13 @@ def test_a_key_that_can_be_guessed_is_an_error_once_others_can_reach_the_balance
     assert override(config, {}, host="127.0.0.2").settings.host == "127.0.0.2"
     with pytest.raises(ConfigError, match=r"p\.yaml:8: others can reach this balancer"):
         parse(GOOD + f"settings: {{host: 0.0.0.0, auth: {{admin_keys: [{key}]}}}}\n", "p.yaml", {})
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o622])
+def test_a_file_that_others_can_change_is_warned_of(mode: int, tmp_path: Path) -> None:
+    path = tmp_path / "providers.yaml"
+    path.write_text(GOOD)
+    path.chmod(mode)
+
+    (warning,) = load(path, {}).warnings
+    assert "chmod go-w providers.yaml" in str(warning)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import AsyncIterator, Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,6 @@ NOT_PLAIN = {
     "another method": post().replace(b"POST", b"PUT"),
     "another path": post(path=b"/v1/messages/"),
     "an absolute target": post(path=b"http://localhost/v1/messages"),
-    "an upgrade": post(BODY, b"connection: upgrade", b"upgrade: h2c"),
     "no body": b"POST /v1/messages HTTP/1.1\r\n" + HOST + b"\r\n",
     "an empty body": post(b""),
     "another host": post().replace(b"localhost", b"elsewhere.example"),
@@ -653,3 +653,26 @@ async def test_a_client_that_leaves_leaves_nothing_for_the_collector(port: int, 
 def kept() -> list[object]:
     """Return what there is of clients' connections and requests."""
     return [one for one in gc.get_objects() if type(one) in (http11.ClientConnection, exchange.Exchange)]
+
+
+@pytest.mark.parametrize("before", [b"", post()], ids=["new", "used"])
+@pytest.mark.parametrize("cuts", [(), (30,), (200,), (30, 200)], ids=str)
+@in_virtual_time
+async def test_who_asks_for_another_protocol_is_served_with_this_one(before: bytes, cuts: tuple[int, ...]) -> None:
+    front = Front(WHOLE)
+    upgrade = post(ask(7), b"connection: Upgrade, HTTP2-Settings", b"upgrade: h2c", b"http2-settings: AAMA")
+    places = (0, *cuts, len(upgrade))
+    wire = await given_bytes(front, before, *(upgrade[a:b] for a, b in pairwise(places)))
+    wire.says(post(ask(8)))
+    await settled()
+
+    assert wire.statuses == [200] * (3 if before else 2)
+    assert front.relay.bodies[-2:] == [ask(7), ask(8)]
+    assert {name for name, _ in front.relay.requests[-2].headers} & {b"upgrade", b"http2-settings"} == set()
+
+
+@in_virtual_time
+async def test_a_tunnel_is_refused() -> None:
+    wire = await given_bytes(Front(WHOLE), b"CONNECT evil.example:443 HTTP/1.1\r\n" + HOST + b"\r\nx")
+
+    assert (wire.statuses, wire.closed) == ([405], True)

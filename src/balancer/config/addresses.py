@@ -5,13 +5,19 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+import unicodedata
 from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 _PROXIES = ("http", "https", "socks5", "socks5h")
 _SCHEMES = ("http", "https", "simulated")
 _METADATA = frozenset({"fd00:ec2::254", "metadata.google.internal", "100.100.100.200"})
-"""Besides every link-local address of IPv4."""
+"""Besides every link-local address."""
+
+_DOTS = {ord(dot): "." for dot in "\u3002\uff0e\uff61"}
+_WILDCARDS = (".nip.io", ".sslip.io", ".xip.io")
+"""Names below these lead to whatever address stands in them."""
+_METADATA_IN_NAME = re.compile(r"169[.-]254[.-]\d|a9fea9fe|fd00-ec2--254")
 
 _ENDPOINTS = ("/v1/messages", "/messages", "/chat/completions", "/responses", "/completions")
 _SLIP_OF_A_SCHEME = re.compile(r"h?t{1,3}p{1,2}s?:/{0,3}(?=[^/])", re.IGNORECASE)
@@ -56,6 +62,8 @@ def proxy_url(text: str) -> str:
     url, wrong = _split(text)
     if wrong or url is None or url.scheme not in _PROXIES or not url.hostname:
         return "proxy must be a URL that begins with http://, https://, socks5:// or socks5h:// and names a host"
+    if is_metadata(url.hostname):
+        return "proxy is the address of a cloud's metadata service, which is no proxy"
     return ""
 
 
@@ -88,8 +96,8 @@ def is_loopback(host: str) -> bool:
 
 def is_metadata(host: str) -> bool:
     """Say whether a cloud tells its secrets there, in whatever way the address is written."""
-    name = host.strip("[]").rstrip(".").lower()
-    if name in _METADATA:
+    name = _as_it_is_looked_up(host.strip("[]"))
+    if name in _METADATA or (name.endswith(_WILDCARDS) and _METADATA_IN_NAME.search(name)):
         return True
     try:
         address = ipaddress.ip_address(name)
@@ -99,4 +107,9 @@ def is_metadata(host: str) -> bool:
         except OSError:
             return False
     mapped = getattr(address, "ipv4_mapped", None) or address
-    return (isinstance(mapped, ipaddress.IPv4Address) and mapped.is_link_local) or str(mapped) in _METADATA
+    return mapped.is_link_local or str(mapped) in _METADATA
+
+
+def _as_it_is_looked_up(host: str) -> str:
+    """Return a host as the resolver gets it: IDNA folds full-width digits and other dots into plain ones."""
+    return unicodedata.normalize("NFKC", host).translate(_DOTS).rstrip(".").lower()

@@ -54,6 +54,9 @@ def load(path: Path, env: Mapping[str, str]) -> Config:
     if (line := _line_of_a_key(data, config)) and os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH):
         words = f"here is a key, and others on this machine can read the file; run: chmod 600 {path.name}"
         warnings.append(Problem(path.name, line, words, warning=True))
+    if os.name == "posix" and mode & (stat.S_IWGRP | stat.S_IWOTH):
+        words = f"others on this machine can change the file, and so where keys are sent; run: chmod go-w {path.name}"
+        warnings.append(Problem(path.name, 1, words, warning=True))
     if named & more.values.keys():
         warnings += more.problems
     return replace(config, warnings=tuple(warnings))

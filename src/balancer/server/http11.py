@@ -34,7 +34,7 @@ import enum
 import math
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from httptools import HttpParserError, HttpParserUpgrade
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from balancer.headers import collector, written
 from balancer.server.access import Admitted, Gate
@@ -143,8 +143,8 @@ class ClientConnection(HttpToolsProtocol):
             self.parser.feed_data(data)
         except HttpParserError as error:
             self._refuse(400, _words(error))
-        except HttpParserUpgrade:  # the request itself is served; nothing that it could be upgraded to is
-            self._unsupported_upgrade_warning()
+        except HttpParserUpgrade as error:
+            self._without_upgrade(data[error.args[0] :])
         reading = self._reading
         if reading is IDLE or reading is CLOSED:
             return
@@ -155,6 +155,23 @@ class ClientConnection(HttpToolsProtocol):
         self._host.connections.receive(self, size)
         if reading is TRAILERS and self._head_bytes > self._limits.head_max_bytes:
             self._refuse(400, self._too_long())
+
+    def _without_upgrade(self, rest: bytes) -> None:
+        """Serve a request that asks for another protocol as if it did not (RFC 9110, section 7.8).
+
+        The parser takes what follows such a head for the other protocol, so a new one reads the request anew, without
+        the headers that ask for it. `rest` is what came behind the head.
+        """
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self._refuse(405, "this is no proxy: CONNECT is not served")
+            return
+        asks = (b"upgrade", b"http2-settings", b"connection")
+        lines = tuple([pair for pair in self._fields if pair[0] not in asks])
+        head = b"%b %b HTTP/1.1\r\n%b\r\n" % (method, self.url, written(lines))
+        self.parser = HttpRequestParser(self)
+        self._reading = IDLE
+        self.data_received(head + rest)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)  # tells `cycle`
@@ -182,6 +199,9 @@ class ClientConnection(HttpToolsProtocol):
         self._deadline = NEVER
 
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            self._reading = IDLE  # it comes again: `_without_upgrade`
+            return
         if not self._asked:
             self._asked = True
             self._host.connections.asks(self)
@@ -206,7 +226,7 @@ class ClientConnection(HttpToolsProtocol):
         if hot is None or (cycle is not None and not cycle.response_complete):
             return False
         parser, host = self.parser, self._host
-        if parser.get_method() != b"POST" or parser.get_http_version() != "1.1" or parser.should_upgrade():
+        if parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
             return False
         path, operation = hot
         admitted = host.gate.check(path, "POST", self.client, tuple(self._fields))
@@ -256,6 +276,8 @@ class ClientConnection(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         reading, self._reading = self._reading, IDLE
         if self._body_timer is not None:
             self._body_timer.waiting = False

@@ -25,6 +25,7 @@ PROTOCOL_METHODS = frozenset(
     {
         "connection_made",
         "connection_lost",
+        "data_received",
         "on_message_begin",
         "on_url",
         "on_headers_complete",
@@ -33,7 +34,6 @@ PROTOCOL_METHODS = frozenset(
         "on_response_complete",
         "shutdown",
         "_unset_keepalive_if_required",
-        "_unsupported_upgrade_warning",
     }
 )
 
