@@ -660,14 +660,16 @@ def kept() -> list[object]:
 @in_virtual_time
 async def test_who_asks_for_another_protocol_is_served_with_this_one(before: bytes, cuts: tuple[int, ...]) -> None:
     front = Front(WHOLE)
-    upgrade = post(ask(7), b"connection: Upgrade, HTTP2-Settings", b"upgrade: h2c", b"http2-settings: AAMA")
+    upgrade = post(
+        ask(7, stream=False), b"connection: Upgrade, HTTP2-Settings", b"upgrade: h2c", b"http2-settings: AAMA"
+    )
     places = (0, *cuts, len(upgrade))
     wire = await given_bytes(front, before, *(upgrade[a:b] for a, b in pairwise(places)))
-    wire.says(post(ask(8)))
+    wire.says(post(ask(8, stream=False)))
     await settled()
 
     assert wire.statuses == [200] * (3 if before else 2)
-    assert front.relay.bodies[-2:] == [ask(7), ask(8)]
+    assert front.relay.bodies[-2:] == [ask(7, stream=False), ask(8, stream=False)]
     assert {name for name, _ in front.relay.requests[-2].headers} & {b"upgrade", b"http2-settings"} == set()
 
 

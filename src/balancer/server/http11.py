@@ -57,6 +57,9 @@ NEVER = math.inf
 _HOT = {path.encode(): (path, operation) for path, operation in OPERATIONS.items()}
 
 
+_ASKS_FOR_UPGRADE = (b"upgrade", b"http2-settings", b"connection")
+
+
 class Host(Protocol):
     """What a connection needs of the application."""
 
@@ -163,11 +166,10 @@ class ClientConnection(HttpToolsProtocol):
         the headers that ask for it. `rest` is what came behind the head.
         """
         method = self.parser.get_method()
-        if method == b"CONNECT":
-            self._refuse(405, "this is no proxy: CONNECT is not served")
+        lines = tuple([pair for pair in self._fields if pair[0] not in _ASKS_FOR_UPGRADE])
+        if method == b"CONNECT" or len(lines) == len(self._fields):  # it is no offer that can be left out
+            self._refuse(405, f"{method.decode('ascii', 'replace')[:20]} is not served here")
             return
-        asks = (b"upgrade", b"http2-settings", b"connection")
-        lines = tuple([pair for pair in self._fields if pair[0] not in asks])
         head = b"%b %b HTTP/1.1\r\n%b\r\n" % (method, self.url, written(lines))
         self.parser = HttpRequestParser(self)
         self._reading = IDLE
