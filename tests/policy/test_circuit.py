@@ -81,8 +81,27 @@ def test_the_doubling_decays_with_time_in_health() -> None:
     again_soon = seen(health, BAD, 140.0)
     again_later = seen(health, BAD, 115.0 + 10 * 60.0)
 
-    assert again_soon.cooldown_until - 140.0 == 40.0
+    assert again_soon.cooldown_until - 140.0 == 10.0, "it was not twice in a row"
     assert again_later.cooldown_until - (115.0 + 600.0) == 5.0
+
+
+def test_failures_of_single_requests_among_good_answers_do_not_double_the_cooldown() -> None:
+    health, now = Health(), 100.0
+    for _ in range(20):
+        health = seen(health, BAD, now)
+        assert health.cooldown_until - now == FIRST_COOLDOWN_S
+        health = seen(health, GOOD, health.cooldown_until + 1.0)
+        now = health.last_good + 1.0
+
+
+def test_what_breaks_off_after_content_has_not_gone_well() -> None:
+    broken_off = Verdict(Mark.BAD, retry_elsewhere=False, reason="cut short")
+    first = Health(level=1, last_failure=100.0, content_at=106.0)
+
+    assert seen(first, broken_off, 107.0).level == 2
+    assert seen(first, BAD, 107.0).level == 1
+    assert seen(Health(level=3, last_failure=100.0, content_at=106.0), BAD, 107.0).level == 2
+    assert seen(Health(level=3, last_failure=100.0, content_at=100.0), BAD, 107.0).level == 4
 
 
 def test_a_client_that_left_changes_nothing() -> None:
@@ -235,7 +254,7 @@ def test_a_good_answer_forgets_all_but_how_often_it_was_doubled() -> None:
     named = Verdict(Mark.BAD, needs_operator=Trouble.KEY, cooldown_s=700.0, reason="401", status=401)
     health = seen(seen(Health(), named, 100.0), GOOD, 900.0)
 
-    assert health == Health(level=1, last_failure=100.0, last_good=900.0)
+    assert health == Health(level=1, last_failure=100.0, last_good=900.0, content_at=900.0)
 
 
 def test_the_reason_and_its_status_are_those_of_the_latest_failure() -> None:

@@ -14,10 +14,12 @@ from balancer.model import Abandoned, Broken, Candidate, Completed, Fault, Outco
 from balancer.policy import exhausted
 from balancer.policy import failover as failover_rule
 from balancer.policy.failover import (
+    EARNING_S,
     LOOK_AGAIN_S,
     NEAR_S,
     RETRIES,
     SHOWN_S,
+    WAIT_MAX_S,
     Availability,
     Done,
     Failover,
@@ -125,7 +127,7 @@ def test_a_near_recovery_is_waited_for_and_the_probe_of_another_request_too_then
 
     assert told[0] == "wait 4"
     assert set(told[1:-1]) == {f"wait {LOOK_AGAIN_S:g}"}
-    assert len(told[1:-1]) == pytest.approx((NEAR_S - 4.0) / LOOK_AGAIN_S, abs=1)
+    assert len(told[1:-1]) == pytest.approx((WAIT_MAX_S - 4.0) / LOOK_AGAIN_S, abs=1)
     assert told[-1] == "a"
 
 
@@ -423,13 +425,37 @@ def test_a_recovery_at_the_deadline_is_not_waited_for(deadline: float, waits: bo
     assert isinstance(failover(A, deadline=deadline).next(10.0, world, 1.0), Wait) is waits
 
 
-def test_a_recovery_is_waited_for_once() -> None:
+def test_recoveries_are_waited_for_a_bounded_time() -> None:
     way, world = failover(A), World({"a": Availability(usable=False, cooldown_until=4.0)})
     assert way.next(0.0, world, 1.0) == Wait(4.0)
-    world.states["a"] = Availability(usable=False, cooldown_until=8.0)
+    world.states["a"] = Availability(usable=False, cooldown_until=8.5)
+    assert way.next(4.0, world, 1.0) == Wait(4.5)
+    world.states["a"] = Availability(usable=False, cooldown_until=10.5)
 
-    assert way.next(4.0, world, 1.0) == Try(A, 296.0, last_hope=True)
+    assert way.next(8.5, world, 1.0) == Try(A, 291.5, last_hope=True), "that would be 10.5 s in all"
     assert way.phase is Phase.PANICKED
+
+
+def test_a_token_is_waited_for_while_requests_succeed() -> None:
+    budget = Budget(tokens=0.9)
+    way, world = Failover([A, B], 300.0, budget), World({"b": Availability(False, cooldown_until=99.0)})
+    way.record(A, OVERLOADED)
+    budget.earned_at = 10.0
+    assert way.next(10.0 + EARNING_S, world, 1.0) == Wait(LOOK_AGAIN_S)
+    assert way.next(10.01 + EARNING_S, world, 1.0) == Done(), "nobody earns any"
+    budget.earn(11.5)
+
+    assert isinstance(way.next(11.6, world, 1.0), Try)
+
+
+def test_a_token_is_waited_for_a_bounded_time() -> None:
+    budget = Budget(tokens=0.0, earned_at=0.0)
+    way, world, now = Failover([A, B], 300.0, budget), World({"b": Availability(False, cooldown_until=99.0)}), 0.0
+    way.record(A, OVERLOADED)
+    while isinstance(step := way.next(now, world, 1.0), Wait):
+        now = budget.earned_at = now + step.seconds
+
+    assert now == pytest.approx(WAIT_MAX_S, abs=2 * LOOK_AGAIN_S)
 
 
 def test_a_probe_by_another_request_is_waited_for_a_while() -> None:
@@ -439,7 +465,7 @@ def test_a_probe_by_another_request_is_waited_for_a_while() -> None:
     while isinstance(step := way.next(now, world, 1.0), Wait):
         now += step.seconds
 
-    assert now == pytest.approx(10.0 + NEAR_S, abs=2 * LOOK_AGAIN_S)
+    assert now == pytest.approx(10.0 + WAIT_MAX_S, abs=2 * LOOK_AGAIN_S)
     assert isinstance(step, Try)
 
 

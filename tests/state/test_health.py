@@ -484,7 +484,7 @@ def test_what_a_probe_has_shown_is_open_to_others_before_its_answer_ends() -> No
     world.fail("a", 1.0)
     with world.fleet.admission.slot(candidate, 100.0):
         assert not world.availability("a", 100.0).usable, "it is being probed"
-        world.health.content_began(candidate)
+        world.health.content_began(candidate, 100.5)
         assert world.availability("a", 100.0).usable, "and has shown that it works"
         world.fail("a", 101.0)
         assert not world.availability("a", 101.0).usable
@@ -492,12 +492,25 @@ def test_what_a_probe_has_shown_is_open_to_others_before_its_answer_ends() -> No
     assert not world.health.shown
     with world.fleet.admission.slot(candidate, 200.0):
         assert not world.availability("a", 200.0).usable, "the next probe has shown nothing yet"
-        world.health.content_began(candidate)
+        world.health.content_began(candidate, 100.5)
     assert not world.health.shown
+
+
+def test_content_that_began_since_a_failure_keeps_the_next_cooldown_short() -> None:
+    world, other = World("failure_cooldown: 60", names="a"), World("failure_cooldown: 60", names="a")
+    for each in (world, other):
+        each.fail("a", 1.0)
+        each.fail("a", 50.0)
+    world.health.content_began(world.candidate("a"), 100.0)
+    for each in (world, other):
+        each.fail("a", 101.0)
+
+    assert 4.0 <= world.availability("a", 101.0).cooldown_until - 101.0 <= 6.0
+    assert 16.0 <= other.availability("a", 101.0).cooldown_until - 101.0 <= 24.0
 
 
 def test_content_shows_nothing_of_what_is_not_probed() -> None:
     world = World(names="a")
-    world.health.content_began(world.candidate("a"))
+    world.health.content_began(world.candidate("a"), 1.0)
 
     assert not world.health.shown

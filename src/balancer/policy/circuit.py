@@ -62,6 +62,8 @@ class Health:
     """0: the circuit is closed."""
     last_failure: float = 0.0
     last_good: float = 0.0
+    content_at: float = 0.0
+    """When an answer's content last began after a failure; 0: never."""
     opened_at: float = 0.0
     """When the present cooldown began."""
     named_until: float = 0.0
@@ -104,7 +106,7 @@ def observe(
     if verdict.mark is Mark.GOOD:
         if began < health.last_failure:
             return health
-        return Health(level=health.level, last_failure=health.last_failure, last_good=now)
+        return Health(level=health.level, last_failure=health.last_failure, last_good=now, content_at=now)
     failed = replace(health, failures=health.failures + 1, last_failure=now)
     if verdict.needs_operator or not health.needs_operator or health.circuit(now) is not Circuit.OPEN:
         failed = replace(
@@ -118,7 +120,7 @@ def observe(
     if health.circuit(now) is Circuit.OPEN and (health.needs_operator or not verdict.needs_operator):
         return replace(failed, named_until=named_until, cooldown_until=max(health.cooldown_until, named_until))
     same_kind = (verdict.needs_operator is None) == (health.needs_operator is None)
-    level = (_decayed(health, now) if same_kind else 0) + 1  # trouble of another kind doubles anew
+    level = _next_level(health, verdict, now) if same_kind else 1  # trouble of another kind doubles anew
     cooldown_until = now + _cooldown_s(level, verdict.needs_operator is not None, policy, chance)
     return replace(
         failed,
@@ -135,6 +137,17 @@ def end_early(health: Health, now: float) -> Health:
     The circuit is half-open then: one live request shows whether it works. What needed a person no longer does.
     """
     return replace(health, cooldown_until=max(now, health.named_until), needs_operator=None)
+
+
+def _next_level(health: Health, verdict: Verdict, now: float) -> int:
+    """Return the level after a failure: one more where nothing has gone well since the last one, else one less.
+
+    So failures in a row double the cooldown, and those of single requests among good answers don't. Content that then
+    breaks off (nobody else may be asked) has not gone well.
+    """
+    level = _decayed(health, now)
+    went_well = health.content_at > health.last_failure and verdict.retry_elsewhere
+    return max(1, level - 1) if went_well else level + 1
 
 
 def _decayed(health: Health, now: float) -> int:

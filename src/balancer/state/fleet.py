@@ -208,7 +208,7 @@ class Fleet:
         """
         if verdict.mark.good:
             self._stats[candidate.provider.name].succeeded(now - began)
-            self.budget.earn()
+            self.budget.earn(now)
             if not self.health.entries:
                 return
         elif verdict.mark is Mark.NONE:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TypeAlias
 
 from balancer.events import Bus, CooldownStarted, ProviderRecovered
@@ -101,9 +102,14 @@ class HealthTable:
 
     # What was learnt
 
-    def content_began(self, candidate: Candidate) -> None:
+    def content_began(self, candidate: Candidate, now: float) -> None:
         """Note that content of a candidate's answer has begun: what it probes works."""
-        self.shown.update(key for key in _tested(candidate) if key in self.probes)
+        for key in _tested(candidate):
+            if key in self.probes:
+                self.shown.add(key)
+            health = self.entries.get(key)
+            if health is not None and health.content_at <= health.last_failure:
+                self.entries[key] = replace(health, content_at=now)
 
     def observe(
         self,
