@@ -72,7 +72,7 @@ REFUSALS = {
     "only words": (Reply(429, (), b'{"error":"slow down"}'), "rate_limit_error", "slow down"),
     "no error": (Reply(404, (), b"{}"), "not_found_error", ""),
     "a page": (Reply(502, (), b"<html>bad gateway</html>"), "api_error", "an HTML page"),
-    "text": (Reply(502, (), b"bad gateway"), "api_error", "text"),
+    "text": (Reply(502, (), b" bad gateway\n"), "api_error", "bad gateway"),
     "a list": (Reply(500, (), b"[]"), "api_error", "JSON"),
     "too deep": (Reply(500, (), b'{"error":' + b"[" * 100_000), "api_error", "JSON"),
     "white space": (Reply(500, (), b" \n"), "api_error", "nothing"),
