@@ -127,7 +127,7 @@ def test_which_refusals_go_back_as_they_came(status: int) -> None:
     reply = Reply(status, (), b"theirs")
     said = told(refused(Fault(status, "x", "words", reply=reply)))
 
-    assert (said.reply is reply) is (status in {400, 413, 422})
+    assert (said.reply is reply) is (status in {400, 404, 410, 413, 422})
 
 
 def test_a_model_unknown_here_and_overload_there_is_an_outage() -> None:

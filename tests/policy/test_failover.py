@@ -607,7 +607,11 @@ def test_while_all_are_paused_nobody_comes_back() -> None:
 ENDS: dict[str, tuple[Outcome, Phase]] = {
     "a whole answer": (Completed(), Phase.SETTLED),
     "a client that left": (Abandoned(Stage.WAIT), Phase.SETTLED),
-    "the caller's own fault": (Refused(Fault(400, "invalid_request_error", "x"), Stage.WAIT), Phase.SETTLED),
+    "the caller's own fault": (
+        Refused(Fault(400, "invalid_request_error", "max_tokens: x"), Stage.WAIT),
+        Phase.SETTLED,
+    ),
+    "what may be anybody's fault": (Refused(Fault(400, "invalid_request_error", "x"), Stage.WAIT), Phase.ASKING),
     "a failure after content": (Broken(Stage.STREAM, Cause.RESET), Phase.SETTLED),
     "a failure before content": (OVERLOADED, Phase.ASKING),
     "a request that does not fit": (Unfit("no"), Phase.ASKING),

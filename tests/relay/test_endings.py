@@ -39,7 +39,7 @@ async def test_the_callers_fault_goes_back_untouched_and_blames_nobody() -> None
 
 @in_virtual_time
 async def test_a_400_that_quotes_our_key_is_the_only_one_that_is_touched() -> None:
-    world = World([error(400, "invalid_request_error", "bad: sk-secret-of-a")], [GOOD])
+    world = World([error(400, "invalid_request_error", "tools: sk-secret-of-a")], [GOOD])
 
     taker = await world.ask()
 

@@ -26,10 +26,10 @@ import msgspec
 
 from balancer import claude_code
 from balancer.headers import Headers
-from balancer.model import Candidate, Fault, Outcome, Refused, Reply, Statement, Trouble, Unfit, Verdict
+from balancer.model import Candidate, Fault, Outcome, RefusalClass, Refused, Reply, Statement, Trouble, Unfit, Verdict
 from balancer.policy.classify import is_model_unknown
 from balancer.policy.remedies import sentence
-from balancer.policy.statements import CAPABILITY, REQUEST, class_of, is_clients_own, quoted, statement
+from balancer.policy.statements import quoted, statement
 
 RETRY_AFTER_MIN_S = 1
 RETRY_AFTER_MAX_S = claude_code.RETRY_AFTER_MAX_S
@@ -192,9 +192,10 @@ def answer(
 
 def is_lasting(outcome: Outcome, verdict: Verdict) -> bool:
     """Say whether waiting does not help against an outcome."""
-    if isinstance(outcome, Unfit) or verdict.needs_operator or is_clients_own(verdict):
+    if isinstance(outcome, Unfit) or verdict.needs_operator or verdict.client_only:
         return True
-    return class_of(outcome, verdict) in (REQUEST, CAPABILITY) or is_model_unknown(verdict.scope, verdict.status)
+    unable = verdict.refusal in (RefusalClass.REQUEST, RefusalClass.CAPABILITY)
+    return unable or is_model_unknown(verdict.scope, verdict.status)
 
 
 def _as_it_came(attempts: Attempts, *, soon: bool) -> ErrorReply | None:
@@ -202,17 +203,17 @@ def _as_it_came(attempts: Attempts, *, soon: bool) -> ErrorReply | None:
 
     `soon`: somebody else may answer while the client waits. Then only the request's own fault goes back.
     """
-    refusals = [(o.fault, v, class_of(o, v)) for _, o, v in attempts if isinstance(o, Refused)]
-    theirs = [fault for fault, _, whose in refusals if whose is REQUEST]
+    refusals = [(outcome.fault, verdict) for _, outcome, verdict in attempts if isinstance(outcome, Refused)]
+    theirs = [fault for fault, verdict in refusals if verdict.refusal is RefusalClass.REQUEST]
     if not theirs and not soon:
-        theirs = [fault for fault, _, whose in refusals if whose is CAPABILITY]
-        theirs = theirs or [fault for fault, verdict, _ in refusals if is_clients_own(verdict)]
+        theirs = [fault for fault, verdict in refusals if verdict.refusal is RefusalClass.CAPABILITY]
+        theirs = theirs or [fault for fault, verdict in refusals if verdict.client_only]
     if not theirs and not soon and len(refusals) == len(attempts):
         mendable = all(
             (fault.callers_own or fault.status in _CLIENTS) and not verdict.needs_operator
-            for fault, verdict, _ in refusals
+            for fault, verdict in refusals
         )
-        theirs = [fault for fault, _, _ in refusals] if mendable else []
+        theirs = [fault for fault, _ in refusals] if mendable else []
     if not theirs:
         return None
     fault = theirs[-1]

@@ -124,6 +124,7 @@ class Relay:
                         now=now,
                         wall=self._wall(),
                         injected=record.fault_injected,
+                        request=request,
                     )
                 elif isinstance(step, Wait):
                     await (admission.slot_freed(step.seconds) if step.for_place else asyncio.sleep(step.seconds))

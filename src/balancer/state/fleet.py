@@ -18,11 +18,12 @@ import random
 from dataclasses import replace
 
 import msgspec
+from msgspec.structs import replace as replace_fields
 
 from balancer import config as configuration
 from balancer.config import Config
 from balancer.events import Bus, Reloaded
-from balancer.model import Candidate, Mark, Operation, Outcome, Request, Route, Trouble, Verdict
+from balancer.model import Candidate, Mark, Operation, Outcome, Proof, Request, Route, Trouble, Verdict
 from balancer.policy import deadlines
 from balancer.policy import routes as routing
 from balancer.policy.circuit import CooldownPolicy
@@ -201,22 +202,28 @@ class Fleet:
         now: float,
         wall: float,
         injected: bool = False,
+        request: Request | None = None,
     ) -> None:
         """Learn from an attempt that began at `began` and ended with this outcome at `now`.
 
-        `injected`: it met a fault that was ordered (`Orders.inject`).
+        `injected`: it met a fault that was ordered (`Orders.inject`). `request`: what the attempt was for.
         """
+        witness, said = 0, None
         if verdict.mark.good:
             self._stats[candidate.provider.name].succeeded(now - began)
             self.budget.earn(now)
             if not self.health.entries:
                 return
-        elif verdict.mark is Mark.NONE:
+        elif verdict.mark is Mark.NONE and verdict.proof is not Proof.UNSURE:
             return
         else:
-            self._stats[candidate.provider.name].failed(outcome, verdict, wall)
-        said = statement(outcome, now, self.secrets)
-        self.health.observe(candidate, verdict, began, now, wall, injected=injected, said=said)
+            witness = _witness(request)
+            if verdict.mark is Mark.BAD:
+                self._stats[candidate.provider.name].failed(outcome, verdict, wall)
+            if verdict.evidence and request is not None and _quotes(verdict.evidence, request):
+                verdict = replace_fields(verdict, mark=Mark.NONE, proof=Proof.UNSURE)
+            said = statement(outcome, now, self.secrets)
+        self.health.observe(candidate, verdict, began, now, wall, injected=injected, witness=witness, said=said)
         if injected:
             self.orders.met(candidate.provider.name, now, wall)
 
@@ -242,6 +249,18 @@ class Fleet:
     def stats(self, name: str) -> ProviderStats:
         """Return a provider's statistics."""
         return self._stats[name]
+
+
+def _witness(request: Request | None) -> int:
+    """Return what names a request as the cause of a failure: equal bodies are one request. 0: there is none."""
+    return hash(request.body or request.id) if request is not None else 0
+
+
+def _quotes(words: str, request: Request) -> bool:
+    """Say whether a provider's words stand in the request too: they may be no more than quoted from it."""
+    spoken = words.lower()
+    heads = (value for _, value in request.headers)
+    return spoken.encode() in request.body.lower() or any(spoken.encode() in value.lower() for value in heads)
 
 
 _NO_VIEW = View(0, random.Random())

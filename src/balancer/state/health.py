@@ -10,10 +10,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import TypeAlias
 
 from balancer.events import Bus, CooldownStarted, ProviderRecovered
-from balancer.model import Candidate, Provider, Scope, Statement, Trouble, Verdict
+from balancer.model import Candidate, Proof, Provider, RefusalClass, Scope, Statement, Trouble, Verdict
 from balancer.policy import circuit
 from balancer.policy.circuit import Circuit, CooldownPolicy, Health
 from balancer.policy.classify import is_model_unknown
@@ -21,6 +22,7 @@ from balancer.policy.exhausted import Failure
 from balancer.policy.failover import Availability
 from balancer.policy.remedies import in_words
 from balancer.state.stats import StatsTable
+from balancer.state.suspects import Suspects
 
 PROVEN_S = 60.0
 """A provider whose content began within this time, and that has not failed since, is known to work."""
@@ -46,6 +48,7 @@ class HealthTable:
         """Providers that a person has taken out, by name: not configuration, so a reload leaves it."""
         self._without_faults: dict[HealthKey, Health] = {}
         """What the health would be without injected faults, where one has changed it."""
+        self._suspects = Suspects()
         self._policy = CooldownPolicy()
         self._stats = stats
         self._bus = bus
@@ -120,27 +123,48 @@ class HealthTable:
         wall: float,
         *,
         injected: bool,
+        witness: int = 0,
         said: Statement | None = None,
     ) -> None:
         """Learn from an attempt that began at `began` and ended at `now`, well or badly (`verdict.mark`).
 
-        `injected`: it met a fault that was ordered, so it says nothing about the provider (`end_injected`). `said` is
-        what the provider said.
+        `injected`: it met a fault that was ordered, so it says nothing about the provider (`end_injected`). `witness`
+        names the request: a hash of its body; 0: not known. `said` is what the provider said.
         """
         if verdict.mark.good:
             keys = [key for key in _tested(candidate) if key in self.entries]
         else:
-            keys = [_blamed(candidate, verdict.scope)]
+            if verdict.proof is Proof.LIKELY and self._is_the_requests(candidate, verdict, witness, now):
+                return
+            keys = [_blamed(candidate, self._reach(candidate, verdict, now))]
             self._make_room()
             self.shown.difference_update(keys)
         for key in keys:
             before, chance = self.entries.get(key, HEALTHY), self._rng.random()
-            after = self.entries[key] = circuit.observe(before, verdict, now, self._policy, chance, began, said)
+            seen = partial(circuit.observe, witness=witness, said=said)
+            after = self.entries[key] = seen(before, verdict, now, self._policy, chance, began)
             if injected:
                 self._without_faults.setdefault(key, before)
             elif (real := self._without_faults.get(key)) is not None:
-                self._without_faults[key] = circuit.observe(real, verdict, now, self._policy, chance, began, said)
+                self._without_faults[key] = seen(real, verdict, now, self._policy, chance, began)
             self._tell(key, before, after, now, wall)
+
+    def _is_the_requests(self, candidate: Candidate, verdict: Verdict, witness: int, now: float) -> bool:
+        """Say whether it is the request on which this provider failed, since another has failed on it alike."""
+        failure = verdict.reason.partition(" (")[0] if verdict.status is None else str(verdict.status)
+        return self._suspects.met(witness, failure, candidate.provider.name, now)
+
+    def _reach(self, candidate: Candidate, verdict: Verdict, now: float) -> Scope:
+        """Return what a failure speaks against: overload of a second model is the whole provider's."""
+        if verdict.scope is not Scope.MODEL or verdict.refusal is not RefusalClass.PROVIDER:
+            return verdict.scope
+        others = (
+            health
+            for (name, scope, model), health in self.entries.items()
+            if name == candidate.provider.name and scope is Scope.MODEL and model != candidate.model
+        )
+        widened = any(one.status == verdict.status and one.circuit(now) is Circuit.OPEN for one in others)
+        return Scope.PROVIDER if widened else Scope.MODEL
 
     def _tell(self, key: HealthKey, before: Health, after: Health, now: float, wall: float) -> None:
         """Emit that a cooldown began, was prolonged, or is over because of a good answer."""
