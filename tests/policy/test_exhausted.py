@@ -283,6 +283,19 @@ def test_which_error_reaches_the_client(
     assert said.reply is (None if whose is None else made[whose][0].fault.reply)
 
 
+@pytest.mark.parametrize("status", [405, 414, 415, 416, 431])
+def test_a_request_whose_form_nobody_takes_is_the_clients_error(status: int) -> None:
+    form = refused(Fault(status, "invalid_request_error", "an HTML page"))
+    said = told(form, form)
+
+    assert (said.status, said.kind, said.outcome) == (status, "invalid_request_error", "client_error")
+    assert said.message == (
+        f'no provider takes this request: a: {status} invalid_request_error: "an HTML page"; '
+        f'b: {status} invalid_request_error: "an HTML page"'
+    )
+    assert told(form, OVERLOADED).status == 503
+
+
 def test_the_limits_are_those_of_the_provider_that_recovers_first() -> None:
     later = (refusal(429, "x", "Come back in two hours.", 7200.0), FAR[1])
     sooner = (refusal(429, "x", "Come back in one hour.", 3600.0), FAR[1])
