@@ -370,7 +370,8 @@ def test_what_the_same_provider_would_say_again(status: int, expected: bool) -> 
 
 
 def test_a_prompt_that_is_too_long_is_known_by_its_words_in_a_fault_of_the_callers_own() -> None:
-    assert too_long(refused(400, message="prompt is too long"))
+    for status in (400, 413, 422):
+        assert too_long(refused(status, message="prompt is too long"))
     assert not too_long(refused(500, message="prompt is too long"))
     assert not too_long(refused(400, message="x"))
     assert not too_long(Unfit("prompt is too long"))
