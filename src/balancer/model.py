@@ -376,6 +376,17 @@ class Proof(enum.Enum):
     """It counts when a second, different request meets the same. The mark is `NONE` until then."""
 
 
+class Statement(msgspec.Struct, frozen=True, gc=False):
+    """What a provider said when it refused, as far as it is of use to a client that gets no answer."""
+
+    words: str = ""
+    """Its own words, redacted and cut; empty: they say no more than the status."""
+    resets_at: float = 0.0
+    """When it may answer again, as it said itself, on the driver's clock; 0: it did not say."""
+    limits: Headers = ()
+    """Its `anthropic-ratelimit-*` headers."""
+
+
 class Verdict(msgspec.Struct, frozen=True, gc=False):
     """What follows from an outcome."""
 
