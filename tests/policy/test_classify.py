@@ -68,7 +68,8 @@ CASES: dict[str, tuple[Outcome, tuple[Mark, bool, Trouble | None, Scope]]] = {
     "a 413 of the API is the caller's": (refused(413, "request_too_large", type="request_too_large"), CALLER),
     "a 413 of whoever may not be the next one's": (refused(413, "request_too_large"), NEXT),
     "a 422 that names a field is the caller's": (refused(422, "invalid_request_error", "tools: no"), CALLER),
-    "a 422 that names none may be anybody's": (refused(422, "invalid_request_error"), NEXT),
+    "a 422 is the caller's also where it names none": (refused(422, "invalid_request_error"), CALLER),
+    "a 422 about a capability is not": (refused(422, message="images are not supported"), NEXT),
     "a prompt that is too long is the caller's": (
         refused(400, message="prompt is too long: 2 tokens > 1 maximum"),
         CALLER,
@@ -204,7 +205,8 @@ def test_a_count_that_fails_says_nothing_about_answers() -> None:
 
 
 KNOWN = {
-    **dict.fromkeys((400, 413, 422), NEXT),
+    **dict.fromkeys((400, 413), NEXT),
+    422: CALLER,
     **dict.fromkeys((405, 406, 411, 414, 415, 416, 417, 428, 431), NEXT),
     401: KEY,
     402: CREDIT,
@@ -272,7 +274,7 @@ WORDINGS = {
     NEXT: [
         "Unexpected value(s) `x` for the `anthropic-beta` header",
         "Invalid `signature` in `thinking` block", "unexpected signature", "missing a signature",
-        "signature of the thinking block", "the signature is invalid", "", "no",
+        "signature of the thinking block", "the signature is invalid",
     ],
     CALLER: [
         "prompt is too long: 2 tokens > 1 maximum", "input length and max_tokens exceed context limit",
@@ -370,7 +372,8 @@ def test_what_the_same_provider_would_say_again(status: int, expected: bool) -> 
 
 
 def test_a_prompt_that_is_too_long_is_known_by_its_words_in_a_fault_of_the_callers_own() -> None:
-    assert too_long(refused(400, message="prompt is too long"))
+    for status in (400, 413, 422):
+        assert too_long(refused(status, message="prompt is too long"))
     assert not too_long(refused(500, message="prompt is too long"))
     assert not too_long(refused(400, message="x"))
     assert not too_long(Unfit("prompt is too long"))

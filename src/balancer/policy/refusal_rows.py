@@ -281,6 +281,7 @@ ROWS = (
         words=_words(_WHO_ASKS),
     ),
     Row("no API's error", C.INTERMEDIARY, _BAD, given=frozenset({F.FOREIGN}), scope=None),
+    Row("unprocessable", C.REQUEST, frozenset({422}), scope=None),
     Row("nobody's in particular", C.CAPABILITY, _BAD, scope=None),
     # By the status
     Row("form of the request", C.INTERMEDIARY, _OF_THE_FORM, scope=None),
