@@ -299,6 +299,8 @@ ROWS = (
     Row("no API's error", C.INTERMEDIARY, frozenset({404, 410}), given=frozenset({F.FOREIGN}), scope=S.MODEL, proof=Proof.UNSURE),
     Row("something else is missing", C.CAPABILITY, frozenset({404, 410}), given=frozenset({F.WORDED}), scope=S.MODEL, proof=Proof.UNSURE),
     Row("unknown model", C.MODEL, frozenset({404, 410}), scope=S.MODEL),
+    Row("redirected", C.PROVIDER, frozenset({301, 302, 303, 307, 308}), trouble=T.ADDRESS, words=_words(r"^base_url should be https://")),
+    Row("redirected for good", C.PROVIDER, frozenset({301, 308}), trouble=T.ADDRESS, words=_words("redirects")),
     Row("overloaded", C.PROVIDER, frozenset({529}), scope=S.MODEL),
     Row("overloaded", C.PROVIDER, given=frozenset({F.OVERLOADED}), scope=S.MODEL),
     Row("failed", C.PROVIDER, _FAILED, proof=Proof.LIKELY),

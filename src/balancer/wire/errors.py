@@ -10,6 +10,7 @@ from itertools import compress
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from balancer.headers import API_REQUEST_ID, Headers, header, names_of
 from balancer.model import Fault, Reply
@@ -126,6 +127,21 @@ def fault_of(reply: Reply, wall: float) -> Fault:
         foreign=bool(reply.body) and not error,
         account_window=is_account_window(reply.headers),
     )
+
+
+REDIRECTED_TO_TLS = "base_url should be https:// instead of http://"
+
+
+def redirected(fault: Fault, reply: Reply, *, tls: bool) -> Fault:
+    """Return the fault of an answer that may be a redirect, which is not followed: the key would go along.
+
+    `tls`: the provider was asked with it.
+    """
+    location = header(reply.headers, b"location")
+    if not 300 <= reply.status < 400 or location is None:
+        return fault
+    to_tls = not tls and location[:8].lower() == b"https://"
+    return replace(fault, message=REDIRECTED_TO_TLS if to_tls else "it redirects to another address")
 
 
 def _decoded(body: bytes) -> Any:
