@@ -162,3 +162,13 @@ def test_a_clients_own_credential_goes_to_the_first_address_that_takes_it() -> N
     assert routing.in_audience([own, other, mine], ()) == (own, other)
     assert routing.in_audience([mine, other, own], ("other",)) == (mine, other, own)
     assert routing.in_audience([own], ()) == (own,)
+
+
+def test_all_models_that_a_provider_is_asked_for() -> None:
+    exact = Route("x", (Target("a", "passthrough"), Target("b", "n")))
+    mapped = Route("*", (Target("a", "m"), Target("b", "passthrough")))
+    disabled = Route("*", (Target("a", "passthrough", enabled=False),))
+
+    assert routing.only_models([exact, mapped, disabled], "a") == {"x", "m"}
+    assert routing.only_models([exact, mapped], "b") == frozenset(), "any"
+    assert routing.only_models([exact], "c") == frozenset()

@@ -96,6 +96,13 @@ def _address(provider: Provider) -> tuple[bool, str, int]:
     return provider.origin.tls, provider.origin.host.lower(), provider.origin.port
 
 
+def only_models(routes: Iterable[Route], provider: str) -> frozenset[str]:
+    """Return all models that the routes ask this provider for; none where there may be any."""
+    targets = [(route.pattern, target) for route in routes for target in route.targets if target.provider == provider]
+    names = {pattern if target.model == PASSTHROUGH else target.model for pattern, target in targets if target.enabled}
+    return frozenset() if any(map(_is_pattern, names)) else frozenset(names)
+
+
 def _candidates(route: Route, model: str, providers: Mapping[str, Provider]) -> Iterable[Candidate]:
     for target in route.targets:
         provider = providers.get(target.provider)
