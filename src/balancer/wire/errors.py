@@ -12,6 +12,7 @@ import msgspec
 from balancer.headers import API_REQUEST_ID, Headers, header, names_of
 from balancer.model import Fault, Reply
 from balancer.wire import sse
+from balancer.wire.loose import loosely_decoded, object_of, string_of
 
 STATUS_OF = {
     "invalid_request_error": 400,
@@ -52,19 +53,6 @@ def messages_status(status: int) -> int:
     return SAME_AS.get(status, status)
 
 
-class Error(msgspec.Struct):
-    """The member `error` of an answer or an event."""
-
-    type: str = "api_error"
-    message: str = ""
-
-
-def stated(error: Error | None, message: str = "") -> Fault:
-    """Return the fault that an error inside a 200 stands for; `message` where it has no words."""
-    kind = error.type if error else "api_error"
-    return Fault(STATUS_OF.get(kind, 500), kind, (error.message[:MESSAGE_MAX_CHARS] if error else "") or message)
-
-
 def broken(message: str) -> Fault:
     """Return the fault of an answer that is no message: garbage, or cut short."""
     return Fault(502, "api_error", message)
@@ -90,8 +78,24 @@ def error_frame(kind: str, message: str, request_id: str) -> bytes:
     return sse.frame("error", error_body(kind, message, request_id))
 
 
-class _Body(msgspec.Struct):
-    error: Error | str | None = None
+def _said(body: bytes) -> tuple[str, str] | None:
+    """Return the type and the words of the error in a body, each empty where it has none; None: it is no JSON object.
+
+    Bytes that are not UTF-8 are read as U+FFFD: they are no reason to lose the rest.
+    """
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, RecursionError, UnicodeError):
+        try:
+            value = loosely_decoded(body.decode(errors="replace"))
+        except (RecursionError, ValueError):
+            return None
+    if not isinstance(value, dict):
+        return None
+    error = value.get("error")
+    if isinstance(error, str):
+        return "", error[:MESSAGE_MAX_CHARS]
+    return string_of(object_of(error).get("type")), string_of(object_of(error).get("message"))[:MESSAGE_MAX_CHARS]
 
 
 def fault_of(reply: Reply, wall: float) -> Fault:
@@ -100,16 +104,12 @@ def fault_of(reply: Reply, wall: float) -> Fault:
     `wall` is now, in seconds since the epoch, for limits that name a date.
     """
     kind, message = kind_of(reply.status), ""
-    try:
-        error = msgspec.json.decode(reply.body, type=_Body).error
-    except (msgspec.MsgspecError, RecursionError):
+    said = _said(reply.body)
+    if said is None:
         message = sort_of(reply.body) if reply.body else ""
     else:
-        if isinstance(error, str):
-            message = error[:MESSAGE_MAX_CHARS]
-        elif error is not None:
-            message = error.message[:MESSAGE_MAX_CHARS]
-            kind = error.type if error.type in STATUS_OF else kind
+        message = said[1]
+        kind = said[0] if said[0] in STATUS_OF else kind
     should_retry = header(reply.headers, b"x-should-retry")
     return Fault(
         reply.status,
