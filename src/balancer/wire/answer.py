@@ -35,6 +35,8 @@ class MessageDecoder(BaseDecoder):
         """None: the answer is over."""
         self._begun = not operation.answers
         """It is known in which form it comes."""
+        self._start = b""
+        """How it begins, as long as that is not known."""
         self._stream: StreamedMessage | None = None
 
     def feed(self, data: bytes) -> list[Piece]:
@@ -47,20 +49,18 @@ class MessageDecoder(BaseDecoder):
         fault = whole.add(data)
         if fault:
             return [self._fail(fault)]
-        return [] if self._begun else self._begin(whole)
+        return [] if self._begun else self._begin(whole, data)
 
-    def _begin(self, whole: Whole) -> list[Piece]:
+    def _begin(self, whole: Whole, data: bytes) -> list[Piece]:
         """See in which form the answer comes."""
-        begun = whole.joined()
-        start = begun.lstrip(_BLANK)
-        if not start:
-            return []
+        start = self._start = (self._start + data).lstrip(_BLANK)[:_LONGEST]
         if start[:1] != b"{" and _EVENTS.match(start):
+            begun = whole.joined()
             self._whole = Whole(whole.max_bytes)
             self._whole.count(begun)
             self._stream = StreamedMessage()
             return self._taken(self._stream.feed(begun))
-        self._begun = start[:1] == b"{" or len(start) >= _LONGEST
+        self._begun = start[:1] == b"{" or len(start) == _LONGEST
         return []
 
     def end(self) -> list[Piece]:

@@ -49,6 +49,9 @@ _SILENT = re.compile(
 
 _STOP = re.compile(rb'event: message_stop\ndata: \{"type": ?"message_stop" *\}\n\n')
 
+_LINE_BREAK = 0x0A
+_BREAKS = re.compile(rb"\n++")
+
 _EVENT = re.compile(rb"(?:\A|[\r\n])(?:event|data)(?:[:\r\n]|\Z)")
 """What a frame holds that is more than a comment."""
 
@@ -142,9 +145,11 @@ class StreamDecoder(BaseDecoder):
                 self._state = _FLOWING
                 at, has_content = end, True
                 continue
+            if block[at] == _LINE_BREAK:  # more of them than end a frame
+                breaks = _BREAKS.match(block, at)
+                at = breaks.end() if breaks else len(block)
+                continue
             end = block.find(b"\n\n", at) + 2
-            if end <= at:  # a line break more than ends a frame: all that is left
-                end = len(block)
             frame = block[at:end]
             piece = self._frame(frame)
             if piece.error is not None:
