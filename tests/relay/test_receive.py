@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 from fakezed import answer
@@ -35,7 +36,7 @@ from worlds import (
     settled,
 )
 
-from balancer.coalescing.key import key
+from balancer.coalescing.key import Key, key
 from balancer.coalescing.shared import InFlight
 from balancer.coalescing.writers import TeeWriter, follow
 from balancer.dialect import Ask, TypedState
@@ -51,6 +52,8 @@ from balancer.script import Cause, Data, Fail, Head, Pause, Step
 from balancer.transport import TransportError, UpstreamResponse
 from balancer.wire.decoder import BaseDecoder
 from balancer.wire.stream import PING, StreamDecoder
+
+KEY = cast("Key", key(request(), 1, 0))
 
 # Held back
 
@@ -520,7 +523,7 @@ async def test_whatever_comes_in_whatever_pieces_everybody_gets_all_of_it_in_ord
     fed = HandFed()
     world = World([], fed=fed)
     registry, client = InFlight(1_000_000, lambda: 0.0), Quick(takes)
-    shared = registry.lead(key(request(), 1, 0))
+    shared = registry.lead(KEY)
     leading = TeeWriter(client, registry, shared, 0.0)
     task = asyncio.create_task(world.relay.answer(request(), leading))
     await settled()
@@ -628,7 +631,7 @@ async def test_a_client_that_leaves_in_the_turn_in_which_content_comes_is_given_
     fed, client = HandFed(), Quick()
     world = World([], fed=fed)
     registry = InFlight(1_000_000, lambda: 0.0)
-    leading = TeeWriter(client, registry, registry.lead(key(request(), 1, 0)), 0.0)
+    leading = TeeWriter(client, registry, registry.lead(KEY), 0.0)
     task = asyncio.create_task(world.relay.answer(request(), leading))
     leading.shared.cancel = task.cancel
     fed.says(FLOWING + chunk(BEGUN))
