@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from balancer.wire import sse
-from balancer.wire.loose import object_of, parsed, string_of
+from balancer.wire.loose import decoded_object, object_of, parsed, string_of
 from balancer.wire.whole import ReportedUsage, reported
 
 _NAME = re.compile(r"[a-z][a-z_.-]{0,63}")
@@ -80,6 +80,27 @@ def _fitted(event: dict[str, Any]) -> Event:
         Delta(string_of(object_of(event.get("delta")).get("stop_reason"))),
         Block(string_of(object_of(event.get("content_block")).get("type"))),
     )
+
+
+_BEYOND = ("type", "index")
+"""Members of a delta that are no content by themselves."""
+
+
+def carries_content(block: bytes) -> bool:
+    """Say whether frames, as clients get them, bring a message any further: pings, comments and the like do not."""
+    for frame in sse.frames(block):
+        name, data = sse.fields(frame)
+        if name == b"content_block_delta":
+            delta = object_of(decoded_object(data).get("delta"))
+            if any(value for key, value in delta.items() if key not in _BEYOND):
+                return True
+        elif name == b"content_block_start":
+            event = decoded(data)
+            if event is not None and event.content_block is not None and event.content_block.type not in ("", "text"):
+                return True
+        elif name in (b"message_delta", b"message_stop"):
+            return True
+    return False
 
 
 def completed(frame: bytes, event: bytes, data: bytes, kind: str) -> bytes:
