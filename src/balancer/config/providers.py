@@ -145,6 +145,8 @@ class Providers:
             return None
         if url.scheme == "http" and entry.auth_value and entry.enabled and not is_local:
             self._checker.warn((*at, "base_url"), "plain http sends the key readable over the network; use https")
+        if odd := addresses.odd_path(url.path):
+            self._checker.warn((*at, "base_url"), odd)
         tls = url.scheme == "https"
         idle_s = entry.stream_idle_timeout or settings.stream_idle_timeout
         path = url.path.rstrip("/").removesuffix("/v1").rstrip("/")
