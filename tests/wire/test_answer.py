@@ -173,6 +173,13 @@ def test_a_stream_becomes_a_message(before: bytes, unnamed: bool) -> None:
         assert (message["stop_reason"], message["usage"]["output_tokens"]) == ("end_turn", 5)
 
 
+def test_a_message_in_an_event_is_a_message() -> None:
+    pieces, decoder = read(Operation.MESSAGES, b'data: {"type":"message","content":[{"type":"text","text":"hi"}]}\n\n')
+
+    assert decoder.complete
+    assert json.loads(pieces[0].data)["content"] == [{"type": "text", "text": "hi"}]
+
+
 def test_a_stream_that_said_why_it_stopped_is_a_message_without_its_last_event() -> None:
     pieces, decoder = read(Operation.MESSAGES, ANSWER.partition(b"event: message_stop")[0] + b"data: [DONE]\n\n")
 

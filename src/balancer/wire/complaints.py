@@ -129,6 +129,7 @@ def _kind_in_words(said: Complaint) -> str | None:
 
 NO_WORDS = "the provider reported an error without words"
 
+_WELL = frozenset({"0", "200", "ok", "success"})
 _FAILED = frozenset({"error", "failed", "fail", "failure"})
 
 
@@ -148,9 +149,16 @@ def is_error(value: dict[str, Any], *, alone: bool) -> bool:
     if not any(isinstance(value.get(key), str) and value[key] for key in ("message", "msg")):
         return False
     code, status = value.get("code"), value.get("status")
-    named = isinstance(code, str) and code != "" and not code.isdigit()
-    numbered = any(400 <= (count_of(number) or 0) < 600 for number in (code, status))
-    return named or numbered or value.get("success") is False or string_of(status).lower() in _FAILED
+    if value.get("success") is False or string_of(status).lower() in _FAILED:
+        return True
+    return _is_code(code) or 400 <= (count_of(status) or 0) < 600
+
+
+def _is_code(code: Any) -> bool:
+    """Say whether a code stands for an error. Servers number theirs as they like; 0, 200 and OK are none."""
+    if isinstance(code, str):
+        return bool(code) and code.lower() not in _WELL
+    return (count_of(code) or 0) not in (0, 200)
 
 
 def inner_fault(value: Any) -> Fault:

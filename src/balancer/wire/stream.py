@@ -182,9 +182,9 @@ class StreamDecoder(BaseDecoder):
             return []
         rest = self._splitter.rest
         if self._whole is not None:
-            return self._turned(self._whole.joined())
+            return [self._turned(self._whole.joined())]
         if self._state is _BEFORE and _is_json(rest):
-            return self._turned(rest)
+            return [self._turned(rest)]
         pieces = self._last(rest)
         if self._state is _OVER:
             return pieces
@@ -221,15 +221,15 @@ class StreamDecoder(BaseDecoder):
         fault = whole.add(data)
         return [self._fail(fault)] if fault else []
 
-    def _turned(self, body: bytes) -> list[Piece]:
+    def _turned(self, body: bytes) -> Piece:
         """Return a whole message as the stream that was asked for."""
         body = body.strip(_BLANK)
         fault, usage = read_message(body)
         if fault is not None:
-            return [self._fail(fault)]
+            return self._fail(fault)
         piece = self._finish(frames_of(decoded_object(body)))
         piece.usage = usage
-        return [piece]
+        return piece
 
     # Events
 
@@ -306,6 +306,8 @@ class StreamDecoder(BaseDecoder):
                 return self._finish(frame)
             case "ping" | "content_block_stop":
                 return Piece(frame)
+            case "message" if self._state is _BEFORE:
+                return self._turned(data)
             case _:
                 return self._unknown(frame, data)
 
