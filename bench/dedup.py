@@ -87,6 +87,7 @@ async def cost_us(size: str) -> float:
 
     async def led() -> None:
         key = dedup.key(asked, 1, 0)
+        assert key is not None
         assert registry.find(key) is None
         leading = TeeWriter(client, registry, registry.lead(key), 0.0)
         leading.start(200, lines)

@@ -120,6 +120,8 @@ class Timeouts:
     """Until the answer begins: the first substance of a stream."""
     idle_s: float = 120.0
     """No byte at all, pings count."""
+    stall_s: float = 300.0
+    """After content: bytes that carry none of it, whatever their form."""
     non_streaming_s: float = 600.0
     """A whole non-streaming answer."""
 

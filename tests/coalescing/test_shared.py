@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from typing import cast
 
 import pytest
 from stand_ins import candidate, request
@@ -24,7 +25,7 @@ from balancer.coalescing.shared import (
     SharedResponse,
 )
 
-ONE, TWO = key(request(), 1, 0), key(request(b"other"), 1, 0)
+ONE, TWO = (cast("Key", key(asked, 1, 0)) for asked in (request(), request(b"other")))
 
 
 class World:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from stand_ins import Taker, candidate, request
 from virtual_time import in_virtual_time, loop, settled
 
 from balancer import events
-from balancer.coalescing.key import key
+from balancer.coalescing.key import Key, key
 from balancer.coalescing.shared import (
     ABORTED,
     CHUNK_COST_BYTES,
@@ -25,7 +25,7 @@ from balancer.coalescing.shared import (
 )
 from balancer.coalescing.writers import TeeWriter, follow, recorded
 
-KEY = key(request(), 1, 0)
+KEY = cast("Key", key(request(), 1, 0))
 HEADERS = ((b"content-type", b"x"), (b"x-balancer-request-id", b"leader"))
 LIMITS = SharingLimits()
 

@@ -243,6 +243,21 @@ MEANT = {
     ),
     "an empty key": slip(KEY, "${X:-}", "5 auth_value is empty; ${NAME}; passthrough"),
     "a placeholder": slip(KEY, "YOUR_API_KEY_HERE", "5 warning: placeholder; put the provider's key in its place"),
+    "a placeholder for a local server": slip(
+        "https://api.anthropic.com\n    auth_value: " + KEY,
+        "http://127.0.0.1:9\n    auth_value: your-api-key",
+        "5 warning: placeholder; put the provider's key in its place",
+    ),
+    "v1 twice": slip("https://api.anthropic.com", "https://api.anthropic.com/v1/v1/", "4 warning: /v1 twice; /v1 once"),
+    "an endpoint of counting": slip(
+        "https://api.anthropic.com",
+        "https://api.anthropic.com/v1/messages/count_tokens",
+        "4 base_url is where the API begins; leave out what comes after /v1",
+    ),
+    "an endpoint in capitals": slip(
+        "https://api.anthropic.com", "https://api.anthropic.com/V1/Messages", "4 base_url is where the API begins"
+    ),
+    "the list of models": slip("https://api.anthropic.com", "https://api.anthropic.com/v1/models", "4 leave out"),
     "a placeholder in brackets": slip(KEY, "<key>", "5 warning: placeholder; without the brackets"),
     "a key cut at a comment": slip(KEY, "sk-ant #abc123", "5 warning: the key ends before '#'; in quotes"),
     "quotes inside": slip(KEY, f"\"'{KEY}'\"", "5 warning: quotation marks; remove the inner ones"),

@@ -83,6 +83,21 @@ def test_timeouts_of_a_provider_go_over_the_settings() -> None:
     assert (timeouts.request_s, timeouts.connect_s, timeouts.idle_s) == (7.0, 2.0, 120.0)
 
 
+STALLS = {
+    "": 300.0,
+    "stream_idle_timeout: 2": 20.0,
+    "stream_idle_timeout: 900": 900.0,
+    "stream_stall_timeout: 7": 7.0,
+}
+
+
+@pytest.mark.parametrize(("setting", "stall_s"), STALLS.items())
+def test_how_long_pings_alone_keep_a_stream_alive(setting: str, stall_s: float) -> None:
+    assert read(GOOD + f"settings: {{{setting}}}\n").providers["a"].timeouts.stall_s == stall_s
+    own = GOOD.replace("    auth_value", f"    {setting}\n    auth_value")
+    assert read(own).providers["a"].timeouts.stall_s == stall_s
+
+
 def zed(more: str) -> Config:
     routes = 'model_routes: {"*": [{provider: z, model: passthrough}]}'
     return read(f"providers: [{{name: z, type: zed, auth_value: k1234567{more}}}]\n{routes}")

@@ -62,7 +62,8 @@ async def test_an_entry_keeps_what_the_provider_says_of_it_and_has_all_that_sdks
 STRANGE: dict[str, tuple[list[Step], list[str]]] = {
     "an error": (error(500), []),
     "entries that are none": (listing({"id": 7}, {}, {"id": "claude-ok"}), ["claude-ok"]),
-    "what is no list of entries": (listing("x", None, {"id": "claude-ok"}), []),
+    "items that are none": (listing("x", None, {"id": "claude-ok"}), ["claude-ok"]),
+    "what is no list of entries": (script(JSON, Data(b'{"data": {"id": "claude-ok"}}')), []),
     "no list": (script(JSON, Data(b'{"data": null}')), []),
     "nothing in time": ([Pause(60)], []),
     "no entries": (script(JSON, Data(b'{"data": []}')), []),

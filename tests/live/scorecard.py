@@ -113,6 +113,22 @@ async def pinging(seen: Seen, peer: Peer) -> None:
         await asyncio.sleep(0.2)
 
 
+async def pinging_in_the_content(seen: Seen, peer: Peer) -> None:
+    if not seen.stream:
+        await asyncio.sleep(60)
+    await peer.sse()
+    await peer.chunk(EMPTY_TEXT + WORDS)
+    while True:
+        await peer.chunk(b": still here\n\n")
+        await asyncio.sleep(0.2)
+
+
+def odd_usage(data: bytes) -> bytes:
+    """Every number of tokens in another form."""
+    data = re.sub(rb'("input_tokens": ?)(\d+)', rb"\1\2.0", data)
+    return re.sub(rb'("output_tokens": ?)(\d+)', rb'\1"\2"', data)
+
+
 async def endless_head(seen: Seen, peer: Peer) -> None:
     await peer.raw(b"HTTP/1.1 200 OK\r\nx: ")
     while True:
@@ -183,12 +199,13 @@ async def well(seen: Seen, peer: Peer) -> None:
 WORDS = delta("half an ") + delta("ans")
 EMPTY_TEXT = start() + block()
 TOOL = start() + block(type="tool_use", id="toolu_1", name="Bash", input={})
+WHOLE_STREAM = EMPTY_TEXT + delta(TEXT) + stop()
 HALF_MESSAGE = message(TEXT)[:60]
 ALMOST_STOP = stop().partition(b"event: message_stop")[0]
 NO_USAGE = event(
     {"type": "message_start", "message": {"id": "msg_up", "type": "message", "role": "assistant", "content": []}}
 )
-LONGEST_FRAME = b"event: content_block_delta\ndata: " + b"x" * 17 * 1024 * 1024
+LONGEST_FRAME = b"event: content_block_delta\ndata: " + b"x" * 45 * 1024 * 1024
 
 HIDDEN: dict[str, Behaviour] = {
     "529 overloaded": refusing(529, "overloaded_error"),
@@ -244,6 +261,12 @@ HIDDEN: dict[str, Behaviour] = {
     "an error in another API's shape first": streaming(
         b'data: {"error":{"message":"busy","code":503}}\n\n', whole=b'{"error":"busy"}'
     ),
+    "an error in words of its own first": streaming(
+        b'data: {"code":"1113","msg":"busy"}\n\n', whole=b'{"object":"error","message":"busy","code":503}'
+    ),
+    "JSON that is not UTF-8": streaming(
+        event({"type": "message_start"}).replace(b"_start", b"\xff"), whole=message(TEXT).replace(b"Hello", b"\xff")
+    ),
     "an error after pings": streaming(PING, PING, error(), whole=b'{"error":{"message":"x"}}'),
     "an error after message_start": streaming(start(), error(), whole=b'{"type":"error"}'),
     "an error after an empty text block": streaming(EMPTY_TEXT, error(), whole=b'{"type":"completion"}'),
@@ -270,7 +293,7 @@ HIDDEN: dict[str, Behaviour] = {
     "an endless head": endless_head,
     "interim answers without end": raw(b"HTTP/1.1 100 Continue\r\n\r\n" * 50, "stall"),
     "less than its length": raw(b"HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\nevent: ping\n", "close"),
-    "an event of 17 MB": streaming(start(), LONGEST_FRAME, whole=b'{"content":"' + b"x" * 100),
+    "an event of 45 MB": streaming(start(), LONGEST_FRAME, whole=b'{"content":"' + b"x" * 100),
     "gzip that is none": raw(b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 4\r\n\r\noops", "stall"),
 }
 """What happens before any content: never seen by the client."""
@@ -301,6 +324,8 @@ REPORTED: dict[str, Behaviour] = {
     ),
     "an error after the stop reason": streaming(EMPTY_TEXT + WORDS + ALMOST_STOP, error()),
     "no message_stop": streaming(EMPTY_TEXT + WORDS + ALMOST_STOP),
+    "[DONE] instead of message_stop": streaming(EMPTY_TEXT + WORDS + ALMOST_STOP, b"data: [DONE]\n\n"),
+    "pings without end in the content": pinging_in_the_content,
     "half an event at the end": streaming(EMPTY_TEXT + WORDS + delta("x")[:25]),
     "a second start in the content": streaming(EMPTY_TEXT + WORDS, start() + stop()),
 }
@@ -332,6 +357,13 @@ UNUSUAL: dict[str, Behaviour] = {
     "events that nobody knows": streaming(
         EMPTY_TEXT, event({"type": "new_event", "x": 1}), delta(TEXT), stop(), whole=message(TEXT)
     ),
+    "events without names": streaming(re.sub(rb"event: .*\n", b"", WHOLE_STREAM), whole=message(TEXT)),
+    "events without data": streaming(
+        EMPTY_TEXT, b"event: content_block_delta\n\n", delta(TEXT), b"data: \n\n", stop(), whole=message(TEXT)
+    ),
+    "usage as floats and strings": streaming(odd_usage(WHOLE_STREAM), whole=odd_usage(message(TEXT))),
+    "the other form than was asked for": streaming(message(TEXT), whole=WHOLE_STREAM),
+    "a last event without its blank line": streaming(WHOLE_STREAM[:-2], whole=message(TEXT)),
 }
 """Odd, but an answer."""
 
@@ -386,7 +418,7 @@ def judged(status: int, body: bytes, whole: bool, stream: bool) -> str:
     if not stream:
         return "whole" if TEXT in body.decode() else "wrong"
     if b"event: error\n" in body:
-        return "reported" if b"message_stop" not in body else "wrong"
+        return "reported" if b"event: message_stop" not in body else "wrong"
     frames = [json.loads(line[6:]) for line in body.decode().splitlines() if line.startswith("data: ")]
     kinds = [frame["type"] for frame in frames]
     text = "".join(frame["delta"].get("text", "") for frame in frames if frame["type"] == "content_block_delta")
@@ -425,7 +457,7 @@ def _configuration(first: Upstream, second: Upstream) -> str:
         routes.append(f'  "{name}": [{{provider: u{number}, priority: 1}}, {{provider: well, priority: 2}}]')
     settings = (
         "settings: {failure_cooldown: 0, request_timeout: 1.5, stream_idle_timeout: 1.5, non_streaming_timeout: 1.5, "
-        "connect_timeout: 1.5}"
+        "connect_timeout: 1.5, stream_stall_timeout: 3}"
     )
     return "\n".join(["providers:", *providers, "model_routes:", *routes, settings])
 

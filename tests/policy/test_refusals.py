@@ -257,7 +257,10 @@ def test_type_and_code_say_it_alone(
 
 
 def test_a_gateways_own_policy_goes_back_and_is_asked_of_nobody_else() -> None:
-    for told in (fault(403, "No.", type="policy_blocked"), errors.stated(errors.Error("policy_blocked", "No."))):
+    for told in (
+        fault(403, "No.", type="policy_blocked"),
+        complaints.inner_fault({"type": "policy_blocked", "message": "No."}),
+    ):
         follows = verdict(told)
         assert (follows.mark, follows.retry_elsewhere, follows.refusal) == (Mark.NONE, False, REQUEST)
         assert told.kind == "policy_blocked"

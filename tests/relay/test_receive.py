@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 from fakezed import answer
@@ -35,7 +36,7 @@ from worlds import (
     settled,
 )
 
-from balancer.coalescing.key import key
+from balancer.coalescing.key import Key, key
 from balancer.coalescing.shared import InFlight
 from balancer.coalescing.writers import TeeWriter, follow
 from balancer.dialect import Ask, TypedState
@@ -51,6 +52,8 @@ from balancer.script import Cause, Data, Fail, Head, Pause, Step
 from balancer.transport import TransportError, UpstreamResponse
 from balancer.wire.decoder import BaseDecoder
 from balancer.wire.stream import PING, StreamDecoder
+
+KEY = cast("Key", key(request(), 1, 0))
 
 # Held back
 
@@ -179,6 +182,93 @@ async def test_content_that_came_is_given_before_its_failure(name: str) -> None:
     assert world.asked == "a"
     assert world.ended.attempts[0].reason == reason
     assert world.ended.attempts[0].stage == "stream"
+
+
+NO_PROGRESS = {
+    "pings": PING,
+    "comments": b": keep-alive\n\n",
+    "line breaks": b"\n",
+    "half an event that never ends": b"x",
+    "events without data": b"event: content_block_delta\n\n",
+    "events of an unknown type": b'event: new\ndata: {"type":"new"}\n\n',
+    "empty deltas": b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,'
+    b'"delta":{"type":"text_delta","text":""}}\n\n',
+    "empty deltas in other words": b'data: {"type":"content_block_delta","delta":{"text":""}}\n\n',
+    "blocks of text without text": b'event: content_block_start\ndata: {"type":"content_block_start","index":1,'
+    b'"content_block":{"type":"text","text":""}}\n\n',
+}
+
+
+@pytest.mark.parametrize("quick", [True, False], ids=["a quick client", "a client that is waited for"])
+@pytest.mark.parametrize("frame", NO_PROGRESS.values(), ids=NO_PROGRESS)
+@in_virtual_time
+async def test_bytes_without_progress_keep_a_stream_alive_for_a_bounded_time(frame: bytes, quick: bool) -> None:
+    steps: list[Step] = [SSE, Data(BEGUN), *script(Pause(1), Data(frame)) * 100]
+    world = World([steps], [GOOD], ", stream_idle_timeout: 2")
+    taker = Quick() if quick else Taker()
+
+    await world.relay.answer(request(), taker)
+
+    ended = world.ended
+    assert (ended.outcome, world.asked) == ("broken_stream", "a")
+    assert ended.attempts[0].reason == "fell silent (nothing but pings and the like for 20 s)"
+    assert 20 <= asyncio.get_running_loop().time() <= 23
+    assert b"event: error" in taker.body
+    assert b"message_stop\n" not in taker.body
+
+
+@pytest.mark.parametrize("quick", [True, False], ids=["a quick client", "a client that is waited for"])
+@in_virtual_time
+async def test_content_now_and_then_keeps_a_stream_alive_for_as_long_as_it_takes(quick: bool) -> None:
+    slow: list[Step] = [*script(Pause(1), Data(PING)) * 15, Data(DELTA)]
+    world = World([[SSE, Data(BEGUN), *slow * 10, Data(STOP)]], [GOOD], ", stream_idle_timeout: 2")
+    taker = Quick() if quick else Taker()
+
+    await world.relay.answer(request(), taker)
+
+    assert taker.end == "whole"
+    assert asyncio.get_running_loop().time() >= 150
+
+
+@in_virtual_time
+async def test_how_long_may_be_said_for_each_provider() -> None:
+    steps: list[Step] = [SSE, Data(BEGUN), *script(Pause(1), Data(PING)) * 100]
+    world = World([steps], [GOOD], ", stream_idle_timeout: 2, stream_stall_timeout: 5")
+
+    await world.ask()
+
+    assert world.ended.attempts[0].reason == "fell silent (nothing but pings and the like for 5 s)"
+
+
+@pytest.mark.parametrize("frame", NO_PROGRESS.values(), ids=NO_PROGRESS)
+@in_virtual_time
+async def test_bytes_without_progress_that_flow_are_bounded_too(frame: bytes) -> None:
+    fed, client = HandFed(), Quick()
+    world = World([], settings=", stream_idle_timeout: 2", fed=fed)
+    task = world.begin(client)
+    fed.says(FLOWING + chunk(BEGUN))
+    for said in (*[DELTA] * 30, *[frame] * 60):
+        if task.done():
+            break
+        fed.says(chunk(said))
+        await asyncio.sleep(1)
+    await task
+
+    assert 50 <= asyncio.get_running_loop().time() <= 53
+    assert world.ended.attempts[0].reason == "fell silent (nothing but pings and the like for 20 s)"
+    assert client.body.startswith(BEGUN + DELTA * 30)
+    assert world.fleet.stats("a").failures == 1
+
+
+@in_virtual_time
+async def test_comments_of_a_server_of_another_type_are_no_progress_either() -> None:
+    comments = script(Pause(1), Data(b": OPENROUTER PROCESSING\n\n")) * 100
+    text = OPENAI.replace("request_timeout: 1}", "request_timeout: 1, stream_idle_timeout: 2}")
+    world = World([[SSE, Data(delta("hi")), *comments]], text=text)
+
+    await world.ask()
+
+    assert "nothing but pings" in world.ended.attempts[0].reason
 
 
 class Scripted(BaseDecoder):
@@ -520,7 +610,7 @@ async def test_whatever_comes_in_whatever_pieces_everybody_gets_all_of_it_in_ord
     fed = HandFed()
     world = World([], fed=fed)
     registry, client = InFlight(1_000_000, lambda: 0.0), Quick(takes)
-    shared = registry.lead(key(request(), 1, 0))
+    shared = registry.lead(KEY)
     leading = TeeWriter(client, registry, shared, 0.0)
     task = asyncio.create_task(world.relay.answer(request(), leading))
     await settled()
@@ -628,7 +718,7 @@ async def test_a_client_that_leaves_in_the_turn_in_which_content_comes_is_given_
     fed, client = HandFed(), Quick()
     world = World([], fed=fed)
     registry = InFlight(1_000_000, lambda: 0.0)
-    leading = TeeWriter(client, registry, registry.lead(key(request(), 1, 0)), 0.0)
+    leading = TeeWriter(client, registry, registry.lead(KEY), 0.0)
     task = asyncio.create_task(world.relay.answer(request(), leading))
     leading.shared.cancel = task.cancel
     fed.says(FLOWING + chunk(BEGUN))

@@ -52,7 +52,7 @@ BEFORE_CONTENT: dict[str, list[Step]] = {
     "an error event after the start": [SSE, Data(START + TEXT), Data(OVERLOADED)],
     "an empty 200": [SSE],
     "an HTML 200": [Head(200, ((b"content-type", b"text/html"),)), Data(b"<html>\n\n</html>")],
-    "a JSON 200": [JSON, Data(MESSAGE)],
+    "a JSON 200": [JSON, Data(b'{"type":"completion"}')],
     "a start and no more": [SSE, Data(START + TEXT)],
     "garbage": [SSE, Data(START + b"data: {oops\n\n")],
     "204": [Head(204, ())],
@@ -70,6 +70,31 @@ async def test_what_goes_wrong_before_content_is_never_seen(steps: list[Step]) -
     assert world.asked == "ab"
     assert taker.headers[b"x-balancer-provider"] == b"b"
     assert taker.headers[b"x-balancer-attempts"] == b"2"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@in_virtual_time
+async def test_a_whole_answer_in_the_other_form_is_turned_and_asked_for_once(stream: bool) -> None:
+    world = World([WHOLE if stream else GOOD], [GOOD])
+
+    taker = await world.ask(stream=stream)
+
+    assert (taker.status, taker.end, world.asked) == (200, "whole", "a")
+    assert b"hi" in taker.body if stream else json.loads(taker.body)["stop_reason"] == "end_turn"
+    assert taker.body.count(b"event: message_stop\n") == (1 if stream else 0)
+
+
+@in_virtual_time
+async def test_a_missing_message_stop_behind_a_stop_reason_is_told_and_rests_nobody() -> None:
+    steps: list[Step] = [SSE, Data(ANSWER.partition(b"event: message_stop")[0]), Data(b"data: [DONE]\n\n")]
+    world = World([steps, GOOD], [GOOD])
+
+    taker = await world.ask()
+
+    assert (world.asked, b"message_stop\n" in taker.body) == ("a", False)
+    assert b"no message_stop" in taker.body
+    await world.ask()
+    assert world.asked == "aa", "it did not rest"
 
 
 WHOLE_FAULTS: dict[str, list[Step]] = {

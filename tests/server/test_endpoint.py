@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import zlib
 
+import brotli
 import pytest
 from client_side import BODY, COUNTED, HOST, JSON, SSE, WHOLE, Failing, Front, Wire, chunked, post
 from frames import DELTA, OVERLOADED, START, STOP, TEXT
@@ -131,11 +134,14 @@ async def test_an_open_stream_does_not_hold_its_body() -> None:
 
 # What is refused
 
-ENCODING = "content-encoding 'gzip' is not supported"
+ENCODING = (
+    "content-encoding 'zstd' is not supported; send the body as it is, or compressed by one of gzip, deflate and br"
+)
 KIND = "is not JSON; send content-type: application/json"
 REFUSED: dict[str, tuple[bytes, int, str, str]] = {
-    "a coding": (post(ASK, b"content-encoding: gzip"), 415, "invalid_request_error", ENCODING),
+    "a coding": (post(ASK, b"content-encoding: zstd"), 415, "invalid_request_error", ENCODING),
     "codings": (post(ASK, b"content-encoding: gzip, br"), 415, "invalid_request_error", "'gzip, br'"),
+    "a coding that is not what it says": (post(ASK, b"content-encoding: gzip"), 400, "invalid_request_error", "gzip"),
     "another kind": (post(ASK, b"content-type: text/plain"), 415, "invalid_request_error", KIND),
     "no kind": (post(ASK, b"content-type:"), 415, "invalid_request_error", "content-type is missing"),
     "not a word of a kind": (post(ASK).replace(b"content-type", b"x-type"), 415, "invalid_request_error", "content-type is missing"),
@@ -169,6 +175,100 @@ async def test_what_needs_no_provider_is_refused_before_one_is_asked(
     assert front.relay.requests == []
     assert front.told == []
     assert not wire.closed, "the next request may be a better one"
+
+
+PACKED = {b"gzip": gzip.compress, b"X-GZIP": gzip.compress, b"deflate": zlib.compress, b" br ": brotli.compress}
+
+
+def packed(body: bytes, coding: bytes, *lines: bytes) -> bytes:
+    return post(PACKED[coding](body), b"content-encoding: " + coding, *lines)
+
+
+@pytest.mark.parametrize("line", [b"x-a: b", b"expect: x"], ids=["direct", "through ASGI"])
+@pytest.mark.parametrize("coding", PACKED)
+@in_virtual_time
+async def test_a_compressed_body_goes_on_as_it_was_before(coding: bytes, line: bytes) -> None:
+    front = Front(SLOW)
+    front.connect().says(packed(ASK, coding, line))
+    await settled()
+
+    (request,) = front.relay.requests
+    assert front.relay.bodies == [ASK]
+    assert request.body == b"", "and an open stream does not hold it"
+    names = [name for name, _ in request.headers]
+    assert b"content-encoding" not in names
+    assert b"content-length" not in names
+    assert request.names == tuple(names)
+
+
+@in_virtual_time
+async def test_a_compressed_body_and_a_plain_one_are_identical_requests() -> None:
+    front = Front(SLOW)
+    front.connect().says(packed(ASK, b"gzip"))
+    await settled()
+    front.connect().says(post(ASK))
+    await settled()
+
+    assert len(front.relay.requests) == 1
+
+
+@pytest.mark.parametrize("coding", PACKED)
+@pytest.mark.parametrize("more", [0, 1])
+@in_virtual_time
+async def test_a_compressed_body_is_as_long_as_the_limit_at_most(coding: bytes, more: int) -> None:
+    front = Front(settings="limits: {max_body_bytes: 300000}")
+    wire = front.connect()
+    wire.says(packed(ASK + b" " * (300_000 - len(ASK) + more), coding))
+    await settled()
+
+    assert len(front.relay.requests) == 1 - more
+    if more:
+        status, kind, message = error(wire)
+        assert (status, kind) == (413, "request_too_large")
+        assert "300000 bytes when decompressed" in message
+
+
+DAMAGED = {
+    "cut": gzip.compress(ASK)[:-1],
+    "without its checksum": gzip.compress(ASK)[:-8],
+    "something behind it": gzip.compress(ASK) + b"x",
+    "two in one": gzip.compress(ASK) * 2,
+    "no gzip": ASK,
+}
+
+
+@pytest.mark.parametrize("body", DAMAGED.values(), ids=DAMAGED)
+@in_virtual_time
+async def test_a_damaged_body_is_refused(body: bytes) -> None:
+    front = Front()
+    wire = front.connect()
+    wire.says(post(body, b"content-encoding: gzip"))
+    await settled()
+    status, _, message = error(wire)
+
+    assert (status, front.relay.requests) == (400, [])
+    assert "the body is not what its content-encoding says" in message
+
+
+@in_virtual_time
+async def test_an_unknown_coding_is_answered_with_those_that_are_known() -> None:
+    front = Front()
+    wire = front.connect()
+    wire.says(post(ASK, b"content-encoding: zstd"))
+    await settled()
+
+    (answer,) = wire.answers
+    assert answer.headers["accept-encoding"] == "gzip, deflate, br"
+
+
+@in_virtual_time
+async def test_who_asks_for_an_answer_of_its_own_is_joined_with_nobody() -> None:
+    front = Front(SLOW)
+    for line in (b"x-balancer-dedup: off", b"x-balancer-dedup: off", b"cache-control: no-cache", b"x-a: b"):
+        front.connect().says(post(ASK, line))
+        await settled()
+
+    assert len(front.relay.requests) == 4
 
 
 ACCEPTED = [

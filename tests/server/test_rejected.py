@@ -17,7 +17,7 @@ STATUSES = {
     405: {b"allow": b"POST"},
     408: {b"connection": b"close"},
     413: {b"connection": b"close"},
-    415: {},
+    415: {b"accept-encoding": b"gzip, deflate, br"},
     421: {},
     503: {b"retry-after": b"1", b"connection": b"close"},
 }

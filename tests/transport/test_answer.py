@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
+import zlib
 
 import pytest
+from virtual_time import in_virtual_time
 
 from balancer.headers import Headers
 from balancer.script import Cause
 from balancer.transport import TransportError, UpstreamResponse
 from balancer.transport.answer import Decompressed, plain
+from balancer.transport.decompress import PIECE_BYTES
 
 
 class Told(UpstreamResponse):
@@ -23,6 +27,14 @@ class Told(UpstreamResponse):
 
     async def read(self, within_s: float) -> bytes:
         return self._pieces.pop(0) if self._pieces else b""
+
+
+class Slow(Told):
+    """One whose pieces come a second apart."""
+
+    async def read(self, within_s: float) -> bytes:
+        await asyncio.sleep(1)
+        return await super().read(within_s)
 
 
 async def test_a_body_up_to_the_limit_is_read_and_no_larger_one() -> None:
@@ -56,6 +68,38 @@ async def test_what_was_compressed_and_cut_is_no_whole_body() -> None:
     assert await answer.read(1)
     with pytest.raises(TransportError, match="a compressed body was cut short"):
         await answer.read(1)
+
+
+async def test_a_body_that_grows_is_given_in_pieces_between_which_others_have_their_turns() -> None:
+    answer = plain(Told(gzip.compress(bytes(20 * PIECE_BYTES)), encoding=b"gzip"))
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(others())
+    sizes = []
+    while data := await answer.read(1):
+        sizes.append(len(data))
+    beside.cancel()
+
+    assert (sum(sizes), max(sizes)) == (20 * PIECE_BYTES, PIECE_BYTES)
+    assert turns >= 20
+
+
+@in_virtual_time
+async def test_bytes_that_stand_for_nothing_are_no_sign_of_life() -> None:
+    packer = zlib.compressobj(wbits=31)
+    head = packer.compress(b"hello") + packer.flush(zlib.Z_SYNC_FLUSH)
+    answer = plain(Slow(head, *[b"\x00\x00\x00\xff\xff"] * 9, encoding=b"gzip"))
+
+    assert await answer.read(5) == b"hello"
+    with pytest.raises(TransportError) as caught:
+        await answer.read(5)
+    assert caught.value.cause is Cause.IDLE_TIMEOUT
 
 
 def test_an_encoding_that_can_not_be_undone_is_refused_with_the_head() -> None:

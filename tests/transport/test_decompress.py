@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import random
 import zlib
 
 import brotli
@@ -12,12 +13,16 @@ from hypothesis import strategies as st
 
 from balancer.script import Cause
 from balancer.transport import TransportError
-from balancer.transport.decompress import BOMB_BYTES, RATIO_MAX, Decompressor
+from balancer.transport.decompress import BOMB_BYTES, PIECE_BYTES, RATIO_MAX, Decompressor, Inflater
 
 
 def raw_deflate(data: bytes) -> bytes:
     packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     return packer.compress(data) + packer.flush()
+
+
+def unpacked(unpacker: Decompressor, data: bytes) -> bytes:
+    return b"".join(unpacker.pieces(data))
 
 
 PACKED = {
@@ -37,14 +42,15 @@ def test_what_was_packed_comes_out_wherever_it_is_cut(encoding: bytes, data: byt
         step = max(step, 20)
     unpacker = Decompressor(b"deflate" if encoding == b"raw" else encoding)
 
-    assert b"".join(unpacker.feed(packed[at : at + step]) for at in range(0, len(packed), step)) == data
+    parts = [packed[at : at + step] for at in range(0, len(packed), step)]
+    assert b"".join(unpacked(unpacker, part) for part in parts) == data
     unpacker.end()
 
 
 @pytest.mark.parametrize("encoding", PACKED)
 def test_what_is_cut_short_is_not_whole(encoding: bytes) -> None:
     unpacker = Decompressor(encoding)
-    unpacker.feed(PACKED[encoding](b"hello" * 99)[:-1])
+    unpacked(unpacker, PACKED[encoding](b"hello" * 99)[:-1])
 
     with pytest.raises(TransportError) as caught:
         unpacker.end()
@@ -59,7 +65,7 @@ def test_a_body_that_is_empty_is_whole(encoding: bytes) -> None:
 @pytest.mark.parametrize("encoding", PACKED)
 def test_what_was_never_packed_is_refused(encoding: bytes) -> None:
     with pytest.raises(TransportError, match="encoding: the body is not what its encoding says"):
-        Decompressor(encoding).feed(b"hello, this is plain text" * 10)
+        unpacked(Decompressor(encoding), b"hello, this is plain text" * 10)
 
 
 @pytest.mark.parametrize("encoding", [b"zstd", b"compress", b"gzip, br", b"x"])
@@ -70,11 +76,43 @@ def test_other_encodings_are_refused(encoding: bytes) -> None:
 
 def test_a_body_that_explodes_is_refused_and_a_large_one_is_not() -> None:
     """Zeros are packed a thousand times; what is packed less, or is not large, was not made to hurt."""
-    assert len(Decompressor(b"gzip").feed(gzip.compress(bytes(BOMB_BYTES)))) == BOMB_BYTES
+    assert len(unpacked(Decompressor(b"gzip"), gzip.compress(bytes(BOMB_BYTES)))) == BOMB_BYTES
     with pytest.raises(TransportError) as caught:
-        Decompressor(b"gzip").feed(gzip.compress(bytes(BOMB_BYTES + 1)))
+        unpacked(Decompressor(b"gzip"), gzip.compress(bytes(BOMB_BYTES + 1)))
     assert caught.value.cause is Cause.TOO_LARGE
 
     unpacker = Decompressor(b"gzip")
     unpacker._taken = (BOMB_BYTES + 1) // RATIO_MAX + 1
-    assert len(unpacker.feed(gzip.compress(bytes(BOMB_BYTES + 1)))) == BOMB_BYTES + 1
+    assert len(unpacked(unpacker, gzip.compress(bytes(BOMB_BYTES + 1)))) == BOMB_BYTES + 1
+
+
+@pytest.mark.parametrize("encoding", PACKED)
+def test_no_step_unpacks_more_than_a_piece(encoding: bytes) -> None:
+    packed = PACKED[encoding](bytes(100 * PIECE_BYTES))
+    pieces = Decompressor(encoding).pieces(packed)
+
+    assert [len(next(pieces)) for _ in range(5)] <= [2 * PIECE_BYTES] * 5
+    assert max(map(len, pieces)) <= 2 * PIECE_BYTES
+
+
+@pytest.mark.parametrize("size", [PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES])
+@pytest.mark.parametrize("encoding", PACKED)
+def test_sizes_about_that_of_a_piece_come_out_whole(encoding: bytes, size: int) -> None:
+    for data in (bytes(size), random.Random(size).randbytes(size)):
+        inflater = Inflater(encoding)
+
+        assert b"".join(inflater.pieces(PACKED[encoding](data))) == data
+        assert inflater.whole()
+        assert not inflater.more()
+
+
+@pytest.mark.parametrize("encoding", [b"gzip", b"deflate"])
+@pytest.mark.parametrize("apart", [False, True])
+def test_what_stands_behind_the_end_is_found_and_not_kept(encoding: bytes, apart: bool) -> None:
+    inflater = Inflater(encoding)
+    packed = PACKED[encoding](b"hello")
+    for part in (packed, b"more", b"more") if apart else (packed + b"more",):
+        list(inflater.pieces(part))
+
+    assert inflater.whole()
+    assert inflater.more()

@@ -125,11 +125,27 @@ async def test_a_failure_to_take_something_is_never_lost(said: list[bytes]) -> N
 
 async def test_each_byte_gives_the_next_its_own_time() -> None:
     give, loop = Hand(), asyncio.get_running_loop()
-    async with flowing(give, within_s=0.3) as (upstream, answer, flow):
+    async with flowing(give, within_s=0.5) as (upstream, answer, flow):
         for i, byte in enumerate(chunk(b"one") + END, 1):
             loop.call_later(0.05 * i, upstream.says, bytes((byte,)))
         await flow
         assert (b"".join(give.given), answer.read_nowait()) == (b"one", b"")
+
+
+@pytest.mark.parametrize("flows", [True, False])
+async def test_what_stands_around_the_chunks_is_no_sign_of_life(flows: bool) -> None:
+    loop = asyncio.get_running_loop()
+    async with flowing(Hand(1000 if flows else 1), within_s=0.3) as (upstream, answer, flow):
+        if not flows:
+            upstream.says(chunk(b"one"))
+            await flow
+        drip = [loop.call_later(0.05 * i, upstream.says, b"3;x" if i == 0 else b"x") for i in range(30)]
+        began = loop.time()
+        with pytest.raises(TransportError, match="idle_timeout"):
+            await (flow if flows else answer.read(0.3))
+        assert loop.time() - began < 1
+        for call in drip:
+            call.cancel()
 
 
 async def test_silence_after_a_piece_is_found() -> None:

@@ -67,17 +67,6 @@ def test_a_known_type_counts_more_than_the_status(kind: str) -> None:
     assert (fault.status, fault.kind, fault.message) == (418, kind, "no")
 
 
-@pytest.mark.parametrize("kind", STATUS_OF)
-def test_inside_a_200_the_type_says_the_status(kind: str) -> None:
-    assert errors.stated(errors.Error(kind, "no")) == Fault(STATUS_OF[kind], kind, "no")
-
-
-def test_inside_a_200_an_unknown_type_is_a_failure_and_words_are_found_for_none() -> None:
-    assert errors.stated(errors.Error("odd", "no")) == Fault(500, "odd", "no")
-    assert errors.stated(errors.Error("odd"), "without words") == Fault(500, "odd", "without words")
-    assert errors.stated(None, "without words") == Fault(500, "api_error", "without words")
-
-
 REFUSALS = {
     "an unknown type": (Reply(429, (), body("odd")), "rate_limit_error", "no"),
     "only words": (Reply(429, (), b'{"error":"slow down"}'), "rate_limit_error", "slow down"),
@@ -87,6 +76,15 @@ REFUSALS = {
     "a list": (Reply(500, (), b"[]"), "api_error", "JSON"),
     "too deep": (Reply(500, (), b'{"error":' + b"[" * 100_000), "api_error", "JSON"),
     "white space": (Reply(500, (), b" \n"), "api_error", "nothing"),
+    "a type that is a number": (
+        Reply(429, (), b'{"error":{"type":5,"message":"slow down"}}'),
+        "rate_limit_error",
+        "slow down",
+    ),
+    "words that are a list": (Reply(429, (), b'{"error":{"message":[1]}}'), "rate_limit_error", ""),
+    "an error that is a number": (Reply(500, (), b'{"error":7}'), "api_error", ""),
+    "bytes that are not UTF-8": (Reply(500, (), b'{"error":{"message":"\xff oh"}}'), "api_error", "\ufffd oh"),
+    "half a pair of surrogates": (Reply(500, (), b'{"error":{"message":"\\ud800 oh"}}'), "api_error", "\ufffd oh"),
     "nothing": (Reply(529, (), b""), "overloaded_error", ""),
 }
 
@@ -110,7 +108,6 @@ def test_where_the_provider_does_not_say_whether_to_retry_nothing_is_known() -> 
 @pytest.mark.parametrize("shape", [body("api_error", "x" * 9000), json.dumps({"error": "x" * 9000}).encode()])
 def test_no_more_of_a_message_is_read_than_its_limit(shape: bytes) -> None:
     assert fault_of(Reply(500, (), shape), WALL).message == "x" * errors.MESSAGE_MAX_CHARS
-    assert len(errors.stated(errors.Error("api_error", "x" * 9000)).message) == errors.MESSAGE_MAX_CHARS
 
 
 def test_a_message_up_to_the_limit_is_whole() -> None:

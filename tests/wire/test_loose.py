@@ -26,11 +26,13 @@ def test_only_what_has_the_type_is_taken(value: object) -> None:
         assert objects_of(value) == []
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"{", b"[]", b"5", b"null", b"\xff", b'{"a":"\\ud800"}', b"[" * 100_000, "\ud800"]
-)
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"5", b"null", b"\xff", b'{"a":NaN}', b"[" * 100_000, "\ud800"])
 def test_what_is_no_object_is_an_empty_one(body: bytes | str) -> None:
     assert decoded_object(body) == {}
+
+
+def test_half_a_pair_of_surrogates_becomes_the_mark_for_what_is_no_character() -> None:
+    assert decoded_object(b'{"a":"\\ud800"}') == {"a": "\ufffd"}
 
 
 def test_an_object_is_decoded() -> None:

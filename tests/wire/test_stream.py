@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from balancer.model import Piece, Usage
 from balancer.wire import sse
 from balancer.wire.errors import STATUS_OF
-from balancer.wire.stream import FEW_BYTES, MANY_BYTES, PING, PLAIN_BLOCKS, StreamDecoder
+from balancer.wire.stream import FEW_BYTES, MANY_BYTES, NO_STOP, PING, PLAIN_BLOCKS, StreamDecoder
 
 
 def run(*chunks: bytes, end: bool = True) -> tuple[list[Piece], StreamDecoder]:
@@ -81,6 +81,7 @@ def test_when_content_begins(data: bytes, expected: bool) -> None:
 
 
 NO_JSON = "an event of the stream is not valid JSON"
+NO_UTF8 = "an event of the stream is not UTF-8"
 CUT = "the stream ended before the end of its message"
 
 ERRORS = {
@@ -107,14 +108,32 @@ ERRORS = {
     "an error that is no JSON": (b"event: error\ndata: oops\n\n" + ANSWER, 500, "api_error", "oops"),
     "a cut after content": (START + TEXT + DELTA, 502, "api_error", CUT),
     "a cut before content": (START, 502, "api_error", CUT),
-    "a cut within an event": (START + TEXT + DELTA + STOP[:-1], 502, "api_error", CUT),
-    "a cut after the stop reason": (ANSWER.partition(b"event: message_stop")[0], 502, "api_error", CUT),
+    "a cut within an event": (START + TEXT + DELTA[:-3], 502, "api_error", CUT),
+    "a cut after the stop reason": (ANSWER.partition(b"event: message_stop")[0], 502, "api_error", NO_STOP),
+    "a cut within the last event": (ANSWER[:-3], 502, "api_error", NO_STOP),
+    "an end in OpenAI's manner": (
+        ANSWER.partition(b"event: message_stop")[0] + b"data: [DONE]\n\n", 502, "api_error", NO_STOP,
+    ),
+    "nothing but an end in OpenAI's manner": (
+        b"data: [DONE]\n\n", 502, "api_error", "nothing where a stream of events was expected",
+    ),
+    "content, and an end in OpenAI's manner": (START + TEXT + DELTA + b"data: [DONE]\n\n", 502, "api_error", CUT),
+    "bytes that are not UTF-8": (b'event: x\ndata: {"type":"a\xff"}\n\n' + ANSWER, 502, "api_error", NO_UTF8),
+    "content that is not UTF-8": (
+        START + TEXT + DELTA.replace(b"an error", b"\xff") + STOP, 502, "api_error", NO_UTF8,
+    ),
+    "JSON that is not UTF-8": (
+        b'{"type":"message\xff"}', 502, "api_error", "JSON that is not UTF-8 where a message was expected",
+    ),
+    "NaN, which is no JSON": (START + b'event: x\ndata: {"a":NaN}\n\n' + STOP, 502, "api_error", NO_JSON),
     "an empty body": (b"", 502, "api_error", "nothing where a stream of events was expected"),
     "pings and no message": (PING, 502, "api_error", "nothing where a stream of events was expected"),
     "an HTML page": (b"<html>\n\n<p>sorry</p>", 502, "api_error", "an HTML page where a stream of events was expected"),
-    "JSON": (b'{"type":"message"}', 502, "api_error", "JSON where a stream of events was expected"),
+    "JSON that is no message": (b'{"type":"message"}', 502, "api_error", "JSON that is not a message"),
+    "JSON that is an error": (
+        b'{"error":{"type":"overloaded_error","message":"no"}}', 529, "overloaded_error", "no",
+    ),
     "a broken event": (START + b"event: x\ndata: {\n\n" + STOP, 502, "api_error", NO_JSON),
-    "an event that is no object": (START + b"event: x\ndata: []\n\n" + STOP, 502, "api_error", NO_JSON),
     "an event that is too deep": (
         START + b'event: x\ndata: {"message":{"content":' + b"[" * 100_000 + b"\n\n" + STOP, 502, "api_error", NO_JSON,
     ),
@@ -150,6 +169,191 @@ def test_every_type_of_error_has_its_status(kind: str) -> None:
     pieces, _ = run(START + OVERLOADED.replace(b"overloaded_error", kind.encode()), end=False)
 
     assert [(piece.error.status, piece.error.kind) for piece in pieces if piece.error] == [(STATUS_OF[kind], kind)]
+
+
+FOREIGN = "This model's maximum context length is 10 tokens. However, you requested 12 tokens."
+
+FOREIGN_ERRORS = {
+    "vLLM": ({"object": "error", "message": FOREIGN, "type": "BadRequestError", "code": 400}, 400),
+    "OpenAI": ({"error": {"message": FOREIGN, "type": "invalid_request_error", "code": None}}, 400),
+    "a code in digits": ({"error": {"message": "slow down", "code": "429"}}, 500),
+    "a code": ({"error": {"message": "slow down", "code": 429}}, 429),
+    "a word": ({"error": "overloaded"}, 500),
+    "FastAPI": ({"detail": "Not authenticated", "status": 401}, 401),
+    "GLM": ({"code": 500, "msg": "404 NOT_FOUND", "success": False}, 500),
+    "a number of one's own": ({"code": "1113", "message": "no"}, 500),
+    "a list": ({"errors": [{"message": "no", "code": 503}]}, 529),
+    "our own, without an error": ({"type": "error", "message": "no"}, 500),
+    "our own, with a status": ({"type": "error", "error": {"type": "api_error", "message": "no", "code": 529}}, 529),
+}
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["as an event", "as JSON"])
+@pytest.mark.parametrize(("said", "status"), FOREIGN_ERRORS.values(), ids=FOREIGN_ERRORS)
+def test_an_error_in_another_shape_is_understood(said: dict[str, Any], status: int, as_json: bool) -> None:
+    """It is what the same words with a status would be, and the words are kept."""
+    data = json.dumps(said).encode()
+    pieces, decoder = run(data if as_json else b"data: " + data + b"\n\n")
+    (fault,) = [piece.error for piece in pieces if piece.error]
+
+    assert fault.status == status
+    assert any(words in fault.message for words in (FOREIGN, "slow down", "overloaded", "Not auth", "NOT_FOUND", "no"))
+    if FOREIGN in json.dumps(said):
+        assert fault.message.startswith("prompt is too long: 12 tokens > 10 maximum")
+    assert not decoder.complete
+
+
+NO_ERRORS: dict[str, dict[str, Any]] = {
+    "a number": {"type": "new", "error": 7},
+    "an empty object": {"type": "new", "error": {}},
+    "words beside a code that says that all is well": {"message": "hello", "code": 200},
+    "words beside a code that says so in another way": {"msg": "hello", "code": "0"},
+    "words": {"type": "new", "message": "hello", "code": 500},
+}
+
+
+@pytest.mark.parametrize("said", NO_ERRORS.values(), ids=NO_ERRORS)
+def test_what_only_looks_like_an_error_is_none(said: dict[str, Any]) -> None:
+    assert run(b"event: new\ndata: " + json.dumps(said).encode() + b"\n\n" + ANSWER)[1].complete
+
+
+LENIENT = {
+    "floats": (b'"input_tokens":7', b'"input_tokens":7.0', Usage(7, 5, 3)),
+    "strings": (b'"output_tokens":5', b'"output_tokens":"5"', Usage(7, 5, 3)),
+    "a fraction": (b'"output_tokens":5', b'"output_tokens":5.5', Usage(7, 5, 3)),
+    "words": (b'"cache_read_input_tokens":3', b'"cache_read_input_tokens":"none"', Usage(7, 5)),
+    "true": (b'"input_tokens":7', b'"input_tokens":true', Usage(None, 5, 3)),
+    "a negative number": (b'"input_tokens":7', b'"input_tokens":-7', Usage(None, 5, 3)),
+    "an absurd number": (b'"input_tokens":7', b'"input_tokens":9223372036854775807', Usage(None, 5, 3)),
+    "a number of 5000 digits": (b'"input_tokens":7', b'"input_tokens":' + b"7" * 5000, Usage(None, 5, 3)),
+    "usage in words": (b'"usage":{"output_tokens":5}', b'"usage":"none"', Usage(7, 1, 3)),
+    "content that is an object": (b'"content":[]', b'"content":{}', Usage(7, 5, 3)),
+    "an id that is a number": (b'"content":[]', b'"id":7', Usage(7, 5, 3)),
+    "a message that is a list": (
+        b'"message":{"type":"message","content":[],"usage":{"input_tokens":7,"cache_read_input_tokens":3,'
+        b'"output_tokens":1}}',
+        b'"message":[]',
+        Usage(None, 5),
+    ),
+    "an error that is a number": (b'{"type":"message_start"', b'{"error":7,"type":"message_start"', Usage(7, 5, 3)),
+    "an error in words": (b'{"type":"message_start"', b'{"error":"","type":"message_start"', Usage(7, 5, 3)),
+    "a block that is a list": (b'"content_block":{"type":"text"}', b'"content_block":[1]', Usage(7, 5, 3)),
+    "a delta that is a number": (b'"delta":{"stop_reason":"end_turn"}', b'"delta":1', Usage(7, 5, 3)),
+    "half a pair of surrogates": (b"an error: message_stop", b"\\ud83d", Usage(7, 5, 3)),
+    "an event that is a list": (b"event: content_block_stop", b"event: x\ndata: []\n\nevent: content_block_stop", None),
+    "an event that is null": (
+        b"event: content_block_stop",
+        b"event: ping\ndata: null\n\nevent: content_block_stop",
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize(("right", "odd", "usage"), LENIENT.values(), ids=LENIENT)
+def test_what_nothing_hangs_on_may_have_any_type(right: bytes, odd: bytes, usage: Usage | None) -> None:
+    data = ANSWER.replace(right, odd, 1)
+    assert data != ANSWER
+    pieces, decoder = run(data)
+    total = Usage()
+    for piece in pieces:
+        total = total.merged(piece.usage)
+
+    assert decoder.complete
+    assert not any(piece.error for piece in pieces)
+    assert total == (usage or Usage(7, 5, 3))
+    if usage is not None:
+        assert b"".join(piece.data for piece in pieces) == data, "and it goes on as it came"
+
+
+def events(data: bytes) -> list[tuple[bytes, Any]]:
+    return [(name, json.loads(said)) for name, said in map(sse.fields, sse.frames(data)) if said]
+
+
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param((rb"event: \w+\n", b""), id="no event lines"),
+        pytest.param((rb"event: \w+\n", b"event: message\n"), id="the same event line everywhere"),
+        pytest.param((rb"event: ", b"event: \xff"), id="damaged event lines"),
+        pytest.param((rb'"type":"(content_block_\w+|message_\w+)",?', b""), id="no types"),
+        pytest.param((rb'"type":"(content_block_\w+|message_\w+)"', b'"type":7'), id="types that are numbers"),
+    ],
+)
+def test_what_can_only_mean_one_thing_is_completed(damage: tuple[bytes, bytes], newline: bytes) -> None:
+    damaged = re.sub(*damage, ANSWER).replace(b"\n", newline)
+    pieces, decoder = run(damaged)
+    got = events(b"".join(piece.data for piece in pieces))
+
+    assert decoder.complete
+    assert [(name, said["type"].encode()) for name, said in got] == [(name, name) for name, _ in events(ANSWER)]
+    assert [{**said, "type": ""} for _, said in got] == [{**said, "type": ""} for _, said in events(ANSWER)]
+
+
+@pytest.mark.parametrize(
+    "empty",
+    [
+        b"event: content_block_delta\n\n",
+        b"event: ping\ndata: \n\n",
+        b"data:\n\n",
+        b"data\n\n",
+        b"event: x\ndata:   \n\n",
+    ],
+)
+def test_an_event_without_data_is_left_out(empty: bytes) -> None:
+    for data in (
+        START + empty + TEXT + DELTA + empty + DELTA * 2 + STOP,
+        START + TEXT + DELTA * 2 + empty + DELTA + STOP,
+    ):
+        pieces, decoder = run(data)
+
+        assert decoder.complete
+        assert b"".join(piece.data for piece in pieces) == ANSWER
+
+
+def test_the_last_event_needs_no_blank_line() -> None:
+    for cut in (1, 2):
+        pieces, decoder = run(ANSWER[:-cut])
+
+        assert decoder.complete
+        assert b"".join(piece.data for piece in pieces) == ANSWER
+
+
+def test_that_the_end_is_missing_is_not_held_against_a_provider_that_said_why_it_stopped() -> None:
+    pieces, _ = run(ANSWER.partition(b"event: message_stop")[0])
+    (fault,) = [piece.error for piece in pieces if piece.error]
+
+    assert fault.elsewhere
+
+
+MESSAGE = {
+    "id": "msg_1", "type": "message", "role": "assistant", "model": "m", "stop_reason": "tool_use", "stop_sequence": None,
+    "content": [{"type": "text", "text": "hello"}, {"type": "tool_use", "id": "t", "name": "n", "input": {"a": [1]}}],
+    "usage": {"input_tokens": 5, "output_tokens": 3},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bytewise", [False, True])
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps(MESSAGE).encode(),
+        json.dumps(MESSAGE, indent=1).encode() + b"\n\n",
+        b"\xef\xbb\xbf\r\n" + json.dumps(MESSAGE).replace("{", "{\n\n", 1).encode(),
+        b"data: " + json.dumps(MESSAGE).encode() + b"\n\n",
+        b"event: message\ndata: " + json.dumps(MESSAGE).encode() + b"\n\ndata: [DONE]\n\n",
+    ],
+)
+def test_a_whole_message_becomes_a_stream(body: bytes, bytewise: bool) -> None:
+    pieces, decoder = run(*([body[at : at + 1] for at in range(len(body))] if bytewise else [body]))
+    (piece,) = pieces
+
+    assert decoder.complete
+    assert piece.has_content
+    assert piece.usage == Usage(5, 3)
+    read, reader = run(piece.data)
+    assert reader.complete
+    assert not any(part.error for part in read)
 
 
 def test_a_frame_that_never_ends_is_a_fault() -> None:
@@ -212,10 +416,15 @@ class Read:
 
     forwarded: bytes = b""
     content_at: int | None = None
-    """Where the first frame with content ends, but for its line breaks."""
+    """Where the first frame with content ends, line breaks not counted."""
     fault: tuple[int, str, str] | None = None
     usage: Usage = field(default_factory=Usage)
     complete: bool = False
+
+
+def lines(data: bytes) -> list[bytes]:
+    """What stands in lines. (A blank line more, between the halves of a line break, changes nothing.)"""
+    return [line for line in re.split(rb"[\r\n]+", data) if line]
 
 
 def frames(data: bytes) -> Iterator[bytes]:
@@ -238,7 +447,7 @@ def members(frame: bytes) -> tuple[str, str]:
 
 def plainly(data: bytes) -> Read:
     """Read a stream frame by frame, every one of them, in the most obvious way."""
-    read, started = Read(), False
+    read, started, stopped = Read(), False, False
     for frame in frames(data):
         event, said = members(frame)
         try:
@@ -247,6 +456,12 @@ def plainly(data: bytes) -> Read:
             read.fault = (500, "api_error", said[:500]) if event == "error" else (502, "api_error", NO_JSON)
             return read
         kind = value.get("type") or event
+        if not said.strip():
+            if not event and "data:" not in frame.decode():
+                read.forwarded += frame
+            continue
+        if event != value.get("type") and event != "error":
+            frame = as_it_should_be(event, value, said)
         error: dict[str, str] = value.get("error") or {}
         fault = None
         has_content = False
@@ -267,16 +482,25 @@ def plainly(data: bytes) -> Read:
         if fault is not None:
             read.fault = fault
             return read
+        stopped = stopped or bool(kind == "message_delta" and value.get("delta", {}).get("stop_reason"))
         usage = value.get("message", {}).get("usage") if kind == "message_start" else value.get("usage")
         if usage and kind in ("message_start", "message_delta"):
             read.usage = read.usage.merged(Usage(usage.get("input_tokens"), usage.get("output_tokens")))
         read.forwarded += frame
         if has_content and read.content_at is None:
-            read.content_at = len(read.forwarded.rstrip(b"\r\n"))
+            read.content_at = len(b"".join(lines(read.forwarded)))
         if read.complete:
             return read
-    read.fault = (502, "api_error", CUT) if started else (502, "api_error", "?")
+    read.fault = (502, "api_error", (NO_STOP if stopped else CUT) if started else "?")
     return read
+
+
+def as_it_should_be(event: str, value: dict[str, Any], said: str) -> bytes:
+    """A frame with a name, and a type in its JSON, both of them the same."""
+    if kind := value.get("type"):
+        return sse.frame(kind, said.replace("\n", " ").encode())
+    inside = said.removesuffix("}")
+    return sse.frame(event, f'{inside}{"," if value else ""}"type":"{event}"}}'.encode())
 
 
 def event(name: str, **more: Any) -> bytes:
@@ -352,8 +576,7 @@ def test_the_short_ways_report_what_a_plain_reader_does(data: bytes, cuts: list[
     expected = plainly(data)
 
     forwarded = b"".join(piece.data for piece in pieces)
-    assert forwarded.rstrip(b"\r\n") == expected.forwarded.rstrip(b"\r\n")
-    assert data.startswith(forwarded)
+    assert lines(forwarded) == lines(expected.forwarded)
     assert decoder.complete is expected.complete
     usage = Usage()
     for piece in pieces:
@@ -372,7 +595,7 @@ def assert_content_begins_at(expected: int | None, pieces: list[Piece]) -> None:
     """The first piece that says so is the one that brings the end of the first frame with content."""
     at = 0
     for piece in pieces:
-        before, at = at, at + len(piece.data)
+        before, at = at, at + len(b"".join(lines(piece.data)))
         if piece.has_content:
             assert expected is not None
             assert before < expected <= at

@@ -19,7 +19,17 @@ _WILDCARDS = (".nip.io", ".sslip.io", ".xip.io")
 """Names below these lead to whatever address stands in them."""
 _METADATA_IN_NAME = re.compile(r"169[.-]254[.-]\d|a9fea9fe|fd00-ec2--254")
 
-_ENDPOINTS = ("/v1/messages", "/messages", "/chat/completions", "/responses", "/completions")
+_ENDPOINTS = (
+    "/messages",
+    "/messages/count_tokens",
+    "/messages/batches",
+    "/chat/completions",
+    "/completions",
+    "/responses",
+    "/embeddings",
+    "/v1/models",
+    "/v1/complete",
+)
 _SLIP_OF_A_SCHEME = re.compile(r"h?t{1,3}p{1,2}s?:/{0,3}(?=[^/])", re.IGNORECASE)
 
 
@@ -40,9 +50,16 @@ def provider_url(text: str) -> tuple[SplitResult | None, str]:
         wrong = "base_url is the address of a cloud's metadata service, which is no provider"
     elif not url.path.isascii():
         wrong = "the path of base_url must be ASCII; write other characters as %C3%BC"
-    elif url.path.rstrip("/").endswith(_ENDPOINTS):
+    elif url.path.rstrip("/").lower().endswith(_ENDPOINTS):
         wrong = "base_url is where the API begins; leave out what comes after /v1"
     return (None, wrong) if wrong else (url, "")
+
+
+def odd_path(path: str) -> str:
+    """Say what is odd about the path of a `base_url` that may be right all the same; nothing if nothing is."""
+    if path.rstrip("/").lower().endswith("/v1/v1"):
+        return "base_url ends with /v1 twice, so requests go to /v1/v1/...; write /v1 once, or leave it out"
+    return ""
 
 
 def _why_no_url(text: str, url: SplitResult) -> str:

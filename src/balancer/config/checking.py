@@ -32,6 +32,15 @@ _GOES_ON = ("goes on",)
 _NOT_IN_THE_FILE = frozenset({"constrained-str", "function-before"})
 
 
+_TIMES = (
+    "connect_timeout",
+    "request_timeout",
+    "stream_idle_timeout",
+    "stream_stall_timeout",
+    "non_streaming_timeout",
+)
+
+
 class Checker:
     """Collects what is wrong with one document, and says so in the order of its lines."""
 
@@ -64,7 +73,7 @@ class Checker:
 
     def look_at_times(self, entry: BaseModel, at: Path) -> None:
         """Warn of timeouts that can only be meant as milliseconds."""
-        for key in ("connect_timeout", "request_timeout", "stream_idle_timeout", "non_streaming_timeout"):
+        for key in _TIMES:
             seconds = getattr(entry, key)
             if seconds is not None and seconds >= LONG_S:
                 said = f"{key} is a number of seconds: {seconds:g} are {seconds / 3600:.1f} hours; "

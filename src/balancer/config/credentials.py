@@ -23,11 +23,14 @@ _WINDOWS = re.compile(r"%[A-Za-z_][A-Za-z0-9_]*%")
 _ELSEWHERE = re.compile(r"os\.environ\b|os\.getenv\b|process\.env\.|env[:./][A-Za-z_]|secrets?[:./][A-Za-z_]")
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*_(?:KEY|TOKEN|SECRET)(?:_[A-Z0-9]+)*")
 _FRAMED = re.compile(r"<.*>|\[.*\]|\{.*\}|\{\{.*\}\}", re.DOTALL)
-_SAMPLE = re.compile(
+_TEMPLATE = re.compile(
     r"your[-_ ]?(?:own|api|key|token|secret|auth|zed|anthropic|openai)|api[-_]?key[-_]?here|(?:key|token)[-_ ]?here"
-    r"|change[-_ ]?me|replace[-_ ]?(?:me|with|this)|insert[-_ ]|placeholder|\A(?:sk|key)[-_]?(?:ant[-_])?x{3,}"
-    r"|x{6,}|\.\.\.\Z|\u2026\Z|\Atodo|\A(?:my|the)?[-_]?(?:api)?[-_]?key\Z|\Atest[-_]?key|\Aexample|dummy",
+    r"|change[-_ ]?me|replace[-_ ]?(?:me|with|this)|insert[-_ ]|placeholder|\A(?:sk|key)[-_]?(?:ant[-_])?x{3,}|x{6,}",
     re.IGNORECASE,
+)
+"""What stands in examples to be replaced: nobody chooses it, not even for a server that wants no key."""
+_MADE_UP = re.compile(
+    r"\.\.\.\Z|\u2026\Z|\Atodo|\A(?:my|the)?[-_]?(?:api)?[-_]?key\Z|\Atest[-_]?key|\Aexample|dummy", re.IGNORECASE
 )
 _SAMPLE_KEYS = ("sk-1234", "changeme", "change-me", "password", "example", "test", "your-")
 
@@ -38,7 +41,13 @@ def oddity(key: str, *, may_hold_blank: bool = False, is_local: bool = False) ->
     `may_hold_blank`: it is made of two words by right. `is_local`: the provider is on this machine, where keys are
     often made up.
     """
-    return _form(key, may_hold_blank) or (None if is_local else _substance(key))
+    if odd := _form(key, may_hold_blank):
+        return odd
+    if _TEMPLATE.search(key) or (not is_local and _MADE_UP.search(key)):
+        return "this looks like a placeholder; put the provider's key in its place, better as ${NAME}"
+    if not is_local and len(key) < SHORTEST:
+        return f"the key has fewer than {SHORTEST} characters, which no service's has; is it whole?"
+    return None
 
 
 def _form(key: str, may_hold_blank: bool) -> str | None:
@@ -54,7 +63,7 @@ def _form(key: str, may_hold_blank: bool) -> str | None:
         return "this is sent as it stands; a variable of the environment is written ${NAME}, not %NAME%"
     if _ELSEWHERE.match(key):
         return "this is sent as it stands; a variable of the environment is written ${NAME}"
-    if _VARIABLE.fullmatch(key) and not _SAMPLE.search(key):
+    if _VARIABLE.fullmatch(key) and not _TEMPLATE.search(key):
         return "this is the name of a variable, and is sent as it stands; for its value write ${NAME}"
     if "://" in key:
         return "this is an address, not a key; an address belongs to base_url"
@@ -68,14 +77,6 @@ def _form(key: str, may_hold_blank: bool) -> str | None:
         return "the key holds a space, which no key does; copy it anew"
     if key.endswith((",", ";")):
         return f"the key ends with '{key[-1]}', which is sent too; remove it"
-    return None
-
-
-def _substance(key: str) -> str | None:
-    if _SAMPLE.search(key):
-        return "this looks like a placeholder; put the provider's key in its place, better as ${NAME}"
-    if len(key) < SHORTEST:
-        return f"the key has fewer than {SHORTEST} characters, which no service's has; is it whole?"
     return None
 
 

@@ -145,6 +145,9 @@ class Settings(Part):
     """Seconds for name, TCP, proxy and TLS together."""
     stream_idle_timeout: Seconds = 120.0
     """Seconds without a single byte from the provider."""
+    stream_stall_timeout: Seconds | None = None
+    """Seconds, after content, for which bytes without any (pings, comments) keep a stream alive; null: ten times
+    `stream_idle_timeout`, at most 300, and never less than it."""
     non_streaming_timeout: Seconds = 600.0
     """Seconds for a whole non-streaming answer."""
     on_broken_stream: Literal["auto", "abort", "error_event"] = "auto"
@@ -253,6 +256,8 @@ class ProviderEntry(Part):
     """Overrides `settings.connect_timeout`."""
     stream_idle_timeout: Seconds | None = None
     """Overrides `settings.stream_idle_timeout`."""
+    stream_stall_timeout: Seconds | None = None
+    """Overrides `settings.stream_stall_timeout`."""
     non_streaming_timeout: Seconds | None = None
     """Overrides `settings.non_streaming_timeout`."""
     max_in_flight: int | None = Field(None, ge=1)

@@ -25,6 +25,10 @@ _NOT_TO_BE_SET = frozenset(
 """Headers that frame a request: with a second one, it could be read in two ways."""
 
 
+STALL_MAX_S = 300.0
+"""By default pings alone keep no stream alive for longer."""
+
+
 class Providers:
     """Reads the section `providers`."""
 
@@ -141,7 +145,10 @@ class Providers:
             return None
         if url.scheme == "http" and entry.auth_value and entry.enabled and not is_local:
             self._checker.warn((*at, "base_url"), "plain http sends the key readable over the network; use https")
+        if odd := addresses.odd_path(url.path):
+            self._checker.warn((*at, "base_url"), odd)
         tls = url.scheme == "https"
+        idle_s = entry.stream_idle_timeout or settings.stream_idle_timeout
         path = url.path.rstrip("/").removesuffix("/v1").rstrip("/")
         return Provider(
             name=entry.name,
@@ -161,7 +168,8 @@ class Providers:
             timeouts=Timeouts(
                 connect_s=entry.connect_timeout or settings.connect_timeout,
                 request_s=entry.request_timeout or settings.request_timeout,
-                idle_s=entry.stream_idle_timeout or settings.stream_idle_timeout,
+                idle_s=idle_s,
+                stall_s=entry.stream_stall_timeout or settings.stream_stall_timeout or _stall_s(idle_s),
                 non_streaming_s=entry.non_streaming_timeout or settings.non_streaming_timeout,
             ),
             max_in_flight=entry.max_in_flight or getattr(options, "max_concurrency", None),
@@ -255,6 +263,11 @@ def _rules(entries: Iterable[ErrorRuleEntry], named: str) -> Iterator[ErrorRule]
     for at, entry in enumerate(entries):
         refusal = RefusalClass(entry.refusal)
         yield ErrorRule(named.format(at), refusal, entry.status, entry.type, entry.code, entry.contains.strip())
+
+
+def _stall_s(idle_s: float) -> float:
+    """Return the default of `stream_stall_timeout`, by what `stream_idle_timeout` is."""
+    return max(idle_s, min(10 * idle_s, STALL_MAX_S))
 
 
 def _is_off(enabled: Any) -> bool:

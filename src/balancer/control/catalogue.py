@@ -6,10 +6,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from balancer import claude_code
 from balancer.relay.relay import Relay
+from balancer.wire.loose import decoded_object, objects_of
 
 FRESH_S = 300.0
 ASK_S = claude_code.MODELS_WAIT_S - 1.0
@@ -86,10 +85,8 @@ def _page(
 
 
 def _entries(body: bytes | None) -> list[dict[str, Any]]:
-    if not body:
-        return []
-    entries = msgspec.json.decode(body).get("data", [])
-    return [{**_model(e["id"]), **e} for e in entries if isinstance(e, dict) and isinstance(e.get("id"), str)]
+    entries = objects_of(decoded_object(body or b"").get("data"))
+    return [{**_model(e["id"]), **e} for e in entries if isinstance(e.get("id"), str)]
 
 
 def _model(name: str) -> dict[str, Any]:

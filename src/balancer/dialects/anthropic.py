@@ -18,11 +18,11 @@ from balancer.dialect import Ask, Decoder, Flow, TypedState
 from balancer.headers import Headers, names_of
 from balancer.model import Fault, Operation, Provider, Reply, WireRequest
 from balancer.wire import credentials
+from balancer.wire.answer import MessageDecoder
 from balancer.wire.errors import fault_of
 from balancer.wire.messages import spliced
 from balancer.wire.signatures import strip_foreign_thinking
 from balancer.wire.stream import StreamDecoder
-from balancer.wire.whole import MessageDecoder
 
 DROPPED = frozenset(
     {

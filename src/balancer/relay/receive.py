@@ -23,7 +23,11 @@ from balancer.script import Cause
 from balancer.state.fleet import Fleet
 from balancer.transport import TransportError, UpstreamResponse
 from balancer.wire.errors import CONTENT_TYPE_JSON, kept_headers
+from balancer.wire.event import carries_content
 from balancer.wire.stream import PING
+
+LOOK_S = 1.0
+"""How often it is looked at, at most, whether what comes is content, in seconds."""
 
 
 class Receiver:
@@ -86,6 +90,10 @@ class Reception(msgspec.Struct, eq=False):
     _held_bytes: int = 0
     _unhandled: Sequence[Piece] = ()
     """The latest pieces, where they are more than content that the client took at once."""
+    _content_at: float = 0.0
+    """When content came last, as far as that was looked at."""
+    _look_at: float = 0.0
+    """When to look again whether what comes is content. To look at all of it would cost too much."""
     _end_by: float | None = None
     """When a body of which only the end is left to come counts as ended."""
 
@@ -115,12 +123,20 @@ class Reception(msgspec.Struct, eq=False):
         pieces = decoder.feed(data)
         if not decoder.complete and not decoder.ending:
             if not pieces:
-                return True
+                return not self._stalls(b"")
             piece = pieces[0]
             if len(pieces) == 1 and piece.error is None and piece.usage is None and self._response.put(piece.data):
-                return True
+                return self._response.last < self._look_at or not self._stalls(piece.data)
         self._unhandled = pieces
         return False
+
+    def _stalls(self, data: bytes) -> bool:
+        """Say whether the answer has made no progress for too long. `data`: what came for the client, as frames."""
+        now, stall_s = self._receiver.now(), self._ask.candidate.provider.timeouts.stall_s
+        if data and carries_content(data):
+            self._content_at, self._look_at = now, now + min(LOOK_S, stall_s / 10)
+            return False
+        return now - self._content_at >= stall_s
 
     async def _read_end(self, idle_s: float) -> bytes:
         """Read the end of a body of which nothing else is left to come (`Decoder.ending`).
@@ -158,8 +174,15 @@ class Reception(msgspec.Struct, eq=False):
                 self.held.append(piece.data)
             elif (failure := self._hold_back(piece)) is not None:
                 return failure
-        if self.ended and not decoder.complete:
+        if decoder.complete:
+            return None
+        if self.ended:
             return Broken(record.stage, Cause.TRUNCATED)
+        if record.candidate is None:
+            return None
+        if (not self.held or self._response.last >= self._look_at) and self._stalls(b"".join(self.held)):
+            stall_s = self._ask.candidate.provider.timeouts.stall_s
+            return Broken(record.stage, Cause.IDLE_TIMEOUT, f"nothing but pings and the like for {stall_s:g} s")
         return None
 
     def _hold_back(self, piece: Piece) -> Broken | None:
@@ -179,6 +202,7 @@ class Reception(msgspec.Struct, eq=False):
         request, now = record.request, receiver.now()
         record.candidate, record.provider, record.provider_model = candidate, candidate.provider.name, candidate.model
         record.first_content_s = now - record.arrived
+        self._content_at = self._look_at = now
         lines = kept_headers(self._answer.head)
         lines += self._decoder.headers
         lines += record.who_answered(len(record.attempts) + 1)

@@ -94,7 +94,7 @@ class ClientResponse(msgspec.Struct, eq=False):
     _stream: bool
     _headers: Headers
     """Lines that every head begins with."""
-    _last: float
+    last: float
     """When the client last took anything; while writes wait, when the first of them began, or one of them ended."""
     state: ResponseState = SILENT
     status: int = 0
@@ -133,7 +133,7 @@ class ClientResponse(msgspec.Struct, eq=False):
         """Give some of the body, but not the last of it, if the client takes it at once. Return whether it did."""
         if not self.writer.put(data):
             return False
-        self._last = self._watch.now()
+        self.last = self._watch.now()
         return True
 
     def give(self, held: list[bytes], *, last: bool) -> Awaitable[None] | None:
@@ -146,7 +146,7 @@ class ClientResponse(msgspec.Struct, eq=False):
             return self.write(data, last=last)
         if last:
             self.state = OVER
-        self._last = self._watch.now()
+        self.last = self._watch.now()
         return None
 
     async def write(self, data: bytes, *, last: bool = False) -> None:
@@ -154,13 +154,13 @@ class ClientResponse(msgspec.Struct, eq=False):
         if last:
             self.state = ENDING
         if not self._writes:
-            self._last = self._watch.now()
+            self.last = self._watch.now()
         self._writes += 1
         try:
             await self.writer.write(data, last=last)
         finally:
             self._writes -= 1
-        self._last = self._watch.now()
+        self.last = self._watch.now()
         if last:
             self.state = OVER
 
@@ -183,11 +183,11 @@ class ClientResponse(msgspec.Struct, eq=False):
         """Ping the client or cut it off if that is due. Return in how many seconds to look again."""
         limits = self._watch.limits
         if self._writes:
-            if now - self._last >= limits.stuck_s and self._owner and self.state is not STUCK:
+            if now - self.last >= limits.stuck_s and self._owner and self.state is not STUCK:
                 self.state = STUCK
                 self._owner.cancel()
             return limits.ping_s
-        due_s = self._last + (limits.hold_max_s if self.state is SILENT else limits.ping_s) - now
+        due_s = self.last + (limits.hold_max_s if self.state is SILENT else limits.ping_s) - now
         if due_s > 0.01:  # sooner than that is now: timers come a little early
             return due_s
         if self._stream and self.state in _GOING_ON:

@@ -27,6 +27,7 @@ from balancer.server.connections import LARGE_BYTES, Connections
 from balancer.server.limits import ClientLimits
 from balancer.server.paths import OPERATIONS
 from balancer.server.rejected import Rejected, new_id, reject
+from balancer.server.unpacking import as_plain, coding_of, unpacked
 from balancer.wire import messages as wire
 
 USER_AGENT_MAX = 120
@@ -82,7 +83,9 @@ class Messages:
         """Return what answers a POST that is whole, to be awaited in `task`."""
         request_id = new_id()
         try:
-            self._check("POST", admitted.first)
+            coding = self._check("POST", admitted.first)
+            if coding is not None:
+                return self._unpacked(coding, admitted, operation, query, body, client, task)
             request = self._request(admitted, operation, query, body, request_id)
         except Rejected as error:
             return reject(client, error, request_id)
@@ -91,6 +94,8 @@ class Messages:
         if not rules.deduplicates:
             return self._watched(self._relay.answer(request, client, task), client, task)
         key = dedup.key(request, self._seed, fleet.generation)
+        if key is None:
+            return self._watched(self._relay.answer(request, client, task), client, task)
         if (shared := in_flight.find(key)) is not None:
             return self._follow(request, client, shared, task)
         replay_s = rules.replay_s
@@ -98,19 +103,41 @@ class Messages:
             replay_s = max(replay_s, in_flight.limits.count_replay_s)
         return self._lead(request, client, TeeWriter(client, in_flight, in_flight.lead(key), replay_s), task)
 
-    def _check(self, method: str, first: Mapping[bytes, bytes]) -> None:
-        """Refuse what needs no look into the body. `first`: the first value of each header. Raises `Rejected`."""
+    async def _unpacked(
+        self,
+        coding: bytes,
+        admitted: Admitted,
+        operation: Operation,
+        query: bytes,
+        body: bytes,
+        client: ClientWriter,
+        task: asyncio.Task[Any],
+    ) -> None:
+        """Answer a request whose body is compressed by `coding`."""
+        try:
+            body = await unpacked(coding, body, self._relay.fleet.rules.max_body_bytes)
+        except Rejected as error:
+            await reject(client, error, new_id())
+            return
+        answering = self.answer(as_plain(admitted), operation, query, body, client, task)
+        del body  # an open stream must not hold what nobody needs any more
+        await answering
+
+    def _check(self, method: str, first: Mapping[bytes, bytes]) -> bytes | None:
+        """Refuse what needs no look into the body. `first`: the first value of each header. Raises `Rejected`.
+
+        Returns by what the body is compressed; None: by nothing.
+        """
         if self._relay.fleet.draining:
             raise Rejected(503, "api_error", "this balancer is shutting down; try again")
         if method != "POST":
             raise Rejected(405, "invalid_request_error", f"{method} is not allowed here; use POST")
-        encoding = first.get(b"content-encoding")
-        if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
-            raise _unsupported(f"content-encoding '{_quoted(encoding)}' is not supported; send the body as it is")
         kind = first.get(b"content-type")
         if kind != JSON and not is_json(kind or b"") and (kind is not None or has_body(first)):
             was = f"content-type '{_quoted(kind)}' is not JSON" if kind else "the header content-type is missing"
             raise _unsupported(f"{was}; send content-type: application/json")
+        encoding = first.get(b"content-encoding")
+        return coding_of(encoding) if encoding is not None else None
 
     def _request(self, admitted: Admitted, operation: Operation, query: bytes, body: bytes, request_id: str) -> Request:
         """Return the request, with the head of its body decoded. Raises `Rejected`."""

@@ -6,6 +6,7 @@ import random
 
 from balancer.headers import Headers, request_id_lines
 from balancer.relay.writer import ResponseWriter
+from balancer.transport.decompress import ENCODINGS
 from balancer.wire.errors import CONTENT_TYPE_JSON, error_body
 
 RETRY_AFTER_S = 1
@@ -43,6 +44,8 @@ def error_reply(error: Rejected, request_id: str, *, close: bool = False) -> tup
     ]
     if error.status == 405:
         headers.append((b"allow", b"POST"))
+    if error.status == 415:  # RFC 9110, section 12.5.3
+        headers.append((b"accept-encoding", b", ".join(ENCODINGS)))
     if error.status == 503:
         headers.append((b"retry-after", b"%d" % RETRY_AFTER_S))
     if close or error.status in _CLOSING:

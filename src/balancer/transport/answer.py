@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterator
 
 from balancer.headers import Headers
 from balancer.script import Cause
@@ -67,13 +68,23 @@ class Decompressed(UpstreamResponse):
         self.headers = tuple(pair for pair in answer.headers if pair[0] not in _ENCODED)
         self._answer = answer
         self._decompressor = Decompressor(encoding)
+        self._pieces: Iterator[bytes] = iter(())
+        """What is left of the latest read."""
 
     async def read(self, within_s: float) -> bytes:
-        while data := await self._answer.read(within_s):
-            if plain := self._decompressor.feed(data):
-                return plain
-        self._decompressor.end()
-        return b""
+        now = asyncio.get_running_loop().time
+        deadline = now() + within_s  # bytes that stand for nothing are no sign of life
+        while True:
+            if (piece := next(self._pieces, b"")) != b"":
+                await asyncio.sleep(0)  # a few bytes may stand for many: others are to have their turns between them
+                return piece
+            if (left_s := deadline - now()) <= 0:
+                raise TransportError(Cause.IDLE_TIMEOUT, sent=True, headed=True)
+            data = await self._answer.read(left_s)
+            if not data:
+                self._decompressor.end()
+                return b""
+            self._pieces = self._decompressor.pieces(data)
 
 
 def plain(answer: UpstreamResponse) -> UpstreamResponse:

@@ -59,8 +59,8 @@ class ReceivedResponse(FramedResponse, asyncio.Protocol):
         self.feed(data)
         state = self.state
         if self._give is not None and state is BODY:
-            self._timer.deadline = self._loop.time() + self._give_within_s
-            if self.pieces:  # else it is some of what stands around the chunks
+            if self.pieces:  # else it is some of what stands around the chunks: no sign of life
+                self._timer.deadline = self._loop.time() + self._give_within_s
                 self._hand_on(self._give)
             return
         if state is HEAD:
@@ -71,7 +71,7 @@ class ReceivedResponse(FramedResponse, asyncio.Protocol):
             self._transport.pause_reading()
         if state is BROKEN:
             self._transport.abort()
-        if self._waiter is not None:
+        if self._waiter is not None and (self.pieces or state is not BODY or self._timeout is _HEAD_TIMEOUT):
             self._wake(self._waiter)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from balancer.model import Usage
-from balancer.wire.loose import loosely_decoded, objects_of
+from balancer.wire.loose import count_of, loosely_decoded, objects_of
 
 
 class Function(msgspec.Struct):
@@ -124,9 +124,6 @@ def stated_error(answer: Chunk) -> Any:
 
 # Usage
 
-MAX_TOKENS_COUNTED = 10**12
-"""A larger number counts no tokens."""
-
 # What counts are called; the first name that has one is believed.
 PROMPT_TOKENS = ("prompt_tokens", "input_tokens")
 OUTPUT_TOKENS = ("completion_tokens", "output_tokens")
@@ -173,4 +170,4 @@ def _first_count(usage: dict[str, Any], *names: str) -> int:
 
 
 def _count(value: Any) -> int:
-    return int(value) if isinstance(value, int | float) and 0 < value < MAX_TOKENS_COUNTED else 0
+    return count_of(value) or 0

@@ -19,6 +19,7 @@ from balancer.wire import overflow
 from balancer.wire.errors import (
     CONTENT_TYPE_JSON,
     MESSAGE_MAX_CHARS,
+    POLICY_BLOCKED,
     STATUS_OF,
     error_body,
     kind_of,
@@ -26,6 +27,7 @@ from balancer.wire.errors import (
     retry_after,
     sort_of,
 )
+from balancer.wire.loose import count_of, object_of, string_of
 from balancer.wire.marks import marks_of
 
 NESTED_MAX = 8
@@ -125,6 +127,66 @@ The first that fits counts: OpenAI calls a wrong key an `invalid_request_error` 
 def _kind_in_words(said: Complaint) -> str | None:
     named = re.sub(r"[^a-z]", "", f"{said.type}{said.code}"[:MESSAGE_MAX_CHARS].lower())
     return next((kind for word, kind in KINDS if word in named), None)
+
+
+NO_WORDS = "the provider reported an error without words"
+
+_WELL = frozenset({"0", "200", "ok", "success"})
+_FAILED = frozenset({"error", "failed", "fail", "failure"})
+
+
+def is_error(value: dict[str, Any], *, alone: bool) -> bool:
+    """Say whether a JSON object that is no event and no answer reports an error, in whichever API's shape.
+
+    `alone`: nothing of an answer has come. Then words beside a code or a failed status are an error, too.
+    """
+    if value.get("type") == "error" or value.get("object") == "error":
+        return True
+    if (error := value.get("error")) and isinstance(error, dict | list | str):
+        return True
+    if not alone or value.get("type"):
+        return False
+    if any(isinstance(value.get(key), dict | list | str) and value[key] for key in ("errors", "detail")):
+        return True
+    if not any(isinstance(value.get(key), str) and value[key] for key in ("message", "msg")):
+        return False
+    code, status = value.get("code"), value.get("status")
+    if value.get("success") is False or string_of(status).lower() in _FAILED:
+        return True
+    return _is_code(code) or 400 <= (count_of(status) or 0) < 600
+
+
+def _is_code(code: Any) -> bool:
+    """Say whether a code stands for an error. Servers number theirs as they like; 0, 200 and OK are none."""
+    if isinstance(code, str):
+        return bool(code) and code.lower() not in _WELL
+    return (count_of(code) or 0) not in (0, 200)
+
+
+def inner_fault(value: Any) -> Fault:
+    """Return the fault that an error inside a 200 stands for, at a server that speaks the Messages API.
+
+    `value` is the error, or what holds it: in the Messages API's shape, or in another's. It is the fault that the same
+    words with a status would be. Its words are kept, as clients may act on them.
+    """
+    error = value
+    if isinstance(value, dict) and isinstance(value.get("error"), dict | list | str):
+        error = value["error"] or value
+    kind = string_of(object_of(error).get("type"))
+    said = complaint(error) or Complaint("")
+    status = said.status or _stated(object_of(value)).status  # beside the error, or within it
+    if kind not in STATUS_OF or said.code or status:
+        named = _kind_in_words(said) or (kind_of(messages_status(status)) if status else None)
+        kind = named or ("api_error" if kind in ("", "error") else kind)
+    message = said.message or said.code or NO_WORDS
+    if (too_long := overflow_message(said)) is not None:
+        if too_long in message:  # in the words that the client knows already
+            too_long = message
+        elif message not in too_long:
+            too_long = f"{too_long} ({message})"
+        return Fault(400, "invalid_request_error", too_long)
+    status = 400 if kind == POLICY_BLOCKED else STATUS_OF.get(kind, 500)
+    return Fault(status, kind, message, type=said.type, code=said.code)
 
 
 def stream_fault(value: Any) -> Fault:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from balancer.headers import API_REQUEST_ID, Headers, header, names_of
 from balancer.model import Fault, Reply
 from balancer.wire import sse
-from balancer.wire.loose import object_of, string_of
+from balancer.wire.loose import loosely_decoded, object_of, string_of
 from balancer.wire.marks import marks_in
 
 STATUS_OF = {
@@ -61,21 +61,6 @@ def kind_of(status: int) -> str:
 def messages_status(status: int) -> int:
     """Return the Messages API's status for a status of another API; `status` itself where none says the same."""
     return SAME_AS.get(status, status)
-
-
-class Error(msgspec.Struct):
-    """The member `error` of an answer or an event."""
-
-    type: str = "api_error"
-    message: str = ""
-
-
-def stated(error: Error | None, message: str = "") -> Fault:
-    """Return the fault that an error inside a 200 stands for; `message` where it has no words."""
-    kind = error.type if error else "api_error"
-    words = (error.message[:MESSAGE_MAX_CHARS] if error else "") or message
-    status = 400 if kind == POLICY_BLOCKED else STATUS_OF.get(kind, 500)
-    return Fault(status, kind, words)
 
 
 def broken(message: str) -> Fault:
@@ -145,10 +130,14 @@ def redirected(fault: Fault, reply: Reply, *, tls: bool) -> Fault:
 
 
 def _decoded(body: bytes) -> Any:
-    """Return what a body says in JSON; None: it is none."""
+    """Return what a body says in JSON; None: it is none. Bytes that are not UTF-8 are no reason to lose the rest."""
     try:
         return msgspec.json.decode(body)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+    except (msgspec.MsgspecError, RecursionError, UnicodeError):
+        pass
+    try:
+        return loosely_decoded(body.decode(errors="replace"))
+    except (RecursionError, ValueError):
         return None
 
 

@@ -6,8 +6,8 @@ unescaped inside JSON strings.
 
 from __future__ import annotations
 
-MAX_LINE_BYTES = 16 * 1024 * 1024
-"""A longer line is no line: the provider is ill, and memory is finite."""
+MAX_LINE_BYTES = 44 * 1024 * 1024
+"""A longer line is no line: the provider is ill, and memory is finite. A file of 32 MB takes 43 MB in base64."""
 
 
 class LineTooLong(Exception):

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 
-MAX_FRAME_BYTES = 16 * 1024 * 1024
-"""A longer frame is no frame: the provider is ill, and memory is finite."""
+MAX_FRAME_BYTES = 44 * 1024 * 1024
+"""A longer frame is no frame: the provider is ill, and memory is finite. A file of 32 MB takes 43 MB in base64, and a
+server tool brings it as one event."""
 
 _BLANK = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
 _LINE = re.compile(rb"\r\n|\n|\r")
@@ -24,7 +25,7 @@ def _last_break(data: bytes | bytearray, start: int = 0) -> int:
     """Return the index just after the last blank line of `data`, or 0."""
     if data.endswith(b"\n\n"):
         return len(data)
-    if data.find(b"\r") < 0:  # JSON strings hold no raw CR, so this is the rule, not the exception
+    if data.find(b"\r", start) < 0:  # JSON strings hold no raw CR, so this is the rule, not the exception
         found = data.rfind(b"\n\n", start)
         return found + 2 if found >= 0 else 0
     last = 0
@@ -62,8 +63,12 @@ class FrameSplitter:
         if not end:
             self._check()
             return b""
-        whole = bytes(self.kept[:end])
-        del self.kept[:end]
+        if end == len(self.kept):
+            whole = bytes(self.kept)
+            self.kept.clear()
+        else:
+            whole = bytes(memoryview(self.kept)[:end])
+            del self.kept[:end]
         self._check()
         return whole
 

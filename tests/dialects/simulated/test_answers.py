@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from balancer.dialects.simulated.answers import Block, FakeMessage, Text, Thinking, ToolUse, deltas, tokens, words
 from balancer.model import Operation, Usage
+from balancer.wire.answer import MessageDecoder
 from balancer.wire.stream import StreamDecoder
-from balancer.wire.whole import MessageDecoder
 
 ANSWER = FakeMessage(
     "msg_1",

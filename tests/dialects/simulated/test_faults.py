@@ -10,8 +10,8 @@ from balancer.dialects.simulated import faults as drills
 from balancer.dialects.simulated.faults import FAULTS, Drill, due
 from balancer.model import Operation, Piece
 from balancer.script import Data, Fail, Head, Pause
+from balancer.wire.answer import MessageDecoder
 from balancer.wire.stream import StreamDecoder
-from balancer.wire.whole import MessageDecoder
 
 
 def pieces(fault: str, stream: bool) -> list[Piece]:

@@ -20,10 +20,10 @@ from balancer.dialects.simulated.answers import Block, FakeMessage, Text, Thinki
 from balancer.dialects.simulated.specimen import specimen
 from balancer.model import Fault, Operation, Reply, WireRequest
 from balancer.script import Data, Head, Pause, Step
+from balancer.wire.answer import MessageDecoder
 from balancer.wire.errors import fault_of
 from balancer.wire.signatures import signed
 from balancer.wire.stream import StreamDecoder
-from balancer.wire.whole import MessageDecoder
 
 BYTES_PER_TOKEN = 4
 """A rough rule for JSON around English text."""

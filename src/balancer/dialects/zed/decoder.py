@@ -17,6 +17,7 @@ from balancer.wire.decoder import BaseDecoder
 from balancer.wire.errors import broken, sort_of
 from balancer.wire.loose import decoded_object, object_of, string_of
 from balancer.wire.stream import StreamDecoder
+from balancer.wire.turning import Assembly
 from balancer.wire.whole import MAX_ANSWER_BYTES, Whole
 
 _USAGE = {"input_tokens": 0, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 0}
@@ -25,13 +26,6 @@ _STARTS: dict[str, dict[str, Any]] = {
     "thinking": {"thinking": "", "signature": ""},
     "tool_use": {"input": {}},
 }
-_JOINED = {
-    "text_delta": ("text",),
-    "thinking_delta": ("thinking",),
-    "input_json_delta": ("partial_json",),
-    "compaction_delta": ("content",),
-}
-_REPLACED = {"signature_delta": ("signature",), "compaction_delta": ("encrypted_content",)}
 _NOT_DATA = (b"event:", b":", b"id:", b"retry:")
 """A gateway may have made server-sent events of the lines."""
 
@@ -69,59 +63,6 @@ def normalised(event: dict[str, Any], model: str, attempt_id: str, output_tokens
 
 def _said(value: Any) -> dict[str, Any]:
     return {key: item for key, item in object_of(value).items() if item is not None}
-
-
-class Assembly:
-    """Puts a stream's events together to one message."""
-
-    def __init__(self) -> None:
-        self._message: dict[str, Any] = {}
-        self._blocks: dict[int, dict[str, Any]] = {}
-        self._parts: dict[tuple[int, str], list[str]] = {}
-        """By block and member: the pieces of a text that comes in many."""
-        self.cut_input = False
-        """A tool's input was cut short by `max_tokens`, and is empty."""
-
-    def take(self, event: dict[str, Any]) -> None:
-        at = event.get("index")
-        match event.get("type"):
-            case "message_start":
-                self._message = event["message"]
-            case "content_block_start" if isinstance(at, int):
-                self._blocks[at] = dict(event["content_block"])
-            case "content_block_delta" if isinstance(at, int) and at in self._blocks:
-                self._add(at, object_of(event.get("delta")))
-            case "message_delta":
-                self._message.update(_said(event["delta"]))
-                self._message["usage"] = {**self._message.get("usage", {}), **_said(event["usage"])}
-
-    def _add(self, at: int, delta: dict[str, Any]) -> None:
-        block = self._blocks[at]
-        for name in _JOINED.get(str(delta.get("type")), ()):
-            if isinstance(piece := delta.get(name), str):
-                self._parts.setdefault((at, name), []).append(piece)
-        for name in _REPLACED.get(str(delta.get("type")), ()):
-            if delta.get(name) is not None:
-                block[name] = delta[name]
-        if delta.get("type") == "citations_delta":
-            given = block.get("citations")
-            block["citations"] = [*(given if isinstance(given, list) else ()), delta.get("citation")]
-
-    def message(self) -> bytes | None:
-        """Return the JSON message; None where a tool's input is no JSON and was not cut short."""
-        for (at, name), pieces in self._parts.items():
-            whole, block = "".join(pieces), self._blocks[at]
-            if name != "partial_json":
-                block[name] = string_of(block.get(name)) + whole
-                continue
-            try:
-                block["input"] = msgspec.json.decode(whole) if whole else block.get("input") or {}
-            except (msgspec.MsgspecError, RecursionError):
-                if self._message.get("stop_reason") != "max_tokens":
-                    return None
-                block["input"], self.cut_input = {}, True
-        self._parts.clear()
-        return msgspec.json.encode({**self._message, "content": [self._blocks[at] for at in sorted(self._blocks)]})
 
 
 class State(enum.Enum):
