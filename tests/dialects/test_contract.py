@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from pydantic import ValidationError
 from stand_ins import provider, request
@@ -9,6 +10,7 @@ from stand_ins import provider, request
 from balancer import dialects
 from balancer.dialect import Ask, Dialect, FlowFailed, Incapable, TypedState
 from balancer.model import Candidate, Operation, Reply
+from balancer.wire.safeguards import WithoutVerdict
 
 NAMES = dialects.names()
 SSE = Reply(200, ((b"content-type", b"text/event-stream"),))
@@ -94,3 +96,40 @@ def test_what_is_supported_can_be_asked(name: str, operation: Operation) -> None
 def test_no_such_type() -> None:
     with pytest.raises(KeyError):
         dialects.get("antropic")
+
+
+# The check of actions, which only the Messages API's own service can do
+
+CHECKED = {"safeguards": [{"type": "dangerous_tool_use", "classifier_context": {"cwd": "/x"}}]}
+BETAS = (b"anthropic-beta", b"interleaved-thinking-2025-05-14,dangerous-tool-use-2026-09-03,afk-mode-2026-01-31")
+CATALOGUE = {"models": [{"id": "m", "provider": "anthropic"}]}
+
+
+def checking(dialect: Dialect) -> Ask:
+    body = msgspec.json.encode({**msgspec.json.decode(BODY), **CHECKED})
+    asked = request(body, (BETAS,), asks_check=True)
+    to = Candidate(provider(options=dialect.Options()), "m")
+    return Ask(asked, to, Operation.MESSAGES, TypedState(), 1.8e9, "n")
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not dialects.get(name).checks_actions])
+def test_a_type_that_cannot_check_actions_is_asked_without_it_and_says_so(name: str) -> None:
+    dialect = dialects.get(name)
+    ask = checking(dialect)
+    flow = dialect.flow(ask)
+    wire = next(flow)
+    while wire.side_request:  # who asks, and for which models
+        answer = {"token": "t", **CATALOGUE} if b"models" in wire.target or b"token" in wire.target else {}
+        wire = flow.send(Reply(200, (), msgspec.json.encode(answer)))
+
+    decoder = dialect.decoder(ask, SSE)
+
+    sent = b"".join(wire.body) + b"".join(value for _, value in wire.headers)
+    assert not any(word in sent for word in (b"safeguards", b"dangerous-tool-use", b"afk-mode"))
+    assert isinstance(decoder, WithoutVerdict)
+    assert {"dropped safeguards", "dropped beta afk-mode-2026-01-31"} <= set(decoder.notes)
+    assert not isinstance(dialect.decoder(ask_plainly(dialect), SSE), WithoutVerdict)
+
+
+def ask_plainly(dialect: Dialect) -> Ask:
+    return ask(dialect)

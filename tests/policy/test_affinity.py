@@ -6,8 +6,11 @@ import json
 import time
 from typing import Any
 
+import pytest
+from stand_ins import request
+
 from balancer.headers import Headers
-from balancer.policy.affinity import _without_cache_control, of_request
+from balancer.policy.affinity import _without_cache_control, cache_ttl_s, of_request
 from balancer.wire.messages import head
 
 SESSION: Headers = ((b"x-claude-code-session-id", b"11111111-2222"),)
@@ -61,3 +64,29 @@ def test_blanks_before_a_mark_take_no_more_time_than_anything_else() -> None:
         return time.perf_counter() - began
 
     assert took_s(1_000_000) < 1.0, "by the square it would be half an hour"
+
+
+@pytest.mark.parametrize(
+    ("body", "ttl_s"),
+    [
+        (b'{"cache_control":{"type":"ephemeral","ttl":"1h"}}', 3600.0),
+        (b'{"cache_control" : {"ttl" : "1h", "type": "ephemeral"}}', 3600.0),
+        (b'{"a":{"cache_control":{"type":"ephemeral","ttl":"1h"}},"b":{"cache_control":{"type":"ephemeral"}}}', 3600.0),
+        (b'{"a":{"cache_control":{"ttl":"5m"}},"b":{"cache_control":{"ttl":"90s"}}}', 300.0),
+        (b'{"cache_control":{"ttl":"99999d"}}', 86400.0),
+        (b'{"cache_control":{"type":"ephemeral"},"ttl":"1h"}', 0.0),
+        (b'{"text":"\\"cache_control\\":{\\"ttl\\":\\"1h\\"}"}', 0.0),
+        (b'{"cache_control":null}', 0.0),
+        (b"{}", 0.0),
+    ],
+)
+def test_the_longest_cache_that_a_body_asks_for(body: bytes, ttl_s: float) -> None:
+    assert cache_ttl_s(request(body)) == ttl_s
+    assert cache_ttl_s(request(body, long_cache=True)) == max(ttl_s, 3600.0)
+
+
+def test_marks_without_end_are_looked_at_only_so_often() -> None:
+    began = time.perf_counter()
+
+    assert cache_ttl_s(request(b'{"cache_control":{"ttl":"1h"}}' + b'"cache_control":{ ' * 500_000)) == 0.0
+    assert time.perf_counter() - began < 0.5

@@ -121,3 +121,12 @@ def test_usage_is_read() -> None:
     ((piece,), _) = read(Operation.MESSAGES, body)
 
     assert piece.usage == Usage(2, 3, 4, 5)
+
+
+def test_blocks_that_did_not_count_are_counted() -> None:
+    decoder = MessageDecoder(Operation.MESSAGES)
+    decoder.feed(b'{"type":"message","content":[],"input_transformations":[{},{}]}')
+
+    (piece,) = decoder.end()
+
+    assert piece.usage == Usage(input_transformations=2)

@@ -27,6 +27,7 @@ from balancer.server.limits import ClientLimits
 from balancer.server.paths import OPERATIONS
 from balancer.server.rejected import Rejected, new_id, reject
 from balancer.wire import messages as wire
+from balancer.wire import safeguards
 
 JSON = b"application/json"
 
@@ -114,6 +115,7 @@ class Messages:
         first = admitted.first
         by = self._relay.fleet.rules.sticky_by
         agent = first.get(b"user-agent", b"")
+        betas = first.get(b"anthropic-beta", b"")
         return Request(
             request_id,
             operation,
@@ -129,6 +131,8 @@ class Messages:
             claude_code.is_client(agent),
             tuple(first) if len(first) == len(admitted.headers) else (),
             _shown(agent[:USER_AGENT_MAX]),
+            betas.find(affinity.LONG_CACHE_MARK) >= 0,
+            betas.find(safeguards.BETA_MARK) >= 0,
         )
 
     async def _lead(self, request: Request, client: ClientWriter, leading: TeeWriter, task: asyncio.Task[Any]) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import enum
 import re
+from typing import Any
 
 import msgspec
 
@@ -23,7 +24,7 @@ from balancer.model import Fault, Piece
 from balancer.wire import sse
 from balancer.wire.decoder import BaseDecoder
 from balancer.wire.errors import Error, broken, sort_of, stated
-from balancer.wire.whole import Message, ReportedUsage
+from balancer.wire.whole import Message, ReportedUsage, usage_of
 
 
 class _Block(msgspec.Struct):
@@ -36,6 +37,7 @@ class _Frame(msgspec.Struct):
     usage: ReportedUsage | None = None
     error: Error | None = None
     content_block: _Block | None = None
+    input_transformations: Any = None
 
 
 _FRAME = msgspec.json.Decoder(_Frame)
@@ -188,8 +190,9 @@ class StreamDecoder(BaseDecoder):
                 if self._state is not _BEFORE:
                     return self._fail(broken("a second message in one stream"))
                 self._state = _STARTED
-                usage = decoded.message.usage if decoded.message else None
-                return Piece(frame, usage=usage.usage() if usage else None)
+                message = decoded.message
+                usage = usage_of(message.usage, message.input_transformations) if message else None
+                return Piece(frame, usage=usage)
             case "content_block_start":
                 block = decoded.content_block
                 has_content = block is not None and block.type not in PLAIN_BLOCKS
@@ -197,7 +200,7 @@ class StreamDecoder(BaseDecoder):
                     self._content_began()
                 return Piece(frame, has_content=has_content)
             case "message_delta":
-                return Piece(frame, usage=decoded.usage.usage() if decoded.usage else None)
+                return Piece(frame, usage=usage_of(decoded.usage, decoded.input_transformations))
             case "message_stop":
                 if self._state is _BEFORE:
                     return self._fail(broken("the end of a message without its start"))

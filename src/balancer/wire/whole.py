@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from balancer.model import Fault, Operation, Piece, Usage
 from balancer.wire.decoder import BaseDecoder
@@ -64,6 +65,18 @@ class Message(msgspec.Struct):
     content: list[msgspec.Raw] | None = None
     usage: ReportedUsage | None = None
     error: Error | None = None
+    input_transformations: Any = None
+
+
+def usage_of(reported: ReportedUsage | None, transformations: Any) -> Usage | None:
+    """Return what an answer, or an event of it, reports as used; None: nothing.
+
+    `transformations` are its `input_transformations`: an entry for each block of thinking that did not count.
+    """
+    if not transformations or not isinstance(transformations, list):
+        return reported.usage() if reported else None
+    usage = reported.usage() if reported else Usage()
+    return replace(usage, input_transformations=len(transformations))
 
 
 _MESSAGE = msgspec.json.Decoder(Message)
@@ -105,7 +118,7 @@ def _read_message(body: bytes) -> tuple[Fault | None, Usage | None]:
         return stated(message.error), None
     if message.type != "message" or message.content is None:
         return broken("JSON that is not a message"), None
-    return None, message.usage.usage() if message.usage else None
+    return None, usage_of(message.usage, message.input_transformations)
 
 
 class _Count(msgspec.Struct):
