@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from balancer.wire.history import carries_thinking, ran_elsewhere, without_own_thinking
+from balancer.wire.history import as_text, carries_thinking, ran_elsewhere, without_own_thinking
 from balancer.wire.signatures import OWN_PREFIX
 
 
@@ -120,3 +120,23 @@ def test_a_body_full_of_keys_is_looked_at_only_so_often() -> None:
 )  # fmt: skip
 def test_what_a_server_tool_did_is_told_as_text(block: dict[str, Any], said: str | None) -> None:
     assert ran_elsewhere(block) == said
+
+
+@pytest.mark.parametrize(
+    ("block", "said"),
+    [
+        ({"type": "compaction", "content": "They spoke."}, "They spoke."),
+        ({"type": "compaction", "content": None, "encrypted_content": "E"}, ""),
+        (
+            {"type": "search_result", "title": "T", "source": "S", "content": [{"type": "text", "text": "x"}, "odd"]},
+            "T\nS\nx",
+        ),
+        ({"type": "tool_reference", "tool_name": "Read"}, "[tool loaded: Read]"),
+        ({"type": "tool_addition", "tool": {"definition": {"name": "Read"}}}, "[tool added: Read]"),
+        ({"type": "tool_removal", "tool": {"name": "Read"}}, "[tool removed: Read]"),
+        ({"type": "server_tool_use", "name": "web_search", "input": {"query": "cats"}}, "[web_search: cats]"),
+        ({"type": "document"}, None),
+    ],
+)
+def test_what_only_its_maker_can_read_is_told_as_text(block: dict[str, Any], said: str | None) -> None:
+    assert as_text(block) == said

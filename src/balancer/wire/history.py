@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from balancer.wire import messages
-from balancer.wire.loose import object_of
+from balancer.wire.loose import object_of, objects_of, string_of
 from balancer.wire.signatures import OWN_PREFIX, is_own
 
 _MARK = f'"{OWN_PREFIX}'.encode()
@@ -79,7 +79,41 @@ def _nothing() -> dict[str, str]:
     return {"type": "text", "text": "."}
 
 
-# What ran on a provider's servers, as text
+# What only its maker can read, as text
+
+MEANINGLESS = frozenset({"container_upload", "fallback", "mcp_tool_listing"})
+"""Blocks that say nothing to anybody but the provider that made them, and nothing to the model that goes on."""
+
+
+def as_text(block: dict[str, Any]) -> str | None:
+    """Return what a block says, as text, that only the Messages API's own service can read; None: it is another."""
+    match block.get("type"):
+        case "compaction":
+            return string_of(block.get("content"))
+        case "search_result":
+            return search_result(block)
+        case "tool_reference":
+            return f"[tool loaded: {block.get('tool_name') or block.get('name')}]"
+        case "tool_addition":
+            return f"[tool added: {tool_name(block.get('tool'))}]"
+        case "tool_removal":
+            return f"[tool removed: {tool_name(block.get('tool'))}]"
+        case _:
+            return ran_elsewhere(block)
+
+
+def search_result(block: dict[str, Any]) -> str:
+    """Return a search result as text: its title, its source, what it says."""
+    head = [str(block[key]) for key in ("title", "source") if block.get(key)]
+    texts = [string_of(inner.get("text")) for inner in objects_of(block.get("content"))]
+    return "\n".join([*head, *(text for text in texts if text.strip())])
+
+
+def tool_name(tool: Any) -> str:
+    """Return the name of a tool that is referred to, or defined in place."""
+    tool = object_of(tool)
+    tool = object_of(tool.get("definition")) or tool
+    return str(tool.get("name") or tool.get("server_name") or tool.get("mcp_server_name") or tool.get("type"))
 
 
 def ran_elsewhere(block: dict[str, Any]) -> str | None:

@@ -10,7 +10,7 @@ import msgspec
 from balancer import claude_code
 from balancer.dialect import Incapable
 from balancer.dialects.openai.profiles import Capabilities
-from balancer.wire.history import ran_elsewhere
+from balancer.wire.history import ran_elsewhere, search_result, tool_name
 from balancer.wire.loose import object_of, objects_of
 
 Block: TypeAlias = dict[str, Any]
@@ -143,19 +143,12 @@ def system_text(block: Block, dropped: Counter[str]) -> str:
         case "text" | None:
             return claude_code.without_billing(text_of(block))
         case "tool_addition":
-            return f"[tool added: {_tool_name(block.get('tool'))}]"
+            return f"[tool added: {tool_name(block.get('tool'))}]"
         case "tool_removal":
-            return f"[tool removed: {_tool_name(block.get('tool'))}]"
+            return f"[tool removed: {tool_name(block.get('tool'))}]"
         case kind:
             dropped[str(kind)] += 1
             return ""
-
-
-def _tool_name(tool: Any) -> str:
-    """Return the name of a tool that is referred to, or defined in place."""
-    tool = object_of(tool)
-    tool = object_of(tool.get("definition")) or tool
-    return str(tool.get("name") or tool.get("server_name") or tool.get("mcp_server_name") or tool.get("type"))
 
 
 def _text(text: str) -> list[Part]:
@@ -166,12 +159,6 @@ def _file(source: Block, title: str) -> Part:
     name = title if title.lower().endswith(".pdf") else f"{title}.pdf"
     data = f"data:{source.get('media_type') or 'application/pdf'};base64,{source.get('data', '')}"
     return {"type": "file", "file": {"filename": name, "file_data": data}}
-
-
-def search_result(block: Block) -> str:
-    """Return a search result as text: its title, its source, what it says."""
-    head = [str(block[key]) for key in ("title", "source") if block.get(key)]
-    return "\n".join([*head, *filter(None, map(text_of, content(block.get("content"))))])
 
 
 def _plain(value: Any) -> str:

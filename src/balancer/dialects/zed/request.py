@@ -110,10 +110,10 @@ def _block(block: Any) -> dict[str, Any] | None:
             return {"input": {}, **_kept(block, "id", "name", "input")}
         case "tool_result":
             return _result(block)
-        case "container_upload":
+        case _ if kind in history.MEANINGLESS:
             return None
         case _:
-            said = history.ran_elsewhere(block) if isinstance(block, dict) else None
+            said = history.as_text(block) if isinstance(block, dict) else None
             if said is None:
                 raise Untakable(f"a block of the type {kind!r}")
             return _kept({**block, "type": "text", "text": said}, "text") if said.strip() else None
