@@ -99,7 +99,10 @@ def asking(body: bytes = b"{}", *, long_cache: bool = False) -> Request:
 HOUR = b'{"system":[{"text":"x","cache_control":{"type":"ephemeral","ttl":"1h"}}]}'
 
 
-@pytest.mark.parametrize("asked", [asking(HOUR), asking(long_cache=True)])
+ODD = b'{"cache_control" : {"ttl" : "1h"}}'
+
+
+@pytest.mark.parametrize("asked", [asking(HOUR), asking(ODD), asking(long_cache=True)])
 def test_a_pin_lives_as_long_as_the_longest_cache_that_the_conversation_asked_for(asked: Request) -> None:
     made = pins()
     made.put(asked, ANY, "a", 0.0)
@@ -109,6 +112,21 @@ def test_a_pin_lives_as_long_as_the_longest_cache_that_the_conversation_asked_fo
     assert find(made, "x", 3700.1) is None
     put(made, "x", "a", 4000.0)
     assert find(made, "x", 4300.1) is None, "what was forgotten counts no more"
+
+
+def test_a_conversation_may_ask_for_a_longer_cache_later_on() -> None:
+    made = pins()
+    put(made, "x", "a", 0.0)
+    made.put(asking(HOUR), ANY, "a", 1.0)
+    assert find(made, "x", 3601.0) == "a"
+    assert find(made, "x", 9000.0) is None
+
+    made.put(asking(b"{}"), ANY, "b", 9000.0)
+    made.put(asking(ODD), ANY, "b", 9001.0)
+    assert find(made, "x", 9301.1) is None, "what is written in an unusual way is looked for now and then"
+    made.put(asking(b"{}"), ANY, "b", 20_000.0)
+    made.put(asking(ODD), ANY, "b", 20_010.0)
+    assert find(made, "x", 23_610.0) == "b"
 
 
 def test_a_longer_setting_counts_more_than_a_cache() -> None:

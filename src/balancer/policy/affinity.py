@@ -46,28 +46,46 @@ LONG_CACHE_S = 3600.0
 CACHE_MAX_S = 86400.0
 """The longest prompt cache that is believed in: a client writes the number."""
 
-MARKS_MAX = 16
-"""So many marks of a body are looked at, from its end. The API takes four."""
+LOOKED_AT_BYTES = 1024 * 1024
+"""So much of a body is looked at, from its end: it has the newest messages, and mostly all else but old ones."""
 
-_CACHE_MARK = b'"cache_control"'
+_MARKS_MAX = 16
+"""So many marks are looked at. The API takes four."""
+
+_MARK = b'"cache_control"'
+_LONG_COMPACT = b'"cache_control":{"type":"ephemeral","ttl":"1h"'
+_LONG_SPACED = b'"cache_control": {"type": "ephemeral", "ttl": "1h"'
 _TTL = re.compile(rb'"cache_control"\s{0,16}:\s{0,16}\{[^{}]{0,200}?"ttl"\s{0,16}:\s{0,16}"(\d{1,5})([smhd])"')
 _UNIT_S = {b"s": 1, b"m": 60, b"h": 3600, b"d": 86400}
 
 
-def cache_ttl_s(request: Request) -> float:
-    """Return how long the longest prompt cache lives that a request asks for, in seconds; 0: it names no time.
+def asks_long_cache(request: Request) -> bool:
+    """Return whether a request asks for the longer prompt cache, as nearly all clients write it.
 
-    It is found by the bytes of the marks: 10 us for a body of 400 KB.
+    What is sought is long, and so found fast: 30 us for a body of 400 KB, where a short word takes 150 us.
+    """
+    if request.long_cache:
+        return True
+    body = request.body
+    mark = _LONG_SPACED if body.find(b'": ', 0, 64) >= 0 else _LONG_COMPACT
+    return body.rfind(mark, max(0, len(body) - LOOKED_AT_BYTES)) >= 0
+
+
+def cache_ttl_s(request: Request) -> float:
+    """Return how long the longest prompt cache lives that a request asks for, however that is written.
+
+    In seconds; 0: it names no time. This takes some times as long as `asks_long_cache`.
     """
     body = request.body
+    start = max(0, len(body) - LOOKED_AT_BYTES)
     longest_s = LONG_CACHE_S if request.long_cache else 0.0
-    at = body.rfind(_CACHE_MARK)
-    for _ in range(MARKS_MAX):
+    at = body.rfind(_MARK, start)
+    for _ in range(_MARKS_MAX):
         if at < 0:
             break
         if ttl := _TTL.match(body, at):
             longest_s = max(longest_s, min(CACHE_MAX_S, float(int(ttl[1]) * _UNIT_S[ttl[2]])))
-        at = body.rfind(_CACHE_MARK, 0, at)
+        at = body.rfind(_MARK, start, at)
     return longest_s
 
 

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import TypeAlias
 
 from balancer.model import Request, Route
-from balancer.policy.affinity import cache_ttl_s
+from balancer.policy.affinity import LONG_CACHE_S, asks_long_cache, cache_ttl_s
 
 PINS_MAX = 100_000
 """A pin is two hashes and a name: this many take about 30 MB."""
+
+
+LOOK_S = 10.0
+"""How often the requests of a conversation are looked at for how long their prompt cache lives, if it is written in an
+unusual way: that takes as long as a tenth of everything else that is done for a large request."""
+
+_Pin: TypeAlias = tuple[str, float, float, float]
+"""Provider, when it answered last, for how long at least the pin lives, and when to look at that again."""
 
 
 class Pins:
@@ -18,8 +27,7 @@ class Pins:
         self._enabled = True
         self._ttl_s = 0.0
         self._limit = limit
-        self._pins: OrderedDict[tuple[str, str], tuple[str, float, float]] = OrderedDict()
-        """Provider, when it answered last, and for how long at least the pin lives."""
+        self._pins: OrderedDict[tuple[str, str], _Pin] = OrderedDict()
 
     def apply(self, *, enabled: bool, ttl_s: float) -> None:
         """Use these settings from now on. `ttl_s` is how long a pin lives at least without an answer.
@@ -43,7 +51,7 @@ class Pins:
         found = self._pins.get(key)
         if found is None:
             return None
-        provider, answered_at, cached_s = found
+        provider, answered_at, cached_s, _ = found
         if now - answered_at > self._ttl_s and now - answered_at > cached_s:
             del self._pins[key]
             return None
@@ -59,10 +67,13 @@ class Pins:
             return None
         key = (request.conversation, route.pattern)
         before = self._pins.get(key)
-        cached_s = cache_ttl_s(request)
-        if before is not None and before[2] > cached_s:
-            cached_s = before[2]
-        self._pins[key] = (provider, now, cached_s)
+        cached_s, look_at = (0.0, now) if before is None else before[2:]
+        if cached_s < LONG_CACHE_S:
+            if asks_long_cache(request):
+                cached_s = LONG_CACHE_S
+            elif now >= look_at:
+                cached_s, look_at = max(cached_s, cache_ttl_s(request)), now + LOOK_S
+        self._pins[key] = (provider, now, cached_s, look_at)
         self._pins.move_to_end(key)
         if len(self._pins) > self._limit:
             self._pins.popitem(last=False)
