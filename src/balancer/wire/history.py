@@ -57,7 +57,7 @@ def without_own_thinking(body: bytes) -> bytes:
         return body
     try:
         request = messages.decoded(body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return body
     turns = request.get("messages") if isinstance(request, dict) else None
     for message in turns if isinstance(turns, list) else ():
@@ -141,10 +141,20 @@ _READABLE = (
 
 def readable(value: Any) -> str:
     """Return what people can read of a value of JSON, a line each."""
+    texts: list[str] = []
+    _collect(value, texts)
+    return "\n".join(texts)
+
+
+def _collect(value: Any, texts: list[str]) -> None:
+    """Collect what can be read; joined on every level, deep nesting would cost by the square of its depth."""
     if isinstance(value, str):
-        return value
-    if isinstance(value, list):
-        return "\n".join(filter(None, map(readable, value)))
-    if isinstance(value, dict) and value.get("type") != "base64":
-        return "\n".join(filter(None, (readable(value[key]) for key in _READABLE if key in value)))
-    return ""
+        if value:
+            texts.append(value)
+    elif isinstance(value, list):
+        for item in value:
+            _collect(item, texts)
+    elif isinstance(value, dict) and value.get("type") != "base64":
+        for key in _READABLE:
+            if key in value:
+                _collect(value[key], texts)

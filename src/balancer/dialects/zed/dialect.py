@@ -115,6 +115,8 @@ class Zed:
 def _tidied(ask: Ask) -> dict[str, Any]:
     try:
         return tidied(decoded_object(ask.request.body))
+    except RecursionError:
+        raise Incapable("the request is nested too deeply") from None
     except Untakable as error:
         raise _incapable(ask, error) from None
 
