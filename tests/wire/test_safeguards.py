@@ -10,8 +10,9 @@ import pytest
 from frames import ANSWER, DELTA, START, STOP, TEXT
 from stand_ins import request
 
-from balancer.model import Fault, Operation, Piece, Request
+from balancer.model import Fault, Operation, Piece, Reply, Request
 from balancer.wire import safeguards, sse
+from balancer.wire.errors import fault_of
 from balancer.wire.safeguards import Known, Watched, WithoutVerdict
 from balancer.wire.stream import StreamDecoder
 from balancer.wire.whole import MessageDecoder
@@ -132,12 +133,24 @@ def test_a_body_that_is_no_json_is_left_alone() -> None:
         "Unexpected value(s) `dangerous-tool-use-2026-09-03` for the `anthropic-beta` header.",
         "afk-mode-2026-01-31 is not a valid beta",
         "Unsupported beta feature: dangerous-tool-use-2027-01-01",
+        "body.safeguards: Extra inputs are not permitted",
+        "$.safeguards: property is not allowed",
+        'json: unknown field "safeguards"',
+        'Unrecognized field "safeguards" (class Request), not marked as ignorable',
     ],
 )
 def test_a_refusal_is_known_by_its_words(words: str) -> None:
     assert safeguards.is_refused(Fault(400, "invalid_request_error", words))
     assert safeguards.is_refused(Fault(422, "invalid_request_error", words))
     assert not safeguards.is_refused(Fault(529, "overloaded_error", words))
+
+
+def test_a_refusal_in_a_foreign_form_is_known_as_well() -> None:
+    said = [{"type": "extra_forbidden", "loc": ["body", "safeguards"], "msg": "Extra inputs are not permitted"}]
+    reply = Reply(422, (), json.dumps({"detail": said}).encode())
+
+    assert safeguards.is_refused(fault_of(reply, 0.0))
+    assert not safeguards.is_refused(fault_of(Reply(422, (), b'{"detail": "no"}'), 0.0))
 
 
 @pytest.mark.parametrize(

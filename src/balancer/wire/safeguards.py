@@ -128,13 +128,20 @@ _REFUSES = re.compile(
     r"|not (?:supported|permitted|allowed|available|enabled|recogni[sz]ed|valid|known)|(?:does|is|do)n[o']t? support"
     r"|does not support|not a (?:valid|known)"
 )
-_NAMES = re.compile(r"(?<![\w.])safeguards\b|\b(?:dangerous-tool-use|afk-mode)-\d{4}-\d{2}-\d{2}")
+_NAMES = re.compile(
+    r"(?:(?<![\w.])|(?<=body\.)|(?<=\$\.))safeguards\b|\b(?:dangerous-tool-use|afk-mode)-\d{4}-\d{2}-\d{2}"
+)
 """The field on the top level of a body, or one of its betas."""
 
 
 def is_refused(fault: Fault) -> bool:
-    """Return whether a provider refused the field or one of its betas, as far as its words tell."""
+    """Return whether a provider refused the field or one of its betas, as far as its words tell.
+
+    Where it does not speak as the Messages API does, its whole answer counts as its words.
+    """
     words = fault.message[:_WORDS_MAX_CHARS].lower()
+    if not words and fault.reply is not None:
+        words = fault.reply.body[:_WORDS_MAX_CHARS].decode("utf-8", "replace").lower()
     return fault.status in (400, 422) and bool(_NAMES.search(words)) and bool(_REFUSES.search(words))
 
 
