@@ -394,6 +394,8 @@ def test_among_equals_a_request_that_asks_for_verdicts_goes_where_they_are_not_k
         world.fleet.stats(name).provider_state.of(Known).answered("m", 1.0, verdicts=False)
 
     assert {first(world, asking()) for _ in range(6)} == {"b"}
+    world.fleet.stats("b").provider_state.of(Known).answered("m", 1.0, verdicts=None)
+    assert {first(world, asking()) for _ in range(6)} == {"b"}, "it had nothing to check"
     assert {first(world, request()) for _ in range(6)} == set("abc")
 
 

@@ -185,7 +185,7 @@ def test_verdicts_that_come_back_end_a_refusal() -> None:
     known.refused("m", 100.0)
     known.answered("m", 200.0, verdicts=True)
 
-    assert (known.returns("m", 201.0), known.lacks("m")) == (True, False)
+    assert (known.returns("m", 201.0), known.doubt("m")) == (True, 0)
     assert known.described() == {"m": "returned"}
 
 
@@ -293,5 +293,8 @@ JUDGED = sse.frame(
 def test_it_is_found_out_whether_verdicts_come_back() -> None:
     assert watched(Known(), START + TEXT + DELTA + CALL + JUDGED + STOP).returns("m", 100.0) is True
     assert watched(Known(), START + TEXT + DELTA + CALL + STOP).returns("m", 100.0) is False
-    assert watched(Known(), START + TEXT + DELTA + STOP).returns("m", 100.0) is None, "there was nothing to be checked"
+    nothing_to_check = watched(Known(), START + TEXT + DELTA + STOP)
+    assert (nothing_to_check.returns("m", 100.0), nothing_to_check.doubt("m")) == (None, 1)
+    assert nothing_to_check.described() == {}
+    assert watched(nothing_to_check, START + TEXT + DELTA + CALL + STOP).doubt("m") == 2
     assert watched(Known(), START + TEXT + DELTA + CALL).returns("m", 100.0) is None, "it has not ended"

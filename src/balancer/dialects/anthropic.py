@@ -129,7 +129,8 @@ class Anthropic:
 
     def describe(self, provider_state: TypedState, options: object, wall: float) -> dict[str, Any] | None:
         known = provider_state.get(safeguards.Known)
-        return {"safeguards": known.described()} if known is not None else None
+        described = known.described() if known is not None else {}
+        return {"safeguards": described} if described else None
 
 
 # The check of actions

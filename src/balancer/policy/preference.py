@@ -23,9 +23,9 @@ _THINKING = re.compile(
 )
 
 
-def checking_first(candidates: Sequence[Candidate], lacks_check: Callable[[Candidate], bool]) -> list[Candidate]:
-    """Return the candidates with those last, within each priority, that return no verdicts on actions."""
-    return sorted(candidates, key=lambda c: (c.priority, lacks_check(c)))
+def checking_first(candidates: Sequence[Candidate], doubt: Callable[[Candidate], int]) -> list[Candidate]:
+    """Return the candidates with those first, within each priority, of which it is least doubtful that they check."""
+    return sorted(candidates, key=lambda c: (c.priority, doubt(c)))
 
 
 def same_organization_first(candidates: Sequence[Candidate], organization: str, of: OrganizationOf) -> list[Candidate]:

@@ -153,7 +153,7 @@ class Fleet:
                 self._turns[taking] = self._turns.get(taking, -1) + 1
             usable = self._strategy(usable, View(self._turns.get(taking, 0), self.rng, Loads(self._stats)))
         if request.asks_check and len(usable) > 1:
-            usable = checking_first(usable, self._lacks_check)
+            usable = checking_first(usable, self._doubt)
         ordered = usable
         if len(usable) < len(everybody):
             ordered = usable + [c for c in everybody if not any(c is u for u in usable)]
@@ -162,18 +162,18 @@ class Fleet:
         held = next((c for c in usable if c.provider.name == pinned), None)
         if held is None:
             return self._near(request, ordered, pinned), False
-        if request.asks_check and self._lacks_check(held) and not self._lacks_check(ordered[0]):
+        if request.asks_check and self._doubt(held) == CHECKS_NOTHING > self._doubt(ordered[0]):
             return ordered, False  # its cache is not worth a session in which no action can be checked
         if held is not ordered[0]:
             ordered = [held] + [c for c in ordered if c is not held]
         return ordered, True
 
-    def _lacks_check(self, candidate: Candidate) -> bool:
-        """Return whether a candidate is known to return no verdicts on actions (`safeguards`)."""
+    def _doubt(self, candidate: Candidate) -> int:
+        """Return how doubtful it is that a candidate returns verdicts on actions, as `safeguards.Known` has it."""
         if not dialects.get(candidate.provider.type).checks_actions:
-            return True
+            return CHECKS_NOTHING
         known = self._stats[candidate.provider.name].provider_state.get(safeguards.Known)
-        return known is not None and known.lacks(candidate.model)
+        return 0 if known is None else known.doubt(candidate.model)
 
     def _near(self, request: Request, candidates: list[Candidate], home: str) -> list[Candidate]:
         """Return the candidates with those first, within each priority, of the organization of the provider `home`.
@@ -284,6 +284,9 @@ class Fleet:
         """Return a provider's statistics."""
         return self._stats[name]
 
+
+CHECKS_NOTHING = 2
+"""It is known to return no verdicts on actions."""
 
 _NO_VIEW = View(0, random.Random())
 

@@ -148,8 +148,8 @@ def is_refused(fault: Fault) -> bool:
 class Known(msgspec.Struct, eq=False):
     """What one provider did with the field, model by model. It is kept with what its type has learnt about it."""
 
-    returned: dict[str, tuple[bool, float]] = {}
-    """Whether verdicts came back, and when that was seen, in seconds since the epoch."""
+    returned: dict[str, tuple[bool | None, float]] = {}
+    """Whether verdicts came back (None: there was nothing to check), and when, in seconds since the epoch."""
     refused_at: dict[str, float] = {}
     """When the field was refused."""
 
@@ -165,22 +165,29 @@ class Known(msgspec.Struct, eq=False):
         seen, at = self.returned.get(model, (None, 0.0))
         return seen if 0 <= wall - at < KEPT_S else None
 
-    def lacks(self, model: str) -> bool:
-        """Return whether the latest that is known of a model, however old, is that no verdicts come back."""
-        return model in self.refused_at or self.returned.get(model, (True, 0.0))[0] is False
+    def doubt(self, model: str) -> int:
+        """Return how doubtful it is that verdicts come back for a model, by the latest that is known, however old.
+
+        0: they do, or it was never asked for any. 1: it gave none, but there was nothing to check. 2: it gives none.
+        """
+        if model in self.refused_at:
+            return 2
+        seen = self.returned.get(model, (True, 0.0))[0]
+        return 1 if seen is None else 0 if seen else 2
 
     def refused(self, model: str, wall: float) -> None:
         """Keep that the field was refused."""
         _put(self.refused_at, model, wall)
 
-    def answered(self, model: str, wall: float, *, verdicts: bool) -> None:
-        """Keep whether verdicts came back."""
+    def answered(self, model: str, wall: float, *, verdicts: bool | None) -> None:
+        """Keep whether verdicts came back; None: there was nothing to check."""
         self.refused_at.pop(model, None)
         _put(self.returned, model, (verdicts, wall))
 
     def described(self) -> dict[str, str]:
         """Return it in words, for people: `refused`, `returned` or `ignored` by model."""
-        words = {model: "returned" if seen else "ignored" for model, (seen, _) in self.returned.items()}
+        seen = {model: seen for model, (seen, _) in self.returned.items() if seen is not None}
+        words = {model: "returned" if verdicts else "ignored" for model, verdicts in seen.items()}
         return words | dict.fromkeys(self.refused_at, "refused")
 
 
@@ -327,8 +334,8 @@ class Watched(_Around):
         at = data.rfind(_RESULTS_KEY)
         if at >= 0 and data.find(b'"available"', at) >= 0:
             self._known.answered(self._model, self._wall, verdicts=True)
-        elif at < 0 and self._used_tools and self._inner.complete and self._is_open():
-            self._known.answered(self._model, self._wall, verdicts=False)
+        elif at < 0 and self._inner.complete and self._is_open():
+            self._known.answered(self._model, self._wall, verdicts=False if self._used_tools else None)
 
     def _is_open(self) -> bool:
         return self._known.returns(self._model, self._wall) is None
