@@ -48,8 +48,8 @@ model_routes:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (ELSEWHERE, "note: not every route ('x') has a provider of type anthropic"),
-        (ELSEWHERE.replace("provider: a,", "provider: o,"), "note: no route has a provider of type anthropic"),
+        (ELSEWHERE, "auto mode: not every route ('x') has a provider of type anthropic"),
+        (ELSEWHERE.replace("provider: a,", "provider: o,"), "auto mode: no route has a provider of type anthropic"),
         (ELSEWHERE.replace("provider: o,", "provider: a,"), ""),
         ("providers: [{name: s, type: simulated}]\nmodel_routes: {x: [{provider: s, model: m}]}", ""),
     ],

@@ -82,7 +82,7 @@ def checked(file: Path, text: str, capsys: pytest.CaptureFixture[str], flag: str
     code = main(["check", flag, "--config", str(file)])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("ok: ")
-    return code, [line for line in lines[1:] if not line.startswith("note: ")]
+    return code, [line for line in lines[1:] if not line.startswith(("note: ", "auto mode: "))]
 
 
 def one(upstream: str, route: str, path: str = "", kind: str = "anthropic") -> str:

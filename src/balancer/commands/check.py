@@ -48,8 +48,8 @@ def _auto_mode(config: Config) -> str:
     told = ", ".join(f"'{pattern}'" for pattern in unchecked)
     where = "no route" if len(unchecked) == len(config.routes) else f"not every route ({told})"
     return (
-        f"note: {where} has a provider of type anthropic, the only one that can check actions in Claude Code's auto "
-        "mode. Without a check it asks about each, or refuses it; "
+        f"auto mode: {where} has a provider of type anthropic, the only one that can check actions for Claude Code. "
+        "Without a check it asks about each action, or refuses it; "
         f"with {claude_code.AUTO_MODE_SERVER}=0 it makes the check itself"
     )
 
