@@ -12,13 +12,13 @@ import msgspec
 from msgspec.structs import replace
 from stand_ins import request
 from virtual_time import run
-from worlds import CONFIG, GOOD, JSON, OPENAI, SSE, START, World, error, script
+from worlds import ANSWER, CONFIG, GOOD, JSON, OPENAI, SSE, START, World, error, script
 
 from balancer import config, events
 from balancer.app import create_app
 from balancer.dialects.simulated.faults import Drill
 from balancer.events import Attempt, Bus, Event, ProviderRecovered, Reloaded
-from balancer.script import Data, Pause
+from balancer.script import Data, Head, Pause
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "balancer"
 KINDS: tuple[Any, ...] = (*get_args(Event), Attempt)
@@ -60,6 +60,18 @@ async def repairing() -> list[Event]:
     world = World([refusal, script(JSON, Data(CHAT))], text=OPENAI)
     body = b'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}'
     await world.ask(body=body, stream=False)
+    return world.events
+
+
+async def leaving_reasoning() -> list[Event]:
+    """A conversation with thinking goes from one organization to another; the other reports what it dropped."""
+    of_a = Head(200, (*SSE.headers, (b"anthropic-organization-id", b"one")))
+    of_b = Head(200, (*SSE.headers, (b"anthropic-organization-id", b"two")))
+    dropped = START.replace(b'"content":[]', b'"content":[],"input_transformations":[{"type":"thinking_dropped"}]')
+    world = World([[of_a, *GOOD[1:]], error(529)], [[of_b, Data(dropped + ANSWER[len(START) :])]])
+    body = b'{"model":"m","messages":[{"role":"assistant","content":[{"type":"thinking","signature":"s"}]}]}'
+    for _ in range(2):
+        await world.ask(conversation="c", body=body)
     return world.events
 
 
@@ -135,7 +147,7 @@ def default_of(field: msgspec.structs.FieldInfo) -> object:
 async def test_every_field_of_every_event_is_filled_by_some_story(tmp_path: Path) -> None:
     """A field that is declared, documented and rendered, but never filled, misleads whoever reads the log."""
     seen = await running(tmp_path)
-    for story in (failing_over, injecting_a_fault, queueing, repairing):
+    for story in (failing_over, injecting_a_fault, queueing, repairing, leaving_reasoning):
         seen += await asyncio.to_thread(run, story())
     ends = [event for event in seen if isinstance(event, events.RequestEnded)]
     everything: list[Any] = [*seen, *(attempt for event in ends for attempt in event.attempts)]

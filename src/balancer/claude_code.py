@@ -179,6 +179,10 @@ BASE_URL = "ANTHROPIC_BASE_URL"
 TOKEN = "ANTHROPIC_AUTH_TOKEN"  # noqa: S105 - the name of a variable
 """The variable whose value it sends as `Authorization: Bearer`. Without it, a key or a login it asks for a login."""
 
+AUTO_MODE_SERVER = "CLAUDE_CODE_AUTO_MODE_SERVER"
+"""The variable that, set to 0, makes it check actions in auto mode itself, with two small requests each (2.1.332).
+Otherwise it asks the model's service in the session's own requests (`wire/safeguards.py`)."""
+
 CUSTOM_HEADERS = "ANTHROPIC_CUSTOM_HEADERS"
 """The variable that adds headers, `Name: value` one a line."""
 

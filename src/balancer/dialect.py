@@ -22,25 +22,26 @@ T = TypeVar("T")
 class TypedState(msgspec.Struct, eq=False):
     """Keeps objects for a provider type, at most one of each class. Nobody else knows what they mean."""
 
-    _kept: dict[type[object], object] = {}
+    kept: dict[type[object], object] = {}
+    """By class. To be read only, and where a call of a method would be too dear."""
 
     def of(self, kind: type[T]) -> T:
         """Return the object of this class; a new one is made and kept where there is none."""
-        found = self._kept.get(kind)
+        found = self.kept.get(kind)
         if found is None:
-            found = self._kept[kind] = kind()
+            found = self.kept[kind] = kind()
         return cast("T", found)
 
     def get(self, kind: type[T]) -> T | None:
         """Return the object of this class, or None."""
-        return cast("T | None", self._kept.get(kind))
+        return cast("T | None", self.kept.get(kind))
 
     def put(self, value: object) -> None:
         """Keep `value` in the place of the object of its class."""
-        self._kept[type(value)] = value
+        self.kept[type(value)] = value
 
     def __repr__(self) -> str:  # tokens are kept here
-        return f"TypedState({', '.join(kind.__name__ for kind in self._kept)})"
+        return f"TypedState({', '.join(kind.__name__ for kind in self.kept)})"
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -183,6 +184,11 @@ class Dialect(Protocol):
 
     def supports(self, operation: Operation) -> bool:
         """Return whether a provider of this type can be asked this at all."""
+        ...
+
+    @property
+    def checks_actions(self) -> bool:
+        """Whether providers of this type may do the check that `safeguards` asks for."""
         ...
 
     def describe(self, provider_state: TypedState, options: object, wall: float) -> dict[str, Any] | None:

@@ -81,6 +81,19 @@ class RequestEnded(
     """What a dialect dropped, repaired or rotated on the way."""
 
 
+class ReasoningLeft(msgspec.Struct, frozen=True, tag="reasoning_left", omit_defaults=True):
+    """A conversation with thinking went on at a provider of another organization: there its thinking does not count."""
+
+    id: str
+    """The request's."""
+    wall: float
+    previous: str
+    """The provider of the conversation so far."""
+    provider: str
+    """The one that answers now."""
+    model: str
+
+
 class CooldownStarted(
     msgspec.Struct,
     frozen=True,
@@ -168,6 +181,7 @@ class ProviderResumed(msgspec.Struct, frozen=True, tag="provider_resumed", omit_
 Event: TypeAlias = (
     RequestBegan
     | RequestEnded
+    | ReasoningLeft
     | CooldownStarted
     | ProviderRecovered
     | ProviderWoken

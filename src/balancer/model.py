@@ -87,6 +87,10 @@ class Request(msgspec.Struct):
     """How the client names itself, cut and without secrets: for the log."""
     on_drop: Callable[[int], None] | None = None
     """Is told the size of a body that is let go of; None: nobody counts it."""
+    long_cache: bool = False
+    """It asks for a prompt cache that lives longer, as far as its headers tell."""
+    asks_check: bool = False
+    """It asks for the check of actions that Claude Code's auto mode needs, as far as its headers tell."""
 
     def drop_body(self) -> None:
         """Let go of the body. After this the request can't be sent again."""
@@ -235,6 +239,8 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     output_tokens: int | None = None
     cache_read_tokens: int | None = None
     cache_creation_tokens: int | None = None
+    input_transformations: int | msgspec.UnsetType = msgspec.UNSET
+    """How many blocks of thinking in the request did not count, or only just; unset: none was reported."""
 
     def merged(self, later: Usage | None) -> Usage:
         """Return this usage with every number that `later` reports put over it."""
@@ -245,6 +251,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
             self.output_tokens if later.output_tokens is None else later.output_tokens,
             self.cache_read_tokens if later.cache_read_tokens is None else later.cache_read_tokens,
             self.cache_creation_tokens if later.cache_creation_tokens is None else later.cache_creation_tokens,
+            later.input_transformations or self.input_transformations,
         )
 
 

@@ -33,3 +33,35 @@ def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["check", "--config", str(tmp_path / "none.yaml")]) == 2
 
     assert "none.yaml" in capsys.readouterr().err
+
+
+ELSEWHERE = """
+providers:
+  - {name: o, type: openai, base_url: "http://127.0.0.1:1/v1", auth_value: sk-x}
+  - {name: a, type: anthropic, auth_value: sk-y}
+model_routes:
+  x: [{provider: o, model: m}]
+  y: [{provider: a, model: m}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (ELSEWHERE, "auto mode: not every route ('x') has a provider of type anthropic"),
+        (ELSEWHERE.replace("provider: a,", "provider: o,"), "auto mode: no route has a provider of type anthropic"),
+        (ELSEWHERE.replace("provider: o,", "provider: a,"), ""),
+        ("providers: [{name: s, type: simulated}]\nmodel_routes: {x: [{provider: s, model: m}]}", ""),
+    ],
+)
+def test_routes_on_which_nobody_can_check_actions_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, words: str
+) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(text)
+
+    assert main(["check", "--config", str(path)]) == 0
+
+    out = capsys.readouterr().out
+    assert words in out
+    assert ("CLAUDE_CODE_AUTO_MODE_SERVER=0" in out) is bool(words)

@@ -20,6 +20,7 @@ NEW = {
     "counting_resting_for_s": 0.0, "last_error": None, "in_flight": 0, "requests": 0, "successes": 0, "failures": 0,
     "latency": {"first_substance_s": None, "first_substance_ewma_s": 0.0, "duration_ewma_s": 0.0},
     "tokens": {"input": 0, "output": 0, "cache_read": 0, "cache_creation": 0},
+    "organization": None,
     "models": [{"pattern": "*", "model": "passthrough", "priority": 1, "weight": 1.0}],
 }  # fmt: skip
 

@@ -10,12 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stand_ins import provider, request
 
-from balancer.dialect import Ask, TypedState
+from balancer.dialect import Ask, TypedState, advance
 from balancer.dialects import anthropic
 from balancer.dialects.anthropic import DIALECT
 from balancer.headers import Headers
-from balancer.model import Candidate, Operation, Provider, WireRequest
+from balancer.model import Candidate, Operation, Provider, Reply, WireRequest
+from balancer.wire.safeguards import Known, Watched, WithoutVerdict
 from balancer.wire.signatures import OWN_PREFIX
+from balancer.wire.stream import StreamDecoder
 
 BODY = b'{"model": "m", "messages": [], "odd":  {"x":1}}'
 OWN = ((b"x-api-key", b"sk-client"), (b"authorization", b"Bearer sk-client"))
@@ -29,8 +31,7 @@ def sent(
     **more: Any,
 ) -> WireRequest:
     ask = Ask(request(BODY, headers, **more), Candidate(to or provider(), model), operation, TypedState())
-    (wire,) = list(DIALECT.flow(ask))
-    return wire
+    return next(DIALECT.flow(ask))
 
 
 def names(wire: WireRequest) -> dict[bytes, bytes]:
@@ -125,7 +126,7 @@ def test_our_own_thinking_never_reaches_anthropic() -> None:
     )
     ask = Ask(request(body.encode()), Candidate(provider(), "m"), Operation.MESSAGES, TypedState())
 
-    (wire,) = list(DIALECT.flow(ask))
+    wire = next(DIALECT.flow(ask))
 
     assert OWN_PREFIX.encode() not in b"".join(wire.body)
 
@@ -197,3 +198,106 @@ def test_what_only_sounds_like_a_credential_goes_along(name: bytes) -> None:
 
     assert anthropic.forwarded(lines, (name, b"anthropic-version"), provider()) == [*lines]
     assert anthropic.forwarded(lines, (name, b"anthropic-version"), provider(dropped=frozenset({name}))) == [lines[1]]
+    assert anthropic.forwarded(lines, tuple(name for name, _ in lines), provider()) == plainly(lines)
+
+
+# The check of actions
+
+CHECK = b'"safeguards":[{"type":"dangerous_tool_use"}],'
+CHECKED = BODY.replace(b'"odd"', CHECK + b'"odd"')
+BETAS = (b"anthropic-beta", b"kept-2026-01-01,dangerous-tool-use-2026-09-03")
+REFUSED = Reply(
+    400, (), b'{"error":{"type":"invalid_request_error","message":"safeguards: Extra inputs are not permitted"}}'
+)
+GOOD = Reply(200, ())
+
+
+def checking(state: TypedState, wall: float = 1.8e9, model: str = "m", body: bytes = CHECKED) -> Ask:
+    asked = request(body, (BETAS,), asks_check=True, model=model)
+    return Ask(asked, Candidate(provider(), model), Operation.MESSAGES, state, wall)
+
+
+def play(ask: Ask, *replies: Reply) -> list[WireRequest]:
+    flow = DIALECT.flow(ask)
+    wires = [next(flow)]
+    for reply in replies:
+        following = advance(flow, reply)
+        if following is None:
+            break
+        wires.append(following)
+    return wires
+
+
+def test_the_check_goes_along_untouched() -> None:
+    (wire,) = play(checking(TypedState()), GOOD)
+
+    assert b"".join(wire.body) == CHECKED
+    assert BETAS in wire.headers
+
+
+def test_a_provider_that_refuses_the_check_is_asked_once_more_without_it_and_that_is_remembered() -> None:
+    state = TypedState()
+    first = checking(state)
+    whole, without = play(first, REFUSED, GOOD)
+    (at_once,) = play(checking(state), GOOD)
+
+    assert b"".join(whole.body) == CHECKED
+    assert json.loads(b"".join(without.body)) == json.loads(BODY)
+    assert (b"anthropic-beta", b"kept-2026-01-01") in without.headers
+    assert (at_once.body, at_once.headers) == (without.body, without.headers)
+    decoder = DIALECT.decoder(first, GOOD)
+    assert isinstance(decoder, WithoutVerdict)
+    assert decoder.notes == (
+        "learnt drop:safeguards",
+        "dropped beta dangerous-tool-use-2026-09-03",
+        "dropped safeguards",
+    )
+    assert DIALECT.describe(state, None, 0.0) == {"safeguards": {"m": "refused"}}
+
+
+def test_the_lesson_is_for_that_model_and_for_a_day() -> None:
+    state = TypedState()
+    play(checking(state), REFUSED, GOOD)
+
+    assert len(play(checking(state, model="other"), REFUSED, GOOD)) == 2
+    assert len(play(checking(state, wall=1.8e9 + 86_400), REFUSED, GOOD)) == 2
+
+
+def test_without_it_what_is_no_check_is_not_touched() -> None:
+    state = TypedState()
+    play(checking(state), REFUSED, GOOD)
+    plain = Ask(request(BODY), Candidate(provider(), "m"), Operation.MESSAGES, state, 1.8e9)
+
+    (wire,) = play(plain, GOOD)
+
+    assert wire.body[0] is BODY
+    assert not isinstance(DIALECT.decoder(plain, GOOD), WithoutVerdict)
+
+
+def test_a_refusal_that_stays_is_no_lesson() -> None:
+    state = TypedState()
+
+    assert len(play(checking(state), REFUSED, Reply(400, (), b"{}"))) == 2
+    assert DIALECT.describe(state, None, 0.0) is None
+
+
+@pytest.mark.parametrize(
+    "refusal", [Reply(400, (), b'{"error":{"message":"max_tokens: Field required"}}'), Reply(529, ())]
+)
+def test_another_refusal_is_no_reason_to_ask_again(refusal: Reply) -> None:
+    assert len(play(checking(TypedState()), refusal, GOOD)) == 1
+
+
+def test_a_refusal_of_what_was_not_asked_for_is_no_reason_to_ask_again() -> None:
+    plain = Ask(request(BODY), Candidate(provider(), "m"), Operation.MESSAGES, TypedState())
+
+    assert len(play(plain, REFUSED, GOOD)) == 1
+
+
+def test_an_answer_is_watched_until_it_is_known_whether_it_has_verdicts() -> None:
+    state = TypedState()
+    first = DIALECT.decoder(checking(state), GOOD)
+    state.of(Known).answered("m", 1.8e9, verdicts=True)
+
+    assert isinstance(first, Watched)
+    assert type(DIALECT.decoder(checking(state), GOOD)) is StreamDecoder

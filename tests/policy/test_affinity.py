@@ -6,8 +6,12 @@ import json
 import time
 from typing import Any
 
+import pytest
+from stand_ins import request
+
 from balancer.headers import Headers
-from balancer.policy.affinity import _without_cache_control, of_request
+from balancer.model import Request
+from balancer.policy.affinity import LOOKED_AT_BYTES, _without_cache_control, asks_long_cache, cache_ttl_s, of_request
 from balancer.wire.messages import head
 
 SESSION: Headers = ((b"x-claude-code-session-id", b"11111111-2222"),)
@@ -61,3 +65,48 @@ def test_blanks_before_a_mark_take_no_more_time_than_anything_else() -> None:
         return time.process_time() - began
 
     assert took_s(1_000_000) < 1.0, "by the square it would be half an hour"
+
+
+@pytest.mark.parametrize(
+    ("body", "ttl_s"),
+    [
+        (b'{"cache_control":{"type":"ephemeral","ttl":"1h"}}', 3600.0),
+        (b'{"cache_control" : {"ttl" : "1h", "type": "ephemeral"}}', 3600.0),
+        (b'{"a":{"cache_control":{"type":"ephemeral","ttl":"1h"}},"b":{"cache_control":{"type":"ephemeral"}}}', 3600.0),
+        (b'{"a":{"cache_control":{"ttl":"5m"}},"b":{"cache_control":{"ttl":"90s"}}}', 300.0),
+        (b'{"cache_control":{"ttl":"99999d"}}', 86400.0),
+        (b'{"cache_control":{"type":"ephemeral"},"ttl":"1h"}', 0.0),
+        (b'{"text":"\\"cache_control\\":{\\"ttl\\":\\"1h\\"}"}', 0.0),
+        (b'{"cache_control":null}', 0.0),
+        (b"{}", 0.0),
+    ],
+)
+def test_the_longest_cache_that_a_body_asks_for(body: bytes, ttl_s: float) -> None:
+    assert cache_ttl_s(request(body)) == ttl_s
+    assert cache_ttl_s(request(body, long_cache=True)) == max(ttl_s, 3600.0)
+
+
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")])
+def test_the_longer_cache_is_seen_as_it_is_mostly_written(separators: tuple[str, str]) -> None:
+    def asked(ttl: str) -> Request:
+        mark = {"cache_control": {"type": "ephemeral", "ttl": ttl}}
+        return request(json.dumps({"model": "m", "system": [mark]}, separators=separators).encode())
+
+    assert asks_long_cache(asked("1h"))
+    assert not asks_long_cache(asked("5m"))
+    assert asks_long_cache(request(long_cache=True))
+
+
+def test_only_the_end_of_a_very_large_body_is_looked_at() -> None:
+    mark = b'{"cache_control":{"type":"ephemeral","ttl":"1h"}}'
+
+    assert not asks_long_cache(request(mark + b" " * LOOKED_AT_BYTES))
+    assert cache_ttl_s(request(mark + b" " * LOOKED_AT_BYTES)) == 0.0
+    assert asks_long_cache(request(b" " * LOOKED_AT_BYTES + mark))
+
+
+def test_marks_without_end_are_looked_at_only_so_often() -> None:
+    began = time.perf_counter()
+
+    assert cache_ttl_s(request(b'{"cache_control":{"ttl":"1h"}}' + b'"cache_control":{ ' * 500_000)) == 0.0
+    assert time.perf_counter() - began < 0.5

@@ -12,6 +12,7 @@ from stand_ins import Taker, request
 from virtual_time import in_virtual_time
 from worlds import (
     ANSWER,
+    CONFIG,
     DELTA,
     GOOD,
     JSON,
@@ -25,6 +26,7 @@ from worlds import (
     error,
 )
 
+from balancer.events import ReasoningLeft
 from balancer.model import Operation
 from balancer.script import Cause, Data, Fail, Head, Pause, Step
 
@@ -369,3 +371,65 @@ async def test_the_last_provider_left_may_take_its_time() -> None:
 
     assert (taker.status, taker.end, world.asked) == (200, "whole", "ab")
     assert world.ended.duration_s == pytest.approx(160.0)
+
+
+# Whose the thinking is
+
+THINKING = b'{"model":"m","messages":[{"role":"assistant","content":[{"type":"thinking","signature":"s"}]}]}'
+
+
+def of(organization: bytes) -> list[Step]:
+    """Return the script of a good answer that names its organization."""
+    return [Head(200, (*SSE.headers, (b"anthropic-organization-id", organization))), *GOOD[1:]]
+
+
+def left(world: World) -> list[tuple[str, str]]:
+    return [(event.previous, event.provider) for event in world.events if isinstance(event, ReasoningLeft)]
+
+
+@in_virtual_time
+async def test_reasoning_that_is_left_behind_is_told_once() -> None:
+    world = World([of(b"one"), error(529)], [of(b"two")])
+    for _ in range(3):
+        await world.ask(conversation="x", body=THINKING)
+
+    assert world.asked == "aabb"
+    assert left(world) == [("a", "b")]
+
+
+@pytest.mark.parametrize("body", [THINKING, b'{"model":"m","messages":[]}'])
+@in_virtual_time
+async def test_within_one_organization_or_without_thinking_nothing_is_left_behind(body: bytes) -> None:
+    world = World([of(b"one"), error(529)], [of(b"one" if body is THINKING else b"two")])
+    for _ in range(2):
+        await world.ask(conversation="x", body=body)
+
+    assert world.asked == "aab"
+    assert left(world) == []
+
+
+BOUND = "The block is bound to a different conversation. See the header anthropic-beta."
+
+
+@in_virtual_time
+async def test_a_refusal_of_thinking_goes_back_at_once_where_the_other_provider_is_of_the_same_organization() -> None:
+    refusal = error(400, "invalid_request_error", BOUND)
+    world = World([error(529), refusal], [of(b"one")])
+    world.fleet.stats("a").content_began(1.0, 0.0, ((b"anthropic-organization-id", b"one"),))
+    await world.ask(conversation="x")  # who b is
+    world.fleet.orders.wake("a", 1.0)
+
+    taker = await world.ask(conversation="y", body=THINKING)
+
+    assert world.asked == "aba"
+    assert taker.status == 400
+    assert json.loads(taker.body)["error"]["message"] == BOUND
+
+
+@in_virtual_time
+async def test_the_account_of_a_credential_that_is_passed_on_is_the_clients() -> None:
+    text = CONFIG.format(settings="").replace("auth_value: sk-secret-of-a", "auth_value: passthrough")
+    world = World([of(b"one")], text=text)
+    await world.ask()
+
+    assert world.fleet.stats("a").organization == ""

@@ -11,10 +11,25 @@ from balancer import config
 from balancer.dialects.simulated.faults import Drill
 from balancer.events import Reloaded
 from balancer.headers import Headers
-from balancer.model import Abandoned, Completed, Mark, Operation, Proof, Stage, Trouble, Verdict
+from balancer.model import (
+    Abandoned,
+    Completed,
+    Fault,
+    Mark,
+    Operation,
+    Outcome,
+    Proof,
+    Refused,
+    Request,
+    Stage,
+    Trouble,
+    Verdict,
+)
 from balancer.policy import deadlines, routes
 from balancer.policy.exhausted import Failure
+from balancer.policy.failover import Try
 from balancer.policy.strategies import STRATEGIES
+from balancer.wire.safeguards import Known
 
 from .world import BAD, GOOD, OVERLOADED, World, read
 
@@ -421,3 +436,110 @@ def test_after_content_a_request_is_known_by_its_id() -> None:
     world = World()
     assert not fails(world, UNSURE, 1.0, b"")
     assert not fails(world, UNSURE, 2.0, b""), "the same id"
+
+
+# The check of actions
+
+
+def asking(conversation: str | None = None) -> Request:
+    return request(conversation=conversation, asks_check=True)
+
+
+def first(world: World, asked: Request, now: float = 1.0) -> str:
+    return world.fleet.candidates(asked, world.route, now)[0][0].provider.name
+
+
+def test_among_equals_a_request_that_asks_for_verdicts_goes_where_they_are_not_known_to_be_missing() -> None:
+    world = World("selection_strategy: round_robin")
+    for name in "ac":
+        world.fleet.stats(name).provider_state.of(Known).answered("m", 1.0, verdicts=False)
+
+    assert {first(world, asking()) for _ in range(6)} == {"b"}
+    world.fleet.stats("b").provider_state.of(Known).answered("m", 1.0, verdicts=None)
+    assert {first(world, asking()) for _ in range(6)} == {"b"}, "it had nothing to check"
+    assert {first(world, request()) for _ in range(6)} == set("abc")
+
+
+def test_a_type_that_cannot_check_comes_last_of_its_priority() -> None:
+    text = """
+providers:
+  - {name: o, type: openai, base_url: "http://127.0.0.1:1/v1", auth_value: s}
+  - {name: a, type: anthropic, base_url: "http://127.0.0.1:1", auth_value: s}
+  - {name: z, type: anthropic, base_url: "http://127.0.0.1:1", auth_value: s}
+model_routes: {"*": [{provider: o}, {provider: a}, {provider: z, priority: 2}]}
+"""
+    world = World()
+    world.fleet.reload(config.parse(text, "p.yaml", {}), 0.0)
+
+    def order(asked: Request) -> str:
+        return "".join(c.provider.name for c in world.fleet.candidates(asked, world.route, 1.0)[0])
+
+    assert order(request()) == "oaz"
+    assert order(asking()) == "aoz"
+    world.pin("o", "x", 0.0)
+    assert order(asking("x")) == "aoz", "it does not stay where nothing can be checked"
+    assert order(request(conversation="x")) == "oaz"
+    world.pin("z", "y", 0.0)
+    assert order(asking("y")) == "zao"
+
+
+# Whose the reasoning is
+
+THINKING = b'{"model":"m","messages":[{"role":"assistant","content":[{"type":"thinking","signature":"s"}]}]}'
+
+
+def of_organizations(**names: str) -> World:
+    world = World(names="abcd")
+    for name, organization in names.items():
+        world.fleet.stats(name).content_began(1.0, 0.0, ((b"anthropic-organization-id", organization.encode()),))
+    return world
+
+
+def failing(world: World, asked: Request, *outcomes: Outcome) -> str:
+    """Return the names of those that are still to be asked after attempts that failed."""
+    failover = world.fleet.failover(asked, world.fleet.candidates(asked, world.route, 1.0)[0], 1.0)
+    for outcome in outcomes:
+        step = failover.next(1.0, world.health.availability, 0.5)
+        assert isinstance(step, Try)
+        failover.record(step.candidate, outcome)
+        world.fleet.choose_again(asked, world.route, failover, outcome, 1.0)
+    tried = {c.provider.name for c, _, _ in failover.attempts}
+    return "".join(c.provider.name for c in failover.candidates if c.provider.name not in tried)
+
+
+def test_a_conversation_with_thinking_fails_over_within_its_organization_first() -> None:
+    world = of_organizations(a="one", b="two", c="one")
+
+    assert failing(world, request(THINKING), OVERLOADED) == "cbd"
+    assert failing(world, request(), OVERLOADED) == "bcd", "without thinking there is nothing to lose"
+    world.pin("b", "x", 0.0)
+    assert failing(world, request(THINKING, conversation="x"), OVERLOADED) == "acd"
+    assert failing(of_organizations(b="two", c="one"), request(THINKING), OVERLOADED) == "bcd", "its own is not known"
+
+
+def test_a_conversation_whose_provider_cools_down_begins_within_its_organization() -> None:
+    world = of_organizations(a="one", b="two", c="one", d="two")
+    world.pin("b", "x", 0.0)
+    world.fail("b", 0.5)
+
+    assert first(world, request(THINKING, conversation="x")) == "d"
+    assert first(world, request(conversation="x")) == "a"
+
+
+BOUND = Refused(Fault(400, "invalid_request_error", "The block is bound to a different conversation."), Stage.WAIT)
+
+
+def test_a_refusal_of_thinking_is_not_repeated_within_one_organization() -> None:
+    assert failing(of_organizations(a="one", b="one", c="two", d="one"), request(), BOUND) == "c"
+    assert failing(of_organizations(a="one", b="one", c="one", d="one"), request(), BOUND) == ""
+    assert failing(of_organizations(b="one", c="one"), request(), BOUND) == "bcd", "its own is not known"
+    assert failing(of_organizations(a="one"), request(), BOUND) == "bcd", "theirs is not known"
+
+
+def test_reasoning_is_left_behind_only_where_both_organizations_are_known() -> None:
+    world = of_organizations(a="one", b="two", c="one")
+
+    assert world.fleet.leaves_reasoning(request(THINKING), "a", "b")
+    assert not world.fleet.leaves_reasoning(request(THINKING), "a", "c")
+    assert not world.fleet.leaves_reasoning(request(THINKING), "a", "d")
+    assert not world.fleet.leaves_reasoning(request(), "a", "b")

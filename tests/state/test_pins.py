@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from stand_ins import request
 
-from balancer.model import Route
+from balancer.model import Request, Route
 from balancer.state.pins import Pins
 
 ANY, OTHER = Route("*", ()), Route("other", ())
@@ -89,3 +90,53 @@ def test_pins_are_bounded_and_the_least_recently_used_goes_first() -> None:
     put(made, "d", "p", 2.0)
 
     assert [conversation for conversation in "abcd" if find(made, conversation, 3.0)] == ["a", "c", "d"]
+
+
+def asking(body: bytes = b"{}", *, long_cache: bool = False) -> Request:
+    return request(body, conversation="x", long_cache=long_cache)
+
+
+HOUR = b'{"system":[{"text":"x","cache_control":{"type":"ephemeral","ttl":"1h"}}]}'
+
+
+ODD = b'{"cache_control" : {"ttl" : "1h"}}'
+
+
+@pytest.mark.parametrize("asked", [asking(HOUR), asking(ODD), asking(long_cache=True)])
+def test_a_pin_lives_as_long_as_the_longest_cache_that_the_conversation_asked_for(asked: Request) -> None:
+    made = pins()
+    made.put(asked, ANY, "a", 0.0)
+    put(made, "x", "a", 100.0)  # a request of the same conversation that asks for no cache
+
+    assert find(made, "x", 3700.0) == "a"
+    assert find(made, "x", 3700.1) is None
+    put(made, "x", "a", 4000.0)
+    assert find(made, "x", 4300.1) is None, "what was forgotten counts no more"
+
+
+def test_a_conversation_may_ask_for_a_longer_cache_later_on() -> None:
+    made = pins()
+    put(made, "x", "a", 0.0)
+    made.put(asking(HOUR), ANY, "a", 1.0)
+    assert find(made, "x", 3601.0) == "a"
+    assert find(made, "x", 9000.0) is None
+
+    made.put(asking(b"{}"), ANY, "b", 9000.0)
+    made.put(asking(ODD), ANY, "b", 9001.0)
+    assert find(made, "x", 9301.1) is None, "what is written in an unusual way is looked for now and then"
+    made.put(asking(b"{}"), ANY, "b", 20_000.0)
+    made.put(asking(ODD), ANY, "b", 20_010.0)
+    assert find(made, "x", 23_610.0) == "b"
+
+
+def test_a_longer_setting_counts_more_than_a_cache() -> None:
+    made = pins(ttl_s=7200.0)
+    made.put(asking(HOUR), ANY, "a", 0.0)
+
+    assert find(made, "x", 7200.0) == "a"
+
+
+def test_whoever_moves_a_conversation_is_told_from_where() -> None:
+    made = pins()
+
+    assert [made.put(asking(), ANY, name, 0.0) for name in "aabba"] == [None, None, "a", None, "b"]

@@ -73,3 +73,19 @@ def test_loads_are_a_view_of_the_statistics() -> None:
     assert len(loads) == 1
     assert loads["b"] == Load()
     assert "b" not in table, "to look is not to ask"
+
+
+def test_the_organization_of_its_answers_is_kept_as_a_short_hash() -> None:
+    stats = ProviderStats()
+    named = ((b"request-id", b"r"), (b"anthropic-organization-id", b"org_1"))
+
+    stats.content_began(1.0, 100.0, named)
+    known = stats.organization
+    stats.content_began(1.0, 101.0, ())
+    assert (len(known), stats.organization) == (12, known), "not every answer is looked at"
+    stats.content_began(1.0, 161.0, ((b"anthropic-organization-id", b"org_2"),))
+    assert stats.organization not in ("", known)
+    stats.content_began(1.0, 300.0, ())
+    assert stats.organization == ""
+    stats.content_began(1.0, 301.0, named)
+    assert stats.organization == known, "one that was missing is looked for soon again"

@@ -18,6 +18,7 @@ from balancer.events import (
     CooldownStarted,
     Drilled,
     ProviderRecovered,
+    ReasoningLeft,
     Reloaded,
     ReloadRefused,
     RequestBegan,
@@ -150,6 +151,10 @@ WORDS: dict[str, tuple[Entry, str]] = {
         f"a NEEDS YOU: 401 authentication_error; look at its key and account; cooldown 10 min, until {clock(600)}",
     ),
     "a recovery": (ProviderRecovered(0, "a"), "a has recovered"),
+    "reasoning left behind": (
+        ReasoningLeft("req_0123456789", 0, "a", "b", "m"),
+        "reasoning left behind, from a to b: another organization  01234567",
+    ),
     "a reload": (Reloaded(0, 3, ("provider b: added",)), "configuration 3 applied: provider b: added"),
     "a reload of the same": (Reloaded(0, 3), "configuration 3 applied: nothing changed"),
     "a reload that is not all in effect": (

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from balancer.events import CooldownStarted, Drilled, ProviderRecovered, Reloaded, ReloadRefused, RequestBegan
+from balancer.events import (
+    CooldownStarted,
+    Drilled,
+    ProviderRecovered,
+    ReasoningLeft,
+    Reloaded,
+    ReloadRefused,
+    RequestBegan,
+)
 from balancer.telemetry.levels import Entry, Level, LogLine, level_named, level_of
 
 from .conftest import ended
@@ -19,6 +27,7 @@ LEVELS: dict[str, tuple[Entry, Level]] = {
     "a rest": (CooldownStarted(0, "a", 1, "529", 1), Level.WARNING),
     "a rest that needs a human": (CooldownStarted(0, "a", 600, "401", 1, needs_operator=True), Level.ERROR),
     "a recovery": (ProviderRecovered(0, "a"), Level.INFO),
+    "reasoning left behind": (ReasoningLeft("r", 0, "a", "b", "m"), Level.WARNING),
     "a reload": (Reloaded(0, 1), Level.INFO),
     "a reload that needs a restart": (Reloaded(0, 1, (), ("port",)), Level.WARNING),
     "a reload that was refused": (ReloadRefused(0, ("x",)), Level.ERROR),

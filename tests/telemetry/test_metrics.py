@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from balancer.events import Attempt, CooldownStarted, ProviderRecovered, Reloaded, ReloadRefused, RequestBegan
+from balancer.model import Usage
 from balancer.telemetry.metrics import MAX_MODELS, Metrics
 
 from .conftest import ended
@@ -135,3 +136,9 @@ def test_a_model_that_no_route_knows_is_not_named() -> None:
     told = "\n".join(counted(ended(model="strange", attempts=(), provider="")))
 
     assert "strange" not in told
+
+
+def test_blocks_of_thinking_that_did_not_count() -> None:
+    lines = counted(ended(usage=Usage(input_transformations=3)), ended())
+
+    assert 'balancer_input_transformations_total{provider="b"} 3' in lines

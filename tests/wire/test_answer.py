@@ -207,3 +207,9 @@ def test_a_stream_is_held_within_the_limit() -> None:
 
     assert len([piece.error for piece in pieces if piece.error]) == 1
     assert not decoder.complete
+
+
+def test_blocks_that_did_not_count_are_counted() -> None:
+    ((piece,), _) = read(Operation.MESSAGES, b'{"type":"message","content":[],"input_transformations":[{},{}]}')
+
+    assert piece.usage == Usage(input_transformations=2)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import pytest
 from frames import ANSWER, DELTA, OVERLOADED, START, STOP, TEXT
 from hypothesis import given
@@ -611,3 +612,20 @@ def test_an_error_within_a_long_run_of_content_is_found() -> None:
     pieces = decoder.feed(many + OVERLOADED + DELTA)
 
     assert [piece.error.kind for piece in pieces if piece.error] == ["overloaded_error"]
+
+
+@pytest.mark.parametrize(
+    ("reported", "count"),
+    [([{"type": "thinking_dropped"}] * 2, 2), ([], None), (None, None), ("odd", None), ({}, None)],
+)
+def test_blocks_that_did_not_count_are_counted(reported: object, count: int | None) -> None:
+    listed = msgspec.json.encode(reported)
+    begun = START.replace(b'"content":[]', b'"content":[],"input_transformations":' + listed)
+    ended = STOP.replace(b'"usage"', b'"input_transformations":' + listed + b',"usage"')
+
+    for answer in (begun + TEXT + DELTA + STOP, START + TEXT + DELTA + ended):
+        usage = Usage()
+        for piece in StreamDecoder().feed(answer):
+            usage = usage.merged(piece.usage)
+        assert usage.input_transformations == (msgspec.UNSET if count is None else count)
+        assert usage.output_tokens == 5

@@ -7,8 +7,10 @@ import asyncio
 import sys
 from collections.abc import Iterator, Sequence
 
+from balancer import claude_code, dialects
 from balancer.commands import live, reading
 from balancer.config import Config, ConfigError
+from balancer.model import Route
 
 WRONG_CONFIG = 2
 """As `serve` ends for the same file."""
@@ -31,7 +33,31 @@ def run(args: argparse.Namespace) -> int:
     print(f"ok: {reading.counted(providers, 'provider')}, {reading.counted(routes, 'route')} ({where})")
     for warning in config.warnings:
         print(warning, file=sys.stderr)
+    if note := _auto_mode(config):
+        print(note)
     return _ask(config, message=args.live == MESSAGE) if args.live else 0
+
+
+def _auto_mode(config: Config) -> str:
+    """Return what the configuration means for Claude Code's auto mode, where that is worth a word."""
+    if all(provider.type == "simulated" for provider in config.providers.values()):
+        return ""
+    unchecked = [route.pattern for route in config.routes if not _checks(config, route)]
+    if not unchecked:
+        return ""
+    told = ", ".join(f"'{pattern}'" for pattern in unchecked)
+    where = "no route" if len(unchecked) == len(config.routes) else f"not every route ({told})"
+    return (
+        f"auto mode: {where} has a provider of type anthropic, the only one that can check actions for Claude Code. "
+        "Without a check it asks about each action, or refuses it; "
+        f"with {claude_code.AUTO_MODE_SERVER}=0 it makes the check itself"
+    )
+
+
+def _checks(config: Config, route: Route) -> bool:
+    """Return whether some target of a route may check actions."""
+    targets = (config.providers.get(target.provider) for target in route.targets if target.enabled)
+    return any(to is not None and to.enabled and dialects.get(to.type).checks_actions for to in targets)
 
 
 def _ask(config: Config, message: bool) -> int:

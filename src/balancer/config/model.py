@@ -39,7 +39,8 @@ class Sticky(Part):
     enabled: bool = True
     """Whether conversations are pinned at all."""
     ttl: float = Field(300.0, ge=0, le=86_400)
-    """Seconds without an answer after which a conversation is no longer pinned; Anthropic's prompt cache lives 300."""
+    """Seconds without an answer after which a conversation is no longer pinned; Anthropic's prompt cache lives 300.
+    A conversation that asks for a cache that lives longer is pinned for as long as that."""
     by: Literal["session", "prefix"] = "session"
     """`session`: by Claude Code's session and agent. `prefix`: also requests that carry
     `cache_control`, by their system prompt and first message."""

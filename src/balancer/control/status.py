@@ -66,6 +66,7 @@ def _provider(fleet: Fleet, provider: Provider, now: float, wall: float) -> dict
             "duration_ewma_s": round(stats.duration_s, 4),
         },
         "tokens": dict(stats.usage),
+        "organization": stats.organization or None,
         "models": [
             {"pattern": route.pattern, "model": target.model, "priority": target.priority, "weight": target.weight}
             for route in fleet.config.routes

@@ -3,6 +3,8 @@
 The body goes out byte for byte, with only the model's name spliced in where it differs. Headers
 are an open list (Claude Code's contract for gateways): all go along, but for what belongs to one
 connection, and for credentials, which are the provider's own.
+
+A provider that refuses `safeguards` is asked once more without it, and that is remembered.
 """
 
 from __future__ import annotations
@@ -12,16 +14,18 @@ from functools import lru_cache
 from itertools import compress
 from typing import Any
 
+import msgspec
+from msgspec.structs import replace
 from pydantic import BaseModel, ConfigDict
 
 from balancer.dialect import Ask, Decoder, Flow, TypedState
 from balancer.headers import Headers, names_of
 from balancer.model import Fault, Operation, Provider, Reply, WireRequest
-from balancer.wire import credentials
+from balancer.wire import credentials, safeguards
 from balancer.wire.answer import MessageDecoder
 from balancer.wire.errors import fault_of
+from balancer.wire.history import without_own_thinking
 from balancer.wire.messages import spliced
-from balancer.wire.signatures import strip_foreign_thinking
 from balancer.wire.stream import StreamDecoder
 
 DROPPED = frozenset(
@@ -125,14 +129,22 @@ class Anthropic:
 
     Options = Options
     default_base_url: str | None = "https://api.anthropic.com"
+    checks_actions = True
 
     def flow(self, ask: Ask) -> Flow:
-        yield request(ask)
+        if safeguards.Known in ask.provider_state.kept and (unchecked := _unchecked(ask)) is not None:
+            yield request(unchecked)
+            return
+        reply = yield request(ask)
+        if reply.status == 400 or reply.status == 422:
+            yield from _without_check(ask, reply)
 
     def decoder(self, ask: Ask, head: Reply) -> Decoder:
-        if ask.request.stream and ask.operation.answers:
-            return StreamDecoder()
-        return MessageDecoder(ask.operation)
+        streams = ask.request.stream and ask.operation.answers
+        decoder: Decoder = StreamDecoder() if streams else MessageDecoder(ask.operation)
+        if ask.attempt_state.kept or ask.request.asks_check:
+            return _about_check(ask, decoder)
+        return decoder
 
     def fault(self, ask: Ask, reply: Reply) -> Fault:
         return fault_of(reply, ask.wall)
@@ -141,7 +153,57 @@ class Anthropic:
         return True
 
     def describe(self, provider_state: TypedState, options: object, wall: float) -> dict[str, Any] | None:
+        known = provider_state.get(safeguards.Known)
+        described = known.described() if known is not None else {}
+        return {"safeguards": described} if described else None
+
+
+# The check of actions
+
+
+class _Unchecked(msgspec.Struct, frozen=True):
+    """What a flow leaves for the decoder where the provider was not asked for the check that the client asks for."""
+
+    kinds: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def _unchecked(ask: Ask) -> Ask | None:
+    """Return what to ask of a provider that is known to refuse the check; None: all that the client asks."""
+    known = ask.provider_state.of(safeguards.Known)
+    return _cleaned(ask) if known.refuses(ask.model, ask.wall) else None
+
+
+def _without_check(ask: Ask, reply: Reply) -> Flow:
+    """Ask once more without the check where it was refused. If that was right it is remembered."""
+    if not safeguards.is_refused(fault_of(reply, ask.wall)):
+        return
+    cleaned = _cleaned(ask, "learnt drop:safeguards")
+    if cleaned is None:
+        return
+    reply = yield request(cleaned)
+    if reply.status != 400 and reply.status != 422:
+        ask.provider_state.of(safeguards.Known).refused(ask.model, ask.wall)
+
+
+def _cleaned(ask: Ask, *notes: str) -> Ask | None:
+    """Return `ask` without the check, and tell the decoder of it; None: the client asks for none."""
+    left, dropped = safeguards.without(ask.request)
+    if not dropped:
         return None
+    ask.attempt_state.put(_Unchecked(safeguards.kinds(ask.request), (*notes, *dropped)))
+    return replace(ask, request=left)
+
+
+def _about_check(ask: Ask, decoder: Decoder) -> Decoder:
+    """Return the decoder that adds that there is no verdict, or the one that finds out whether there are verdicts."""
+    unchecked = ask.attempt_state.get(_Unchecked)
+    if unchecked is not None:
+        return safeguards.WithoutVerdict(decoder, unchecked.kinds, unchecked.notes, stream=ask.request.stream)
+    known = ask.provider_state.of(safeguards.Known)
+    if ask.operation.answers and known.returns(ask.model, ask.wall) is None:
+        return safeguards.Watched(decoder, known, ask.model, ask.wall)
+    return decoder
 
 
 def request(ask: Ask) -> WireRequest:
@@ -167,7 +229,7 @@ def _target(base_path: str, operation: Operation) -> bytes:
 
 def body(ask: Ask) -> tuple[bytes | memoryview, ...]:
     """Return the client's body, with this provider's name of the model in it."""
-    whole = strip_foreign_thinking(ask.request.body)
+    whole = without_own_thinking(ask.request.body)
     if ask.model == ask.request.model:
         return (whole,)
     return spliced(whole, ask.model)

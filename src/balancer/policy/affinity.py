@@ -12,6 +12,7 @@ import msgspec
 import xxhash
 
 from balancer import claude_code
+from balancer.model import Request
 from balancer.wire.messages import Head
 
 
@@ -49,6 +50,58 @@ def _opening(messages: bytes) -> bytes:
         return messages[:OPENING_BYTES]
     listed = msgspec.json.decode(messages, type=list[msgspec.Raw])
     return bytes(listed[0]) if listed else b""
+
+
+LONG_CACHE_MARK = b"extended-cache-ttl-"
+"""Begins the name of the beta by which a request asks for the longer prompt cache."""
+
+LONG_CACHE_S = 3600.0
+"""How long that cache lives."""
+
+CACHE_MAX_S = 86400.0
+"""The longest prompt cache that is believed in: a client writes the number."""
+
+LOOKED_AT_BYTES = 1024 * 1024
+"""So much of a body is looked at, from its end: it has the newest messages, and mostly all else but old ones."""
+
+_MARKS_MAX = 16
+"""So many marks are looked at. The API takes four."""
+
+_MARK = b'"cache_control"'
+_LONG_COMPACT = b'"cache_control":{"type":"ephemeral","ttl":"1h"'
+_LONG_SPACED = b'"cache_control": {"type": "ephemeral", "ttl": "1h"'
+_TTL = re.compile(rb'"cache_control"\s{0,16}:\s{0,16}\{[^{}]{0,200}?"ttl"\s{0,16}:\s{0,16}"(\d{1,5})([smhd])"')
+_UNIT_S = {b"s": 1, b"m": 60, b"h": 3600, b"d": 86400}
+
+
+def asks_long_cache(request: Request) -> bool:
+    """Return whether a request asks for the longer prompt cache, as nearly all clients write it.
+
+    What is sought is long, and so found fast: 30 us for a body of 400 KB, where a short word takes 150 us.
+    """
+    if request.long_cache:
+        return True
+    body = request.body
+    mark = _LONG_SPACED if body.find(b'": ', 0, 64) >= 0 else _LONG_COMPACT
+    return body.rfind(mark, max(0, len(body) - LOOKED_AT_BYTES)) >= 0
+
+
+def cache_ttl_s(request: Request) -> float:
+    """Return how long the longest prompt cache lives that a request asks for, however that is written.
+
+    In seconds; 0: it names no time. This takes some times as long as `asks_long_cache`.
+    """
+    body = request.body
+    start = max(0, len(body) - LOOKED_AT_BYTES)
+    longest_s = LONG_CACHE_S if request.long_cache else 0.0
+    at = body.rfind(_MARK, start)
+    for _ in range(_MARKS_MAX):
+        if at < 0:
+            break
+        if ttl := _TTL.match(body, at):
+            longest_s = max(longest_s, min(CACHE_MAX_S, float(int(ttl[1]) * _UNIT_S[ttl[2]])))
+        at = body.rfind(_MARK, start, at)
+    return longest_s
 
 
 _CACHE_CONTROL = re.compile(rb',?\s{0,64}"cache_control"\s*:\s*\{[^{}]*\}')

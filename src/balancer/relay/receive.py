@@ -208,11 +208,15 @@ class Reception(msgspec.Struct, eq=False):
         lines += record.who_answered(len(record.attempts) + 1)
         if request.operation.answers:
             self.sample = receiver.counting.sample(request.body, candidate)
-            receiver.fleet.stats(candidate.provider.name).content_began(record.first_content_s, now)
-            if receiver.fleet.health.entries:
-                receiver.fleet.health.content_began(candidate, now)
+            fleet = receiver.fleet
+            own = () if candidate.provider.passthrough else lines  # there the account is the client's
+            fleet.stats(candidate.provider.name).content_began(record.first_content_s, now, own)
+            if fleet.health.entries:
+                fleet.health.content_began(candidate, now)
             if record.route is not None and not (record.pinned and record.detour):
-                receiver.fleet.pins.put(request, record.route, candidate.provider.name, now)
+                left = fleet.pins.put(request, record.route, candidate.provider.name, now)
+                if left is not None and fleet.leaves_reasoning(request, left, candidate.provider.name):
+                    record.left = left
         elif request.operation.counts:
             lines.append((b"x-balancer-token-source", b"provider"))
         request.drop_body()  # no other provider can be asked any more

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from balancer.events import Attempt, RequestBegan, RequestEnded
+from balancer.events import Attempt, ReasoningLeft, RequestBegan, RequestEnded
 from balancer.model import (
     Abandoned,
     Broken,
@@ -63,6 +63,8 @@ class RequestRecord(msgspec.Struct):
     usage: Usage = NO_USAGE
     """What the latest attempt used."""
     notes: tuple[str, ...] = ()
+    left: str = ""
+    """The conversation's provider so far, where its reasoning does not count at the one that answers."""
 
     # The way there
 
@@ -127,6 +129,10 @@ class RequestRecord(msgspec.Struct):
         status = outcome.fault.status if isinstance(outcome, Refused) else None
         reason, drill = verdict.reason, self.fault_injected
         self.attempts.append(Attempt(name, model, word, stage, duration_s, status, reason, drill))
+
+    def reasoning_left(self, wall: float) -> ReasoningLeft:
+        """Return the event of reasoning that does not count where the conversation goes on."""
+        return ReasoningLeft(self.request.id, wall, self.left, self.provider, self.request.model)
 
     def ended(self, wall: float, now: float) -> RequestEnded:
         """Return the event of its end."""

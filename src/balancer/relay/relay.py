@@ -88,6 +88,8 @@ class Relay:
             if request.on_drop is not None:
                 request.drop_body()
             record.status, record.dedup = response.status, writer.dedup
+            if record.left:
+                self.fleet.bus.emit(record.reasoning_left(self._wall()))
             self.fleet.bus.emit(record.ended(self._wall(), self._now()))
 
     async def _run(self, record: RequestRecord, response: ClientResponse) -> None:
@@ -118,6 +120,8 @@ class Relay:
                     now = self._now()
                     verdict = failover.record(candidate, outcome)
                     record.attempted(candidate, outcome, verdict, now - began)
+                    if verdict.retry_elsewhere:
+                        fleet.choose_again(request, route, failover, outcome, now)
                     fleet.observe(
                         candidate,
                         outcome,

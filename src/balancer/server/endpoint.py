@@ -29,6 +29,7 @@ from balancer.server.paths import OPERATIONS
 from balancer.server.rejected import Rejected, new_id, reject
 from balancer.server.unpacking import as_plain, coding_of, unpacked
 from balancer.wire import messages as wire
+from balancer.wire import safeguards
 
 USER_AGENT_MAX = 120
 """How much of a client's `user-agent` is logged. Claude Code's has 30 to 60 characters."""
@@ -153,6 +154,7 @@ class Messages:
         first = admitted.first
         by = self._relay.fleet.rules.sticky_by
         agent = first.get(b"user-agent", b"")
+        betas = first.get(b"anthropic-beta", b"")
         return Request(
             request_id,
             operation,
@@ -169,6 +171,8 @@ class Messages:
             tuple(first) if len(first) == len(admitted.headers) else (),
             _shown(agent[:USER_AGENT_MAX]),
             on_drop,
+            betas.find(affinity.LONG_CACHE_MARK) >= 0,
+            betas.find(safeguards.BETA_MARK) >= 0,
         )
 
     async def _lead(self, request: Request, client: ClientWriter, leading: TeeWriter, task: asyncio.Task[Any]) -> None:

@@ -22,6 +22,7 @@ import msgspec
 from msgspec.structs import replace as replace_fields
 
 from balancer import config as configuration
+from balancer import dialects
 from balancer.config import Config
 from balancer.events import Bus, Reloaded
 from balancer.model import Candidate, Mark, Operation, Outcome, Proof, Request, Route, Trouble, Verdict
@@ -30,6 +31,7 @@ from balancer.policy import routes as routing
 from balancer.policy.circuit import CooldownPolicy
 from balancer.policy.exhausted import Failure, is_lasting
 from balancer.policy.failover import Failover
+from balancer.policy.preference import checking_first, refuses_thinking, same_organization_first
 from balancer.policy.retry_budget import Budget
 from balancer.policy.routes import Routing
 from balancer.policy.statements import statement
@@ -41,6 +43,8 @@ from balancer.state.health import HealthTable
 from balancer.state.orders import Orders
 from balancer.state.pins import Pins
 from balancer.state.stats import Loads, ProviderStats, StatsTable
+from balancer.wire import safeguards
+from balancer.wire.history import carries_thinking
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -159,15 +163,49 @@ class Fleet:
             if pinned is None:
                 self._turns[taking] = self._turns.get(taking, -1) + 1
             usable = self._strategy(usable, View(self._turns.get(taking, 0), self.rng, Loads(self._stats)))
+        if request.asks_check and len(usable) > 1:
+            usable = checking_first(usable, self._doubt)
         ordered = usable
         if len(usable) < len(everybody):
             ordered = usable + [c for c in everybody if not any(c is u for u in usable)]
         if pinned is None:
             return ordered, False
         held = next((c for c in usable if c.provider.name == pinned), None)
-        if held is not None and held is not ordered[0]:
+        if held is None:
+            return self._near(request, ordered, pinned), False
+        if request.asks_check and self._doubt(held) == CHECKS_NOTHING > self._doubt(ordered[0]):
+            return ordered, False  # its cache is not worth a session in which no action can be checked
+        if held is not ordered[0]:
             ordered = [held] + [c for c in ordered if c is not held]
-        return ordered, held is not None
+        return ordered, True
+
+    def _doubt(self, candidate: Candidate) -> int:
+        """Return how doubtful it is that a candidate returns verdicts on actions, as `safeguards.Known` has it."""
+        if not dialects.get(candidate.provider.type).checks_actions:
+            return CHECKS_NOTHING
+        known = self._stats[candidate.provider.name].provider_state.get(safeguards.Known)
+        return 0 if known is None else known.doubt(candidate.model)
+
+    def _near(self, request: Request, candidates: list[Candidate], home: str) -> list[Candidate]:
+        """Return the candidates with those first, within each priority, of the organization of the provider `home`.
+
+        That matters to a request that carries thinking, and to it alone.
+        """
+        organization = self._stats[home].organization
+        if not organization or not carries_thinking(request.body):
+            return candidates
+        return same_organization_first(candidates, organization, self._organization)
+
+    def leaves_reasoning(self, request: Request, provider: str, other: str) -> bool:
+        """Return whether a request's reasoning is lost that goes from a provider to another one.
+
+        That is so where both are known to belong to organizations, and not to the same.
+        """
+        one, another = self._stats[provider].organization, self._stats[other].organization
+        return bool(one and another and one != another) and carries_thinking(request.body)
+
+    def _organization(self, candidate: Candidate) -> str:
+        return self._stats[candidate.provider.name].organization
 
     def _everybody(self, route: Route, model: str, operation: Operation) -> tuple[Candidate, ...]:
         """Return the candidates of a route, by priority, then in the order of the file."""
@@ -197,6 +235,21 @@ class Fleet:
         all_well = not self.health.entries and not self.health.paused
         # Counting is optional: there is an estimate.
         return Failover(candidates, deadline, self.budget, rules.queue_s, request.operation.counts, all_well)
+
+    def choose_again(self, request: Request, route: Route, failover: Failover, outcome: Outcome, now: float) -> None:
+        """After an attempt that failed: put those first that the request's reasoning still counts at.
+
+        A refusal of thinking would be repeated within the same organization: none of it is asked any more.
+        """
+        candidate = failover.attempts[-1][0]
+        asked = [c for c in failover.candidates if any(c is tried for tried, _, _ in failover.attempts)]
+        left = [c for c in failover.candidates if not any(c is one for one in asked)]
+        organization = self._organization(candidate)
+        if left and organization and refuses_thinking(outcome):
+            failover.candidates = asked + [c for c in left if self._organization(c) != organization]
+        elif len(left) > 1:
+            home = self.pins.find(request, route, now) or failover.attempts[0][0].provider.name
+            failover.candidates = asked + self._near(request, left, home)
 
     def observe(
         self,
@@ -268,6 +321,9 @@ def _quotes(words: str, request: Request) -> bool:
     heads = (value for _, value in request.headers)
     return spoken.encode() in request.body.lower() or any(spoken.encode() in value.lower() for value in heads)
 
+
+CHECKS_NOTHING = 2
+"""It is known to return no verdicts on actions."""
 
 _NO_VIEW = View(0, random.Random())
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -11,6 +12,18 @@ from balancer.dialect import TypedState
 from balancer.dialects.simulated.faults import Drill
 from balancer.model import Outcome, Usage, Verdict
 from balancer.policy.strategies import Load, peak_ewma
+
+ORGANIZATION_ID = b"anthropic-organization-id"
+"""The header in which the Messages API names the organization whose account answered."""
+
+ORGANIZATION_CHARS = 12
+"""So much of the hash is kept and shown: enough to tell a fleet's organizations apart, and of no other use."""
+
+ORGANIZATION_KEPT_S = 60.0
+"""For so long no answer is looked at again: it would cost every answer a little."""
+
+ORGANIZATION_ABSENT_S = 1.0
+"""The same, where an answer named none."""
 
 DURATION_KEEP = 0.8
 """The share of the old average that a new duration leaves."""
@@ -39,14 +52,28 @@ class ProviderStats:
     """As `GET /providers` shows it: kind, status, message, at."""
     provider_state: TypedState = field(default_factory=TypedState)
     """What its type has learnt about it."""
+    organization: str = ""
+    """A short hash of the organization that its answers name; empty: they name none. Thinking is bound to it."""
+    _organization_from: float = float("-inf")
+    """When an answer is looked at for it again, on the driver's clock."""
     drill: Drill | None = None
     """The fault that is injected at present."""
 
-    def content_began(self, took_s: float, now: float) -> None:
-        """Note that an answer's content began at `now`, `took_s` after the request arrived."""
+    def content_began(self, took_s: float, now: float, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        """Note that an answer's content began at `now`, `took_s` after the request arrived, and what its head told.
+
+        `headers` are looked at now and then only: an account seldom changes.
+        """
+        if now >= self._organization_from:
+            self._learn_organization(headers, now)
         self.first_content_s = peak_ewma(self.first_content_s, took_s, now - self.first_content_at)
         self.first_content_at = now
         self.latest_first_content_s = took_s
+
+    def _learn_organization(self, headers: Iterable[tuple[bytes, bytes]], now: float) -> None:
+        named = next((value for name, value in headers if name == ORGANIZATION_ID), b"")
+        self.organization = hashlib.sha256(named).hexdigest()[:ORGANIZATION_CHARS] if named else ""
+        self._organization_from = now + (ORGANIZATION_KEPT_S if named else ORGANIZATION_ABSENT_S)
 
     def succeeded(self, took_s: float) -> None:
         """Count a good answer that took `took_s`."""

@@ -24,6 +24,7 @@ from balancer.events import (
     ProviderRecovered,
     ProviderResumed,
     ProviderWoken,
+    ReasoningLeft,
     Reloaded,
     ReloadRefused,
     RequestBegan,
@@ -189,6 +190,9 @@ def in_words(entry: Entry) -> str:
             return f"{_what(entry)}  {entry.body_bytes:,} bytes  {short(entry.id)}"
         case CooldownStarted():
             return _rested(entry)
+        case ReasoningLeft():
+            between = f"{printable(entry.previous)} to {printable(entry.provider)}"
+            return f"reasoning left behind, from {between}: another organization  {short(entry.id)}"
         case ProviderRecovered():
             return f"{_whom(entry)} has recovered"
         case ProviderWoken():

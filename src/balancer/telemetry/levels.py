@@ -15,6 +15,7 @@ from balancer.events import (
     ProviderRecovered,
     ProviderResumed,
     ProviderWoken,
+    ReasoningLeft,
     Reloaded,
     ReloadRefused,
     RequestBegan,
@@ -54,6 +55,7 @@ _ALWAYS = {
     ProviderRecovered: Level.INFO,
     ProviderWoken: Level.INFO,
     ProviderPaused: Level.WARNING,
+    ReasoningLeft: Level.WARNING,
     ProviderResumed: Level.INFO,
     Drilled: Level.WARNING,
     ReloadRefused: Level.ERROR,
@@ -76,7 +78,7 @@ def level_of(entry: Entry) -> Level:
             return Level.ERROR if long else Level.WARNING
         case LogLine(level=level):
             return level
-        case RequestBegan() | ReloadRefused() | Drilled():
+        case RequestBegan() | ReloadRefused() | Drilled() | ReasoningLeft():
             raise AssertionError("in the table above")
         case ProviderRecovered() | ProviderWoken() | ProviderPaused() | ProviderResumed():
             raise AssertionError("in the table above")

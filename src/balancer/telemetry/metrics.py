@@ -46,6 +46,10 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "attempts_total": ("Times that a provider was asked.", ("provider", "outcome", "status")),
     "failovers_total": ("Times that another provider took over.", ("from", "to", "phase")),
     "tokens_total": ("Tokens as the providers reported them.", ("provider", "type")),
+    "input_transformations_total": (
+        "Blocks of thinking that a provider dropped or doubted.",
+        ("provider",),
+    ),
     "stream_truncations_total": ("Answers that broke after content had been sent.", ("provider",)),
     "client_disconnects_total": ("Requests whose client left before the end.", ()),
     "dedup_hits_total": ("Requests that shared the answer to an identical request in flight.", ()),
@@ -172,6 +176,8 @@ class Metrics:
         ):
             if count:
                 tokens[provider, kind] += count
+        if changed := sum([usage.input_transformations or 0 for usage in usages]):
+            self._counters["input_transformations_total"][(provider,)] += changed
 
     def _named(self, event: RequestEnded) -> str:
         """Return what a model is counted under that was not named yet."""

@@ -35,6 +35,7 @@ KINDS = frozenset(
 
 class StartedMessage(msgspec.Struct):
     usage: ReportedUsage | None = None
+    input_transformations: Any = None
 
 
 class Block(msgspec.Struct):
@@ -53,6 +54,7 @@ class Event(msgspec.Struct):
     usage: ReportedUsage | None = None
     delta: Delta | None = None
     content_block: Block | None = None
+    input_transformations: Any = None
 
 
 _EVENT = msgspec.json.Decoder(Event)
@@ -73,12 +75,14 @@ def decoded(data: bytes) -> Event | None:
 
 def _fitted(event: dict[str, Any]) -> Event:
     """Read an event of which some member has an odd type."""
+    message = object_of(event.get("message"))
     return Event(
         string_of(event.get("type")),
-        StartedMessage(reported(object_of(event.get("message")).get("usage"))),
+        StartedMessage(reported(message.get("usage")), message.get("input_transformations")),
         reported(event.get("usage")),
         Delta(string_of(object_of(event.get("delta")).get("stop_reason"))),
         Block(string_of(object_of(event.get("content_block")).get("type"))),
+        event.get("input_transformations"),
     )
 
 

@@ -112,6 +112,23 @@ def decoded(body: bytes) -> Any:
         raise msgspec.DecodeError(str(error)) from None
 
 
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def members(body: bytes) -> dict[str, msgspec.Raw]:
+    """Return a body's members in their order, each as it was written. Raises `msgspec.DecodeError`.
+
+    Encoded again they are the body, but for blanks between them and members that were there twice.
+    """
+    try:
+        try:
+            return _MEMBERS.decode(body)
+        except msgspec.DecodeError:
+            return _MEMBERS.decode(without_lone_surrogates(body))
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(str(error)) from None
+
+
 def _plainly(error: str) -> str:
     if missing := _MISSING.search(error):
         return f"{missing[1]}: Field required"

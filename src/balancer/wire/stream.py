@@ -29,7 +29,7 @@ from balancer.wire.errors import broken, sort_of
 from balancer.wire.event import KINDS, Event, completed, decoded
 from balancer.wire.loose import decoded_object, parsed
 from balancer.wire.turning import frames_of
-from balancer.wire.whole import Whole, is_utf8, read_message
+from balancer.wire.whole import Whole, is_utf8, read_message, usage_of
 
 PING = sse.frame("ping", b'{"type": "ping"}')
 
@@ -288,8 +288,9 @@ class StreamDecoder(BaseDecoder):
                 if self._state is not _BEFORE:
                     return self._fail(broken("a second message in one stream"))
                 self._state = _STARTED
-                usage = read.message.usage if read.message else None
-                return Piece(frame, usage=usage.usage() if usage else None)
+                message = read.message
+                usage = usage_of(message.usage, message.input_transformations) if message else None
+                return Piece(frame, usage=usage)
             case "content_block_start":
                 block = read.content_block
                 has_content = block is not None and block.type not in PLAIN_BLOCKS
@@ -299,7 +300,7 @@ class StreamDecoder(BaseDecoder):
             case "message_delta":
                 if read.delta and read.delta.stop_reason:
                     self.stopped = True
-                return Piece(frame, usage=read.usage.usage() if read.usage else None)
+                return Piece(frame, usage=usage_of(read.usage, read.input_transformations))
             case "message_stop":
                 if self._state is _BEFORE:
                     return self._fail(broken("the end of a message without its start"))

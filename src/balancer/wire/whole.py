@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
+from msgspec.structs import replace
 
 from balancer.model import Fault, Operation, Usage
 from balancer.wire.complaints import inner_fault, is_error
@@ -79,6 +80,18 @@ class Message(msgspec.Struct):
     content: list[msgspec.Raw] | None = None
     usage: ReportedUsage | None = None
     error: Any = None
+    input_transformations: Any = None
+
+
+def usage_of(reported: ReportedUsage | None, transformations: Any) -> Usage | None:
+    """Return what an answer, or an event of it, reports as used; None: nothing.
+
+    `transformations` are its `input_transformations`: an entry for each block of thinking that did not count.
+    """
+    if not transformations or not isinstance(transformations, list):
+        return reported.usage() if reported else None
+    usage = reported.usage() if reported else Usage()
+    return replace(usage, input_transformations=len(transformations))
 
 
 _MESSAGE = msgspec.json.Decoder(Message)
@@ -92,6 +105,7 @@ def fitted(value: dict[str, Any]) -> Message:
         [msgspec.Raw()] * len(content) if isinstance(content, list) else None,
         reported(value.get("usage")),
         value.get("error"),
+        value.get("input_transformations"),
     )
 
 
@@ -126,7 +140,7 @@ def read_message(body: bytes) -> tuple[Fault | None, Usage | None]:
         return broken("JSON that is not a message"), None
     if not is_utf8(body):
         return _unparsed(body, "a message"), None
-    return None, message.usage.usage() if message.usage else None
+    return None, usage_of(message.usage, message.input_transformations)
 
 
 def _unparsed(body: bytes, expected: str) -> Fault:

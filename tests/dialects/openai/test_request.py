@@ -184,9 +184,8 @@ def test_what_was_dropped_is_said() -> None:
     )
 
 
-def test_safeguards_are_refused_by_name() -> None:
-    with pytest.raises(Incapable, match="safeguards"):
-        converted(messages_request(safeguards={}))
+def test_the_check_of_actions_does_not_go_along() -> None:
+    assert "safeguards" not in converted(messages_request(safeguards=[{"type": "dangerous_tool_use"}])).body
 
 
 @pytest.mark.parametrize("body", [b"[]", b"1", b"{", b'{"messages":["\xff"]}'])

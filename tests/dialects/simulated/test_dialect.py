@@ -16,7 +16,7 @@ from balancer.dialects.simulated.dialect import DIALECT, Options
 from balancer.model import Candidate, Operation, Origin, Piece, Provider, Reply, Request
 from balancer.script import Data, Head, Pause, Step
 from balancer.wire import sse
-from balancer.wire.signatures import strip_foreign_thinking
+from balancer.wire.history import without_own_thinking
 
 SCHEMA = {
     "type": "object",
@@ -258,4 +258,4 @@ def test_a_conversation_can_go_on_with_a_real_provider() -> None:
 
     assert re.fullmatch(r"[a-zA-Z0-9_-]+", call["id"])
     assert thinking["type"] == "thinking"
-    assert b"thinking" not in strip_foreign_thinking(history)
+    assert b"thinking" not in without_own_thinking(history)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from balancer.dialects.zed import request as tidy
+from balancer.wire.signatures import signed
 
 BODY: dict[str, Any] = {
     "model": "m",
@@ -90,6 +91,24 @@ def test_a_request_is_made_fit_and_the_clients_is_left_alone() -> None:
 def test_what_the_struct_has_no_place_for_is_named(more: dict[str, Any]) -> None:
     with pytest.raises(tidy.Untakable):
         tidy.tidied({**BODY, **more})
+
+
+def test_what_only_its_maker_can_read_is_told_as_text_or_left_out() -> None:
+    turn: list[dict[str, Any]] = [
+        {"type": "thinking", "thinking": "x", "signature": "theirs"},
+        {"type": "thinking", "thinking": "x", "signature": signed({"provider": "o"})},
+        {"type": "redacted_thinking", "data": signed({})},
+        {"type": "server_tool_use", "name": "web_search", "input": {"query": "cats"}, "cache_control": {"type": "e"}},
+        {"type": "code_execution_tool_result", "content": {"stdout": "  "}},
+        {"type": "fallback"},
+    ]
+
+    (message,) = tidy.tidied({"messages": [{"role": "assistant", "content": turn}]})["messages"]
+
+    assert message["content"] == [
+        turn[0],
+        {"type": "text", "text": "[web_search: cats]", "cache_control": {"type": "e"}},
+    ]
 
 
 def test_models_are_found_by_name_and_without_what_is_no_part_of_it() -> None:

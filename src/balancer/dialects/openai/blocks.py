@@ -10,6 +10,7 @@ import msgspec
 from balancer import claude_code
 from balancer.dialect import Incapable
 from balancer.dialects.openai.profiles import Capabilities
+from balancer.wire.history import ran_elsewhere, search_result, tool_name
 from balancer.wire.loose import object_of, objects_of
 
 Block: TypeAlias = dict[str, Any]
@@ -129,10 +130,9 @@ class Blocks:
         kind = str(block.get("type"))
         if kind in ("text", "compaction"):
             return text_of(block) or _plain(block.get("content"))
-        if kind in ("server_tool_use", "mcp_tool_use"):
-            return _server_call(block)
-        if kind.endswith("_tool_result"):
-            return _flat(block.get("content"))
+        said = ran_elsewhere(block)
+        if said is not None:
+            return said
         self._dropped[kind] += 1
         return ""
 
@@ -143,19 +143,12 @@ def system_text(block: Block, dropped: Counter[str]) -> str:
         case "text" | None:
             return claude_code.without_billing(text_of(block))
         case "tool_addition":
-            return f"[tool added: {_tool_name(block.get('tool'))}]"
+            return f"[tool added: {tool_name(block.get('tool'))}]"
         case "tool_removal":
-            return f"[tool removed: {_tool_name(block.get('tool'))}]"
+            return f"[tool removed: {tool_name(block.get('tool'))}]"
         case kind:
             dropped[str(kind)] += 1
             return ""
-
-
-def _tool_name(tool: Any) -> str:
-    """Return the name of a tool that is referred to, or defined in place."""
-    tool = object_of(tool)
-    tool = object_of(tool.get("definition")) or tool
-    return str(tool.get("name") or tool.get("server_name") or tool.get("mcp_server_name") or tool.get("type"))
 
 
 def _text(text: str) -> list[Part]:
@@ -168,34 +161,5 @@ def _file(source: Block, title: str) -> Part:
     return {"type": "file", "file": {"filename": name, "file_data": data}}
 
 
-def search_result(block: Block) -> str:
-    """Return a search result as text: its title, its source, what it says."""
-    head = [str(block[key]) for key in ("title", "source") if block.get(key)]
-    return "\n".join([*head, *filter(None, map(text_of, content(block.get("content"))))])
-
-
 def _plain(value: Any) -> str:
     return value if isinstance(value, str) and value.strip() else ""
-
-
-def _server_call(block: Block) -> str:
-    given = object_of(block.get("input"))
-    said = given.get("query") or given.get("url") or given.get("command") or given.get("code")
-    return f"[{block.get('name')}: {said if isinstance(said, str) else msgspec.json.encode(given).decode()}]"
-
-
-_READABLE = (
-    "title", "url", "text", "stdout", "stderr", "error_code", "tool_name", "tool_references", "lines", "content",
-    "source", "data",
-)  # fmt: skip
-"""What people can read of a server tool's result; encrypted parts are of no use to others."""
-
-
-def _flat(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list):
-        return "\n".join(filter(None, map(_flat, value)))
-    if isinstance(value, dict) and value.get("type") != "base64":
-        return "\n".join(filter(None, (_flat(value[key]) for key in _READABLE if key in value)))
-    return ""

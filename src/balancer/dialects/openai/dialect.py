@@ -37,6 +37,7 @@ from balancer.dialects.openai.responses import MIN_OUTPUT_TOKENS, ResponsesReade
 from balancer.dialects.openai.writer import Shell
 from balancer.model import Fault, Operation, Reply, WireRequest
 from balancer.script import Data, Head, Step
+from balancer.wire import safeguards
 from balancer.wire.complaints import Complaint, body_complaint, fault_of
 from balancer.wire.credentials import bearer_for
 
@@ -119,6 +120,7 @@ class OpenAI:
 
     Options = Options
     default_base_url: str | None = "https://api.openai.com/v1"
+    checks_actions = False
 
     def flow(self, ask: Ask) -> Flow:
         if ask.operation is not Operation.MESSAGES:
@@ -162,7 +164,7 @@ class OpenAI:
             reader = ResponsesReader(composer)
         else:
             reader = ChatReader(composer, think_tags=capabilities(options).think_tags)
-        return OpenAIDecoder(composer, writer, reader, attempt.notes)
+        return safeguards.answered(asked, OpenAIDecoder(composer, writer, reader, attempt.notes))
 
     def fault(self, ask: Ask, reply: Reply) -> Fault:
         return fault_of(reply, ask.wall, ask.request.id)

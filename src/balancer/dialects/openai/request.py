@@ -43,6 +43,7 @@ _CONVERTED = frozenset(
         "output_format",
         "cache_control",
         "service_tier",
+        "safeguards",
         "betas",
         "anthropic_version",
         "anthropic_beta",
@@ -84,10 +85,6 @@ def chat(body: bytes, model: str, can: Capabilities, provider: str, *, items: bo
 
 
 def _converted(request: dict[str, Any], model: str, can: Capabilities, provider: str, items: bool) -> Converted:
-    if "safeguards" in request:
-        raise Incapable(
-            f"safeguards: provider '{provider}' has no such thing; leave safeguards out, or use type anthropic"
-        )
     turns = request.get("messages")
     if not isinstance(turns, list):
         raise Incapable("messages: must be a list")

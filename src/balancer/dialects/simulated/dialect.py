@@ -20,6 +20,7 @@ from balancer.dialects.simulated.answers import Block, FakeMessage, Text, Thinki
 from balancer.dialects.simulated.specimen import specimen
 from balancer.model import Fault, Operation, Reply, WireRequest
 from balancer.script import Data, Head, Pause, Step
+from balancer.wire import safeguards
 from balancer.wire.answer import MessageDecoder
 from balancer.wire.errors import fault_of
 from balancer.wire.signatures import signed
@@ -118,15 +119,15 @@ class Simulated:
     Options = Options
     default_base_url: str | None = "http://simulated.invalid"
     """A name that never resolves (RFC 2606): nothing is sent to it anyway."""
+    checks_actions = False
 
     def flow(self, ask: Ask) -> Flow:
         script = _script(ask)
         yield WireRequest(ask.provider.origin, b"POST", b"/simulated/" + ask.operation.word.encode(), (), script=script)
 
     def decoder(self, ask: Ask, head: Reply) -> Decoder:
-        if _streams(ask):
-            return StreamDecoder()
-        return MessageDecoder(ask.operation)
+        decoder = StreamDecoder() if _streams(ask) else MessageDecoder(ask.operation)
+        return safeguards.answered(ask.request, decoder)
 
     def fault(self, ask: Ask, reply: Reply) -> Fault:
         return fault_of(reply, ask.wall)

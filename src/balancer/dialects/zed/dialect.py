@@ -21,6 +21,7 @@ from balancer.dialects.zed.request import Untakable, fitted, tidied, zed_model
 from balancer.dialects.zed.task import Task, begun, blocks, choose, control, expected_usd, make_fit, shorten
 from balancer.headers import header
 from balancer.model import Fault, Operation, Reply, Usage
+from balancer.wire import safeguards
 from balancer.wire.loose import decoded_object
 
 DIGITS_MAX = 15
@@ -51,6 +52,7 @@ class Zed:
 
     Options = Options
     default_base_url: str | None = "https://cloud.zed.dev"
+    checks_actions = False
 
     def flow(self, ask: Ask) -> Flow:
         if ask.operation is Operation.MODELS:
@@ -86,7 +88,7 @@ class Zed:
                 _learn(ask, sent, word, value)
 
         _learn_from_head(ask, head, learn)
-        return ZedDecoder(
+        decoder = ZedDecoder(
             ask.request.model,
             ask.attempt_id,
             stream=ask.request.stream,
@@ -96,6 +98,7 @@ class Zed:
             learn=learn,
             silent=lambda message: account.silent(ask, message),
         )
+        return safeguards.answered(ask.request, decoder)
 
     def fault(self, ask: Ask, reply: Reply) -> Fault:
         memory_of(ask).ledger.let_go(ask.attempt_id)
@@ -112,6 +115,8 @@ class Zed:
 def _tidied(ask: Ask) -> dict[str, Any]:
     try:
         return tidied(decoded_object(ask.request.body))
+    except RecursionError:
+        raise Incapable("the request is nested too deeply") from None
     except Untakable as error:
         raise _incapable(ask, error) from None
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from balancer.wire import history
+
 FIELDS = frozenset(
     {
         "model",
@@ -94,6 +96,8 @@ def _block(block: Any) -> dict[str, Any] | None:
             if not isinstance(block.get("text") or "", str):
                 raise Untakable("a text that is not a string")
             return _kept(block, "text") if (block.get("text") or "").strip() else None
+        case "thinking" | "redacted_thinking" if history.is_own_thinking(block):
+            return None
         case "thinking":
             return _kept(block, "thinking", "signature") if block.get("signature") else None
         case "redacted_thinking":
@@ -106,8 +110,13 @@ def _block(block: Any) -> dict[str, Any] | None:
             return {"input": {}, **_kept(block, "id", "name", "input")}
         case "tool_result":
             return _result(block)
+        case _ if kind in history.MEANINGLESS:
+            return None
         case _:
-            raise Untakable(f"a block of the type {kind!r}")
+            said = history.as_text(block) if isinstance(block, dict) else None
+            if said is None:
+                raise Untakable(f"a block of the type {kind!r}")
+            return _kept({**block, "type": "text", "text": said}, "text") if said.strip() else None
 
 
 def _kept(block: dict[str, Any], *names: str) -> dict[str, Any]:
