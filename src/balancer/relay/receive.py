@@ -124,9 +124,9 @@ class Reception(msgspec.Struct, eq=False):
         if not decoder.complete and not decoder.ending:
             if not pieces:
                 return not self._stalls(b"")
-            piece = pieces[0]
-            if len(pieces) == 1 and piece.error is None and piece.usage is None and self._response.put(piece.data):
-                return self._response.last < self._look_at or not self._stalls(piece.data)
+            piece, response = pieces[0], self._response
+            if len(pieces) == 1 and piece.error is None and piece.usage is None and response.put(piece.data):
+                return response.last < self._look_at or not self._stalls(piece.data)
         self._unhandled = pieces
         return False
 
