@@ -31,6 +31,7 @@ from balancer.model import (
     Fault,
     Mark,
     Outcome,
+    Proof,
     RefusalClass,
     Refused,
     Reply,
@@ -214,9 +215,13 @@ def is_lasting(outcome: Outcome, verdict: Verdict) -> bool:
 
 
 def is_of_its_form(verdict: Verdict) -> bool:
-    """Say whether somebody before the provider has refused the request's form: its headers, query or media type."""
+    """Say whether somebody before the provider has refused the request's form: its headers, query or media type.
+
+    A page in place of a 401, 403 or 404 is no such refusal: it may be about the balancer's key or address.
+    """
     status = verdict.status or 0
-    return verdict.refusal is RefusalClass.INTERMEDIARY and verdict.mark is Mark.NONE and 400 <= status < 500
+    certain = verdict.mark is Mark.NONE and verdict.proof is Proof.CERTAIN
+    return verdict.refusal is RefusalClass.INTERMEDIARY and certain and 400 <= status < 500
 
 
 def _status_of_its_form(attempts: Attempts) -> int | None:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from balancer.headers import API_REQUEST_ID, Headers, header, names_of
 from balancer.model import Fault, Reply
 from balancer.wire import sse
-from balancer.wire.loose import object_of, string_of
+from balancer.wire.loose import loosely_decoded, object_of, string_of
 from balancer.wire.marks import marks_in
 
 STATUS_OF = {
@@ -145,10 +145,14 @@ def redirected(fault: Fault, reply: Reply, *, tls: bool) -> Fault:
 
 
 def _decoded(body: bytes) -> Any:
-    """Return what a body says in JSON; None: it is none."""
+    """Return what a body says in JSON; None: it is none. Bytes that are not UTF-8 are read as U+FFFD."""
     try:
         return msgspec.json.decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError):
+        pass
+    try:
+        return loosely_decoded(body.decode(errors="replace"))
+    except (ValueError, RecursionError):
         return None
 
 
