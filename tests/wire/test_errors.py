@@ -324,3 +324,9 @@ def test_a_redirect_says_what_base_url_should_be(status: int, location: bytes | 
     fault = redirected(Fault(status, "api_error", "as it was"), Reply(status, headers), tls=tls)
 
     assert fault.message == message
+
+
+def test_bytes_that_are_not_utf_8_are_no_reason_to_lose_the_rest() -> None:
+    fault = fault_of(Reply(400, (), b'{"error":{"type":"billing_error","message":"no \xff credit"}}'), WALL)
+
+    assert (fault.kind, fault.message, fault.foreign) == ("billing_error", "no \ufffd credit", False)

@@ -26,7 +26,7 @@ The phases of a failover. It only ever moves down this table; phases may be left
     phase       what it means                                           what `next` may still do
     ASKING      untried candidates are asked in their order             everything
     WAITED      the time to wait for near recoveries is used up         try, queue, panic, come back
-    PANICKED    what cools down was tried: only tokens buy another try  try, queue, panic, come back
+    PANICKED    what cools down was tried: only tokens buy another try  everything
     RETURNING   every candidate was tried; tried ones are asked again   queue, come back
     SETTLED     an outcome was recorded that stands                     nothing: it is over
     NO_SLOT     the time to wait for a slot is used up                  nothing: it is over
@@ -63,7 +63,7 @@ NEAR_S = 5.0
 
 WAIT_MAX_S = 2 * NEAR_S
 """How long a request waits for recoveries in all. After the first wait it may be refused and need another one: with
-half of this, 4 % of requests fail where three providers refuse 15 % each (simulated, 100 requests a second)."""
+half of this, 1 % of requests fail where three providers refuse 15 % each (simulated, 100 requests a second)."""
 
 EARNING_S = 1.0
 """While a request has succeeded within this time, tokens come in, and one is worth waiting for."""
@@ -257,7 +257,7 @@ class Failover(msgspec.Struct):
         """All the untried cool down, or are being probed by other requests."""
         if self.optional:
             return _DONE
-        if self.phase is ASKING and (wait := self._wait_for_recovery(now, standings)):
+        if self.phase is not RETURNING and (wait := self._wait_for_recovery(now, standings)):
             return wait
         unnamed = [(candidate, state) for candidate, state in standings if state.named_until <= now]
         if not unnamed or self.phase is RETURNING:
@@ -278,8 +278,10 @@ class Failover(msgspec.Struct):
         """Return the wait for whoever is usable first; None: nobody is near enough. A probe may end at any time."""
         waits_s = [max(LOOK_AGAIN_S, state.cooldown_until - now) for _, state in standings if not state.usable]
         wait_s = min(waits_s, default=self.deadline)
-        if wait_s > NEAR_S or self._waited_s + wait_s > WAIT_MAX_S or now + wait_s >= self.deadline:
-            self.phase = WAITED
+        if wait_s > NEAR_S or now + wait_s >= self.deadline:
+            return None
+        if self._waited_s + wait_s > WAIT_MAX_S:
+            self.phase = WAITED if self.phase is ASKING else self.phase
             return None
         self._waited_s += wait_s
         return Wait(wait_s)
