@@ -88,7 +88,7 @@ class App:
         if isinstance(admitted, Denied):
             rejected = Rejected(admitted.status, admitted.kind, admitted.message)
             client = AsgiClient(receive, send, scope["http_version"], self.limits, asyncio.get_running_loop())
-            await reject(client, rejected, new_id())
+            await reject(client, rejected, new_id(), OPERATIONS.get(scope["path"]))
         elif scope["path"] in OPERATIONS:
             await self.messages(scope, receive, send, admitted)
         else:

@@ -30,6 +30,10 @@ class Operation(enum.Enum):
     """It is `MESSAGES`. (To ask the class for a member costs ten times as much as to ask a member for this.)"""
     counts: bool
     """It is `COUNT_TOKENS`."""
+    openai: bool
+    """It is of OpenAI's API: what is asked, and answered, goes through byte for byte."""
+    streams: bool
+    """Its answer may be a stream."""
 
     __hash__ = object.__hash__  # in C; Enum's own is Python
 
@@ -37,10 +41,14 @@ class Operation(enum.Enum):
         self.word = word
         self.answers = word == "messages"
         self.counts = word == "count_tokens"
+        self.openai = word in ("chat_completions", "responses")
+        self.streams = self.answers or self.openai
 
     MESSAGES = "messages"
     COUNT_TOKENS = "count_tokens"
     MODELS = "models"
+    CHAT_COMPLETIONS = "chat_completions"
+    RESPONSES = "responses"
 
 
 class Stage(enum.Enum):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
+import msgspec
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -12,7 +13,7 @@ from starlette.exceptions import HTTPException as Refusal
 
 from balancer import NAME, __version__
 from balancer.config import Problem
-from balancer.control import status
+from balancer.control import catalogue, status
 from balancer.dialects.simulated import faults as drills
 from balancer.headers import REQUEST_ID as ID_HEADER
 from balancer.server.endpoint import is_json
@@ -20,6 +21,7 @@ from balancer.server.rejected import new_id
 from balancer.state.fleet import Fleet
 from balancer.state.orders import Orders
 from balancer.telemetry.metrics import Metrics
+from balancer.wire.error_shapes import openai_error
 from balancer.wire.errors import error_body, kind_of
 
 REQUEST_ID = ID_HEADER.decode()
@@ -136,7 +138,7 @@ def _add_fleet(app: FastAPI, board: Board) -> None:
 
 
 def _add_models(app: FastAPI, board: Board) -> None:
-    """The list of models, in the Messages API's shape."""
+    """The list of models, in the Messages API's shape, or in one that is OpenAI's as well."""
 
     @app.api_route("/v1/models", methods=["GET", "HEAD"])
     async def models(request: Request) -> Response:
@@ -145,6 +147,8 @@ def _add_models(app: FastAPI, board: Board) -> None:
         if limit is not None and not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= PAGE_MAX):
             return _problem(400, f"limit: must be a number from 1 to {PAGE_MAX}")
         listed = await board.models(int(limit) if limit else None, asked.get("after_id"), asked.get("before_id"))
+        if not _is_of_messages_api(request):
+            listed = catalogue.in_both_shapes(listed)
         return JSONResponse(listed, headers={REQUEST_ID: new_id()})
 
     @app.api_route("/v1/models/{id:path}", methods=["GET", "HEAD"])
@@ -152,7 +156,9 @@ def _add_models(app: FastAPI, board: Board) -> None:
         name = request.path_params["id"]
         found = await board.model(name)
         if found is None:
-            return _problem(404, f"no route matches the model '{name[:200]}'")
+            return _problem(404, f"no route matches the model '{name[:200]}'", openai=not _is_of_messages_api(request))
+        if not _is_of_messages_api(request):
+            found = catalogue.entry_in_both_shapes(found)
         return JSONResponse(found, headers={REQUEST_ID: new_id()})
 
 
@@ -251,9 +257,20 @@ async def _failed(request: Request, error: Exception) -> Response:
     return _problem(500, "this endpoint failed; the log says where")
 
 
-def _problem(code: int, message: str, headers: Mapping[str, str] | None = None, kind: str = "") -> Response:
-    request_id = new_id()
-    body = error_body(kind or kind_of(code), message, request_id)
+def _is_of_messages_api(request: Request) -> bool:
+    """Say whether a client speaks the Messages API: it names a version, or sends its key as that API wants it."""
+    return "anthropic-version" in request.headers or "x-api-key" in request.headers
+
+
+def _problem(
+    code: int, message: str, headers: Mapping[str, str] | None = None, kind: str = "", *, openai: bool = False
+) -> Response:
+    """Return an error in the Messages API's shape; `openai`: with the members of OpenAI's shape in it, too."""
+    request_id, kind = new_id(), kind or kind_of(code)
+    body = error_body(kind, message, request_id)
+    if openai:
+        error = {**openai_error(kind, message), "type": kind}
+        body = msgspec.json.encode({"type": "error", "error": error, "request_id": request_id})
     return Response(body, code, {**(headers or {}), REQUEST_ID: request_id}, "application/json")
 
 

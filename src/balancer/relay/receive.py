@@ -182,8 +182,9 @@ class Reception(msgspec.Struct, eq=False):
         lines = kept_headers(self._answer.head)
         lines += self._decoder.headers
         lines += record.who_answered(len(record.attempts) + 1)
-        if request.operation.answers:
-            self.sample = receiver.counting.sample(request.body, candidate)
+        if request.operation.streams:
+            if request.operation.answers:
+                self.sample = receiver.counting.sample(request.body, candidate)
             receiver.fleet.stats(candidate.provider.name).content_began(record.first_content_s, now)
             if record.route is not None and not (record.pinned and record.detour):
                 receiver.fleet.pins.put(request, record.route, candidate.provider.name, now)

@@ -27,6 +27,8 @@ from balancer.server.limits import ClientLimits
 from balancer.server.paths import OPERATIONS
 from balancer.server.rejected import Rejected, new_id, reject
 from balancer.wire import messages as wire
+from balancer.wire.openai_requests import OpenAIHead
+from balancer.wire.openai_requests import head as openai_head
 
 JSON = b"application/json"
 
@@ -52,15 +54,16 @@ class Messages:
         task = asyncio.current_task(self._loop)
         if task is None:
             raise RuntimeError("a request is answered in a task of its own")
+        operation = OPERATIONS[scope["path"]]
         try:
             self._check(scope["method"], admitted.first)
             body = await read_body(receive, admitted, self._relay.fleet.rules.max_body_bytes, self._limits, self._loop)
         except ClientLeft:
             return
         except Rejected as error:
-            await reject(client, error, new_id())
+            await reject(client, error, new_id(), operation)
             return
-        answering = self.answer(admitted, OPERATIONS[scope["path"]], scope["query_string"], body, client, task)
+        answering = self.answer(admitted, operation, scope["query_string"], body, client, task)
         del body  # an open stream must not hold what nobody needs any more
         await answering
 
@@ -79,10 +82,10 @@ class Messages:
             self._check("POST", admitted.first)
             request = self._request(admitted, operation, query, body, request_id)
         except Rejected as error:
-            return reject(client, error, request_id)
+            return reject(client, error, request_id, operation)
         fleet, in_flight = self._relay.fleet, self._in_flight
         rules = fleet.rules
-        if not rules.deduplicates:
+        if not rules.deduplicates or operation.openai:
             return self._watched(self._relay.answer(request, client, task), client, task)
         key = dedup.key(request, self._seed, fleet.generation)
         if (shared := in_flight.find(key)) is not None:
@@ -107,12 +110,17 @@ class Messages:
 
     def _request(self, admitted: Admitted, operation: Operation, query: bytes, body: bytes, request_id: str) -> Request:
         """Return the request, with the head of its body decoded. Raises `Rejected`."""
+        first = admitted.first
+        head: wire.Head | OpenAIHead
         try:
-            head = wire.head(body)
+            if operation.openai:
+                head = openai_head(body, operation)
+                conversation = affinity.of_openai(first, head, admitted.client)
+            else:
+                head = wire.head(body)
+                conversation = affinity.of_request(first, head, admitted.client, self._relay.fleet.rules.sticky_by)
         except wire.BadRequest as error:
             raise Rejected(400, "invalid_request_error", str(error)) from None
-        first = admitted.first
-        by = self._relay.fleet.rules.sticky_by
         agent = first.get(b"user-agent", b"")
         return Request(
             request_id,
@@ -121,9 +129,9 @@ class Messages:
             admitted.headers,
             body,
             head.model,
-            bool(head.stream) and operation.answers,
+            bool(head.stream) and operation.streams,
             head.token_limit,
-            affinity.of_request(first, head, admitted.client, by),
+            conversation,
             _seconds(first.get(claude_code.TIMEOUT_HEADER)),
             admitted.client,
             claude_code.is_client(agent),

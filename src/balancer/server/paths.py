@@ -1,10 +1,15 @@
-"""The paths of the Messages API that are served here, and addresses that can mean only one of them."""
+"""The paths of the Messages API and of OpenAI's that are served here, and addresses that can mean only one of them."""
 
 from __future__ import annotations
 
 from balancer.model import Operation
 
-OPERATIONS = {"/v1/messages": Operation.MESSAGES, "/v1/messages/count_tokens": Operation.COUNT_TOKENS}
+OPERATIONS = {
+    "/v1/messages": Operation.MESSAGES,
+    "/v1/messages/count_tokens": Operation.COUNT_TOKENS,
+    "/v1/chat/completions": Operation.CHAT_COMPLETIONS,
+    "/v1/responses": Operation.RESPONSES,
+}
 """The hot paths, and what is asked there."""
 
 PATH_MAX = 2048
@@ -14,7 +19,7 @@ _SERVED = (*OPERATIONS, "/v1/models")
 
 
 def canonical(path: str) -> str:
-    """Return the path of the Messages API that `path` means; `path` itself where it means none.
+    """Return the path of either API that `path` means; `path` itself where it means none.
 
     What people write into a base URL ends up here: a slash at its end, a `/v1` that the client adds again, or
     none at all (`//v1/messages`, `/v1/v1/messages`, `/messages`).

@@ -132,7 +132,7 @@ class Simulated:
         return fault_of(reply, ask.wall)
 
     def supports(self, operation: Operation) -> bool:
-        return True
+        return not operation.openai
 
     def describe(self, provider_state: TypedState, options: object, wall: float) -> dict[str, Any] | None:
         return None
