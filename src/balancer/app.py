@@ -29,6 +29,7 @@ from balancer.control import api
 from balancer.control.catalogue import Catalogue
 from balancer.control.recovery import Recovery
 from balancer.relay.relay import Relay
+from balancer.relay.resources import ResourceRelay
 from balancer.server import memory
 from balancer.server.access import Denied, Gate
 from balancer.server.asgi import AsgiClient, Receive, Scope, Send
@@ -36,6 +37,7 @@ from balancer.server.endpoint import Messages
 from balancer.server.limits import ClientLimits
 from balancer.server.paths import OPERATIONS, canonical
 from balancer.server.rejected import Rejected, new_id, reject
+from balancer.server.resources import ResourceEndpoints, is_resource
 from balancer.state.fleet import Fleet
 from balancer.telemetry.logs import Logs
 from balancer.telemetry.metrics import Metrics
@@ -53,6 +55,7 @@ class App:
     fleet: Fleet
     metrics: Metrics
     messages: Messages
+    resources: ResourceEndpoints
     gate: Gate
     _in_flight: InFlight
     _control: FastAPI
@@ -91,6 +94,8 @@ class App:
             await reject(client, rejected, new_id(), OPERATIONS.get(scope["path"]))
         elif scope["path"] in OPERATIONS:
             await self.messages(scope, receive, send, admitted)
+        elif self.fleet.config.settings.proxy_endpoints and is_resource(scope["path"]):
+            await self.resources(scope, receive, send, admitted)
         else:
             await self._control(scope, receive, send)
 
@@ -129,6 +134,8 @@ class App:
         self._in_flight = InFlight(config.settings.deduplication.max_bytes, self._clock.now)
         seed = int.from_bytes(self._seed[:8], "big")
         self.messages = Messages(self.relay, self._in_flight, seed, self.limits, asyncio.get_running_loop())
+        resources = ResourceRelay(self.fleet, transport, self._clock)
+        self.resources = ResourceEndpoints(resources, self.fleet, self.limits, asyncio.get_running_loop())
         self._catalogue = Catalogue(self.relay, self._clock.now)
         recovery = Recovery(self.relay, self._clock, random.Random())
         bus.add(recovery.on_event, Recovery.KINDS)

@@ -34,6 +34,8 @@ class Operation(enum.Enum):
     """It is of OpenAI's API: what is asked, and answered, goes through byte for byte."""
     streams: bool
     """Its answer may be a stream."""
+    resource: bool
+    """It is about what a provider keeps (batches, files, skills), and only the provider that keeps it can answer."""
 
     __hash__ = object.__hash__  # in C; Enum's own is Python
 
@@ -43,12 +45,16 @@ class Operation(enum.Enum):
         self.counts = word == "count_tokens"
         self.openai = word in ("chat_completions", "responses")
         self.streams = self.answers or self.openai
+        self.resource = word in ("batches", "files", "skills")
 
     MESSAGES = "messages"
     COUNT_TOKENS = "count_tokens"
     MODELS = "models"
     CHAT_COMPLETIONS = "chat_completions"
     RESPONSES = "responses"
+    BATCHES = "batches"
+    FILES = "files"
+    SKILLS = "skills"
 
 
 class Stage(enum.Enum):
@@ -97,6 +103,18 @@ class Request(msgspec.Struct):
     def drop_body(self) -> None:
         """Let go of the body. After this the request can't be sent again."""
         self.body = b""
+
+
+class ResourceRequest(Request):
+    """A request about what a provider keeps: a batch, a file, a skill. It names no model."""
+
+    method: bytes = b"GET"
+    path: bytes = b""
+    """Path and query, as they go out."""
+    resource_id: str | None = None
+    """Which one it is about; None: it makes one, or lists them."""
+    content: bool = False
+    """Its answer is what was stored, and may be anything of any size."""
 
 
 class Origin(msgspec.Struct, frozen=True, cache_hash=True):

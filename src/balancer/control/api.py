@@ -18,6 +18,7 @@ from balancer.dialects.simulated import faults as drills
 from balancer.headers import REQUEST_ID as ID_HEADER
 from balancer.server.endpoint import is_json
 from balancer.server.rejected import new_id
+from balancer.server.resources import is_resource
 from balancer.state.fleet import Fleet
 from balancer.state.orders import Orders
 from balancer.telemetry.metrics import Metrics
@@ -170,7 +171,9 @@ def _add_elsewhere(app: FastAPI) -> None:
     @app.api_route("/v1/files{rest:path}", methods=METHODS)
     @app.api_route("/v1/skills{rest:path}", methods=METHODS)
     async def not_supported(request: Request) -> Response:
-        message = f"{request.scope['path'][:200]} is not supported by this balancer; ask the provider itself"
+        path = request.scope["path"][:200]
+        unless = " unless it has settings.proxy_endpoints: true" if is_resource(path) else ""
+        message = f"{path} is not supported by this balancer{unless}; ask the provider itself"
         return _problem(501, message, {"x-should-retry": "false"}, "not_supported")
 
     @app.api_route("/api/event_logging{rest:path}", methods=METHODS)

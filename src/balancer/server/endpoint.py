@@ -208,6 +208,11 @@ def _shown(agent: bytes) -> str:
     return scrub(agent.decode("latin-1"))
 
 
+def shown_agent(agent: bytes) -> str:
+    """Return how a client names itself, cut and without secrets."""
+    return _shown(agent[:USER_AGENT_MAX])
+
+
 def _seconds(value: bytes | None) -> float | None:
     """Return the number in a header, or None where there is none."""
     try:

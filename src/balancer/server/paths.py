@@ -17,6 +17,9 @@ PATH_MAX = 2048
 
 _SERVED = (*OPERATIONS, "/v1/models")
 
+_BELOW = ("/v1/models/", "/v1/messages/batches", "/v1/files", "/v1/skills")
+"""How the paths begin of which there are many."""
+
 
 def canonical(path: str) -> str:
     """Return the path of either API that `path` means; `path` itself where it means none.
@@ -30,4 +33,4 @@ def canonical(path: str) -> str:
     while parts and parts[0] == "v1":
         parts.pop(0)
     plain = "/v1/" + "/".join(parts)
-    return plain if plain in _SERVED or plain.startswith("/v1/models/") else path
+    return plain if plain in _SERVED or plain.startswith(_BELOW) else path

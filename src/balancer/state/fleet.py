@@ -4,6 +4,7 @@
     `fleet.admission`   slots, the queue for them, requests in flight   `admission.Admission`
     `fleet.stats(name)` counters, latency, tokens of a provider         `stats.StatsTable`
     `fleet.pins`        conversations and their providers               `pins.Pins`
+    `fleet.resources`   batches, files, skills and their providers      `resources.Resources`
     `fleet.orders`      what people order: wake, pause, resume, faults  `orders.Orders`
     `fleet.budget`      retries that an outage may still cost           `policy.retry_budget.Budget`
 
@@ -36,6 +37,7 @@ from balancer.state.admission import Admission, SlotQueue
 from balancer.state.health import HealthTable
 from balancer.state.orders import Orders
 from balancer.state.pins import Pins
+from balancer.state.resources import Resources
 from balancer.state.stats import Loads, ProviderStats, StatsTable
 
 
@@ -87,6 +89,7 @@ class Fleet:
         self.draining = False
         self.budget = Budget()
         self.pins = Pins()
+        self.resources = Resources()
         self._stats = StatsTable(ProviderStats)
         self.health = HealthTable(self._stats, bus, rng, queue.wake)
         self.admission = Admission(self._stats, self.health, queue)

@@ -176,7 +176,7 @@ class OpenAI:
         return fault_of(reply, ask.wall, ask.request.id)
 
     def supports(self, operation: Operation) -> bool:
-        return operation is not Operation.COUNT_TOKENS
+        return operation is not Operation.COUNT_TOKENS and not operation.resource
 
     def describe(self, provider_state: TypedState, options: object, wall: float) -> dict[str, Any] | None:
         return provider_state.of(lessons.Lessons).described()

@@ -103,7 +103,7 @@ class Zed:
         return replace(fault, message=account.silent(ask, fault.message))
 
     def supports(self, operation: Operation) -> bool:
-        return not operation.openai
+        return not operation.openai and not operation.resource
 
     def describe(self, provider_state: TypedState, options: object, wall: float) -> dict[str, Any] | None:
         return described(provider_state, options if isinstance(options, Options) else Options(), wall)
