@@ -105,6 +105,13 @@ class Request(msgspec.Struct):
         self.body = b""
 
 
+class OpenAIRequest(Request):
+    """A request of OpenAI's API."""
+
+    previous: str | None = None
+    """The stored response that it goes on from: only the provider that has stored it knows it."""
+
+
 class ResourceRequest(Request):
     """A request about what a provider keeps: a batch, a file, a skill. It names no model."""
 

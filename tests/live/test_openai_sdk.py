@@ -474,6 +474,49 @@ async def test_a_conversation_stays_with_its_provider() -> None:
         assert sorted((len(one.asked), len(other.asked))) == [0, 4]
 
 
+async def test_a_stored_response_goes_on_where_it_is_stored_and_for_its_client_alone() -> None:
+    def storing(name: str) -> Behaviour:
+        async def behave(seen: Seen, peer: Peer) -> None:
+            known = seen.json.get("previous_response_id")
+            if known not in (None, f"resp_{name}"):
+                await refusing(400, f"Previous response '{known}' not found.")(seen, peer)
+                return
+            stored = response(id=f"resp_{name}")
+            if seen.stream:
+                created = CREATED.replace(b'"resp_1"', f'"resp_{name}"'.encode())
+                await stream(peer, created, *WORDS, event("response.completed", response=stored))
+            else:
+                await peer.whole(200, json.dumps(stored).encode())
+
+        return behave
+
+    settings = "selection_strategy: round_robin, auth: {keys: [sk-first-client-1, sk-second-client-2]}"
+    async with Upstream(storing("a")) as one, Upstream(storing("b")) as other:
+        config = configuration(one, other, settings=settings).replace("priority: 2", "priority: 1")
+        async with balancer(config) as running, client(running, api_key="sk-first-client-1") as sdk:
+            for streamed in (False, True, False, True):
+                if streamed:
+                    async with sdk.responses.stream(**QUESTION) as made:
+                        stored = (await made.get_final_response()).id
+                else:
+                    stored = (await sdk.responses.create(**QUESTION)).id
+                for _ in range(2):
+                    assert (await sdk.responses.create(**QUESTION, previous_response_id=stored)).id == stored
+            async with client(running, api_key="sk-second-client-2") as stranger:
+                with pytest.raises(openai.BadRequestError, match="there is no response"):
+                    await stranger.responses.create(**QUESTION, previous_response_id=stored)
+        assert len(one.asked) == len(other.asked) == 6
+
+
+async def test_what_is_not_served_says_so_in_both_shapes() -> None:
+    async with balancer(configuration(9)) as running, client(running) as sdk:
+        with pytest.raises(openai.NotFoundError, match="there is no /v1/embeddings here") as missing:
+            await sdk.embeddings.create(model="gpt-9", input="hi")
+
+        assert set(missing.value.response.json()["error"]) == {"type", "message", "param", "code"}
+        assert missing.value.response.json()["type"] == "error"
+
+
 async def test_models_come_in_the_shape_that_the_client_asks_for() -> None:
     config = configuration(9).replace('"gpt-*"', '"gpt-9"')
     async with balancer(config) as running, client(running) as sdk:

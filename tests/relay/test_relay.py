@@ -261,3 +261,21 @@ async def test_a_fault_of_our_own_is_logged_and_blames_no_provider(caplog: pytes
     assert "secret" not in world.ended.reason
     assert world.fleet.stats("a").failures == 0
     assert "asking a failed in a way that it should not" in caplog.text
+
+
+@in_virtual_time
+async def test_a_client_of_openais_api_is_kept_waiting_with_comments() -> None:
+    text = """\
+providers: [{name: a, type: openai, base_url: "http://127.0.0.1:1001", auth_value: k, request_timeout: 60}]
+model_routes: {"*": [{provider: a}]}
+settings: {log_file: null}
+"""
+    done = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
+    answers: list[list[Step]] = [[SSE, Pause(25), Data(done)], [SSE, Pause(25)]]
+    world = World(answers, text=text)
+    asked = request(b'{"model": "m", "messages": []}', operation=Operation.CHAT_COMPLETIONS)
+
+    assert (await world.ask(asked)).body == b": ping\n\n" * 2 + done
+    refused = (await world.ask(asked)).body
+    assert refused.startswith(b": ping\n\n: ping\n\n")
+    assert refused.replace(b": ping\n\n", b"").startswith(b'data: {"error":{"message":"no provider could answer')

@@ -6,7 +6,7 @@ import pytest
 
 from balancer.model import Operation
 from balancer.wire.messages import BadRequest
-from balancer.wire.openai_requests import CACHE_KEY_MAX_CHARS, head
+from balancer.wire.openai_requests import NAME_MAX_CHARS, head
 
 CHAT, RESPONSES = Operation.CHAT_COMPLETIONS, Operation.RESPONSES
 
@@ -37,7 +37,7 @@ def test_the_token_limit_is_in_whichever_field_has_a_number(fields: bytes, limit
     assert head(b'{"model":"m",%b}' % fields, RESPONSES).token_limit == limit
 
 
-KEYS = {b'"k"': "k", b'""': None, b"null": None, b"5": None, b'"%b"' % (b"k" * (CACHE_KEY_MAX_CHARS + 1)): None}
+KEYS = {b'"k"': "k", b'""': None, b"null": None, b"5": None, b'"%b"' % (b"k" * (NAME_MAX_CHARS + 1)): None}
 
 
 @pytest.mark.parametrize(("written", "key"), KEYS.items(), ids=range(len(KEYS)))

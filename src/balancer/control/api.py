@@ -157,7 +157,8 @@ def _add_models(app: FastAPI, board: Board) -> None:
         name = request.path_params["id"]
         found = await board.model(name)
         if found is None:
-            return _problem(404, f"no route matches the model '{name[:200]}'", openai=not _is_of_messages_api(request))
+            openai = not _is_of_messages_api(request)
+            return _problem(404, f"no route matches the model '{name[:200]}'", openai=openai, model=True)
         if not _is_of_messages_api(request):
             found = catalogue.entry_in_both_shapes(found)
         return JSONResponse(found, headers={REQUEST_ID: new_id()})
@@ -252,7 +253,8 @@ async def _refused(request: Request, error: Exception) -> Response:
     if not isinstance(error, Refusal):
         raise error
     said = {404: f"there is no {request.scope['path'][:200]} here", 405: f"{request.method} is not allowed here"}
-    return _problem(error.status_code, said.get(error.status_code, str(error.detail)), error.headers)
+    openai = request.scope["path"].startswith("/v1/") and not _is_of_messages_api(request)
+    return _problem(error.status_code, said.get(error.status_code, str(error.detail)), error.headers, openai=openai)
 
 
 async def _failed(request: Request, error: Exception) -> Response:
@@ -266,13 +268,23 @@ def _is_of_messages_api(request: Request) -> bool:
 
 
 def _problem(
-    code: int, message: str, headers: Mapping[str, str] | None = None, kind: str = "", *, openai: bool = False
+    code: int,
+    message: str,
+    headers: Mapping[str, str] | None = None,
+    kind: str = "",
+    *,
+    openai: bool = False,
+    model: bool = False,
 ) -> Response:
-    """Return an error in the Messages API's shape; `openai`: with the members of OpenAI's shape in it, too."""
+    """Return an error in the Messages API's shape; `openai`: with the members of OpenAI's shape in it, too.
+
+    `model`: it is about a model.
+    """
     request_id, kind = new_id(), kind or kind_of(code)
     body = error_body(kind, message, request_id)
     if openai:
-        error = {**openai_error(kind, message), "type": kind}
+        error = {"param": None, "code": None, **(openai_error(kind, message) if model else {})}
+        error |= {"type": kind, "message": message}
         body = msgspec.json.encode({"type": "error", "error": error, "request_id": request_id})
     return Response(body, code, {**(headers or {}), REQUEST_ID: request_id}, "application/json")
 

@@ -105,6 +105,11 @@ def not_spoken(pattern: str, operation: Operation, skipped: Sequence[str], out: 
     return ErrorReply(404, "not_found_error", message)
 
 
+def no_response(name: str) -> ErrorReply:
+    """Return what to tell a client that goes on from a stored response of another client."""
+    return ErrorReply(400, "invalid_request_error", f"previous_response_id: there is no response '{name}'")
+
+
 def with_skipped(message: str, skipped: Sequence[str]) -> str:
     """Return `message` with the targets that were not asked because they don't speak the client's API."""
     return f"{message}; skipped, because only type openai is asked here: {', '.join(skipped)}" if skipped else message

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from balancer.dialect import Ask, Decoder
+from balancer.dialect import Ask, Decoder, Stored
 from balancer.model import Broken, Completed, Outcome, Piece, Refused, Stage
 from balancer.relay.counting import Counting
 from balancer.relay.exchange import GoodAnswer
@@ -21,6 +21,7 @@ from balancer.relay.record import NO_USAGE, RequestRecord
 from balancer.relay.response import COMMITTED, OVER, STREAM_HEADERS, ClientResponse
 from balancer.script import Cause
 from balancer.state.fleet import Fleet
+from balancer.state.resources import Kept
 from balancer.transport import TransportError, UpstreamResponse
 from balancer.wire.errors import CONTENT_TYPE_JSON, kept_headers
 from balancer.wire.stream import PING
@@ -59,6 +60,8 @@ class Receiver:
         if response.state is not OVER:
             await response.finish()
         record.notes = decoder.notes
+        if ask.operation.openai and (stored := ask.attempt_state.get(Stored)) is not None:
+            self.fleet.responses.put(stored.name, Kept(record.provider, record.request.client))
         if reception.sample is not None:
             self.counting.calibrate(reception.sample, ask.candidate, record.usage)
         ended = reception.ended or (rest := body.read_nowait()) == b""

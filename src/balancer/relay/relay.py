@@ -23,6 +23,7 @@ from balancer.model import (
     Broken,
     Candidate,
     Fault,
+    OpenAIRequest,
     Operation,
     Outcome,
     Provider,
@@ -147,11 +148,20 @@ class Relay:
     def _unspoken(
         self, record: RequestRecord, route: Route, everybody: list[Candidate], speaking: list[Candidate]
     ) -> ErrorReply | None:
-        """Note who is skipped because its type does not speak OpenAI's API. Return what to tell if nobody is left."""
+        """Leave in `speaking` who may be asked. Return what to tell if that is nobody.
+
+        Who is skipped because its type does not speak OpenAI's API is noted.
+        """
         operation, providers = record.request.operation, self.fleet.config.providers
         skipped = [c.provider for c in everybody if not any(c is one for one in speaking)]
         record.skipped = tuple(f"{provider.name} (type {provider.type})" for provider in skipped)
         if speaking:
+            if isinstance(asked := record.request, OpenAIRequest) and asked.previous is not None:
+                responses = self.fleet.responses
+                if responses.is_foreign(asked.previous, asked.client):
+                    return exhausted.no_response(asked.previous)
+                if kept := responses.find(asked.previous):  # nobody else knows it
+                    speaking[:] = [c for c in speaking if c.provider.name == kept.provider] or speaking
             record.first = speaking[0]
             return None
         named = dict.fromkeys(target.provider for target in route.targets if target.provider in providers)

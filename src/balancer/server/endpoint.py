@@ -16,7 +16,7 @@ from balancer.coalescing import key as dedup
 from balancer.coalescing.shared import InFlight, Leader, SharedResponse
 from balancer.coalescing.writers import TeeWriter, follow, recorded
 from balancer.headers import REQUEST_ID
-from balancer.model import Operation, Request
+from balancer.model import OpenAIRequest, Operation, Request
 from balancer.policy import affinity
 from balancer.redact import scrub
 from balancer.relay.relay import Relay
@@ -27,8 +27,7 @@ from balancer.server.limits import ClientLimits
 from balancer.server.paths import OPERATIONS
 from balancer.server.rejected import Rejected, new_id, reject
 from balancer.wire import messages as wire
-from balancer.wire.openai_requests import OpenAIHead
-from balancer.wire.openai_requests import head as openai_head
+from balancer.wire import openai_requests
 
 JSON = b"application/json"
 
@@ -80,12 +79,15 @@ class Messages:
         request_id = new_id()
         try:
             self._check("POST", admitted.first)
+            if operation.openai:
+                asked = _openai_request(admitted, operation, query, body, request_id)
+                return self._watched(self._relay.answer(asked, client, task), client, task)
             request = self._request(admitted, operation, query, body, request_id)
         except Rejected as error:
             return reject(client, error, request_id, operation)
         fleet, in_flight = self._relay.fleet, self._in_flight
         rules = fleet.rules
-        if not rules.deduplicates or operation.openai:
+        if not rules.deduplicates:
             return self._watched(self._relay.answer(request, client, task), client, task)
         key = dedup.key(request, self._seed, fleet.generation)
         if (shared := in_flight.find(key)) is not None:
@@ -110,17 +112,12 @@ class Messages:
 
     def _request(self, admitted: Admitted, operation: Operation, query: bytes, body: bytes, request_id: str) -> Request:
         """Return the request, with the head of its body decoded. Raises `Rejected`."""
-        first = admitted.first
-        head: wire.Head | OpenAIHead
         try:
-            if operation.openai:
-                head = openai_head(body, operation)
-                conversation = affinity.of_openai(first, head, admitted.client)
-            else:
-                head = wire.head(body)
-                conversation = affinity.of_request(first, head, admitted.client, self._relay.fleet.rules.sticky_by)
+            head = wire.head(body)
         except wire.BadRequest as error:
             raise Rejected(400, "invalid_request_error", str(error)) from None
+        first = admitted.first
+        by = self._relay.fleet.rules.sticky_by
         agent = first.get(b"user-agent", b"")
         return Request(
             request_id,
@@ -129,9 +126,9 @@ class Messages:
             admitted.headers,
             body,
             head.model,
-            bool(head.stream) and operation.streams,
+            bool(head.stream) and operation.answers,
             head.token_limit,
-            conversation,
+            affinity.of_request(first, head, admitted.client, by),
             _seconds(first.get(claude_code.TIMEOUT_HEADER)),
             admitted.client,
             claude_code.is_client(agent),
@@ -186,6 +183,32 @@ class Messages:
             task.uncancel()
         finally:
             client.on_left(None)
+
+
+def _openai_request(
+    admitted: Admitted, operation: Operation, query: bytes, body: bytes, request_id: str
+) -> OpenAIRequest:
+    """Return the request of a client of OpenAI's API. It is never joined with another. Raises `Rejected`."""
+    first = admitted.first
+    try:
+        head = openai_requests.head(body, operation)
+    except wire.BadRequest as error:
+        raise Rejected(400, "invalid_request_error", str(error)) from None
+    return OpenAIRequest(
+        request_id,
+        operation,
+        query,
+        admitted.headers,
+        body,
+        head.model,
+        stream=bool(head.stream),
+        max_tokens=head.token_limit,
+        conversation=affinity.of_openai(first, head, admitted.client),
+        client_timeout_s=_seconds(first.get(claude_code.TIMEOUT_HEADER)),
+        client=admitted.client,
+        user_agent=shown_agent(first.get(b"user-agent", b"")),
+        previous=head.previous,
+    )
 
 
 def is_json(kind: bytes) -> bool:

@@ -5,6 +5,7 @@
     `fleet.stats(name)` counters, latency, tokens of a provider         `stats.StatsTable`
     `fleet.pins`        conversations and their providers               `pins.Pins`
     `fleet.resources`   batches, files, skills and their providers      `resources.Resources`
+    `fleet.responses`   stored responses of OpenAI's API, likewise      `resources.Resources`
     `fleet.orders`      what people order: wake, pause, resume, faults  `orders.Orders`
     `fleet.budget`      retries that an outage may still cost           `policy.retry_budget.Budget`
 
@@ -90,6 +91,7 @@ class Fleet:
         self.budget = Budget()
         self.pins = Pins()
         self.resources = Resources()
+        self.responses = Resources()
         self._stats = StatsTable(ProviderStats)
         self.health = HealthTable(self._stats, bus, rng, queue.wake)
         self.admission = Admission(self._stats, self.health, queue)

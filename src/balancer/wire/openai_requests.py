@@ -7,8 +7,8 @@ import msgspec
 from balancer.model import Operation
 from balancer.wire.messages import BAD_MODEL, MODEL_MAX, BadRequest, mended
 
-CACHE_KEY_MAX_CHARS = 1024
-"""A longer `prompt_cache_key` names no conversation."""
+NAME_MAX_CHARS = 1024
+"""A longer `prompt_cache_key` or id names nothing."""
 
 _ABSENT = msgspec.Raw(b"")
 
@@ -22,6 +22,7 @@ class OpenAIHead(msgspec.Struct):
     max_completion_tokens: msgspec.Raw = _ABSENT
     max_output_tokens: msgspec.Raw = _ABSENT
     prompt_cache_key: msgspec.Raw = _ABSENT
+    previous_response_id: msgspec.Raw = _ABSENT
 
     @property
     def token_limit(self) -> int | None:
@@ -36,11 +37,21 @@ class OpenAIHead(msgspec.Struct):
     @property
     def cache_key(self) -> str | None:
         """`prompt_cache_key`, by which clients name a conversation; None: there is none."""
-        try:
-            key = msgspec.json.decode(self.prompt_cache_key, type=str)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            return None
-        return key if 0 < len(key) <= CACHE_KEY_MAX_CHARS else None
+        return _name(self.prompt_cache_key)
+
+    @property
+    def previous(self) -> str | None:
+        """`previous_response_id`: the stored response that this request goes on from; None: there is none."""
+        return _name(self.previous_response_id)
+
+
+def _name(raw: msgspec.Raw) -> str | None:
+    """Return a name that a client gives; None: there is none, or it is longer than any."""
+    try:
+        name = msgspec.json.decode(raw, type=str)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return name if 0 < len(name) <= NAME_MAX_CHARS else None
 
 
 class _ChatHead(OpenAIHead, kw_only=True):

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from balancer.dialect import Ask, Decoder
+from balancer.dialect import Ask, Decoder, Stored, TypedState
 from balancer.dialects.openai.passthrough import kept_headers
 from balancer.headers import Headers
 from balancer.model import Fault, Operation, Piece, Reply, Usage
@@ -66,7 +66,7 @@ def decoder(ask: Ask, head: Reply) -> Decoder:
     """Return the decoder for a 2xx answer with this head."""
     reader: Reader
     if ask.operation is Operation.RESPONSES:
-        reader = ResponsesEvents()
+        reader = ResponsesEvents(ask.attempt_state)
     else:
         reader = ChatEvents(several=ask.request.body.find(b'"n"') >= 0)
     kind = PassedStream if ask.request.stream else PassedWhole
@@ -176,13 +176,16 @@ class _Event(msgspec.Struct):
 
 
 class ResponsesEvents:
-    """Reads the events of a response, or a whole one."""
+    """Reads the events of a response, or a whole one. `left` is told the id of the response."""
 
     telling = re.compile(
         rb'"(?:response\.(?:completed|incomplete|failed|cancelled)|error)"|^event: ?error', re.MULTILINE
     )
     ended = False
     """A terminal event ends a response, nothing else."""
+
+    def __init__(self, left: TypedState) -> None:
+        self._left = left
 
     def event(self, name: bytes, data: bytes) -> Said:
         event = _event(data)
@@ -191,8 +194,8 @@ class ResponsesEvents:
             return _NOTHING if done else Said(fault=broken("an event of the stream is not valid JSON"))
         kind = string_of(event.type) or name.decode("utf-8", "replace")
         if kind in _ENDS:
-            usage = usage_of(object_of(event.response).get("usage"))
-            return Said(content=True, usage=usage[0] if usage else None, end=True)
+            response = object_of(event.response)
+            return self._ended(response)
         if kind == "response.failed":
             return Said(fault=_failure(object_of(event.response)), told=True)
         if kind == "error":
@@ -207,6 +210,11 @@ class ResponsesEvents:
         if response.get("object") == "error" or response.get("status") == "failed" or "output" not in response:
             failed = response.get("error") or response.get("message")
             return Said(fault=_failure(response) if failed else broken("JSON that is not a response"))
+        return self._ended(response)
+
+    def _ended(self, response: dict[str, Any]) -> Said:
+        if name := string_of(response.get("id")):
+            self._left.put(Stored(name))
         usage = usage_of(response.get("usage"))
         return Said(content=True, usage=usage[0] if usage else None, end=True)
 
