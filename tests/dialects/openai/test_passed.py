@@ -115,6 +115,8 @@ BROKEN = {
     "only the mark of the end": (CHAT, ROLE + DONE, "nothing in it"),
     "an error": (CHAT, b'data: {"error": {"message": "down"}}\n\n', "down"),
     "an event of an error": (CHAT, b'event: error\ndata: {"message": "down"}\n\n', "down"),
+    "a choice with an error": (CHAT, b'data: {"choices": [{"delta": {}, "error": {"message": "down"}}]}\n\n', "down"),
+    "an end in an error": (CHAT, b'data: {"choices": [{"delta": {}, "finish_reason": "error"}]}\n\n', "with an error"),
     "no end": (CHAT, ROLE + HI, "before the end"),
     "no event": (RESPONSES, b"data: {no\n\n", "not valid JSON"),
     "an error event": (RESPONSES, event("error", message="down", code="x"), "down"),
