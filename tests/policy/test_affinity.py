@@ -7,8 +7,10 @@ import time
 from typing import Any
 
 from balancer.headers import Headers
-from balancer.policy.affinity import _without_cache_control, of_request
+from balancer.model import Operation
+from balancer.policy.affinity import _without_cache_control, of_openai, of_request
 from balancer.wire.messages import head
+from balancer.wire.openai_requests import head as openai_head
 
 SESSION: Headers = ((b"x-claude-code-session-id", b"11111111-2222"),)
 AGENT: Headers = (*SESSION, (b"x-claude-code-agent-id", b"agent-1"))
@@ -61,3 +63,15 @@ def test_blanks_before_a_mark_take_no_more_time_than_anything_else() -> None:
         return time.perf_counter() - began
 
     assert took_s(1_000_000) < 1.0, "by the square it would be half an hour"
+
+
+def test_clients_of_openais_api_name_a_conversation_by_its_cache_key_or_session() -> None:
+    def named(headers: Headers = (), client: str = "c", **body: Any) -> str | None:
+        read = openai_head(json.dumps({"model": "m", **body}).encode(), Operation.RESPONSES)
+        return of_openai(dict(headers), read, client)
+
+    session = ((b"session_id", b"k"),)
+
+    assert named() is None
+    assert named(session) == named(prompt_cache_key="k") == named(((b"session_id", b"x"),), prompt_cache_key="k")
+    assert len({named(session), named(session, "other"), named(prompt_cache_key="l")}) == 3

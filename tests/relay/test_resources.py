@@ -91,6 +91,15 @@ async def test_what_breaks_off_is_cut() -> None:
 
 
 @in_virtual_time
+async def test_what_the_client_has_some_of_is_not_asked_for_again() -> None:
+    begun: list[Step] = [Head(200, BYTES), Fail(Cause.RESET)]
+    desk = Desk([begun], [[Head(200, BYTES), Data(b"all")]])
+    taker = await desk.ask(b"GET", "file_1", content=True)
+
+    assert (taker.body, taker.end, desk.world.asked) == (b"", "aborted", "a")
+
+
+@in_virtual_time
 async def test_what_was_sent_is_not_sent_elsewhere() -> None:
     desk = Desk([[Pause(10_000)]])
     taker = await desk.ask(b"POST")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 from stand_ins import provider, request
 
-from balancer.dialect import Ask, Decoder, TypedState
+from balancer.dialect import Ask, Decoder, Stored, TypedState
 from balancer.dialects.openai.passed import decoder
 from balancer.model import Candidate, Operation, Piece, Reply
 
@@ -163,6 +163,30 @@ def test_an_end_without_its_mark_counts_once_every_choice_has_ended() -> None:
     assert one.complete
     assert faults(fed(two, ROLE + HI + finish(), 100_000)) == ["the stream ended before the end of its answer"]
     assert not two.ending
+
+
+def test_no_end_counts_while_another_choice_goes_on() -> None:
+    reader = reading(CHAT)
+    second = HI.replace(b'"index": 0', b'"index": 1')
+
+    assert faults(fed(reader, ROLE + second + finish(), 100_000)) == ["the stream ended before the end of its answer"]
+
+
+def test_a_failure_before_content_is_told_in_the_balancers_words() -> None:
+    (last,) = reading(RESPONSES).feed(event("response.failed", response={"error": {"message": "down"}}))
+
+    assert last.error is not None
+    assert last.error.reply is None
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_what_was_stored_is_told(stream: bool) -> None:
+    asked = Ask(request(b"{}", operation=RESPONSES, stream=stream), Candidate(provider(), "m"), RESPONSES, TypedState())
+    body = event("response.completed", response={"id": "resp_1"}) if stream else b'{"id": "resp_1", "output": []}'
+
+    fed(decoder(asked, HEAD), body, 100_000)
+
+    assert asked.attempt_state.get(Stored) == Stored("resp_1")
 
 
 def test_an_end_that_lacks_its_blank_line_is_one() -> None:

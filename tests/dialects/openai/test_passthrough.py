@@ -100,6 +100,7 @@ def test_a_server_without_the_path_is_not_to_blame_and_is_not_asked_again_for_a_
         sent(ask(state=state, wall=1.8e9 + MISSING_FOR_S - 1))
     assert sent(ask(state=state, operation=CHAT))
     assert answered(ask(state=state, wall=1.8e9 + MISSING_FOR_S), 200) is None
+    assert sent(ask(state=state))  # the answer has shown that the path is there
 
 
 @pytest.mark.parametrize(
