@@ -200,6 +200,18 @@ async def raw(running: Running, ask: str, *lines: str) -> bytes:
     return answer
 
 
+async def test_a_client_that_sends_a_file_that_is_too_large_hears_why() -> None:
+    async with (
+        Upstream(Account("a")) as up,
+        balancer(configuration(up, settings=f"{ON}, limits: {{max_body_bytes: {MB}}}")) as running,
+        client(running) as sdk,
+    ):
+        with pytest.raises(anthropic.APIStatusError, match="larger than") as refused:
+            await sdk.beta.files.upload(file=("a", b"x" * 9 * MB))
+        assert refused.value.status_code == 413
+        assert up.seen == []
+
+
 ODD_PATHS = (
     "/v1/files/%2e%2e/organizations/me",
     "/v1/files/..%2forganizations",

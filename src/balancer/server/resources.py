@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from contextlib import suppress
 
 import msgspec
 
@@ -32,6 +33,10 @@ _PATH = re.compile(
 
 _CONTENT = frozenset({"content", "results"})
 """How paths end whose answer is what was stored."""
+
+DISCARD_S = 10.0
+"""How long the rest of a body that is too large is taken, and thrown away. A client that still sends when its connection
+is closed sees only that, and not why."""
 
 _METHODS = frozenset({"GET", "POST", "DELETE"})
 
@@ -80,6 +85,8 @@ class ResourceEndpoints:
         except ClientLeft:
             return
         except Rejected as error:
+            if error.status == 413:
+                await _discard(receive)
             await reject(client, error, new_id())
             return
         query = scope["query_string"]
@@ -127,3 +134,11 @@ class ResourceEndpoints:
                 raise
         finally:
             client.on_left(None)
+
+
+async def _discard(receive: Receive) -> None:
+    """Take the rest of a body, for a bounded time."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DISCARD_S):
+            while (await receive()).get("more_body", False):
+                pass
