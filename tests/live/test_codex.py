@@ -1,6 +1,6 @@
 """The real client Codex (npm `@openai/codex`) through the real balancer, to a scripted server of OpenAI's Responses API.
 
-It is looked for in `BALANCER_CODEX`, on the PATH, and among the tools of `make tools`; without it this is skipped.
+It is looked for in `BALANCER_CODEX`, on the PATH, and among the tools (`make codex`); without it this is skipped.
 """
 
 from __future__ import annotations

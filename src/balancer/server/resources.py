@@ -35,8 +35,8 @@ _CONTENT = frozenset({"content", "results"})
 """How paths end whose answer is what was stored."""
 
 DISCARD_S = 10.0
-"""How long the rest of a body that is too large is taken, and thrown away. A client that still sends when its connection
-is closed sees only that, and not why."""
+"""How long the rest of a body that is too large is taken, and thrown away. A client that still sends when its
+connection is closed sees only that, and not why."""
 
 _METHODS = frozenset({"GET", "POST", "DELETE"})
 
