@@ -7,6 +7,7 @@ DEV    := $(VENV)/.dev
 SITE   := $(VENV)/.site
 TOOLS  := .tools
 CLAUDE := 2.1.332
+CODEX  := 0.171.0
 ARGS   ?=
 
 # The command line out of this checkout, without an installation. -P: a folder of the user's is not a package of ours.
@@ -43,7 +44,7 @@ else \
 fi
 endef
 
-.PHONY: help setup run demo test check bench scorecard screenshots mutants tools docs site requirements clean
+.PHONY: help setup run demo test check bench scorecard screenshots mutants tools codex docs site requirements clean
 
 help:
 	@echo 'make run           serve with providers.yaml; if there is none, with three simulated providers'
@@ -54,6 +55,7 @@ help:
 	@echo 'make setup         everything for development into .venv, from the pinned requirements'
 	@echo 'make test          the whole check: format, lint, types, import layers, tests'
 	@echo "make tools         the real Claude Code client (needs npm) and llama.cpp's server, for the tests with them"
+	@echo 'make codex         the real client Codex (needs npm, 420 MB), for the test with it'
 	@echo 'make mutants       plant small faults one at a time, and see which the tests do not notice'
 	@echo 'make bench         ratios to nginx, from one run (needs nginx)'
 	@echo 'make scorecard     play every known fault, and write docs/scorecard.md'
@@ -112,6 +114,13 @@ tools: $(TOOLS)/node_modules/.bin/claude $(TOOLS)/llama/.ready
 $(TOOLS)/node_modules/.bin/claude:
 	@command -v npm >/dev/null || { echo 'npm is needed for the real Claude Code client; install Node.js' >&2; exit 1; }
 	npm install --prefix $(TOOLS) --no-audit --no-fund --no-package-lock --loglevel=error @anthropic-ai/claude-code@$(CLAUDE)
+
+# Apart from the tools, because it takes 420 MB.
+codex: $(TOOLS)/node_modules/.bin/codex
+
+$(TOOLS)/node_modules/.bin/codex:
+	@command -v npm >/dev/null || { echo 'npm is needed for the real client Codex; install Node.js' >&2; exit 1; }
+	npm install --prefix $(TOOLS) --no-audit --no-fund --no-package-lock --loglevel=error @openai/codex@$(CODEX)
 
 $(TOOLS)/llama/.ready: requirements-tools.txt | $(RUN)
 	@rm -rf $(@D)

@@ -29,6 +29,7 @@ from balancer.control import api
 from balancer.control.catalogue import Catalogue
 from balancer.control.recovery import Recovery
 from balancer.relay.relay import Relay
+from balancer.relay.resources import ResourceRelay
 from balancer.server import descriptors, memory
 from balancer.server.access import Denied, Gate
 from balancer.server.asgi import AsgiClient, Receive, Scope, Send
@@ -37,6 +38,7 @@ from balancer.server.endpoint import Messages
 from balancer.server.limits import ClientLimits
 from balancer.server.paths import OPERATIONS, canonical
 from balancer.server.rejected import Rejected, new_id, reject
+from balancer.server.resources import ResourceEndpoints, is_resource
 from balancer.state.fleet import Fleet
 from balancer.telemetry.logs import Logs
 from balancer.telemetry.metrics import Metrics
@@ -54,6 +56,7 @@ class App:
     fleet: Fleet
     metrics: Metrics
     messages: Messages
+    resources: ResourceEndpoints
     gate: Gate
     _in_flight: InFlight
     _control: FastAPI
@@ -91,9 +94,11 @@ class App:
         if isinstance(admitted, Denied):
             rejected = Rejected(admitted.status, admitted.kind, admitted.message)
             client = AsgiClient(receive, send, scope["http_version"], self.limits, asyncio.get_running_loop())
-            await reject(client, rejected, new_id())
+            await reject(client, rejected, new_id(), OPERATIONS.get(scope["path"]))
         elif scope["path"] in OPERATIONS:
             await self.messages(scope, receive, send, admitted)
+        elif self.fleet.config.settings.proxy_endpoints and is_resource(scope["path"]):
+            await self.resources(scope, receive, send, admitted)
         else:
             await self._control(scope, receive, send)
 
@@ -133,6 +138,8 @@ class App:
         seed = int.from_bytes(self._seed[:8], "big")
         loop = asyncio.get_running_loop()
         self.messages = Messages(self.relay, self._in_flight, seed, self.limits, loop, self.connections)
+        resources = ResourceRelay(self.fleet, transport, self._clock)
+        self.resources = ResourceEndpoints(resources, self.fleet, self.limits, loop)
         self._descriptors = descriptors.raised()
         self._bound_connections(config)
         self._catalogue = Catalogue(self.relay, self._clock.now)

@@ -79,6 +79,12 @@ class Ask(msgspec.Struct, frozen=True):
         return options if isinstance(options, kind) else kind()
 
 
+class Stored(msgspec.Struct, frozen=True):
+    """What a decoder leaves in `Ask.attempt_state` when the provider has stored its answer: only it knows that one."""
+
+    name: str
+
+
 class Incapable(Exception):
     """Raised by `Dialect.flow` before anything was sent: this provider can't take this request.
 

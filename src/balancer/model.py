@@ -30,6 +30,12 @@ class Operation(enum.Enum):
     """It is `MESSAGES`. (To ask the class for a member costs ten times as much as to ask a member for this.)"""
     counts: bool
     """It is `COUNT_TOKENS`."""
+    openai: bool
+    """It is of OpenAI's API: what is asked, and answered, goes through byte for byte."""
+    streams: bool
+    """Its answer may be a stream."""
+    resource: bool
+    """It is about what a provider keeps (batches, files, skills), and only the provider that keeps it can answer."""
 
     __hash__ = object.__hash__  # in C; Enum's own is Python
 
@@ -37,10 +43,18 @@ class Operation(enum.Enum):
         self.word = word
         self.answers = word == "messages"
         self.counts = word == "count_tokens"
+        self.openai = word in ("chat_completions", "responses")
+        self.streams = self.answers or self.openai
+        self.resource = word in ("batches", "files", "skills")
 
     MESSAGES = "messages"
     COUNT_TOKENS = "count_tokens"
     MODELS = "models"
+    CHAT_COMPLETIONS = "chat_completions"
+    RESPONSES = "responses"
+    BATCHES = "batches"
+    FILES = "files"
+    SKILLS = "skills"
 
 
 class Stage(enum.Enum):
@@ -98,6 +112,25 @@ class Request(msgspec.Struct):
             self.on_drop(len(self.body))
             self.on_drop = None
         self.body = b""
+
+
+class OpenAIRequest(Request):
+    """A request of OpenAI's API."""
+
+    previous: str | None = None
+    """The stored response that it goes on from: only the provider that has stored it knows it."""
+
+
+class ResourceRequest(Request):
+    """A request about what a provider keeps: a batch, a file, a skill. It names no model."""
+
+    method: bytes = b"GET"
+    path: bytes = b""
+    """Path and query, as they go out."""
+    resource_id: str | None = None
+    """Which one it is about; None: it makes one, or lists them."""
+    content: bool = False
+    """Its answer is what was stored, and may be anything of any size."""
 
 
 class Origin(msgspec.Struct, frozen=True, cache_hash=True):

@@ -52,8 +52,8 @@ class Board:
         async with httpx2.AsyncClient(transport=transport, base_url="http://balancer") as client:
             return await client.request(method, path, **more)
 
-    async def get(self, path: str) -> httpx2.Response:
-        return await self.request("GET", path)
+    async def get(self, path: str, **more: Any) -> httpx2.Response:
+        return await self.request("GET", path, **more)
 
     async def post(self, path: str, body: object = None, **more: Any) -> httpx2.Response:
         return await self.request("POST", path, **({"json": body} if body is not None else {}), **more)

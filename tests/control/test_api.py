@@ -100,9 +100,13 @@ async def test_one_model_by_its_name_whatever_that_holds() -> None:
     board = Board()
     board.listed = {"data": [{"id": "vendor/model:free"}]}
     found, missing = await board.get("/v1/models/vendor/model:free"), await board.get("/v1/models/other")
+    version = {"anthropic-version": "2023-06-01"}
 
-    assert (found.status_code, found.json()) == (200, {"id": "vendor/model:free"})
+    assert (found.status_code, found.json()["id"]) == (200, "vendor/model:free")
+    assert (await board.get("/v1/models/vendor/model:free", headers=version)).json() == {"id": "vendor/model:free"}
     assert (missing.status_code, missing.json()["error"]["type"]) == (404, "not_found_error")
+    assert missing.json()["error"]["code"] == "model_not_found"
+    assert "code" not in (await board.get("/v1/models/other", headers=version)).json()["error"]
 
 
 # Refusals

@@ -10,8 +10,8 @@ import pytest
 from virtual_time import in_virtual_time
 from worlds import JSON, World, error, script
 
-from balancer import config
-from balancer.control.catalogue import ASK_S, FRESH_S, Catalogue
+from balancer import NAME, config
+from balancer.control.catalogue import ASK_S, FRESH_S, Catalogue, entry_in_both_shapes, in_both_shapes
 from balancer.script import Data, Pause, Step
 
 CONFIG = """
@@ -147,3 +147,21 @@ async def test_pages(asked: tuple[int | None, str | None, str | None], ids: str,
     assert "".join(model["id"] for model in page["data"]) == ids
     assert page["has_more"] is more
     assert (page["first_id"], page["last_id"]) == ((ids[0], ids[-1]) if ids else (None, None))
+
+
+DATES = {
+    "2026-01-01T00:00:00Z": 1_767_225_600,
+    "1970-01-01T00:00:00Z": 0,
+    "1960-01-01T00:00:00Z": 0,
+    "soon": 0,
+    None: 0,
+}
+
+
+@pytest.mark.parametrize(("date", "created"), DATES.items())
+def test_an_entry_in_both_shapes(date: str | None, created: int) -> None:
+    model = {"id": "m", "type": "model", "created_at": date}
+    both = {**model, "object": "model", "created": created, "owned_by": NAME}
+
+    assert entry_in_both_shapes(model) == both
+    assert in_both_shapes({"data": [model], "has_more": False}) == {"object": "list", "data": [both], "has_more": False}

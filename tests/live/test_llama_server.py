@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import anthropic
+import openai
 import pytest
 from live import tiny_model
 from live.harness import balancer
@@ -122,3 +123,28 @@ async def test_an_answer_of_a_shape_is_asked_for(llama_cpp: Path, tmp_path: Path
         answer = await answered(sdk, stream=False, extra_body={"output_config": shape, "temperature": 0.0})
 
         assert json.loads(answer.content[0].text) == {"a": 1}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_clients_of_openais_api_are_passed_through(llama_cpp: Path, tmp_path: Path, stream: bool) -> None:
+    async with (
+        asked(llama_cpp, tmp_path, "") as sdk,
+        openai.AsyncOpenAI(base_url=f"{str(sdk.base_url).rstrip('/')}/v1", api_key="x", max_retries=0) as theirs,
+    ):
+        ask: Any = {"model": "gpt-9", "max_tokens": 100, "messages": ASK["messages"], "temperature": 0.0}
+        if stream:
+            counted: Any = {"stream": True, "stream_options": {"include_usage": True}}
+            chunks = [chunk async for chunk in await theirs.chat.completions.create(**ask, **counted)]
+            text = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
+            usage = chunks[-1].usage
+            events: Any = await theirs.responses.create(model="gpt-9", input="hi", max_output_tokens=100, stream=True)
+            response: Any = [event async for event in events][-1].response
+        else:
+            completion = await theirs.chat.completions.create(**ask)
+            text, usage = completion.choices[0].message.content or "", completion.usage
+            response = await theirs.responses.create(model="gpt-9", input="hi", max_output_tokens=100)
+
+        assert text.strip() == tiny_model.GREETING
+        assert usage is not None
+        assert usage.completion_tokens > 5
+        assert response.output_text.strip() == tiny_model.GREETING

@@ -10,9 +10,17 @@ import pytest
 from stand_ins import request
 
 from balancer.headers import Headers
-from balancer.model import Request
-from balancer.policy.affinity import LOOKED_AT_BYTES, _without_cache_control, asks_long_cache, cache_ttl_s, of_request
+from balancer.model import Operation, Request
+from balancer.policy.affinity import (
+    LOOKED_AT_BYTES,
+    _without_cache_control,
+    asks_long_cache,
+    cache_ttl_s,
+    of_openai,
+    of_request,
+)
 from balancer.wire.messages import head
+from balancer.wire.openai_requests import head as openai_head
 
 SESSION: Headers = ((b"x-claude-code-session-id", b"11111111-2222"),)
 AGENT: Headers = (*SESSION, (b"x-claude-code-agent-id", b"agent-1"))
@@ -110,3 +118,15 @@ def test_marks_without_end_are_looked_at_only_so_often() -> None:
 
     assert cache_ttl_s(request(b'{"cache_control":{"ttl":"1h"}}' + b'"cache_control":{ ' * 500_000)) == 0.0
     assert time.perf_counter() - began < 0.5
+
+
+def test_clients_of_openais_api_name_a_conversation_by_its_cache_key_or_session() -> None:
+    def named(headers: Headers = (), client: str = "c", **body: Any) -> str | None:
+        read = openai_head(json.dumps({"model": "m", **body}).encode(), Operation.RESPONSES)
+        return of_openai(dict(headers), read, client)
+
+    session = ((b"session_id", b"k"),)
+
+    assert named() is None
+    assert named(session) == named(prompt_cache_key="k") == named(((b"session_id", b"x"),), prompt_cache_key="k")
+    assert len({named(session), named(session, "other"), named(prompt_cache_key="l")}) == 3

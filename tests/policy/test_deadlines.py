@@ -69,6 +69,12 @@ PATIENCE: dict[str, tuple[dict[str, Any], float, bool, float]] = {
     "the last candidate of a stream may use all": ({}, 300.0, True, 300.0),
     "a whole answer has the time its tokens take": ({"stream": False, "max_tokens": 1000}, 600.0, False, 110.0),
     "without max_tokens the time to begin": ({"stream": False}, 600.0, False, 60.0),
+    "nobody sets a limit in OpenAI's API": (
+        {"stream": False, "operation": Operation.RESPONSES},
+        1e6,
+        False,
+        400.0,
+    ),
     "at most half of what is left": ({"stream": False, "max_tokens": 32000}, 300.0, False, 150.0),
     "at most the provider's time": ({"stream": False, "max_tokens": 32000}, 1000.0, False, 400.0),
     "the last candidate may use all": ({"stream": False, "max_tokens": 10}, 300.0, True, 300.0),

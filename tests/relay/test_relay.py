@@ -6,6 +6,7 @@ import asyncio
 import functools
 import json
 import logging
+from typing import Any
 
 import pytest
 from stand_ins import Taker, request
@@ -26,8 +27,9 @@ from worlds import (
     error,
 )
 
+from balancer.dialects.simulated.faults import Drill
 from balancer.events import ReasoningLeft
-from balancer.model import Operation
+from balancer.model import OpenAIRequest, Operation
 from balancer.script import Cause, Data, Fail, Head, Pause, Step
 
 PINGS: list[Step] = [Data(b'event: ping\ndata: {"type": "ping"}\n\n'), Pause(0.2)] * 30
@@ -433,3 +435,102 @@ async def test_the_account_of_a_credential_that_is_passed_on_is_the_clients() ->
     await world.ask()
 
     assert world.fleet.stats("a").organization == ""
+
+
+# Clients of OpenAI's API. With real sockets and the real SDK: `live/test_openai_sdk.py`
+
+PASSED = """
+providers:
+  - {name: a, type: openai, base_url: "http://127.0.0.1:1001", auth_value: sk-secret-of-a, request_timeout: 60}
+  - {name: b, type: openai, base_url: "http://127.0.0.1:1002", auth_value: sk-secret-of-b, request_timeout: 60}
+  - {name: c, type: anthropic, base_url: "http://127.0.0.1:1003", auth_value: sk-secret-of-c}
+model_routes:
+  "m": [{provider: c, priority: 1}, {provider: a, priority: 2}, {provider: b, priority: 3}]
+  "other": [{provider: c}]
+settings: {log_file: null, failure_cooldown: 0, drills: true}
+"""
+RESPONSE = b'{"id": "resp_1", "object": "response", "output": []}'
+WORD = b'data: {"type": "response.output_text.delta", "delta": "hi"}\n\n'
+
+
+def openai_request(**more: Any) -> OpenAIRequest:
+    fields = {"id": "r", "operation": Operation.RESPONSES, "query": b"", "headers": (), "body": b"{}", "model": "m"}
+    return OpenAIRequest(**{**fields, "stream": False, "client": "me", **more})
+
+
+@in_virtual_time
+async def test_only_providers_that_speak_openais_api_are_asked_for_it() -> None:
+    world = World([error(500)], [error(500)], text=PASSED)
+
+    failed = await world.ask(openai_request())
+    asked = world.asked
+    unspoken = await world.ask(openai_request(model="other"))
+
+    assert set(asked) == set("ab")
+    assert b"skipped, because only type openai is asked here: c (type anthropic)" in failed.body
+    assert (unspoken.status, world.asked) == (404, asked)
+    assert b"the route 'other' has no provider of type openai" in unspoken.body
+
+
+@in_virtual_time
+async def test_who_could_answer_and_is_paused_is_named() -> None:
+    world = World([WHOLE], text=PASSED)
+    for name in ("a", "b"):
+        world.fleet.orders.pause(name, 0.0)
+
+    taker = await world.ask(openai_request())
+
+    assert taker.status == 503
+    assert b"a, b: paused, or disabled; skipped" in taker.body
+
+
+@in_virtual_time
+async def test_a_stored_response_is_gone_on_from_where_it_is_stored() -> None:
+    world = World([error(500), [JSON, Data(RESPONSE)]], [[JSON, Data(RESPONSE)]], text=PASSED)
+    await world.ask(openai_request())  # stored by b
+
+    again = await world.ask(openai_request(previous="resp_1"))
+    stranger = await world.ask(openai_request(previous="resp_1", client="you"))
+    unknown = await world.ask(openai_request(previous="resp_2"))
+
+    assert (again.status, stranger.status, unknown.status) == (200, 400, 200)
+    assert b"there is no response 'resp_1'" in stranger.body
+    assert world.asked == "abba"
+
+
+@in_virtual_time
+async def test_a_failure_that_a_provider_tells_itself_goes_to_the_client() -> None:
+    failed = b'data: {"type": "response.failed", "response": {"error": {"message": "sk-secret-of-a is down"}}}\n\n'
+    world = World([[SSE, Data(WORD), Data(failed)]], text=PASSED)
+
+    taker = await world.ask(openai_request(stream=True))
+
+    assert (taker.body, taker.end) == (WORD + failed.replace(b"sk-secret-of-a", b"[redacted]"), "whole")
+    assert world.ended.outcome == "broken_stream"
+    assert world.asked == "a"
+
+
+@in_virtual_time
+async def test_an_injected_fault_teaches_nothing() -> None:
+    world = World([[JSON, Data(RESPONSE)]], [[JSON, Data(RESPONSE)]], text=PASSED)
+    world.fleet.orders.inject("a", Drill("a", "404", requests_left=1), 0.0, 0.0)
+
+    for _ in range(2):
+        assert (await world.ask(openai_request())).status == 200
+
+    assert world.asked[-1:] == "a"
+
+
+@in_virtual_time
+async def test_a_client_of_openais_api_is_kept_waiting_with_comments() -> None:
+    done = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
+    answers: list[list[Step]] = [[SSE, Pause(25), Data(done)], [SSE, Pause(25)]]
+    world = World(answers, [[SSE]], text=PASSED)
+
+    def asked() -> OpenAIRequest:
+        return openai_request(operation=Operation.CHAT_COMPLETIONS, stream=True)
+
+    assert (await world.ask(asked())).body == b": ping\n\n" * 2 + done
+    refused = (await world.ask(asked())).body
+    assert refused.startswith(b": ping\n\n: ping\n\n")
+    assert refused.replace(b": ping\n\n", b"").startswith(b'data: {"error":{"message":"no provider could answer')

@@ -76,7 +76,7 @@ async def test_every_hot_path_asks_for_something_else(path: str, operation: Oper
     request = await asked(path=path.encode())
 
     assert request.operation is operation
-    assert request.stream is operation.answers  # a count is no stream, whatever the body says
+    assert request.stream is operation.streams  # a count is no stream, whatever the body says
 
 
 @in_virtual_time

@@ -178,6 +178,9 @@ class Settings(Part):
     """Rows for refusals of any provider, asked after a provider's own and before the balancer's."""
     drills: bool = False
     """Whether faults may be injected into providers (`balancer drill`)."""
+    proxy_endpoints: bool = False
+    """Whether batches, files and skills (`/v1/messages/batches`, `/v1/files`, `/v1/skills`) are passed to a provider
+    of type `anthropic`. If not, they are answered with 501."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     """The least important lines that are written."""
     log_color: bool = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
+import msgspec
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -12,14 +13,16 @@ from starlette.exceptions import HTTPException as Refusal
 
 from balancer import NAME, __version__
 from balancer.config import Problem
-from balancer.control import status
+from balancer.control import catalogue, status
 from balancer.dialects.simulated import faults as drills
 from balancer.headers import REQUEST_ID as ID_HEADER
 from balancer.server.access import is_json
 from balancer.server.rejected import new_id
+from balancer.server.resources import is_resource
 from balancer.state.fleet import Fleet
 from balancer.state.orders import Orders
 from balancer.telemetry.metrics import Metrics
+from balancer.wire.error_shapes import openai_error
 from balancer.wire.errors import error_body, kind_of
 
 REQUEST_ID = ID_HEADER.decode()
@@ -136,7 +139,7 @@ def _add_fleet(app: FastAPI, board: Board) -> None:
 
 
 def _add_models(app: FastAPI, board: Board) -> None:
-    """The list of models, in the Messages API's shape."""
+    """The list of models, in the Messages API's shape, or in one that is OpenAI's as well."""
 
     @app.api_route("/v1/models", methods=["GET", "HEAD"])
     async def models(request: Request) -> Response:
@@ -145,6 +148,8 @@ def _add_models(app: FastAPI, board: Board) -> None:
         if limit is not None and not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= PAGE_MAX):
             return _problem(400, f"limit: must be a number from 1 to {PAGE_MAX}")
         listed = await board.models(int(limit) if limit else None, asked.get("after_id"), asked.get("before_id"))
+        if not _is_of_messages_api(request):
+            listed = catalogue.in_both_shapes(listed)
         return JSONResponse(listed, headers={REQUEST_ID: new_id()})
 
     @app.api_route("/v1/models/{id:path}", methods=["GET", "HEAD"])
@@ -152,7 +157,10 @@ def _add_models(app: FastAPI, board: Board) -> None:
         name = request.path_params["id"]
         found = await board.model(name)
         if found is None:
-            return _problem(404, f"no route matches the model '{name[:200]}'")
+            openai = not _is_of_messages_api(request)
+            return _problem(404, f"no route matches the model '{name[:200]}'", openai=openai, model=True)
+        if not _is_of_messages_api(request):
+            found = catalogue.entry_in_both_shapes(found)
         return JSONResponse(found, headers={REQUEST_ID: new_id()})
 
 
@@ -164,7 +172,9 @@ def _add_elsewhere(app: FastAPI) -> None:
     @app.api_route("/v1/files{rest:path}", methods=METHODS)
     @app.api_route("/v1/skills{rest:path}", methods=METHODS)
     async def not_supported(request: Request) -> Response:
-        message = f"{request.scope['path'][:200]} is not supported by this balancer; ask the provider itself"
+        path = request.scope["path"][:200]
+        unless = " unless it has settings.proxy_endpoints: true" if is_resource(path) else ""
+        message = f"{path} is not supported by this balancer{unless}; ask the provider itself"
         return _problem(501, message, {"x-should-retry": "false"}, "not_supported")
 
     @app.api_route("/api/event_logging{rest:path}", methods=METHODS)
@@ -243,7 +253,8 @@ async def _refused(request: Request, error: Exception) -> Response:
     if not isinstance(error, Refusal):
         raise error
     said = {404: f"there is no {request.scope['path'][:200]} here", 405: f"{request.method} is not allowed here"}
-    return _problem(error.status_code, said.get(error.status_code, str(error.detail)), error.headers)
+    openai = request.scope["path"].startswith("/v1/") and not _is_of_messages_api(request)
+    return _problem(error.status_code, said.get(error.status_code, str(error.detail)), error.headers, openai=openai)
 
 
 async def _failed(request: Request, error: Exception) -> Response:
@@ -251,9 +262,30 @@ async def _failed(request: Request, error: Exception) -> Response:
     return _problem(500, "this endpoint failed; the log says where")
 
 
-def _problem(code: int, message: str, headers: Mapping[str, str] | None = None, kind: str = "") -> Response:
-    request_id = new_id()
-    body = error_body(kind or kind_of(code), message, request_id)
+def _is_of_messages_api(request: Request) -> bool:
+    """Say whether a client speaks the Messages API: it names a version, or sends its key as that API wants it."""
+    return "anthropic-version" in request.headers or "x-api-key" in request.headers
+
+
+def _problem(
+    code: int,
+    message: str,
+    headers: Mapping[str, str] | None = None,
+    kind: str = "",
+    *,
+    openai: bool = False,
+    model: bool = False,
+) -> Response:
+    """Return an error in the Messages API's shape; `openai`: with the members of OpenAI's shape in it, too.
+
+    `model`: it is about a model.
+    """
+    request_id, kind = new_id(), kind or kind_of(code)
+    body = error_body(kind, message, request_id)
+    if openai:
+        error = {"param": None, "code": None, **(openai_error(kind, message) if model else {})}
+        error |= {"type": kind, "message": message}
+        body = msgspec.json.encode({"type": "error", "error": error, "request_id": request_id})
     return Response(body, code, {**(headers or {}), REQUEST_ID: request_id}, "application/json")
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
-from balancer import claude_code
+from balancer import NAME, claude_code
 from balancer.relay.relay import Relay
 from balancer.wire.loose import decoded_object, objects_of
 
@@ -66,6 +67,24 @@ class Catalogue:
             for model in _entries(body):
                 listed.setdefault(model["id"], model)
         return listed
+
+
+def in_both_shapes(page: dict[str, Any]) -> dict[str, Any]:
+    """Return a page of the Messages API's list that is OpenAI's list, too: the names of their members do not clash."""
+    return {"object": "list", **page, "data": [entry_in_both_shapes(model) for model in page["data"]]}
+
+
+def entry_in_both_shapes(model: dict[str, Any]) -> dict[str, Any]:
+    """Return an entry of the Messages API's list with the members of OpenAI's."""
+    return {**model, "object": "model", "created": _seconds(model.get("created_at")), "owned_by": NAME}
+
+
+def _seconds(date: object) -> int:
+    """Return a date in seconds since the epoch; 0: it is none."""
+    try:
+        return max(0, int(datetime.fromisoformat(str(date)).timestamp()))
+    except (ValueError, OverflowError):
+        return 0
 
 
 def _page(

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 from balancer.dialect import Ask, Decoder, Flow, TypedState
 from balancer.headers import Headers, names_of
-from balancer.model import Fault, Operation, Provider, Reply, WireRequest
+from balancer.model import Fault, Operation, Provider, Reply, ResourceRequest, WireRequest
 from balancer.wire import credentials, safeguards
 from balancer.wire.answer import MessageDecoder
 from balancer.wire.errors import fault_of
@@ -150,7 +150,7 @@ class Anthropic:
         return fault_of(reply, ask.wall)
 
     def supports(self, operation: Operation) -> bool:
-        return True
+        return not operation.openai
 
     def describe(self, provider_state: TypedState, options: object, wall: float) -> dict[str, Any] | None:
         known = provider_state.get(safeguards.Known)
@@ -219,12 +219,14 @@ def request(ask: Ask) -> WireRequest:
         lines = [pair for pair in lines if pair[0] not in over] + list(provider.headers)
     if ask.operation.answers or ask.operation.counts:
         return WireRequest(provider.origin, b"POST", target, tuple(lines), body(ask))
+    if isinstance(asked := ask.request, ResourceRequest):
+        return WireRequest(provider.origin, asked.method, target + asked.path, tuple(lines), (asked.body,))
     return WireRequest(provider.origin, b"GET", target, tuple(lines))
 
 
 @lru_cache(maxsize=256)
 def _target(base_path: str, operation: Operation) -> bytes:
-    return base_path.encode() + _PATHS[operation]
+    return base_path.encode() + _PATHS.get(operation, b"")
 
 
 def body(ask: Ask) -> tuple[bytes | memoryview, ...]:

@@ -14,6 +14,10 @@ import xxhash
 from balancer import claude_code
 from balancer.model import Request
 from balancer.wire.messages import Head
+from balancer.wire.openai_requests import OpenAIHead
+
+CODEX_SESSION_HEADERS = (b"session_id", b"session-id", b"conversation_id")
+"""How releases of Codex call the header that names the session."""
 
 
 def of_request(first: Mapping[bytes, bytes], head: Head, client: str, by: str) -> str | None:
@@ -102,6 +106,21 @@ def cache_ttl_s(request: Request) -> float:
             longest_s = max(longest_s, min(CACHE_MAX_S, float(int(ttl[1]) * _UNIT_S[ttl[2]])))
         at = body.rfind(_MARK, start, at)
     return longest_s
+
+
+def of_openai(first: Mapping[bytes, bytes], head: OpenAIHead, client: str) -> str | None:
+    """Return the name of the conversation of a request of OpenAI's API, a hash; None: this request is not pinned.
+
+    It is known by `prompt_cache_key`, which says which requests share a prompt cache, or by the session that Codex
+    names in a header.
+    """
+    named = head.cache_key
+    session = named.encode("utf-8", "surrogatepass") if named is not None else _codex_session(first)
+    return _name(client.encode(), b"openai", session) if session else None
+
+
+def _codex_session(first: Mapping[bytes, bytes]) -> bytes | None:
+    return next((first[name] for name in CODEX_SESSION_HEADERS if name in first), None)
 
 
 _CACHE_CONTROL = re.compile(rb',?\s{0,64}"cache_control"\s*:\s*\{[^{}]*\}')

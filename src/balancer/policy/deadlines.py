@@ -23,6 +23,10 @@ TOKENS_PER_S = 20.0
 """A non-streaming answer that comes slower than this has stopped: another provider may be asked."""
 
 
+OPENAI_TOKENS = 16_000
+"""How many tokens an answer of OpenAI's API may have where the request sets no limit, as most of them do."""
+
+
 def overall_s(request: Request, whole_answer_s: float, stream_s: float = STREAM_MAX_S) -> float:
     """Return how long all attempts for a request may take together, from its arrival, in seconds.
 
@@ -50,4 +54,7 @@ def patience_s(request: Request, timeouts: Timeouts, step: Try) -> float:
     whole_s = min(timeouts.non_streaming_s, step.within_s)
     if step.last_hope:
         return whole_s
-    return min(whole_s, step.within_s / 2, timeouts.request_s + (request.max_tokens or 0) / TOKENS_PER_S)
+    tokens = request.max_tokens
+    if tokens is None:
+        tokens = OPENAI_TOKENS if request.operation.openai else 0
+    return min(whole_s, step.within_s / 2, timeouts.request_s + tokens / TOKENS_PER_S)

@@ -30,6 +30,7 @@ from balancer.model import (
     Candidate,
     Fault,
     Mark,
+    Operation,
     Outcome,
     Proof,
     RefusalClass,
@@ -128,6 +129,33 @@ def no_route(model: str, patterns: Sequence[str]) -> ErrorReply:
     there_are = ", ".join(f"'{pattern}'" for pattern in patterns)
     message = f"no route matches the model '{model}'; there are routes for {there_are}"
     return ErrorReply(404, "not_found_error", message)
+
+
+def not_spoken(pattern: str, operation: Operation, skipped: Sequence[str], out: Sequence[str]) -> ErrorReply:
+    """Return what to tell a client of OpenAI's API whose route has nobody to ask.
+
+    `skipped` are the targets that don't speak that API, in words; `out` are those that do, and are paused or disabled.
+    """
+    what = f"/v1/{operation.word.replace('_', '/')}"
+    if out:
+        message = with_skipped(f"no provider can answer {what}: {', '.join(out)}: paused, or disabled", skipped)
+        return ErrorReply(503, "api_error", message, retrying_helps=False)
+    message = (
+        f"the route '{pattern}' has no provider of type openai, and {what} is passed to those alone: "
+        f"{', '.join(skipped) or 'none is enabled'}; add a target of type openai to this route, "
+        "ask for a model of another route, or ask with POST /v1/messages"
+    )
+    return ErrorReply(404, "not_found_error", message)
+
+
+def no_response(name: str) -> ErrorReply:
+    """Return what to tell a client that goes on from a stored response of another client."""
+    return ErrorReply(400, "invalid_request_error", f"previous_response_id: there is no response '{name}'")
+
+
+def with_skipped(message: str, skipped: Sequence[str]) -> str:
+    """Return `message` with the targets that were not asked because they don't speak the client's API."""
+    return f"{message}; skipped, because only type openai is asked here: {', '.join(skipped)}" if skipped else message
 
 
 def not_countable(reason: str) -> ErrorReply:

@@ -6,11 +6,12 @@ event once the stream is open, and by a cut connection where the body must end o
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 
 from balancer.clock import Clock
-from balancer.headers import API_REQUEST_ID
-from balancer.model import Outcome, Verdict
+from balancer.model import Outcome, Refused, Verdict
 from balancer.policy import exhausted
 from balancer.policy.exhausted import ErrorReply
 from balancer.policy.failover import Failover
@@ -19,7 +20,8 @@ from balancer.relay.counting import Counting
 from balancer.relay.record import RequestRecord
 from balancer.relay.response import COMMITTED, ENDING, OPEN, OVER, STUCK, ClientResponse
 from balancer.state.fleet import Fleet
-from balancer.wire.errors import CONTENT_TYPE_JSON, error_body, error_frame
+from balancer.wire.error_shapes import shape_of
+from balancer.wire.errors import CONTENT_TYPE_JSON
 
 
 class Endings:
@@ -50,6 +52,8 @@ class Endings:
             wall=self._wall(),
             secrets=fleet.secrets,
         )
+        if record.skipped:
+            reply = replace(reply, message=exhausted.with_skipped(reply.message, record.skipped))
         if record.request.operation.counts and reply.reply is None:
             await self._estimate(record, response)
         else:
@@ -57,16 +61,17 @@ class Endings:
 
     async def send_error(self, record: RequestRecord, response: ClientResponse, reply: ErrorReply) -> None:
         """Send the client an error instead of an answer: as a status, or as an event of a stream that is open."""
-        message = self._clean(reply.message)
+        message, request_id = self._clean(reply.message), record.request.id
+        shape = shape_of(record.request.operation)
         record.close(reply.outcome, message)
         if response.state is OPEN:
-            await response.fail(error_frame(reply.kind_in_stream, message, record.request.id))
+            await response.fail(shape.frame(reply.kind_in_stream, message, request_id))
             return
         if reply.reply is not None:
             body, headers = without(reply.reply.body, self._fleet.secrets), reply.reply.headers
         else:
-            body = error_body(reply.kind, message, record.request.id)
-            headers = (CONTENT_TYPE_JSON, (API_REQUEST_ID, record.request.id.encode()), *reply.limits)
+            body = shape.body(reply.kind, message, request_id)
+            headers = (CONTENT_TYPE_JSON, (shape.id_header, request_id.encode()), *reply.limits)
         if reply.retry_after_s is not None:
             headers = (*headers, (b"retry-after", b"%d" % reply.retry_after_s))
         if not reply.retrying_helps:
@@ -96,6 +101,10 @@ class Endings:
     ) -> None:
         """End a response whose provider failed after content. It never ends as a whole one would."""
         record.close("broken_stream", self._clean(verdict.reason))
+        if isinstance(outcome, Refused) and outcome.fault.reply is not None and response.state is COMMITTED:
+            # The provider's own event says so, in the client's own API: it is the end of the stream.
+            await response.fail(without(outcome.fault.reply.body, self._fleet.secrets))
+            return
         setting = self._fleet.config.settings.on_broken_stream
         if exhausted.cuts_connection(setting, claude_code=record.request.claude_code):
             await response.abort()
@@ -108,7 +117,7 @@ class Endings:
     ) -> None:
         """Send the failure as an event where the response is a stream and not at its end; else cut the connection."""
         if record.request.stream and response.state is not ENDING:
-            await response.fail(error_frame(kind, message, record.request.id))
+            await response.fail(shape_of(record.request.operation).frame(kind, message, record.request.id))
         else:
             await response.abort()
 

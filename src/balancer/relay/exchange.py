@@ -86,7 +86,11 @@ class FlowRunner:
                 wire = advance(flow, reply)
                 continue
             if inject is not None and (played := inject(wire)) is not None:
-                wire, dialect = played, dialects.get(faults.DIALECT)
+                wire = played
+                if ask.operation.openai:  # the provider's own type reads what is played, and finds no content there
+                    flow = _sending(played)
+                else:
+                    dialect = dialects.get(faults.DIALECT)
             head_s = max(HEAD_MIN_S, deadline - now())
             async with self._transport.exchange(wire, connect_s=timeouts.connect_s, head_s=head_s) as answer:
                 good = 200 <= answer.status < 300
@@ -142,6 +146,17 @@ class FlowRunner:
             return Reply(0, (), error.cause.encode())
         except TimeoutError:
             return Reply(0, (), b"timeout")
+
+
+def _sending(wire: WireRequest) -> Flow:
+    """Return a flow that sends `wire`, has done so, and learns nothing from the answer."""
+
+    def flow() -> Flow:
+        yield wire
+
+    sending = flow()
+    next(sending)
+    return sending
 
 
 def injected(wire: WireRequest, stats: ProviderStats, now: float, *, stream: bool) -> WireRequest | None:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from balancer.dialect import Ask, Decoder
+from balancer.dialect import Ask, Decoder, Stored
 from balancer.model import Broken, Completed, Outcome, Piece, Refused, Stage
 from balancer.relay.counting import Counting
 from balancer.relay.exchange import GoodAnswer
@@ -21,6 +21,7 @@ from balancer.relay.record import NO_USAGE, RequestRecord
 from balancer.relay.response import COMMITTED, OVER, STREAM_HEADERS, ClientResponse
 from balancer.script import Cause
 from balancer.state.fleet import Fleet
+from balancer.state.resources import Kept
 from balancer.transport import TransportError, UpstreamResponse
 from balancer.wire.errors import CONTENT_TYPE_JSON, kept_headers
 from balancer.wire.event import carries_content
@@ -63,6 +64,8 @@ class Receiver:
         if response.state is not OVER:
             await response.finish()
         record.notes = decoder.notes
+        if ask.operation.openai and (stored := ask.attempt_state.get(Stored)) is not None:
+            self.fleet.responses.put(stored.name, Kept(record.provider, record.request.client))
         if reception.sample is not None:
             self.counting.calibrate(reception.sample, ask.candidate, record.usage)
         ended = reception.ended or (rest := body.read_nowait()) == b""
@@ -206,8 +209,9 @@ class Reception(msgspec.Struct, eq=False):
         lines = kept_headers(self._answer.head)
         lines += self._decoder.headers
         lines += record.who_answered(len(record.attempts) + 1)
-        if request.operation.answers:
-            self.sample = receiver.counting.sample(request.body, candidate)
+        if request.operation.streams:
+            if request.operation.answers:
+                self.sample = receiver.counting.sample(request.body, candidate)
             fleet = receiver.fleet
             own = () if candidate.provider.passthrough else lines  # there the account is the client's
             fleet.stats(candidate.provider.name).content_began(record.first_content_s, now, own)

@@ -68,6 +68,8 @@ class RequestRecord(msgspec.Struct):
 
     # The way there
 
+    skipped: tuple[str, ...] = ()
+    """Targets of the route that can't be asked this at all, in words."""
     route: Route | None = None
     first: Candidate | None = None
     """Who is asked first."""

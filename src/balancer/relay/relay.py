@@ -23,11 +23,13 @@ from balancer.model import (
     Broken,
     Candidate,
     Fault,
+    OpenAIRequest,
     Operation,
     Outcome,
     Provider,
     Refused,
     Request,
+    Route,
     Stage,
     Unfit,
     WireRequest,
@@ -35,6 +37,7 @@ from balancer.model import (
 from balancer.policy import exhausted
 from balancer.policy.classify import judge_of
 from balancer.policy.deadlines import patience_s
+from balancer.policy.exhausted import ErrorReply
 from balancer.policy.failover import Failover, Try, Wait
 from balancer.redact import scrub
 from balancer.relay.counting import Counting
@@ -49,6 +52,7 @@ from balancer.script import Cause
 from balancer.state.fleet import Fleet
 from balancer.state.stats import ProviderStats
 from balancer.transport import TransportError
+from balancer.wire.error_shapes import OPENAI_PING
 
 _log = logging.getLogger(__name__)
 
@@ -76,6 +80,8 @@ class Relay:
         now = self._now()
         own = ((REQUEST_ID, request.id.encode()),)
         response = ClientResponse(writer, self._watch, task or asyncio.current_task(), request.stream, own, now)
+        if request.operation.openai:
+            response.ping = OPENAI_PING
         record = RequestRecord(request, now, len(request.body))
         self.fleet.bus.emit(record.began(self._wall()))
         try:
@@ -109,7 +115,11 @@ class Relay:
             candidates, record.pinned = fleet.candidates(request, route, self._now())
             record.first = candidates[0] if candidates else None
             if not request.operation.answers:  # those every type can answer
-                candidates = [c for c in candidates if dialects.get(c.provider.type).supports(request.operation)]
+                everybody = candidates
+                candidates = [c for c in everybody if _speaks(c.provider, request.operation)]
+                if request.operation.openai and (reply := self._unspoken(record, route, everybody, candidates)):
+                    await self._endings.send_error(record, response, reply)
+                    return
             failover = fleet.failover(request, candidates, record.arrived)
             while not failover.phase.ended:
                 began = self._now()
@@ -143,6 +153,29 @@ class Relay:
                 await self._endings.conclude(record, response, failover)
             if len(failover.attempts) > 1 and record.candidate is not None:
                 self._tell_replaced(record, failover)
+
+    def _unspoken(
+        self, record: RequestRecord, route: Route, everybody: list[Candidate], speaking: list[Candidate]
+    ) -> ErrorReply | None:
+        """Leave in `speaking` who may be asked. Return what to tell if that is nobody.
+
+        Who is skipped because its type does not speak OpenAI's API is noted.
+        """
+        operation, providers = record.request.operation, self.fleet.config.providers
+        skipped = [c.provider for c in everybody if not any(c is one for one in speaking)]
+        record.skipped = tuple(f"{provider.name} (type {provider.type})" for provider in skipped)
+        if speaking:
+            if isinstance(asked := record.request, OpenAIRequest) and asked.previous is not None:
+                responses = self.fleet.responses
+                if responses.is_foreign(asked.previous, asked.client):
+                    return exhausted.no_response(asked.previous)
+                if kept := responses.find(asked.previous):  # nobody else knows it
+                    speaking[:] = [c for c in speaking if c.provider.name == kept.provider] or speaking
+            record.first = speaking[0]
+            return None
+        named = dict.fromkeys(target.provider for target in route.targets if target.provider in providers)
+        out = [name for name in named if _speaks(providers[name], operation)]
+        return exhausted.not_spoken(route.pattern, operation, record.skipped, out)
 
     async def _attempt(self, record: RequestRecord, response: ClientResponse, step: Try, began: float) -> Outcome:
         """Ask one provider once, and give the client its answer if it is a good one. Return how that ended."""
@@ -204,7 +237,7 @@ class Relay:
 
     async def list_models(self, provider: Provider, within_s: float) -> bytes | None:
         """Return one provider's list of models in the Messages API's shape; None where it has none to give."""
-        if not dialects.get(provider.type).supports(Operation.MODELS) or provider.passthrough:
+        if not _speaks(provider, Operation.MODELS) or provider.passthrough:
             return None
         try:
             async with asyncio.timeout(within_s):
@@ -225,3 +258,8 @@ class Relay:
         memory = self.fleet.stats(provider.name).provider_state
         ask = Ask(request, Candidate(provider, model), operation, memory, self._wall(), operation.word)
         return await self._flows.whole(dialects.get(provider.type), ask, self._now() + within_s)
+
+
+def _speaks(provider: Provider, operation: Operation) -> bool:
+    """Say whether a provider of this type can be asked this at all."""
+    return dialects.get(provider.type).supports(operation)

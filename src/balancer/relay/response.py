@@ -101,6 +101,8 @@ class ClientResponse(msgspec.Struct, eq=False):
     """The status that the client was given; 0: none yet."""
     _writes: int = 0
     """How many writes wait for the client: the owner's, or a ping's, or both."""
+    ping: bytes = PING
+    """What keeps a stream alive, in the API that the client speaks."""
     _ping: asyncio.Task[None] | None = None
 
     def __enter__(self) -> Self:
@@ -197,4 +199,4 @@ class ClientResponse(msgspec.Struct, eq=False):
     async def _keep_alive(self) -> None:
         if self.state in _GOING_ON:  # the response may have ended in the same turn of the loop
             self.start(200, STREAM_HEADERS)
-            await self.write(PING)
+            await self.write(self.ping)

@@ -16,7 +16,7 @@ from balancer.coalescing import key as dedup
 from balancer.coalescing.shared import InFlight, Leader, SharedResponse
 from balancer.coalescing.writers import TeeWriter, follow, recorded
 from balancer.headers import REQUEST_ID
-from balancer.model import Operation, Request
+from balancer.model import OpenAIRequest, Operation, Request
 from balancer.policy import affinity
 from balancer.redact import scrub
 from balancer.relay.relay import Relay
@@ -29,7 +29,7 @@ from balancer.server.paths import OPERATIONS
 from balancer.server.rejected import Rejected, new_id, reject
 from balancer.server.unpacking import as_plain, coding_of, unpacked
 from balancer.wire import messages as wire
-from balancer.wire import safeguards
+from balancer.wire import openai_requests, safeguards
 
 USER_AGENT_MAX = 120
 """How much of a client's `user-agent` is logged. Claude Code's has 30 to 60 characters."""
@@ -60,15 +60,16 @@ class Messages:
         task = asyncio.current_task(self._loop)
         if task is None:
             raise RuntimeError("a request is answered in a task of its own")
+        operation = OPERATIONS[scope["path"]]
         try:
             self._check(scope["method"], admitted.first)
             body = await read_body(receive, admitted, self._relay.fleet.rules.max_body_bytes, self._limits, self._loop)
         except ClientLeft:
             return
         except Rejected as error:
-            await reject(client, error, new_id())
+            await reject(client, error, new_id(), operation)
             return
-        answering = self.answer(admitted, OPERATIONS[scope["path"]], scope["query_string"], body, client, task)
+        answering = self.answer(admitted, operation, scope["query_string"], body, client, task)
         del body  # an open stream must not hold what nobody needs any more
         await answering
 
@@ -87,9 +88,12 @@ class Messages:
             coding = self._check("POST", admitted.first)
             if coding is not None:
                 return self._unpacked(coding, admitted, operation, query, body, client, task)
+            if operation.openai:
+                asked = _openai_request(admitted, operation, query, body, request_id)
+                return self._watched(self._relay.answer(asked, client, task), client, task)
             request = self._request(admitted, operation, query, body, request_id)
         except Rejected as error:
-            return reject(client, error, request_id)
+            return reject(client, error, request_id, operation)
         fleet, in_flight = self._relay.fleet, self._in_flight
         rules = fleet.rules
         if not rules.deduplicates:
@@ -224,6 +228,32 @@ class Messages:
             client.on_left(None)
 
 
+def _openai_request(
+    admitted: Admitted, operation: Operation, query: bytes, body: bytes, request_id: str
+) -> OpenAIRequest:
+    """Return the request of a client of OpenAI's API. It is never joined with another. Raises `Rejected`."""
+    first = admitted.first
+    try:
+        head = openai_requests.head(body, operation)
+    except wire.BadRequest as error:
+        raise Rejected(400, "invalid_request_error", str(error)) from None
+    return OpenAIRequest(
+        request_id,
+        operation,
+        query,
+        admitted.headers,
+        body,
+        head.model,
+        stream=bool(head.stream),
+        max_tokens=head.token_limit,
+        conversation=affinity.of_openai(first, head, admitted.client),
+        client_timeout_s=_seconds(first.get(claude_code.TIMEOUT_HEADER)),
+        client=admitted.client,
+        user_agent=shown_agent(first.get(b"user-agent", b"")),
+        previous=head.previous,
+    )
+
+
 def _unsupported(message: str) -> Rejected:
     return Rejected(415, "invalid_request_error", message)
 
@@ -236,6 +266,11 @@ def _quoted(value: bytes) -> str:
 def _shown(agent: bytes) -> str:
     """Return a `user-agent` as it may be logged."""
     return scrub(agent.decode("latin-1"))
+
+
+def shown_agent(agent: bytes) -> str:
+    """Return how a client names itself, cut and without secrets."""
+    return _shown(agent[:USER_AGENT_MAX])
 
 
 def _seconds(value: bytes | None) -> float | None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 
-from balancer.headers import Headers, request_id_lines
+from balancer.headers import REQUEST_ID, Headers
+from balancer.model import Operation
 from balancer.relay.writer import ResponseWriter
 from balancer.transport.decompress import ENCODINGS
-from balancer.wire.errors import CONTENT_TYPE_JSON, error_body
+from balancer.wire.error_shapes import shape_of
+from balancer.wire.errors import CONTENT_TYPE_JSON
 
 RETRY_AFTER_S = 1
 """When to come back, for a client that is told 503: by then another process may listen."""
@@ -34,13 +36,20 @@ def new_id() -> str:
     return "req_" + _ids.getrandbits(96).to_bytes(12, "big").hex()
 
 
-def error_reply(error: Rejected, request_id: str, *, close: bool = False) -> tuple[Headers, bytes]:
-    """Return the headers and the body of an error in the Messages API's shape; `close`: it is the connection's last."""
-    body = error_body(error.kind, error.message, request_id)
+def error_reply(
+    error: Rejected, request_id: str, *, close: bool = False, operation: Operation | None = None
+) -> tuple[Headers, bytes]:
+    """Return the headers and the body of an error in the shape of the API that was asked.
+
+    `close`: it is the connection's last. `operation`: what was asked; None: the Messages API's shape.
+    """
+    shape = shape_of(operation)
+    body = shape.body(error.kind, error.message, request_id)
     headers: list[tuple[bytes, bytes]] = [
         CONTENT_TYPE_JSON,
         (b"content-length", b"%d" % len(body)),
-        *request_id_lines(request_id),
+        (REQUEST_ID, request_id.encode()),
+        (shape.id_header, request_id.encode()),
     ]
     if error.status == 405:
         headers.append((b"allow", b"POST"))
@@ -53,8 +62,8 @@ def error_reply(error: Rejected, request_id: str, *, close: bool = False) -> tup
     return tuple(headers), body
 
 
-async def reject(writer: ResponseWriter, error: Rejected, request_id: str) -> None:
-    """Answer with an error in the Messages API's shape."""
-    headers, body = error_reply(error, request_id)
+async def reject(writer: ResponseWriter, error: Rejected, request_id: str, operation: Operation | None = None) -> None:
+    """Answer with an error in the shape of the API that was asked (`error_reply`)."""
+    headers, body = error_reply(error, request_id, operation=operation)
     writer.start(error.status, headers)
     await writer.write(body, last=True)

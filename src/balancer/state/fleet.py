@@ -4,6 +4,8 @@
     `fleet.admission`   slots, the queue for them, requests in flight   `admission.Admission`
     `fleet.stats(name)` counters, latency, tokens of a provider         `stats.StatsTable`
     `fleet.pins`        conversations and their providers               `pins.Pins`
+    `fleet.resources`   batches, files, skills and their providers      `resources.Resources`
+    `fleet.responses`   stored responses of OpenAI's API, likewise      `resources.Resources`
     `fleet.orders`      what people order: wake, pause, resume, faults  `orders.Orders`
     `fleet.budget`      retries that an outage may still cost           `policy.retry_budget.Budget`
     `fleet.refused_credentials`    of clients, told once for each       `credentials.RefusedCredentials`
@@ -42,6 +44,7 @@ from balancer.state.credentials import RefusedCredentials
 from balancer.state.health import HealthTable
 from balancer.state.orders import Orders
 from balancer.state.pins import Pins
+from balancer.state.resources import Resources
 from balancer.state.stats import Loads, ProviderStats, StatsTable
 from balancer.wire import safeguards
 from balancer.wire.history import carries_thinking
@@ -100,6 +103,8 @@ class Fleet:
         self.budget = Budget()
         self.pins = Pins()
         self.refused_credentials = RefusedCredentials()
+        self.resources = Resources()
+        self.responses = Resources()
         self._stats = StatsTable(ProviderStats)
         self.health = HealthTable(self._stats, bus, rng, queue.wake)
         self.admission = Admission(self._stats, self.health, queue)

@@ -14,6 +14,8 @@ import msgspec
 MODEL_MAX = 1024
 """Longest name of a model, in characters: names are remembered and logged."""
 
+BAD_MODEL = f"model: must be a name of 1 to {MODEL_MAX} characters"
+
 
 # Requests
 
@@ -73,21 +75,29 @@ def head(body: bytes) -> Head:
     """Decode a request's head. Raises `BadRequest` with a sentence that names the field."""
     try:
         decoded = _HEAD.decode(body)
-    except msgspec.ValidationError as error:
-        raise BadRequest(_plainly(str(error))) from None
-    except UnicodeDecodeError:
-        raise BadRequest("the request body is not valid JSON: it is not UTF-8") from None
-    except msgspec.DecodeError as error:
-        if (whole := without_lone_surrogates(body)) != body:
-            return head(whole)
-        raise BadRequest(f"the request body is not valid JSON: {error}") from None
-    except RecursionError:
-        raise BadRequest("the request body is nested too deeply") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        return head(mended(body, error))
     if bytes(memoryview(decoded.messages)[:1]) != b"[":
         raise BadRequest("messages: must be an array")
     if not 0 < len(decoded.model) <= MODEL_MAX:
-        raise BadRequest(f"model: must be a name of 1 to {MODEL_MAX} characters")
+        raise BadRequest(BAD_MODEL)
     return decoded
+
+
+def mended(body: bytes, error: Exception) -> bytes:
+    """Return a body that could not be decoded, without what kept it from that. Raises `BadRequest` if that is no help.
+
+    `error` is what the decoder raised.
+    """
+    if isinstance(error, msgspec.ValidationError):
+        raise BadRequest(_plainly(str(error))) from None
+    if isinstance(error, UnicodeDecodeError):
+        raise BadRequest("the request body is not valid JSON: it is not UTF-8") from None
+    if isinstance(error, RecursionError):
+        raise BadRequest("the request body is nested too deeply") from None
+    if (whole := without_lone_surrogates(body)) != body:
+        return whole
+    raise BadRequest(f"the request body is not valid JSON: {error}") from None
 
 
 _SURROGATES = re.compile(

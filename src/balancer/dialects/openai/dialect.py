@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from balancer import claude_code
 from balancer.dialect import Ask, Decoder, Flow, TypedState
-from balancer.dialects.openai import lessons, request
+from balancer.dialects.openai import lessons, passed, passthrough, request
 from balancer.dialects.openai.chat import ChatReader
 from balancer.dialects.openai.composer import Composer
 from balancer.dialects.openai.decoder import OpenAIDecoder, Reader, writer_for
@@ -123,6 +123,10 @@ class OpenAI:
     checks_actions = False
 
     def flow(self, ask: Ask) -> Flow:
+        if ask.operation.openai:
+            path = passthrough.PATHS[ask.operation]
+            yield from passthrough.flow(ask, _wire(ask, b"POST", path, ()))
+            return
         if ask.operation is not Operation.MESSAGES:
             yield _wire(ask, b"GET", "/models", ())
             return
@@ -153,6 +157,8 @@ class OpenAI:
             body = lessons.apply(body, [found])
 
     def decoder(self, ask: Ask, head: Reply) -> Decoder:
+        if ask.operation.openai:
+            return passed.decoder(ask, head)
         if ask.operation is not Operation.MESSAGES:
             return ModelsDecoder()
         asked, options, attempt = ask.request, ask.options(Options), ask.attempt_state.of(_Attempt)
@@ -167,10 +173,12 @@ class OpenAI:
         return safeguards.answered(asked, OpenAIDecoder(composer, writer, reader, attempt.notes))
 
     def fault(self, ask: Ask, reply: Reply) -> Fault:
+        if ask.operation.openai:
+            return passthrough.fault(ask, reply)
         return fault_of(reply, ask.wall, ask.request.id)
 
     def supports(self, operation: Operation) -> bool:
-        return operation is not Operation.COUNT_TOKENS
+        return operation is not Operation.COUNT_TOKENS and not operation.resource
 
     def describe(self, provider_state: TypedState, options: object, wall: float) -> dict[str, Any] | None:
         return provider_state.of(lessons.Lessons).described()

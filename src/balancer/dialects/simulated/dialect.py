@@ -133,7 +133,7 @@ class Simulated:
         return fault_of(reply, ask.wall)
 
     def supports(self, operation: Operation) -> bool:
-        return True
+        return not operation.openai and not operation.resource
 
     def describe(self, provider_state: TypedState, options: object, wall: float) -> dict[str, Any] | None:
         return None

@@ -106,7 +106,7 @@ class Zed:
         return replace(fault, message=account.silent(ask, fault.message))
 
     def supports(self, operation: Operation) -> bool:
-        return True
+        return not operation.openai and not operation.resource
 
     def describe(self, provider_state: TypedState, options: object, wall: float) -> dict[str, Any] | None:
         return described(provider_state, options if isinstance(options, Options) else Options(), wall)
