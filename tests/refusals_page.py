@@ -6,8 +6,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from balancer.model import Proof, Scope
 from balancer.policy.refusal_rows import ROWS, Row
+from balancer.policy.verdicts import Proof, Scope
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "resilience.md"
 BEGIN, END = "<!-- refusals: written by `make docs` -->\n", "<!-- end of refusals -->\n"

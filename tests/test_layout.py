@@ -26,6 +26,7 @@ TESTED_ELSEWHERE = {
     "config/wording.py": "config/test_by_hand.py",
     # nouns and contracts without behaviour of their own
     "model.py": "relay/test_relay.py",
+    "policy/verdicts.py": "policy/test_classify.py",
     "relay/writer.py": "relay/test_response.py",
     "relay/limits.py": "relay/test_response.py",
     "wire/decoder.py": "dialects/test_contract.py",

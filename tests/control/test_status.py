@@ -10,7 +10,8 @@ from state.world import OVERLOADED
 from balancer import config
 from balancer.control.status import describe, overview
 from balancer.dialects.simulated.faults import Drill
-from balancer.model import Mark, Operation, Scope, Trouble, Usage, Verdict
+from balancer.model import Operation, Usage
+from balancer.policy.verdicts import Mark, Scope, Trouble, Verdict
 
 from .board import Board
 

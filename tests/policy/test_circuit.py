@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from balancer.model import Mark, Proof, Statement, Trouble, Verdict
 from balancer.policy.circuit import (
     DECAY_S,
     FIRST_COOLDOWN_S,
@@ -20,6 +19,7 @@ from balancer.policy.circuit import (
     end_early,
     observe,
 )
+from balancer.policy.verdicts import Mark, Proof, Statement, Trouble, Verdict
 
 BAD = Verdict(Mark.BAD, retry_elsewhere=True, reason="529")
 GOOD = Verdict(Mark.GOOD)

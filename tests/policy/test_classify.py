@@ -8,23 +8,7 @@ from dataclasses import replace
 import pytest
 from stand_ins import candidate
 
-from balancer.model import (
-    Abandoned,
-    Broken,
-    Completed,
-    Fault,
-    Mark,
-    Operation,
-    Outcome,
-    Proof,
-    Refused,
-    Reply,
-    Scope,
-    Stage,
-    Trouble,
-    Unfit,
-    Verdict,
-)
+from balancer.model import Abandoned, Broken, Completed, Fault, Operation, Outcome, Refused, Reply, Stage, Unfit
 from balancer.policy.classify import (
     NAMED_COOLDOWN_MAX_S,
     callers_own,
@@ -36,6 +20,7 @@ from balancer.policy.classify import (
     too_long,
 )
 from balancer.policy.refusals import LOOKED_AT_CHARS
+from balancer.policy.verdicts import Mark, Proof, Scope, Trouble, Verdict
 from balancer.script import Cause
 from balancer.wire.errors import kind_of
 

@@ -7,21 +7,7 @@ from typing import Any
 import pytest
 from stand_ins import candidate
 
-from balancer.model import (
-    Broken,
-    Candidate,
-    Fault,
-    Mark,
-    Outcome,
-    RefusalClass,
-    Refused,
-    Reply,
-    Stage,
-    Statement,
-    Trouble,
-    Unfit,
-    Verdict,
-)
+from balancer.model import Broken, Candidate, Fault, Outcome, RefusalClass, Refused, Reply, Stage, Unfit
 from balancer.policy.classify import judge_of
 from balancer.policy.exhausted import (
     STOPPED,
@@ -35,6 +21,7 @@ from balancer.policy.exhausted import (
     not_countable,
     shown_kind,
 )
+from balancer.policy.verdicts import Mark, Statement, Trouble, Verdict
 from balancer.script import Cause
 
 A, B = candidate("a"), candidate("b")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from balancer.model import Fault, Trouble
+from balancer.model import Fault
 from balancer.policy.circuit import Health
 from balancer.policy.probing import (
     JITTER,
@@ -16,6 +16,7 @@ from balancer.policy.probing import (
     next_probe,
     proves,
 )
+from balancer.policy.verdicts import Trouble
 
 
 def cooling(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import refusals_page
 
-from balancer.model import Proof, RefusalClass, Scope
+from balancer.model import RefusalClass
 from balancer.policy.refusal_rows import ROWS, Feature, Look, Row
+from balancer.policy.verdicts import Proof, Scope
 
 KINDS = RefusalClass
 

@@ -9,11 +9,12 @@ import time
 import pytest
 from stand_ins import candidate
 
-from balancer.model import ErrorRule, Fault, Mark, Proof, RefusalClass, Refused, Reply, Scope, Stage, Trouble, Verdict
+from balancer.model import ErrorRule, Fault, RefusalClass, Refused, Reply, Stage
 from balancer.policy import refusals
 from balancer.policy.classify import judge, judge_of
 from balancer.policy.refusal_rows import ROWS
 from balancer.policy.refusals import LOOKED_AT_CHARS, strictly_unquoted, unquoted
+from balancer.policy.verdicts import Mark, Proof, Scope, Trouble, Verdict
 from balancer.wire import complaints, errors
 
 REQUEST, CAPABILITY, ACCOUNT = RefusalClass.REQUEST, RefusalClass.CAPABILITY, RefusalClass.ACCOUNT

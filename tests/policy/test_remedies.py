@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from balancer.model import Trouble
 from balancer.policy.remedies import in_words, sentence
+from balancer.policy.verdicts import Trouble
 
 WORDS = {
     Trouble.KEY: "its key was refused (401 x): check its auth_value in providers.yaml",

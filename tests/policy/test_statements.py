@@ -6,8 +6,9 @@ import time
 
 import pytest
 
-from balancer.model import Broken, Fault, Refused, Reply, Stage, Statement, Unfit
+from balancer.model import Broken, Fault, Refused, Reply, Stage, Unfit
 from balancer.policy.statements import WORDS_MAX_CHARS, in_words, quoted, statement
+from balancer.policy.verdicts import Statement
 from balancer.script import Cause
 
 

@@ -12,19 +12,8 @@ from worlds import DELTA, GOOD, OVERLOADED, SSE, START, STOP, TEXT, World, error
 
 from balancer import events
 from balancer.dialects.simulated.faults import Drill
-from balancer.model import (
-    Abandoned,
-    Broken,
-    Completed,
-    Fault,
-    Mark,
-    Outcome,
-    Refused,
-    Stage,
-    Unfit,
-    Usage,
-    Verdict,
-)
+from balancer.model import Abandoned, Broken, Completed, Fault, Outcome, Refused, Stage, Unfit, Usage
+from balancer.policy.verdicts import Mark, Verdict
 from balancer.relay.record import RequestRecord
 from balancer.script import Cause, Data, Fail, Pause
 

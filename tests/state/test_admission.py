@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 from virtual_time import in_virtual_time
 
-from balancer.model import Scope
+from balancer.policy.verdicts import Scope
 from balancer.state.admission import Admission
 
 from .world import World, read

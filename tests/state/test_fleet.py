@@ -11,24 +11,12 @@ from balancer import config
 from balancer.dialects.simulated.faults import Drill
 from balancer.events import Reloaded
 from balancer.headers import Headers
-from balancer.model import (
-    Abandoned,
-    Completed,
-    Fault,
-    Mark,
-    Operation,
-    Outcome,
-    Proof,
-    Refused,
-    Request,
-    Stage,
-    Trouble,
-    Verdict,
-)
+from balancer.model import Abandoned, Completed, Fault, Operation, Outcome, Refused, Request, Stage
 from balancer.policy import deadlines, routes
 from balancer.policy.exhausted import Failure
 from balancer.policy.failover import Try
 from balancer.policy.strategies import STRATEGIES
+from balancer.policy.verdicts import Mark, Proof, Trouble, Verdict
 from balancer.wire.safeguards import Known
 
 from .world import BAD, GOOD, OVERLOADED, World, read

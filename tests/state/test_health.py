@@ -8,9 +8,10 @@ import pytest
 from msgspec.structs import replace as altered
 
 from balancer.events import CooldownStarted, ProviderRecovered
-from balancer.model import Candidate, Completed, Mark, Operation, Proof, RefusalClass, Scope, Trouble, Verdict
+from balancer.model import Candidate, Completed, Operation, RefusalClass
 from balancer.policy.exhausted import Failure
 from balancer.policy.failover import Availability
+from balancer.policy.verdicts import Mark, Proof, Scope, Trouble, Verdict
 from balancer.state.health import MODELS_MAX, PROVEN_S
 
 from .world import BAD, GOOD, OVERLOADED, World

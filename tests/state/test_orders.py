@@ -8,7 +8,8 @@ import pytest
 
 from balancer.dialects.simulated.faults import Drill
 from balancer.events import Drilled, ProviderPaused, ProviderResumed, ProviderWoken
-from balancer.model import Mark, Operation, Scope, Trouble, Verdict
+from balancer.model import Operation
+from balancer.policy.verdicts import Mark, Scope, Trouble, Verdict
 from balancer.state.orders import Orders
 
 from .world import BAD, OVERLOADED, World

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from balancer.model import Broken, Fault, Mark, Outcome, Refused, Stage, Unfit, Usage, Verdict
+from balancer.model import Broken, Fault, Outcome, Refused, Stage, Unfit, Usage
 from balancer.policy.strategies import Load
+from balancer.policy.verdicts import Mark, Verdict
 from balancer.script import Cause
 from balancer.state.stats import Loads, ProviderStats, StatsTable
 

@@ -8,8 +8,9 @@ from typing import Any
 from stand_ins import request
 
 from balancer import config, events
-from balancer.model import Candidate, Completed, Fault, Mark, Operation, Outcome, Refused, Route, Stage, Verdict
+from balancer.model import Candidate, Completed, Fault, Operation, Outcome, Refused, Route, Stage
 from balancer.policy.failover import Availability
+from balancer.policy.verdicts import Mark, Verdict
 from balancer.state.fleet import Fleet
 
 BAD = Verdict(Mark.BAD, retry_elsewhere=True, reason="529 overloaded_error", status=529)

@@ -13,25 +13,11 @@ from balancer import dialects
 from balancer.commands import reading
 from balancer.config import Config, ConfigError
 from balancer.dialect import Ask, TypedState
-from balancer.model import (
-    Candidate,
-    Fault,
-    Mark,
-    Operation,
-    Origin,
-    Proof,
-    Provider,
-    RefusalClass,
-    Refused,
-    Reply,
-    Request,
-    Scope,
-    Stage,
-    Verdict,
-)
+from balancer.model import Candidate, Fault, Operation, Origin, Provider, RefusalClass, Refused, Reply, Request, Stage
 from balancer.policy import circuit, exhausted, refusals
 from balancer.policy.classify import judge_of
 from balancer.policy.refusal_rows import ROWS
+from balancer.policy.verdicts import Mark, Proof, Scope, Verdict
 from balancer.redact import scrub, secrets_of
 from balancer.wire.errors import STATUS_OF
 

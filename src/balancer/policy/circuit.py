@@ -14,7 +14,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, replace
 
-from balancer.model import Mark, Proof, Statement, Trouble, Verdict
+from balancer.policy.verdicts import Mark, Proof, Statement, Trouble, Verdict
 
 FIRST_COOLDOWN_S = 5.0
 """The first cooldown; each further one is twice as long. Most overloads and restarts are over by then."""

@@ -19,19 +19,15 @@ from balancer.model import (
     Completed,
     ErrorRule,
     Fault,
-    Mark,
     Outcome,
-    Proof,
     RefusalClass,
     Refused,
-    Scope,
     Stage,
-    Trouble,
     Unfit,
-    Verdict,
 )
 from balancer.policy import refusals
 from balancer.policy.refusal_rows import Row
+from balancer.policy.verdicts import Mark, Proof, Scope, Trouble, Verdict
 from balancer.script import Cause
 from balancer.wire.overflow import is_overflow
 

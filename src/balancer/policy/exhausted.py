@@ -26,24 +26,11 @@ import msgspec
 
 from balancer import claude_code
 from balancer.headers import Headers
-from balancer.model import (
-    Candidate,
-    Fault,
-    Mark,
-    Operation,
-    Outcome,
-    Proof,
-    RefusalClass,
-    Refused,
-    Reply,
-    Statement,
-    Trouble,
-    Unfit,
-    Verdict,
-)
+from balancer.model import Candidate, Fault, Operation, Outcome, RefusalClass, Refused, Reply, Unfit
 from balancer.policy.classify import is_model_unknown
 from balancer.policy.remedies import sentence
 from balancer.policy.statements import quoted, statement
+from balancer.policy.verdicts import Mark, Proof, Statement, Trouble, Verdict
 
 RETRY_AFTER_MIN_S = 1
 RETRY_AFTER_MAX_S = claude_code.RETRY_AFTER_MAX_S

@@ -44,10 +44,11 @@ from typing import TypeAlias
 import msgspec
 from msgspec.structs import replace
 
-from balancer.model import Broken, Candidate, Mark, Outcome, RefusalClass, Unfit, Verdict
+from balancer.model import Broken, Candidate, Outcome, RefusalClass, Unfit
 from balancer.policy.classify import judge_of, lasting, too_long
 from balancer.policy.narrow import takes_less
 from balancer.policy.retry_budget import Budget
+from balancer.policy.verdicts import Mark, Verdict
 from balancer.script import Cause
 
 RETRIES = 2

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 
-from balancer.model import Outcome, RefusalClass, Refused, Verdict
+from balancer.model import Outcome, RefusalClass, Refused
+from balancer.policy.verdicts import Verdict
 
 _LOOKED_AT_CHARS = 2048
 

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from balancer.model import Fault, Trouble
+from balancer.model import Fault
 from balancer.policy.circuit import Health
+from balancer.policy.verdicts import Trouble
 
 PROBE_AT_S = (30.0, 60.0, 120.0, 300.0)
 """When to probe, in seconds after the cooldown began. A key or an account is mended within minutes, or not for hours:

@@ -15,7 +15,8 @@ import re
 
 import msgspec
 
-from balancer.model import Proof, RefusalClass, Scope, Trouble
+from balancer.model import RefusalClass
+from balancer.policy.verdicts import Proof, Scope, Trouble
 
 
 class Feature(enum.Enum):

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from balancer.model import ErrorRule, Fault, RefusalClass, Scope, Trouble
+from balancer.model import ErrorRule, Fault, RefusalClass
 from balancer.policy.refusal_rows import ROWS, Feature, Look, Row
+from balancer.policy.verdicts import Scope, Trouble
 from balancer.wire.errors import kind_of
 from balancer.wire.overflow import is_overflow
 

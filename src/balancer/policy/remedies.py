@@ -5,7 +5,7 @@ The words go to clients, to `GET /providers` and to the log, so they hold no URL
 
 from __future__ import annotations
 
-from balancer.model import Trouble
+from balancer.policy.verdicts import Trouble
 
 _WORDS: dict[Trouble, tuple[str, str]] = {
     Trouble.KEY: ("its key was refused", "check its auth_value in providers.yaml"),

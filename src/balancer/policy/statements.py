@@ -11,7 +11,8 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 
 from balancer.headers import Headers
-from balancer.model import Fault, Outcome, Refused, Statement
+from balancer.model import Fault, Outcome, Refused
+from balancer.policy.verdicts import Statement
 from balancer.redact import anonymous, scrub, without
 
 WORDS_MAX_CHARS = 300

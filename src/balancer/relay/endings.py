@@ -11,10 +11,11 @@ from dataclasses import replace
 import msgspec
 
 from balancer.clock import Clock
-from balancer.model import Outcome, Refused, Verdict
+from balancer.model import Outcome, Refused
 from balancer.policy import exhausted
 from balancer.policy.exhausted import ErrorReply
 from balancer.policy.failover import Failover
+from balancer.policy.verdicts import Verdict
 from balancer.redact import scrub, without
 from balancer.relay.counting import Counting
 from balancer.relay.record import RequestRecord

@@ -17,8 +17,8 @@ from balancer.model import (
     Stage,
     Unfit,
     Usage,
-    Verdict,
 )
+from balancer.policy.verdicts import Verdict
 
 NO_USAGE = Usage()
 """What an answer that reports nothing used; compared by identity, which is cheaper than by value."""

@@ -27,7 +27,7 @@ from balancer import config as configuration
 from balancer import dialects
 from balancer.config import Config
 from balancer.events import Bus, Reloaded
-from balancer.model import Candidate, Mark, Operation, Outcome, Proof, Request, Route, Trouble, Verdict
+from balancer.model import Candidate, Operation, Outcome, Request, Route
 from balancer.policy import deadlines
 from balancer.policy import routes as routing
 from balancer.policy.circuit import CooldownPolicy
@@ -38,6 +38,7 @@ from balancer.policy.retry_budget import Budget
 from balancer.policy.routes import Routing
 from balancer.policy.statements import statement
 from balancer.policy.strategies import STRATEGIES, Strategy, View, priority
+from balancer.policy.verdicts import Mark, Proof, Trouble, Verdict
 from balancer.redact import secrets_of
 from balancer.state.admission import Admission, Place, SlotQueue
 from balancer.state.credentials import RefusedCredentials

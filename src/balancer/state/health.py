@@ -14,13 +14,14 @@ from functools import partial
 from typing import TypeAlias
 
 from balancer.events import Bus, CooldownStarted, ProviderRecovered
-from balancer.model import Candidate, Proof, Provider, RefusalClass, Scope, Statement, Trouble, Verdict
+from balancer.model import Candidate, Provider, RefusalClass
 from balancer.policy import circuit
 from balancer.policy.circuit import Circuit, CooldownPolicy, Health
 from balancer.policy.classify import is_model_unknown
 from balancer.policy.exhausted import Failure
 from balancer.policy.failover import Availability
 from balancer.policy.remedies import in_words
+from balancer.policy.verdicts import Proof, Scope, Statement, Trouble, Verdict
 from balancer.state.stats import StatsTable
 from balancer.state.suspects import Suspects
 

@@ -10,8 +10,9 @@ from typing import Any, TypeAlias
 
 from balancer.dialect import TypedState
 from balancer.dialects.simulated.faults import Drill
-from balancer.model import Outcome, Usage, Verdict
+from balancer.model import Outcome, Usage
 from balancer.policy.strategies import Load, peak_ewma
+from balancer.policy.verdicts import Verdict
 
 ORGANIZATION_ID = b"anthropic-organization-id"
 """The header in which the Messages API names the organization whose account answered."""
