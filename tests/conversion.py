@@ -18,7 +18,9 @@ from balancer.dialects.openai.responses import ResponsesReader
 from balancer.dialects.openai.writer import Shell
 from balancer.model import Piece
 
-FOREIGN_FIELDS = frozenset({"top_k", "thinking", "reasoning", "reasoning_content", "reasoning_details"})
+FOREIGN_FIELDS = frozenset(
+    {"top_k", "thinking", "reasoning", "reasoning_content", "reasoning_details", "extra_content"}
+)
 
 
 def messages_request(*messages: Any, **more: Any) -> dict[str, Any]:
@@ -65,7 +67,7 @@ def result(identifier: str, content: Any = "done", **more: Any) -> dict[str, Any
 
 
 def decoder(
-    *, stream: bool = True, names: dict[str, str] | None = None, responses: bool = False, think_tags: bool = False
+    *, stream: bool = True, names: dict[str, str] | None = None, responses: bool = False, think_tags: bool | str = False
 ) -> OpenAIDecoder:
     shell = Shell("claude", "nonce", 9)
     writer = writer_for(shell, stream=stream)

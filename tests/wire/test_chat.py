@@ -131,4 +131,4 @@ def test_odd_members_cost_nothing_else(delta: bytes) -> None:
     assert chunk is not None
     assert chunk.choices is not None
     assert chunk.choices[0].delta is not None
-    assert chunk.choices[0].delta.content == "\U0001f600\ufffd"
+    assert chunk.choices[0].delta["content"] == "\U0001f600\ufffd"

@@ -29,8 +29,10 @@ from balancer.dialects.openai.profiles import (
     Effort,
     Profile,
     Reasoning,
+    ReasoningBack,
     Schema,
     SystemRole,
+    ThinkTagsOption,
     TokenLimitField,
 )
 from balancer.dialects.openai.responses import MIN_OUTPUT_TOKENS, ResponsesReader, from_chat
@@ -79,7 +81,19 @@ class Options(BaseModel):
     service_tier: bool | None = Field(default=None, description="Whether `service_tier` is known, in OpenAI's words.")
     user_hash: bool | None = Field(default=None, description="Whether the user's id goes along, as a hash.")
     tool_schema: Schema | None = Field(default=None, description="`narrow`: only a part of JSON Schema is known.")
-    think_tags: bool | None = Field(default=None, description="Whether thinking comes as `<think>` within the text.")
+    think_tags: ThinkTagsOption | None = Field(
+        default=None,
+        description="Whether thinking comes as `<think>` in the text; `implicit`: all up to `</think>` is thinking.",
+    )
+    reasoning_back: ReasoningBack | None = Field(
+        default=None, description="Which assistant messages of the history hold `reasoning_content`."
+    )
+    thought_signatures: bool | None = Field(
+        default=None, description="Whether tool calls of other models get Google's dummy of a thought signature."
+    )
+    phases: bool | None = Field(
+        default=None, description="`api: responses`: whether every text of the assistant has a `phase`."
+    )
 
 
 @lru_cache(maxsize=256)

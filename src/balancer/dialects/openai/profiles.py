@@ -15,6 +15,8 @@ TokenLimitField: TypeAlias = Literal["max_tokens", "max_completion_tokens"]
 Reasoning: TypeAlias = Literal["none", "effort", "openrouter", "deepseek"]
 SystemRole: TypeAlias = Literal["system", "developer"]
 Schema: TypeAlias = Literal["plain", "narrow"]
+ReasoningBack: TypeAlias = Literal["never", "with_calls", "always"]
+ThinkTagsOption: TypeAlias = bool | Literal["implicit"]
 Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
@@ -51,8 +53,14 @@ class Capabilities:
     user_hash: bool = False
     """`metadata.user_id` goes along, hashed, as `safety_identifier` and `prompt_cache_key`."""
     tool_schema: Schema = "plain"
-    think_tags: bool = False
-    """Thinking comes as `<think>...</think>` within the text."""
+    think_tags: ThinkTagsOption = False
+    """Thinking comes as `<think>...</think>` within the text; `implicit`: it has begun before the text does."""
+    reasoning_back: ReasoningBack = "never"
+    """Which assistant messages of the history hold `reasoning_content`, empty where there is none."""
+    thought_signatures: bool = False
+    """Tool calls of other models get Google's dummy of a thought signature."""
+    phases: bool = False
+    """Responses API: every text of the assistant has a `phase`, by rule where its provider gave none."""
 
 
 _COMPAT = Capabilities()
@@ -71,12 +79,18 @@ _OPENAI = replace(
 PROFILES: dict[Profile, Capabilities] = {
     "compat": _COMPAT,
     "openai": _OPENAI,
-    "openai_reasoning": replace(_OPENAI, reasoning="effort", efforts=EFFORTS[1:6], sampling=False, stop=0),
+    "openai_reasoning": replace(_OPENAI, reasoning="effort", efforts=EFFORTS[1:6], sampling=False, stop=0, phases=True),
     "openrouter": replace(_COMPAT, reasoning="openrouter", efforts=EFFORTS, top_k=True, files=True),
     "deepseek": replace(
-        _COMPAT, reasoning="deepseek", efforts=("low", "high", "max"), vision=False, json_schema=False, max_tools=128
+        _COMPAT,
+        reasoning="deepseek",
+        efforts=("low", "high", "max"),
+        vision=False,
+        json_schema=False,
+        max_tools=128,
+        reasoning_back="always",
     ),
     "ollama": replace(_COMPAT, top_k=True),
     "vllm": replace(_COMPAT, top_k=True, tool_id_max=64),
-    "gemini": replace(_COMPAT, reasoning="effort", tool_schema="narrow", tool_id_max=64),
+    "gemini": replace(_COMPAT, reasoning="effort", tool_schema="narrow", tool_id_max=64, thought_signatures=True),
 }

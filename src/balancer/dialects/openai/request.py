@@ -14,7 +14,7 @@ import msgspec
 
 from balancer import claude_code
 from balancer.dialect import Incapable
-from balancer.dialects.openai import effort, tools
+from balancer.dialects.openai import carried, effort, tools
 from balancer.dialects.openai.blocks import content, system_text
 from balancer.dialects.openai.lessons import schema_hint
 from balancer.dialects.openai.names import Names
@@ -100,6 +100,8 @@ def _converted(request: dict[str, Any], model: str, can: Capabilities, provider:
         dropped["output_config.format"] += 1
     system = "\n\n".join(filter(None, [*system_texts(request.get("system"), dropped), hint]))
     conversation = Turns(can, provider, names, dropped, items=items).convert(turns)
+    if can.thought_signatures:
+        carried.sign_calls(conversation, model)
     out["messages"] = [{"role": can.system_role, "content": system}, *conversation] if system else conversation
     out |= offered
     out |= shape
