@@ -115,17 +115,23 @@ REASONING = ("completion_tokens_details.reasoning_tokens", "output_tokens_detail
 def usage_of(reported: Any) -> tuple[Usage, int] | None:
     """Return usage in the Messages API's sense, and the tokens of thinking within the output; None: none is reported.
 
-    OpenAI counts cached tokens within the prompt, Anthropic beside it. Reasoning is within the output, except where
-    the total shows that a server counted it apart. Servers that do not count say zero: such a number becomes None.
+    OpenAI counts cached tokens within the prompt, Anthropic beside it; which of both a server does, its total shows.
+    Reasoning is within the output, except where the total shows that a server counted it apart, or counted it nowhere
+    else. Servers that do not count say zero: such a number becomes None.
     """
     if not isinstance(reported, dict) or not reported:
         return None
     prompt, output = _first_count(reported, *PROMPT_TOKENS), _first_count(reported, *OUTPUT_TOKENS)
     read, written = _first_count(reported, *CACHE_READ), _first_count(reported, *CACHE_WRITTEN)
     reasoning = _first_count(reported, *REASONING)
-    if reasoning and _count(reported.get("total_tokens")) == prompt + output + reasoning:
+    total = _count(reported.get("total_tokens"))
+    beside = (read or written) and total == prompt + output + read + written
+    if reasoning and total == prompt + output + reasoning:
         output += reasoning
-    unread = max(0, prompt - read - written) if prompt else None
+    elif not reasoning and not beside and prompt and output and total > prompt + output:
+        reasoning = total - prompt - output
+        output += reasoning
+    unread = (prompt if beside else max(0, prompt - read - written)) if prompt else None
     return Usage(unread, output or None, read, written), reasoning
 
 
