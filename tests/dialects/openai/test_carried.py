@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import grammar
@@ -176,6 +177,34 @@ def test_what_a_call_needs_stands_in_front_of_it() -> None:
     assert [block["type"] for block in answered({"reasoning": "hm"}, {"tool_calls": [call(**SIGNED)]})] == [
         "thinking", "tool_use",
     ]  # fmt: skip
+
+
+def test_what_comes_behind_a_last_text_is_remembered_where_nothing_may_stand_there() -> None:
+    memory = carried.Memory()
+    deltas = [{"content": "All "}, {"content": "done."}, {"content": "", **SIGNED}]
+    events: list[Any] = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+    to = decoder(keep=partial(memory.keep, "a conversation"))
+    blocks = grammar.read(written(played(to, sse(*events, DONE)))).blocks
+    asked = json.dumps(messages_request("go", {"role": "assistant", "content": blocks}, "and?")).encode()
+
+    def given_back(conversation: str | None, provider: str = "up") -> Any:
+        body = request.chat(asked, "m", PROFILES["compat"], provider, recall=memory.of(conversation)).body
+        return body["messages"][1].get("extra_content")
+
+    assert [block["type"] for block in blocks] == ["text"]
+    assert given_back("a conversation") == SIGNED["extra_content"]
+    assert (given_back("another"), given_back(None), given_back("a conversation", "else")) == (None, None, None)
+
+
+def test_only_so_many_answers_are_remembered() -> None:
+    memory = carried.Memory()
+    for at in range(carried.REMEMBERED + 1):
+        memory.keep("c", f"text {at}", "data")
+    memory.keep("c", "long", "x" * (carried.REMEMBERED_MAX_CHARS + 1))
+    recall = memory.of("c")
+
+    assert recall is not None
+    assert [recall(text) for text in ("text 0", "text 1", " text 1\n", "long")] == [None, "data", "data", None]
 
 
 DUMMY = {"google": {"thought_signature": carried.DUMMY_SIGNATURE}}

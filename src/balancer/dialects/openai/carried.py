@@ -3,6 +3,8 @@
 A thinking block is signed by whoever made it, so its signature can carry what the Messages API has no field for:
 signatures and encrypted reasoning, fields of a tool call, phases. Where a turn has no thinking, a `redacted_thinking`
 block carries it, in front of the block that it belongs to. The name of the provider is in it: nobody else gets it.
+For Claude Code nothing is put behind a text that ends an answer, because `claude -p` prints only what comes last: what
+a provider says there is remembered (`Memory`).
 
 | key of the payload | what it is | where it goes back |
 |---|---|---|
@@ -16,8 +18,9 @@ block carries it, in front of the block that it belongs to. The name of the prov
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from balancer.wire.loose import object_of
@@ -178,6 +181,51 @@ def own(block: Fields, provider: str) -> Fields | None:
         return None
     payload = unsigned(block.get("signature") or block.get("data"))
     return payload if payload is not None and payload.get("provider") == provider else None
+
+
+REMEMBERED = 256
+"""So many answers are remembered; those before them are forgotten."""
+
+REMEMBERED_MAX_CHARS = 65_536
+"""A longer state is not remembered."""
+
+
+class Memory:
+    """What one provider gave behind the text that ended an answer, by conversation and text. In memory only."""
+
+    def __init__(self) -> None:
+        self._kept: dict[bytes, str] = {}
+
+    def keep(self, conversation: str, text: str, data: str) -> None:
+        """Remember `data`, a signature of ours, for the answer in `conversation` that ended with `text`."""
+        if len(data) > REMEMBERED_MAX_CHARS:
+            return
+        key = _key(conversation, text)
+        self._kept.pop(key, None)
+        self._kept[key] = data
+        while len(self._kept) > REMEMBERED:
+            del self._kept[next(iter(self._kept))]
+
+    def of(self, conversation: str | None) -> Recall | None:
+        """Return what fills in the turns of `conversation`; None: nothing of it is remembered."""
+        if not conversation or not self._kept:
+            return None
+        return lambda text: self._kept.get(_key(conversation, text))
+
+
+Recall: TypeAlias = Callable[[str], str | None]
+"""Returns what is remembered of the answer that ended with a text."""
+
+
+def completed(blocks: list[Fields], recall: Recall) -> list[Fields]:
+    """Return the blocks of a turn with what is remembered of its end."""
+    text = blocks[-1].get("text") if blocks else None
+    data = recall(text) if isinstance(text, str) else None
+    return [*blocks, {"type": "redacted_thinking", "data": data}] if data else blocks
+
+
+def _key(conversation: str, text: str) -> bytes:
+    return hashlib.sha256(f"{conversation}:{text.strip()}".encode("utf-8", "replace")).digest()
 
 
 # The Responses API

@@ -6,6 +6,7 @@ API has one open block at a time. Blocks open with their first payload, never be
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -31,13 +32,24 @@ _CUT = ("length", "window", "content_filter")
 class Composer:
     """Puts an answer together for a writer. Raises `Unusable` where what came can't be made an answer of."""
 
-    def __init__(self, shell: Shell, writer: Writer, provider: str, names: dict[str, str]) -> None:
+    def __init__(
+        self,
+        shell: Shell,
+        writer: Writer,
+        provider: str,
+        names: dict[str, str],
+        keep: Callable[[str, str], None] | None = None,
+    ) -> None:
+        """`keep` remembers what comes behind the text that ends an answer. None: the client gets it as a last block."""
         self.started = False
         self.ended = False
         self._shell = shell
         self._writer = writer
         self._provider = provider
         self._names = names
+        self._keep_behind = keep
+        self._text: list[str] = []
+        """The text of the block that is open, or was last."""
         self._open = ""
         self._payload: dict[str, Any] = {}
         self._sealed = False
@@ -80,6 +92,8 @@ class Composer:
         if self._open == "thinking" and not self._sealed:
             self._payload.update(payload)
             self._sealed = True
+        elif self._open == "text" and not self._payload:
+            self._payload.update(payload)  # it may be the end: nothing stands behind a last text
         elif payload:
             self._put("redacted_thinking", self._signature(payload))
 
@@ -104,7 +118,7 @@ class Composer:
     def _write(self, kind: str, text: str) -> None:
         if self._open != kind or self._sealed:
             self._close()
-            if kind != "thinking":
+            if kind != "thinking" or "item" in self._payload:
                 self._settle()
             if kind == "redacted_thinking":
                 self._redact(text)
@@ -114,7 +128,10 @@ class Composer:
             if kind == "thinking":
                 self._writer.open({"type": "thinking", "thinking": "", "signature": ""})
             else:
+                self._text.clear()
                 self._writer.open({"type": "text", "text": ""})
+        if kind == "text":
+            self._text.append(text)
         self._chars += len(text)
         self._writer.add(f"{kind}_delta", kind, text)
 
@@ -251,9 +268,13 @@ class Composer:
         """End the answer. `finish` is why the provider ended it; None: it did not say."""
         self.begin()
         if not self._flush(cut=finish in _CUT):
+            behind = self._open == "text"
             self._close()
             self._payload.pop("phase", None)  # of a text that did not come
-            self._settle()
+            if behind and self._payload and self._keep_behind is not None:
+                self._keep_behind("".join(self._text), self._signature(self._payload))
+            else:
+                self._settle()
         for call in self.calls.all:
             call.args.check()
         reason = self._reason(finish, stop_sequence)

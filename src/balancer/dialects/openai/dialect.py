@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from balancer import claude_code
 from balancer.dialect import Ask, Decoder, Flow, TypedState
-from balancer.dialects.openai import lessons, request
+from balancer.dialects.openai import carried, lessons, request
 from balancer.dialects.openai.chat import ChatReader
 from balancer.dialects.openai.composer import Composer
 from balancer.dialects.openai.decoder import OpenAIDecoder, Reader, writer_for
@@ -170,7 +170,7 @@ class OpenAI:
         asked, options, attempt = ask.request, ask.options(Options), ask.attempt_state.of(_Attempt)
         shell = Shell(asked.model, ask.attempt_id, request.estimate_tokens(asked.body))
         writer = writer_for(shell, stream=asked.stream)
-        composer = Composer(shell, writer, ask.provider.name, attempt.names)
+        composer = Composer(shell, writer, ask.provider.name, attempt.names, _keeping(ask))
         reader: Reader
         if options.api == "responses":
             reader = ResponsesReader(composer)
@@ -194,9 +194,18 @@ _PATHS = {"chat": "/chat/completions", "responses": "/responses"}
 def _converted(ask: Ask, options: Options, attempt: _Attempt) -> dict[str, Any]:
     """Return the request in the words of the API that is asked; what the way back needs is left in `attempt`."""
     items = options.api == "responses"
-    converted = request.chat(ask.request.body, ask.model, capabilities(options), ask.provider.name, items=items)
+    can, recall = capabilities(options), ask.provider_state.of(carried.Memory).of(ask.request.conversation)
+    converted = request.chat(ask.request.body, ask.model, can, ask.provider.name, items=items, recall=recall)
     attempt.names, attempt.notes = converted.names, converted.notes
     return from_chat(converted.body) if items else converted.body
+
+
+def _keeping(ask: Ask) -> Callable[[str, str], None] | None:
+    """Return what remembers the end of an answer, for a client that must not get it behind its text; else None."""
+    asked = ask.request
+    if not asked.claude_code or not asked.conversation:
+        return None
+    return partial(ask.provider_state.of(carried.Memory).keep, asked.conversation)
 
 
 def _limit(body: dict[str, Any]) -> Any:

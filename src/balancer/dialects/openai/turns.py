@@ -27,11 +27,21 @@ INTERRUPTED = "[no result: the call was interrupted]"
 class Turns:
     """Builds the list of Chat messages, turn by turn."""
 
-    def __init__(self, can: Capabilities, provider: str, names: Names, dropped: Counter[str], *, items: bool) -> None:
+    def __init__(
+        self,
+        can: Capabilities,
+        provider: str,
+        names: Names,
+        dropped: Counter[str],
+        *,
+        items: bool,
+        recall: carried.Recall | None = None,
+    ) -> None:
         self.messages: list[Message] = []
         self._can = can
         self._provider = provider
         self._items = items
+        self._recall = recall
         self._phases = can.phases
         """Texts for the Responses API have phases."""
         self._names = names
@@ -64,6 +74,8 @@ class Turns:
         calls: list[dict[str, Any]] = []
         thoughts: list[Block] = []
         said: list[tuple[str, Any]] = []
+        if self._recall is not None:
+            blocks = carried.completed(blocks, self._recall)
         given = carried.of_turn(blocks, self._provider)
         for block in blocks:
             match block.get("type"):
