@@ -47,14 +47,17 @@ class ChatReader:
         read = chunk(data)
         if read is None:
             return self._no_chunk(data)
-        if (error := error_in(read)) is not None:
-            return stream_fault(error)
+        choices = read.choices
+        if not choices or read.error or read.type or read.object == "error":
+            if (error := error_in(read)) is not None:
+                return stream_fault(error)
+            choices = choices or []
         if read.usage:
             self._use(read)
         finished = self._finish is not None
-        for at, choice in enumerate(read.choices or ()):
+        for choice in choices:
             index = choice.index
-            if index == 0 or (index is None and at == 0):
+            if index == 0 or (index is None and choice is choices[0]):
                 if (fault := self._choose(choice)) is not None:
                     return fault
             elif (fault := self._set_aside(choice, len(data))) is not None:

@@ -130,10 +130,12 @@ class Composer:
             else:
                 self._text.clear()
                 self._writer.open({"type": "text", "text": ""})
+        self._chars += len(text)
         if kind == "text":
             self._text.append(text)
-        self._chars += len(text)
-        self._writer.add(f"{kind}_delta", kind, text)
+            self._writer.add("text_delta", "text", text)
+        else:
+            self._writer.add("thinking_delta", "thinking", text)
 
     def _close(self) -> None:
         if self._open == "thinking":

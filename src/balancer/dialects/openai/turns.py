@@ -86,7 +86,7 @@ class Turns:
                     said.append(("call", calls[-1]))
                 case "thinking" | "redacted_thinking":
                     thoughts.append(block)
-                    if (own := carried.own(block, self._provider)) is not None:
+                    if given.payloads and (own := carried.own(block, self._provider)) is not None:
                         said.append(("own", own))
                         self._phases = self._phases or "phase" in own
                 case _:
