@@ -18,7 +18,12 @@ from balancer.dialects.openai.responses import ResponsesReader
 from balancer.dialects.openai.writer import Shell
 from balancer.model import Piece
 
-FOREIGN_FIELDS = frozenset({"top_k", "thinking", "reasoning", "reasoning_content", "reasoning_details"})
+FOREIGN_FIELDS = frozenset(
+    {
+        "top_k", "thinking", "reasoning", "reasoning_content", "reasoning_details", "enable_thinking",
+        "thinking_budget", "cache_control",
+    }
+)  # fmt: skip
 
 
 def messages_request(*messages: Any, **more: Any) -> dict[str, Any]:

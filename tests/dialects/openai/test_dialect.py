@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
 from openai_schema import check_chat, check_responses
 from stand_ins import provider, request
 
 from balancer.dialect import Ask, TypedState
-from balancer.dialects.openai.dialect import DIALECT, MAX_REPAIRS, Options, base_path, capabilities
+from balancer.dialects.openai.dialect import DIALECT, MAX_REPAIRS
+from balancer.dialects.openai.options import OWN_KEYS, Options, settled
+from balancer.dialects.openai.profiles import Capabilities
 from balancer.model import Candidate, Operation, Reply, WireRequest
 
 BODY = {"model": "claude", "max_tokens": 32000, "messages": [{"role": "user", "content": "hi"}]}
@@ -43,24 +44,6 @@ def body_of(wire: WireRequest) -> dict[str, Any]:
 
 def refusal(message: str, status: int = 400) -> Reply:
     return Reply(status, JSON, json.dumps({"error": {"message": message}}).encode())
-
-
-PATHS = {
-    "https://api.openai.com": "/v1",
-    "https://api.openai.com/v1": "/v1",
-    "https://api.openai.com/v1/": "/v1",
-    "https://api.openai.com/v1/chat/completions": "/v1",
-    "https://openrouter.ai/api/v1": "/api/v1",
-    "https://generativelanguage.googleapis.com/v1beta/openai": "/v1beta/openai",
-    "https://open.bigmodel.cn/api/paas/v4": "/api/paas/v4",
-    "https://api.groq.com/openai": "/openai/v1",
-    "http://localhost:11434": "/v1",
-}
-
-
-@pytest.mark.parametrize(("base_url", "path"), PATHS.items())
-def test_where_the_api_lives(base_url: str, path: str) -> None:
-    assert base_path(base_url) == path
 
 
 def test_nothing_of_the_client_goes_along() -> None:
@@ -99,8 +82,9 @@ def test_a_refusal_is_repaired_and_remembered_for_a_day() -> None:
     assert ["max_tokens" in body_of(wire) for wire in wires] == [True, False]
     assert body_of(wires[1])["max_completion_tokens"] == 32000
     assert DIALECT.decoder(first, Reply(200, JSON)).notes == ("learnt rename:max_tokens:max_completion_tokens",)
-    assert DIALECT.describe(state, Options(), 0.0) == {
-        "lessons": {"gpt-x": ["rename:max_tokens:max_completion_tokens"]}
+    assert DIALECT.describe(state, Options(), 1.8e9 + 5) == {
+        "lessons": {"gpt-x": ["rename:max_tokens:max_completion_tokens"]},
+        "lessons_age_s": {"gpt-x": {"rename:max_tokens:max_completion_tokens": 5}},
     }
     assert "max_tokens" not in body_of(sent(ask(state))[0])
     assert "max_tokens" in body_of(sent(ask(state, wall=1.8e9 + 86401))[0])
@@ -120,15 +104,18 @@ def test_a_repair_is_a_lesson_though_the_server_is_busy_then() -> None:
     state = TypedState()
     sent(ask(state), refusal("Unrecognized request argument supplied: max_tokens"), Reply(429, JSON, b"{}"))
 
-    assert DIALECT.describe(state, Options(), 0.0) == {
-        "lessons": {"gpt-x": ["rename:max_tokens:max_completion_tokens"]}
+    assert DIALECT.describe(state, Options(), 1.8e9 + 5) == {
+        "lessons": {"gpt-x": ["rename:max_tokens:max_completion_tokens"]},
+        "lessons_age_s": {"gpt-x": {"rename:max_tokens:max_completion_tokens": 5}},
     }
 
 
 def test_repairs_come_to_an_end() -> None:
-    fields = {"temperature": 1, "top_p": 1, "stop_sequences": ["x"]}
-    names = ["max_tokens", "temperature", "top_p", "stop"]
-    wires = sent(ask(body=fields), *(refusal(f"Unsupported parameter: {name}") for name in names))
+    fields = {"temperature": 1, "top_p": 1, "stop_sequences": ["x"], "stream": True, "top_k": 1}
+    fields |= {"tools": [{"name": "t"}], "tool_choice": {"type": "any", "disable_parallel_tool_use": True}}
+    names = ["max_tokens", "temperature", "top_p", "stop", "parallel_tool_calls", "stream_options", "top_k"]
+    of = ask(body=fields, options={"top_k": True})
+    wires = sent(of, *(refusal(f"Unsupported parameter: {name}") for name in names))
 
     assert len(wires) == 1 + MAX_REPAIRS
 
@@ -164,9 +151,8 @@ def test_models() -> None:
 
 
 def test_the_file_goes_over_the_profile() -> None:
-    can = capabilities(
-        Options.model_validate({"profile": "deepseek", "vision": True, "tool_schema": "narrow", "stop": 0})
-    )
+    options = Options.model_validate({"profile": "deepseek", "vision": True, "tool_schema": "narrow", "stop": 0})
+    can = settled(options, "https://api.example", "m").can
 
     assert (can.reasoning, can.vision, can.tool_schema, can.stop) == ("deepseek", True, "narrow", 0)
 
@@ -183,4 +169,4 @@ def test_every_option_is_a_capability_and_is_described() -> None:
     fields = Options.model_fields
 
     assert all(info.description for info in fields.values())
-    assert set(fields) == {*capabilities(Options()).__slots__, "profile", "api"}
+    assert set(fields) == {*Capabilities.__slots__, *OWN_KEYS}

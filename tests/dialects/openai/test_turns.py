@@ -116,7 +116,7 @@ def test_deepseek_gets_its_reasoning_back_with_tool_calls_even_if_empty() -> Non
         "deepseek",
     ).body["messages"]
 
-    assert [m.get("reasoning_content") for m in seen if m["role"] == "assistant"] == ["hm", ""]
+    assert [m.get("reasoning_content") for m in seen if m["role"] == "assistant"] == ["hm", "."]
 
 
 @pytest.mark.parametrize(("provider", "given_back"), [("up", [{"type": "x"}]), ("other", None)])

@@ -13,7 +13,7 @@ import msgspec
 
 from balancer import claude_code
 from balancer.dialect import Incapable
-from balancer.dialects.openai.blocks import Block, Blocks, Part, content, system_text, text_of
+from balancer.dialects.openai.blocks import Block, Blocks, Part, cache_mark, content, system_text, text_of
 from balancer.dialects.openai.names import Names, tool_id
 from balancer.dialects.openai.profiles import Capabilities
 from balancer.wire.loose import object_of
@@ -21,10 +21,20 @@ from balancer.wire.signatures import unsigned
 
 Message: TypeAlias = dict[str, Any]
 
+UNKNOWN_THOUGHT = "."
+"""In the place of thinking that is not known: servers that want some refuse an empty text."""
+
 REASONING_ITEMS = "_reasoning_items"
 """Key of an assistant message that carries what only the Responses API can be given back."""
 
 INTERRUPTED = "[no result: the call was interrupted]"
+_BACK_WITH_CALLS = ("deepseek", "thinking")
+"""In whose words of reasoning it goes back beside tool calls."""
+
+GO_ON = "Go on."
+"""Said for the user where a conversation must not end with the assistant's turn."""
+BRIDGE = "I have read the results."
+"""Said for the assistant where a user's message must not follow a tool's."""
 
 
 class Turns:
@@ -44,7 +54,8 @@ class Turns:
 
     def convert(self, messages: list[Any]) -> list[Message]:
         """Return the whole conversation. Raises `Incapable`."""
-        for role, blocks in merged(messages, self._dropped, mid_system=self._can.mid_system):
+        mid_system = self._can.mid_system and self._can.system_role != "user"
+        for role, blocks in merged(messages, self._dropped, mid_system=mid_system):
             match role:
                 case "assistant":
                     self._interrupt()
@@ -57,7 +68,13 @@ class Turns:
                     self._user(blocks)
         self._interrupt()
         if not self.messages:
-            self.messages.append({"role": "user", "content": "."})
+            self._say([{"type": "text", "text": "."}])
+        elif self.messages[-1]["role"] == "assistant" and not self._can.prefill:
+            self._say([{"type": "text", "text": GO_ON}])
+        for message in self.messages:  # joined once, at the end: a turn may be said in a hundred thousand parts
+            said, role = message["content"], message["role"]
+            if isinstance(said, list) and role in _JOINED_BY:
+                message["content"] = _joined(said, _JOINED_BY[role])
         return self.messages
 
     def _assistant(self, blocks: list[Block]) -> None:
@@ -77,7 +94,9 @@ class Turns:
         text = "\n".join(filter(None, texts))
         if not text and not calls:
             return
-        message: Message = {"role": "assistant", "content": text or None}
+        message: Message = {"role": "assistant", "content": text or ("" if self._can.call_text else None)}
+        if text and self._can.cache_marks == "all" and (mark := _last_mark(blocks)):
+            message["content"] = [{"type": "text", "text": text, "cache_control": mark}]
         if calls:
             message["tool_calls"] = calls
         self._think(message, thoughts)
@@ -92,13 +111,14 @@ class Turns:
         return {"id": identifier, "type": "function", "function": {"name": name, "arguments": arguments}}
 
     def _id(self, block: Block, key: str) -> str:
-        return tool_id(str(block.get(key, "")), self._can.tool_id_max)
+        return tool_id(str(block.get(key, "")), self._can.tool_id_max, self._can.tool_id)
 
     def _think(self, message: Message, thoughts: list[Block]) -> None:
         """Give back earlier reasoning where this very server wants it, and nowhere else."""
         own = [own for block in thoughts if (own := self._own(block)) is not None]
-        if self._can.reasoning == "deepseek" and "tool_calls" in message:
-            message["reasoning_content"] = _thought(thoughts)
+        back = self._can.reasoning_back or ("tools" if self._can.reasoning in _BACK_WITH_CALLS else "none")
+        if back == "all" or (back == "tools" and "tool_calls" in message):
+            message["reasoning_content"] = _thought(thoughts) or UNKNOWN_THOUGHT
         elif self._can.reasoning == "openrouter" and own:
             details = [detail for payload in own for detail in payload.get("details") or ()]
             if details:
@@ -134,10 +154,14 @@ class Turns:
         """Append a user's message, to the last one if that is the user's too: templates insist that turns alternate."""
         last = self.messages[-1] if self.messages else None
         if last is not None and last["role"] == "user":
-            said = last["content"]
-            parts = [*([{"type": "text", "text": said}] if isinstance(said, str) else said), *parts]
-            self.messages.pop()
-        self.messages.append({"role": "user", "content": _joined(parts)})
+            last["content"].extend(parts)
+            return
+        if last is not None and last["role"] == "tool" and self._can.after_tool != "user":
+            if self._can.after_tool == "merge" and all(part["type"] == "text" for part in parts):
+                _append(last, parts)
+                return
+            self.messages.append({"role": "assistant", "content": BRIDGE})
+        self.messages.append({"role": "user", "content": parts})
 
     def _result(self, block: Block, media: list[Part], rest: list[Part]) -> None:
         identifier = self._id(block, "tool_use_id")
@@ -146,7 +170,10 @@ class Turns:
             del self._pending[identifier]
             self._answered.add(identifier)
             media += seen
-            self.messages.append({"role": "tool", "tool_call_id": identifier, "content": text})
+            said: str | list[Part] = text
+            if self._can.cache_marks == "all" and (mark := cache_mark(block)):
+                said = [{"type": "text", "text": text, "cache_control": mark}]
+            self.messages.append({"role": "tool", "tool_call_id": identifier, "content": said})
         elif identifier in self._answered:
             self._dropped["duplicate tool_result"] += 1
         else:
@@ -191,7 +218,7 @@ def merged(messages: list[Any], dropped: Counter[str], *, mid_system: bool) -> l
             turns += deferred
             deferred.clear()
         if turns and turns[-1][0] == role:
-            turns[-1] = (role, turns[-1][1] + blocks)
+            turns[-1][1].extend(blocks)  # `content` has made that list: it is not the request's own
         else:
             turns.append((role, blocks))
     return turns + deferred
@@ -217,8 +244,25 @@ def _thought(thoughts: list[Block]) -> str:
     return "\n".join(str(block["thinking"]) for block in thoughts if block.get("thinking"))
 
 
-def _joined(parts: list[Part]) -> str | list[Part]:
+def _last_mark(blocks: list[Block]) -> dict[str, Any] | None:
+    return next((mark for block in reversed(blocks) if (mark := cache_mark(block))), None)
+
+
+def _append(message: Message, parts: list[Part]) -> None:
+    """Append text to a tool's message."""
+    said = message["content"]
+    if isinstance(said, str):
+        message["content"] = [{"type": "text", "text": said}, *parts]
+    else:
+        said.extend(parts)
+
+
+_JOINED_BY = {"user": "\n", "tool": "\n\n"}
+"""What stands between the parts of a message that is text alone."""
+
+
+def _joined(parts: list[Part], by: str) -> str | list[Part]:
     """Return text alone as a string, which every server takes."""
-    if all(part["type"] == "text" for part in parts):
-        return "\n".join(part["text"] for part in parts)
+    if all(part["type"] == "text" and "cache_control" not in part for part in parts):
+        return by.join(part["text"] for part in parts)
     return parts
