@@ -45,7 +45,7 @@ _SECRET = re.compile(r"(?:\A|[&_-])(?:api_?key|key|token|secret|sig|signature|pa
 
 
 def _why_no_query(query: str) -> str:
-    """Say what is wrong with a query that goes along with every request (`?api-version=...`); nothing if it is right."""
+    """Say what is wrong with a query that goes along with every request; nothing if it is right."""
     if not query.isascii():
         return "the query of base_url must be ASCII; write other characters as %C3%BC"
     if _SECRET.search(query):

@@ -139,7 +139,7 @@ PROFILES: dict[Profile, Capabilities] = {
         json_schema=False,
     ),
     "xai": replace(_COMPAT, reasoning="effort", stop=0, max_tools=128),
-    "qwen": replace(_COMPAT, reasoning="qwen", top_k=True, json_schema=False, tool_id_max=64),
+    "qwen": replace(_COMPAT, reasoning="qwen", top_k=True, json_schema=False, tool_id_max=64, streaming="always"),
     "zai": replace(_COMPAT, reasoning="thinking", stop=1, json_schema=False, max_tools=128),
     "minimax": replace(_COMPAT, vision=False, json_schema=False, stop=0, think_tags=True),
     "copilot": replace(_COMPAT, reasoning="effort", tool_id_max=64, max_tools=128),
