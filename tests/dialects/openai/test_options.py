@@ -72,3 +72,18 @@ def test_what_the_responses_api_lacks() -> None:
 def test_a_header_has_a_name(name: str) -> None:
     with pytest.raises(ValidationError):
         Options(key_header=name)
+
+
+@pytest.mark.parametrize(
+    ("name", "profile"),
+    [
+        ("kimi", "moonshot"),
+        ("GLM", "zai"),
+        ("github-models", "github_models"),
+        ("llama.cpp", "llamacpp"),
+        ("DashScope", "qwen"),
+        ("openai-reasoning", "openai_reasoning"),
+    ],
+)
+def test_a_profile_goes_by_the_names_of_its_service(name: str, profile: str) -> None:
+    assert Options.model_validate({"profile": name}).profile == profile

@@ -36,6 +36,7 @@ class Blocks:
 
     def __init__(self, can: Capabilities, provider: str, dropped: Counter[str]) -> None:
         self._can = can
+        self._marks = can.cache_marks == "all"
         self._provider = provider
         self._dropped = dropped
 
@@ -43,7 +44,7 @@ class Blocks:
         """Return what a block of a user's turn becomes."""
         match block.get("type"):
             case "text":
-                return self._marked(_text(text_of(block)), block)
+                return self._marked(_text(text_of(block)), block) if self._marks else _text(text_of(block))
             case "image":
                 return [self._image(block)]
             case "document":
@@ -56,7 +57,7 @@ class Blocks:
                 return _text(self.assistant_text(block))
 
     def _marked(self, parts: list[Part], block: Block) -> list[Part]:
-        if parts and self._can.cache_marks == "all" and (mark := cache_mark(block)):
+        if parts and (mark := cache_mark(block)):
             parts[-1]["cache_control"] = mark
         return parts
 

@@ -46,6 +46,7 @@ class _Attempt:
     notes: tuple[str, ...] = ()
     learnt: list[str] = field(default_factory=list)
     api: Api = "chat"
+    think_tags: bool = False
     paths: list[str] = field(default_factory=list)
     """The paths that were asked."""
 
@@ -117,8 +118,7 @@ class OpenAI:
         if attempt.api == "responses":
             reader = ResponsesReader(composer)
         else:
-            says = settled(ask.options(Options), ask.provider.base_url, ask.model)
-            reader = ChatReader(composer, think_tags=says.can.think_tags)
+            reader = ChatReader(composer, think_tags=attempt.think_tags)
         notes = tuple(f"learnt {lesson}" for lesson in attempt.learnt)
         return OpenAIDecoder(composer, writer, reader, attempt.notes + notes)
 
@@ -185,7 +185,8 @@ def _written(ask: Ask, says: Settled, learnt: list[str], attempt: _Attempt) -> _
     can = for_api(lessons.shaped(says.can, tuple(learnt)), api)
     items = api == "responses"
     converted = request.chat(ask.request.body, ask.model, can, ask.provider.name, items=items)
-    attempt.names, attempt.notes, attempt.api = converted.names, converted.notes, api
+    attempt.names, attempt.notes = converted.names, converted.notes
+    attempt.api, attempt.think_tags = api, can.think_tags
     body = from_chat(converted.body) if items else converted.body
     if learnt:
         body = lessons.apply(body, learnt, can.system_role)

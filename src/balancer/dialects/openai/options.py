@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from balancer.dialects.openai.address import is_classic
 from balancer.dialects.openai.profiles import (
@@ -113,6 +114,32 @@ class Options(BaseModel):
     prefill: bool | None = Field(default=None, description="Whether a conversation may end with an assistant turn.")
     think_tags: bool | None = Field(default=None, description="Whether thinking comes as `<think>` within the text.")
 
+    @field_validator("profile", mode="before")
+    @classmethod
+    def _by_any_name(cls, given: object) -> object:
+        folded = re.sub(r"[^a-z0-9]", "", given.lower()) if isinstance(given, str) else ""
+        return _OTHER_NAMES.get(folded, given)
+
+
+_OTHER_NAMES: dict[str, Profile] = {
+    "openaireasoning": "openai_reasoning",
+    "azureopenai": "azure",
+    "kimi": "moonshot",
+    "moonshotai": "moonshot",
+    "google": "gemini",
+    "grok": "xai",
+    "dashscope": "qwen",
+    "alibaba": "qwen",
+    "glm": "zai",
+    "zhipu": "zai",
+    "bigmodel": "zai",
+    "githubcopilot": "copilot",
+    "githubmodels": "github_models",
+    "lmstudio": "lmstudio",
+    "llamacpp": "llamacpp",
+    "llamaserver": "llamacpp",
+}
+"""What the services are called as well, without anything but letters and digits."""
 
 OWN_KEYS = frozenset({"profile", "api", "version_path", "key_header"})
 """Keys that are no capabilities."""

@@ -91,8 +91,8 @@ def _converted(request: dict[str, Any], model: str, can: Capabilities, provider:
     turns = request.get("messages")
     if not isinstance(turns, list):
         raise Incapable("messages: must be a list")
-    marks = can.cache_marks == "all" or (can.cache_marks == "claude" and is_claude(model))
-    can = replace(can, cache_marks="all" if marks else "none")
+    if can.cache_marks == "claude":
+        can = replace(can, cache_marks="all" if is_claude(model) else "none")
     names, dropped = Names(can.name_max, can.tool_name), Counter[str]()
     out: dict[str, Any] = {"model": claude_code.base_model(model)}
     offered = tools.converted(request, can, names, dropped, provider)

@@ -43,6 +43,10 @@ class Turns:
     def __init__(self, can: Capabilities, provider: str, names: Names, dropped: Counter[str], *, items: bool) -> None:
         self.messages: list[Message] = []
         self._can = can
+        self._marks = can.cache_marks == "all"
+        self._back = can.reasoning_back or ("tools" if can.reasoning in _BACK_WITH_CALLS else "none")
+        self._empty = "" if can.call_text else None
+        """What an assistant turn says that only calls tools."""
         self._provider = provider
         self._items = items
         self._names = names
@@ -94,8 +98,8 @@ class Turns:
         text = "\n".join(filter(None, texts))
         if not text and not calls:
             return
-        message: Message = {"role": "assistant", "content": text or ("" if self._can.call_text else None)}
-        if text and self._can.cache_marks == "all" and (mark := _last_mark(blocks)):
+        message: Message = {"role": "assistant", "content": text or self._empty}
+        if self._marks and text and (mark := _last_mark(blocks)):
             message["content"] = [{"type": "text", "text": text, "cache_control": mark}]
         if calls:
             message["tool_calls"] = calls
@@ -116,7 +120,7 @@ class Turns:
     def _think(self, message: Message, thoughts: list[Block]) -> None:
         """Give back earlier reasoning where this very server wants it, and nowhere else."""
         own = [own for block in thoughts if (own := self._own(block)) is not None]
-        back = self._can.reasoning_back or ("tools" if self._can.reasoning in _BACK_WITH_CALLS else "none")
+        back = self._back
         if back == "all" or (back == "tools" and "tool_calls" in message):
             message["reasoning_content"] = _thought(thoughts) or UNKNOWN_THOUGHT
         elif self._can.reasoning == "openrouter" and own:
@@ -171,7 +175,7 @@ class Turns:
             self._answered.add(identifier)
             media += seen
             said: str | list[Part] = text
-            if self._can.cache_marks == "all" and (mark := cache_mark(block)):
+            if self._marks and (mark := cache_mark(block)):
                 said = [{"type": "text", "text": text, "cache_control": mark}]
             self.messages.append({"role": "tool", "tool_call_id": identifier, "content": said})
         elif identifier in self._answered:
@@ -182,6 +186,8 @@ class Turns:
 
     def _interrupt(self) -> None:
         """Answer every call that got no result."""
+        if not self._pending:
+            return
         for identifier in self._pending:
             self._answered.add(identifier)
             self.messages.append({"role": "tool", "tool_call_id": identifier, "content": INTERRUPTED})
@@ -194,11 +200,11 @@ def merged(messages: list[Any], dropped: Counter[str], *, mid_system: bool) -> l
     `role: system` stays one only for servers that take it in the middle, and then behind the tool
     results that it would part from their calls. Elsewhere it becomes a reminder in the user's turn.
     """
-    last_user = max((at for at, one in enumerate(messages) if _role(one, at) == "user"), default=-1)
+    roles = [_role(message, at) for at, message in enumerate(messages)]
+    last_user = max((at for at, role in enumerate(roles) if role == "user"), default=-1)
     turns: list[tuple[str, list[Block]]] = []
     deferred: list[tuple[str, list[Block]]] = []
-    for at, message in enumerate(messages):
-        role = _role(message, at)
+    for at, (message, role) in enumerate(zip(messages, roles, strict=True)):
         blocks = content(message.get("content"))
         if role == "system":
             if message.get("clear_at") == "next_user_message" and last_user > at:
@@ -228,7 +234,7 @@ def _role(message: Any, at: int) -> str:
     role = message.get("role") if isinstance(message, dict) else None
     if role not in ("user", "assistant", "system"):
         raise Incapable(f"messages.{at}.role: must be 'user', 'assistant' or 'system', got {role!r}")
-    return str(role)
+    return role  # type: ignore[no-any-return]
 
 
 def _says(block: Block) -> bool:
