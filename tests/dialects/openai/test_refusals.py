@@ -70,20 +70,23 @@ def test_table_is_large() -> None:
 
 
 ASKED: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
-LONG = {**ASKED, "max_tokens": 32000}
-TOOLS = {**ASKED, "tools": [{"type": "function", "function": {"name": "Bash", "parameters": {"type": "object"}}}]}
-EFFORT = {**ASKED, "reasoning_effort": "xhigh"}
+LONG: dict[str, Any] = {**ASKED, "max_tokens": 32000}
+TOOLS: dict[str, Any] = {
+    **ASKED,
+    "tools": [{"type": "function", "function": {"name": "Bash", "parameters": {"type": "object"}}}],
+}
+EFFORT: dict[str, Any] = {**ASKED, "reasoning_effort": "xhigh"}
 ITEMS: dict[str, Any] = {"model": "m", "input": [{"type": "message", "role": "user", "content": "hi"}]}
-CALLS = [
+CALLS: list[dict[str, Any]] = [
     {"role": "user", "content": "hi"},
     {"role": "assistant", "content": None, "tool_calls": [{"id": "toolu_01A09q90qw90lq917835lq9", "type": "function", "function": {"name": "Bash", "arguments": "{}"}}]},
     {"role": "tool", "tool_call_id": "toolu_01A09q90qw90lq917835lq9", "content": "x"},
     {"role": "user", "content": "go on"},
 ]  # fmt: skip
-ROUND = {**TOOLS, "messages": CALLS}
+ROUND: dict[str, Any] = {**TOOLS, "messages": CALLS}
 PREFILLED = {**ASKED, "messages": [*ASKED["messages"], {"role": "assistant", "content": "{"}]}
 LIMIT = {"type": "object", "properties": {"n": {"type": "integer", "exclusiveMinimum": 0, "pattern": "x"}}}
-SCHEMA = {**ASKED, "tools": [{"type": "function", "function": {"name": "Read", "parameters": LIMIT}}]}
+SCHEMA: dict[str, Any] = {**ASKED, "tools": [{"type": "function", "function": {"name": "Read", "parameters": LIMIT}}]}
 REFERENCE = {"type": "object", "properties": {"n": {"$ref": "#/$defs/n"}}, "$defs": {"n": {"type": "string"}}}
 REFERRING = {**ASKED, "tools": [{"type": "function", "function": {"name": "Read", "parameters": REFERENCE}}]}
 NAMED_TOOL = {"type": "function", "function": {"name": "Bash"}}
@@ -150,9 +153,9 @@ WORDINGS: tuple[tuple[dict[str, Any], str, str | None], ...] = (
     (ROUND, "Unexpected role 'user' after role 'tool'", "config:after_tool=merge"),
     (ROUND, "Expected an assistant message after tool results, but got user", "config:after_tool=merge"),
     (ROUND, "After the optional system message, conversation roles must alternate user/assistant/user/assistant/...", "config:after_tool=merge"),
-    (ROUND, "thinking is enabled but reasoning_content is missing in assistant tool call message at index 1", "config:reasoning_back=tools"),
-    (ROUND, "The `reasoning_content` in the thinking mode must be passed back to the API.", "config:reasoning_back=all"),
-    ({**ROUND, "messages": [{**CALLS[1], "reasoning_content": "x"}]}, "reasoning_content in input messages is not supported", "config:reasoning_back=none"),
+    (ROUND, "thinking is enabled but reasoning_content is missing in assistant tool call message at index 1", "config:reasoning_back=with_calls"),
+    (ROUND, "The `reasoning_content` in the thinking mode must be passed back to the API.", "config:reasoning_back=always"),
+    ({**ROUND, "messages": [{**CALLS[1], "reasoning_content": "x"}]}, "reasoning_content in input messages is not supported", "config:reasoning_back=never"),
     (ROUND, "messages.1.content: Input should be a valid string", "config:call_text=true"),
     ({**TOOLS, "tools": [{"type": "function", "function": {"name": "3d-render"}}]}, "Invalid function name. Must start with a letter or an underscore.", "config:tool_name=letter"),
     ({**TOOLS, "tools": [{"type": "function", "function": {"name": "mcp__a-b"}}]}, "tools.0.function.name: String should match pattern '^[a-zA-Z_][a-zA-Z0-9_]*$'", "config:tool_name=word"),

@@ -277,7 +277,7 @@ def test_a_conversation_does_not_end_with_the_assistant() -> None:
 
 def test_thinking_goes_back_with_every_turn_where_it_is_wanted() -> None:
     thinking = {"type": "thinking", "thinking": "hm", "signature": "s"}
-    seen = turns("a", assistant(thinking, text("b")), "c", assistant(text("d")), "e", reasoning_back="all")
+    seen = turns("a", assistant(thinking, text("b")), "c", assistant(text("d")), "e", reasoning_back="always")
 
     assert [m.get("reasoning_content") for m in seen if m["role"] == "assistant"] == ["hm", "."]
 

@@ -71,7 +71,7 @@ class OpenAI:
     def flow(self, ask: Ask) -> Flow:
         known, attempt = ask.provider_state.of(lessons.Lessons), ask.attempt_state.of(_Attempt)
         says = settled(ask.options(Options), ask.provider.base_url, ask.model)
-        where = _address(ask, says, known)
+        where = _address(ask, says)
         messages = ask.operation is Operation.MESSAGES
         learnt = known.learnt(ask.model, ask.wall) if messages else []
         written = _written(ask, says, learnt, attempt) if messages else None
@@ -79,9 +79,9 @@ class OpenAI:
             path = _PATHS[written.api] if written else "/models"
             attempt.paths.append(where.path + path)
             if written and lessons.limit_of(written.body) == 0:  # warms a cache that this server has not: never sent
-                yield _wire(ask, where, path, says, written, _nothing)
+                yield _wire(ask, b"POST", path, (), _nothing, where=where)
                 return
-            reply = yield _wire(ask, where, path, says, written)
+            reply = yield _sent(ask, path, where, written)
             if where.other is not None:
                 if is_misplaced(reply):
                     where = Address(where.other, None, where.query)
@@ -94,7 +94,7 @@ class OpenAI:
                 return
             complaint = body_complaint(reply.body)
             if _is_probe(written.body, reply.status, complaint):
-                yield _wire(ask, where, path, says, written, _nothing)
+                yield _wire(ask, b"POST", path, (), _nothing, where=where)
                 return
             refused = refusals.Refused(written.body, written.can, written.api)
             raw = reply.body[: refusals.LOOKED_AT_CHARS].decode("utf-8", "replace")
@@ -156,12 +156,13 @@ class OpenAI:
 _PATHS: dict[Api, str] = {"chat": "/chat/completions", "responses": "/responses"}
 
 
-def _address(ask: Ask, says: Settled, known: lessons.Lessons) -> Address:
+def _address(ask: Ask, says: Settled) -> Address:
     """Return where the API lives: as the file says, as was learnt, or as the path looks."""
     versioned = ask.options(Options).version_path
     if versioned is None and says.profile in WITHOUT_VERSION:
         versioned = False
     if versioned is None:
+        known = ask.provider_state.of(lessons.Lessons)
         said = lessons.configured(known.learnt(_everywhere(ask), ask.wall), "version_path")
         versioned = None if said is None else said == "true"
     return address(ask.provider.base_url, versioned=versioned)
@@ -207,18 +208,29 @@ def _nothing() -> Iterator[Step]:
     yield Data(msgspec.json.encode({**chat, **responses_}))
 
 
+def _sent(ask: Ask, path: str, where: Address, written: _Written | None) -> WireRequest:
+    if written is None:
+        return _wire(ask, b"GET", path, (), where=where)
+    return _wire(ask, b"POST", path, (written.data,), where=where, streams=written.body.get("stream") is True)
+
+
 def _wire(
     ask: Ask,
-    where: Address,
+    method: bytes,
     path: str,
-    says: Settled,
-    written: _Written | None,
+    body: tuple[bytes, ...],
     script: Callable[[], Iterator[Step]] | None = None,
+    *,
+    where: Address | None = None,
+    streams: bool | None = None,
 ) -> WireRequest:
+    """Return a request with the provider's address and credential. `streams`: a stream is asked for."""
     provider = ask.provider
-    streams = written is not None and written.body.get("stream") is True
+    says = settled(ask.options(Options), provider.base_url, ask.model)
+    where = where or _address(ask, says)
+    streams = ask.request.stream if streams is None else streams
     lines = [(b"accept", b"text/event-stream, application/json" if streams else b"application/json")]
-    if written is not None:
+    if method == b"POST":
         lines.append((b"content-type", b"application/json"))
     if says.key_header is None:
         lines += bearer_for(provider, ask.request)
@@ -227,10 +239,7 @@ def _wire(
     over = {name for name, _ in provider.headers}
     lines = [pair for pair in lines if pair[0] not in over] + list(provider.headers)
     target = f"{where.path}{path}?{where.query}" if where.query else where.path + path
-    body = () if written is None or script is not None else (written.data,)
-    return WireRequest(
-        provider.origin, b"GET" if written is None else b"POST", target.encode(), tuple(lines), body, script=script
-    )
+    return WireRequest(provider.origin, method, target.encode(), tuple(lines), body, script=script)
 
 
 DIALECT = OpenAI()

@@ -60,8 +60,7 @@ class Options(BaseModel):
     reasoning: Reasoning | None = Field(default=None, description="In whose words effort and thinking are asked for.")
     reasoning_back: ReasoningBack | None = Field(
         default=None,
-        description="On which assistant turns earlier thinking goes back as `reasoning_content`: on those with tool "
-        "calls (`tools`), on all, on none.",
+        description="Which assistant messages of the history hold `reasoning_content`.",
     )
     efforts: tuple[str, ...] | None = Field(default=None, description="The efforts that the models know.")
     effort: Effort | None = Field(default=None, description="The effort that is asked for, whatever the client says.")
@@ -169,4 +168,4 @@ def for_api(can: Capabilities, api: Api) -> Capabilities:
     """Return the capabilities without what an API does not know."""
     if api == "chat":
         return can
-    return replace(can, stop=0, top_k=False, cache_marks="none", system_role="system", reasoning_back="none")
+    return replace(can, stop=0, top_k=False, cache_marks="none", system_role="system", reasoning_back="never")

@@ -19,7 +19,7 @@ Profile: TypeAlias = Literal[
 Api: TypeAlias = Literal["chat", "responses"]
 TokenLimitField: TypeAlias = Literal["max_tokens", "max_completion_tokens"]
 Reasoning: TypeAlias = Literal["none", "effort", "openrouter", "deepseek", "thinking", "qwen"]
-ReasoningBack: TypeAlias = Literal["none", "tools", "all"]
+ReasoningBack: TypeAlias = Literal["never", "with_calls", "always"]
 SystemRole: TypeAlias = Literal["system", "developer", "user"]
 Schema: TypeAlias = Literal["plain", "narrow"]
 Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
@@ -41,8 +41,8 @@ class Capabilities:
     max_output_tokens: int | None = None
     reasoning: Reasoning = "none"
     reasoning_back: ReasoningBack | None = None
-    """On which assistant turns earlier thinking goes back as `reasoning_content`: on those that call tools, on all.
-    None: with tool calls where `reasoning` is `deepseek` or `thinking`."""
+    """Which assistant messages of the history hold `reasoning_content`. None: `with_calls` where `reasoning` is
+    `deepseek` or `thinking`."""
     efforts: tuple[str, ...] = ("low", "medium", "high")
     effort: Effort | None = None
     """Asked for whatever the client says; None: what the client says."""

@@ -44,7 +44,7 @@ class Turns:
         self.messages: list[Message] = []
         self._can = can
         self._marks = can.cache_marks == "all"
-        self._back = can.reasoning_back or ("tools" if can.reasoning in _BACK_WITH_CALLS else "none")
+        self._back = can.reasoning_back or ("with_calls" if can.reasoning in _BACK_WITH_CALLS else "never")
         self._empty = "" if can.call_text else None
         """What an assistant turn says that only calls tools."""
         self._provider = provider
@@ -121,7 +121,7 @@ class Turns:
         """Give back earlier reasoning where this very server wants it, and nowhere else."""
         own = [own for block in thoughts if (own := self._own(block)) is not None]
         back = self._back
-        if back == "all" or (back == "tools" and "tool_calls" in message):
+        if back == "always" or (back == "with_calls" and "tool_calls" in message):
             message["reasoning_content"] = _thought(thoughts) or UNKNOWN_THOUGHT
         elif self._can.reasoning == "openrouter" and own:
             details = [detail for payload in own for detail in payload.get("details") or ()]

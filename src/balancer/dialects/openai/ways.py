@@ -148,15 +148,15 @@ def _no_prefill(found: re.Match[str], text: str, body: Body, can: Capabilities) 
 
 
 def _reasoning_back(found: re.Match[str], text: str, body: Body, can: Capabilities) -> str | None:
-    if not any(message["role"] == "assistant" for message in _messages(body)) or can.reasoning_back == "all":
+    if not any(message["role"] == "assistant" for message in _messages(body)) or can.reasoning_back == "always":
         return None
-    only_calls = re.search(r"tool.?call|function.?call|tool message", text) and can.reasoning_back != "tools"
-    return f"config:reasoning_back={'tools' if only_calls else 'all'}"
+    only_calls = re.search(r"tool.?call|function.?call|tool message", text) and can.reasoning_back != "with_calls"
+    return f"config:reasoning_back={'with_calls' if only_calls else 'always'}"
 
 
 def _no_reasoning_back(found: re.Match[str], text: str, body: Body, can: Capabilities) -> str | None:
     given = any("reasoning_content" in message for message in _messages(body))
-    return "config:reasoning_back=none" if given else None
+    return "config:reasoning_back=never" if given else None
 
 
 def _foreign_reasoning(found: re.Match[str], text: str, body: Body, can: Capabilities) -> str | None:
