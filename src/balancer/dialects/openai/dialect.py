@@ -99,7 +99,8 @@ class OpenAI:
             refused = refusals.Refused(written.body, written.can, written.api)
             raw = reply.body[: refusals.LOOKED_AT_CHARS].decode("utf-8", "replace")
             found = refusals.find(reply.status, complaint, raw, refused)
-            if found is None or found in learnt or lessons.opposite(found) in attempt.learnt:
+            tried = {*learnt, *attempt.learnt}
+            if found is None or found in tried or lessons.opposite(found) in attempt.learnt:
                 return
             attempt.learnt.append(found)
             learnt = lessons.joined(learnt, found)
@@ -181,7 +182,7 @@ def _keep(known: lessons.Lessons, attempt: _Attempt, ask: Ask) -> None:
 
 def _written(ask: Ask, says: Settled, learnt: list[str], attempt: _Attempt) -> _Written:
     """Write the request in the words of the API that is asked; what the way back needs is left in `attempt`."""
-    said = lessons.configured(learnt, "api")
+    said = lessons.configured(learnt, "api", tools=ask.request.body.find(b'"tools"') >= 0) if learnt else None
     api: Api = says.api if said is None else "responses" if said == "responses" else "chat"
     can = for_api(lessons.shaped(says.can, tuple(learnt)), api)
     items = api == "responses"

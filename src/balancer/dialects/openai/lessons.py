@@ -16,6 +16,7 @@ A lesson is a word. It holds for one model of one provider, and for a day: serve
 | `json_object` | no schema for the answer: it stands in the prompt |
 | `config:KEY=VALUE` | as if `openai_config` said so |
 | `once:no_reasoning` | what the provider gave of its reasoning does not go back this once; never kept |
+| `once:no_effort` | no thinking is asked for this once; never kept |
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ def is_lesson(word: object) -> bool:
         return False
     if kind == "config":
         try:
-            return _option(field, value) is not None
+            return _option(field, value.removesuffix("?tools") if field == "api" else value) is not None
         except (ValidationError, AttributeError):
             return False
     if kind in ("most", "least", "limit"):
@@ -189,9 +190,11 @@ def _option(key: str, value: str) -> Any:
     return getattr(Options.model_validate({key: said}), key)
 
 
-def configured(lessons: Iterable[str], key: str) -> str | None:
-    """Return what the lessons say of a key of `openai_config`; None: nothing."""
-    return next((value for kind, of, value in map(_parts, lessons) if kind == "config" and of == key), None)
+def configured(lessons: Iterable[str], key: str, *, tools: bool = True) -> str | None:
+    """Return what the lessons say of a key of `openai_config`; None: nothing. `tools`: the request has some."""
+    said = next((value for kind, of, value in map(_parts, lessons) if kind == "config" and of == key), None)
+    value, _, condition = (said or "").partition("?")
+    return value if said and (tools or not condition) else None
 
 
 # What a lesson changes in a converted request
@@ -210,6 +213,8 @@ def apply(body: dict[str, Any], lessons: Iterable[str], role: SystemRole = "syst
                 body = {**with_words(body, demand(body["tool_choice"]), role), "tool_choice": "auto"}
             case "json_object":
                 body = _without_schema(body, role)
+            case "once" if field == "no_effort":
+                body = {key: value for key, value in body.items() if key not in _THINKING}
             case "once":
                 body = without_reasoning(body)
             case _ if change := _CHANGES.get(kind):
@@ -283,6 +288,9 @@ _CHANGES: dict[str, Callable[[dict[str, Any], str, str], dict[str, Any]]] = {
     "limit": _limit,
     "one_of": _one_of,
 }
+
+
+_THINKING = frozenset({"reasoning_effort", "reasoning", "thinking", "enable_thinking", "thinking_budget"})
 
 
 def forces(body: dict[str, Any]) -> bool:

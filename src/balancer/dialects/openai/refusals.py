@@ -82,7 +82,7 @@ def _taught(text: str, param: str, refused: Refused, template_only: bool) -> str
     way = ways.find(about, body, refused.can, refused.api, template_only=template_only)
     if way or template_only:
         return way
-    lesson = _limit(about, text, body) or _value(about, body)
+    lesson = _limit(about, text, body) or _pair(text, body) or _value(about, body)
     if lesson or not (_REFUSES.search(text)):
         return lesson or ("auto" if forces(body) and _names(about, "tool_choice") else None)
     return (_refused(param, text, body) if param else None) or _refused(text, text, body)
@@ -115,6 +115,7 @@ _LEAST = re.compile(
     r"|below minimum value\D{0,40})"
     r" ?'?(\d{1,9})"
 )
+_THOUSAND = re.compile(r"(?<![\w.-])(\d{1,4})k\b")
 _STRICTLY = re.compile(r"(?:less|lower|smaller) than '?(\d{1,9})")
 
 
@@ -134,6 +135,7 @@ def _limit(text: str, message: str, body: dict[str, Any]) -> str | None:
         for found in _NUMBER.finditer(message)
         if 1 < int(found[1]) < asked and not _NO_LIMIT.search(message[max(0, found.start() - 12) : found.start()])
     ]
+    smaller += [int(found[1]) * 1000 for found in _THOUSAND.finditer(message) if int(found[1]) * 1000 < asked]
     if smaller:
         return f"limit:{max(smaller)}"
     strictly = _STRICTLY.search(message)
@@ -158,7 +160,8 @@ _LISTED = re.compile(
     r"(?<!un)(?:supported|allowed|valid|permitted|available|accepted|possible|acceptable) (?:values?|options?"
     r"|efforts?|levels?)"
     r"|(?:must|should|can|has to|needs to)(?: only)? be(?: one of| either| set to)?|expected one of|one of|either"
-    r"|choose from|only supports?|supports? only|only accepts?|input should be|expected|only"
+    r"|(?<!un)(?:supported|allowed|valid|accepted|permitted)(?: are)?:|choose from|only supports?"
+    r"|supports? only|only accepts?|input should be|expected|only"
 )
 _WORD = re.compile(r"[a-z]+")
 
@@ -242,7 +245,8 @@ _AT_LEAST = re.compile(
     rf"|not be (?:less|lower|smaller) than|minimum(?: value)?(?: is| of)?:?) ?{_AMOUNT}"
 )
 _ONLY = re.compile(
-    rf"only (?:the default )?\(?(?:value )?(?:of )?{_AMOUNT}'?\)?(?! of)"
+    r"only (?:accepts? |supports? |allows? |takes? |be (?:set to )?|[a-z_]{1,20} ?= ?)?"
+    rf"(?:the )?(?:default )?\(?(?:value )?(?:of )?{_AMOUNT}'?\)?(?! of)"
     rf"|must be (?:exactly )?{_AMOUNT}'?(?! ?(?:or|and|to|-))"
 )
 
@@ -275,30 +279,39 @@ def _bounds(text: str) -> tuple[float | None, float | None]:
 # Fields that are refused
 
 
-_TOO_MUCH = re.compile(r"too (?:large|big|high|many)|exceed|greater than|out of range|larger than|maximum")
 _EXCLUDES = re.compile(r"\bboth\b|only one of|mutually exclusive|together|at the same time|simultaneous|conflict")
+
+
+_PREFERRED = (
+    "thinking", "enable_thinking", "reasoning", "reasoning_effort", "thinking_budget", "temperature", "top_p", "top_k",
+    "stop", "parallel_tool_calls", "stream_options",
+)  # fmt: skip
+"""Of two fields that exclude each other the first stays."""
+
+
+def _pair(text: str, body: dict[str, Any]) -> str | None:
+    """Return which of two fields goes that exclude each other."""
+    if not _EXCLUDES.search(text):
+        return None
+    named = [
+        field
+        for field in _PREFERRED
+        if field in body and re.search(rf"(?<![a-z0-9_]){_spelt(field)}(?![a-z0-9_])", text)
+    ]
+    return f"one_of:{named[0]},{named[1]}" if len(named) > 1 else None
 
 
 def _refused(words: str, text: str, body: dict[str, Any]) -> str | None:
     """Return what to do without the field of the body that is named in `words`. `text` is all that is said."""
     standing = [field for field in _DROPPABLE if _stands(body, field)]
     named = [field for field in standing if _names(words, field)]
-    if len(named) > 1 and _EXCLUDES.search(text) and (pair := [field for field in named if "." not in field])[1:]:
-        return f"one_of:{','.join(sorted(pair, key=_PREFERRED.index)[:2])}"
     for field in _OTHER:
         if field in body and _names(words, field) and _first(words, field):
-            return None if _TOO_MUCH.search(text) else f"rename:{field}:{_OTHER[field]}"
+            return None if _TOO_LARGE.search(text) else f"rename:{field}:{_OTHER[field]}"
     if _names(words, "tool_choice") and body.get("tool_choice") not in (None, "none"):
         return _choice(text, body)
     named = named or [field for field in standing if any(_names(words, name) for name in _ALSO_CALLED.get(field, ()))]
     return f"drop:{named[0]}" if named else _shape(words, text, body)
-
-
-_PREFERRED = (
-    "thinking", "enable_thinking", "reasoning", "reasoning_effort", "thinking_budget", "temperature", "top_p", "top_k",
-    *(field for field in _DROPPABLE if "." not in field),
-)  # fmt: skip
-"""Of two fields that exclude each other the first stays."""
 
 
 def _stands(body: dict[str, Any], field: str) -> bool:

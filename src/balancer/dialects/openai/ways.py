@@ -32,7 +32,7 @@ class Way(NamedTuple):
 
 def find(text: str, body: Body, can: Capabilities, api: Api, *, template_only: bool) -> str | None:
     """Return the lesson of a refusal in normalised `text`; None: it is not about a way of writing."""
-    if not template_only and (other := _other_api(text, api)):
+    if not template_only and (other := _other_api(text, api, body)):
         return other
     for way in _WAYS:
         if (way.template or not template_only) and (found := way.said.search(text)):
@@ -54,9 +54,12 @@ _NO_RESPONSES = re.compile(
 _WITH_A_WORD_TO_SET = re.compile(r"\bset\b.{0,40}\bto\b")
 
 
-def _other_api(text: str, api: Api) -> str | None:
+_TOOLS = re.compile(r"\b(?:tool|function)s?\b")
+
+
+def _other_api(text: str, api: Api, body: Body) -> str | None:
     if api == "chat" and _RESPONSES_ONLY.search(text) and not _WITH_A_WORD_TO_SET.search(text):
-        return "config:api=responses"
+        return "config:api=responses" + ("?tools" if body.get("tools") and _TOOLS.search(text) else "")
     return "config:api=chat" if api == "responses" and _NO_RESPONSES.search(text) else None
 
 
@@ -106,7 +109,7 @@ def _whole(found: re.Match[str], text: str, body: Body, can: Capabilities) -> st
 
 
 _NEVER = (
-    r"\bstream(?:ing|ed)?'? (?:mode |requests? |calls? )?(?:is |are )?(?:not|un)(?: ?supported| allowed"
+    r"\bstream(?:ing|ed)?'? (?:parameter |mode |requests? |calls? )?(?:is |are )?(?:not|un)(?: ?supported| allowed"
     r"| available| enabled)"
     r"|(?:not|n't) support.{0,20}stream|stream'? ?(?:must|should|has to|needs to) be (?:set to )?'?false"
     r"|only supports? (?:non-?stream|stream ?= ?false)|disable stream|stream ?= ?'?false"
@@ -165,7 +168,14 @@ def _foreign_reasoning(found: re.Match[str], text: str, body: Body, can: Capabil
     return "once:no_reasoning" if holds or any(key in m for m in _messages(body) for key in given) else None
 
 
+def _no_effort(found: re.Match[str], text: str, body: Body, can: Capabilities) -> str | None:
+    asked = any(field in body for field in ("reasoning_effort", "reasoning", "thinking", "enable_thinking"))
+    return "once:no_effort" if asked else None
+
+
 def _system_role(found: re.Match[str], text: str, body: Body, can: Capabilities) -> str | None:
+    if all(message["role"] not in ("system", "developer") for message in _messages(body)):
+        return None
     if "developer" in found[0] and "instruction" not in found[0]:
         return "config:system_role=system" if can.system_role == "developer" else None
     return "config:system_role=user" if can.system_role != "user" and "messages" in body else None
@@ -232,9 +242,9 @@ def _schema(found: re.Match[str], text: str, body: Body, can: Capabilities) -> s
 
     if not can.inline_refs and named_of(_REFERENCES):
         return "config:inline_refs=true"
-    googles = "cannot find field" in text or "function_declarations" in text
+    googles = "function_declarations" in text or ("cannot find field" in text and "tools[" in text)
     named = sorted(set(named_of(_KEYWORDS)) - set(can.schema_without))
-    if can.tool_schema == "plain" and ((googles and named) or named_of(_STRUCTURE)):
+    if can.tool_schema == "plain" and (googles or named_of(_STRUCTURE)):
         return "config:tool_schema=narrow"
     return f"config:schema_without={','.join(named)}" if named else None
 
@@ -252,13 +262,14 @@ def _way(pattern: str, lesson: Lesson, *, template: bool = False) -> Way:
 
 
 _WAYS = (
+    _way(r"expected '?thinking'? or '?redacted_thinking|must start with a thinking block", _no_effort),
     _way(_NEVER, _whole),
     _way(
         r"(?:must|should|needs? to|has to|have to|requires?|please|only).{0,30}\bstream(?:ing|ed)?\b"
         r"|stream'? ?(?:must|should|has to|needs to) be|non-?stream(?:ing|ed)?|without stream|not stream(?:ed|ing)"
         r"|set '?stream'?|'?stream'? ?[=:] ?'?true|streaming (?:is|mode is) (?:strongly )?(?:required|mandatory"
         r"|needed|recommended)"
-        r"|enable stream|use stream|stream(?:ing)? (?:is )?(?:required|only)",
+        r"|enable stream|use stream|stream(?:ing)? (?:is )?(?:required|only)|'?stream'? ?[=:] ?'?false",
         _streamed,
     ),
     _way(
@@ -309,7 +320,7 @@ _WAYS = (
         r"|(?:invalid|unknown|unsupported|unexpected|unrecognized|not one of).{0,60}developer"
         r"|system (?:role|message|prompt|instruction)s?.{0,20}(?:not|un)(?: ?supported| enabled| allowed)"
         r"|(?:not|n't) support.{0,20}(?:the )?'?system'? (?:role|message|prompt|instruction)"
-        r"|(?:unsupported|invalid|unknown) role:? '?system",
+        r"|(?:unsupported|invalid|unknown) role:? '?system|roles are (?:supported|allowed).{0,20}'?system",
         _system_role,
         template=True,
     ),
