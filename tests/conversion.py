@@ -20,8 +20,11 @@ from balancer.dialects.openai.writer import Shell
 from balancer.model import Piece
 
 FOREIGN_FIELDS = frozenset(
-    {"top_k", "thinking", "reasoning", "reasoning_content", "reasoning_details", "extra_content"}
-)
+    {
+        "top_k", "thinking", "reasoning", "reasoning_content", "reasoning_details", "enable_thinking",
+        "thinking_budget", "cache_control", "extra_content",
+    }
+)  # fmt: skip
 
 
 def messages_request(*messages: Any, **more: Any) -> dict[str, Any]:

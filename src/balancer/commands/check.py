@@ -7,8 +7,10 @@ import asyncio
 import sys
 from collections.abc import Iterator, Sequence
 
+from balancer import dialects
 from balancer.commands import live, reading
 from balancer.config import Config, ConfigError
+from balancer.dialect import Explains
 
 WRONG_CONFIG = 2
 """As `serve` ends for the same file."""
@@ -29,9 +31,19 @@ def run(args: argparse.Namespace) -> int:
     providers, routes = len(config.providers), len(config.routes)
     where = str(config.path) if config.path else "no providers.yaml: the embedded default"
     print(f"ok: {reading.counted(providers, 'provider')}, {reading.counted(routes, 'route')} ({where})")
+    for line in settled(config):
+        print(line)
     for warning in config.warnings:
         print(warning, file=sys.stderr)
     return _ask(config, message=args.live == MESSAGE) if args.live else 0
+
+
+def settled(config: Config) -> Iterator[str]:
+    """Return what the types settle that the file leaves open, a line each."""
+    for provider in config.providers.values():
+        dialect = dialects.get(provider.type)
+        if provider.enabled and isinstance(dialect, Explains):
+            yield from (f"note: provider '{provider.name}': {said}" for said in dialect.about(provider))
 
 
 def _ask(config: Config, message: bool) -> int:

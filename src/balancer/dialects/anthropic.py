@@ -100,6 +100,7 @@ class Anthropic:
 
     Options = Options
     default_base_url: str | None = "https://api.anthropic.com"
+    converts = False
 
     def flow(self, ask: Ask) -> Flow:
         yield request(ask)

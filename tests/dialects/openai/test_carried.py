@@ -12,6 +12,7 @@ from conversion import DONE, decoder, messages_request, played, result, sse, tex
 
 from balancer.dialects.openai import carried, request, responses
 from balancer.dialects.openai.profiles import PROFILES, Profile
+from balancer.dialects.openai.turns import UNKNOWN_THOUGHT
 
 SIGNED: dict[str, Any] = {"extra_content": {"google": {"thought_signature": "SIG=="}}}
 
@@ -234,7 +235,7 @@ def test_deepseek_gets_reasoning_on_every_turn(blocks: list[dict[str, Any]]) -> 
     thinking = {"type": "thinking", "thinking": "hm", "signature": "of somebody else"}
 
     assert next_request([thinking, *blocks], "deepseek")["reasoning_content"] == "hm"
-    assert next_request(blocks, "deepseek")["reasoning_content"] == ""
+    assert next_request(blocks, "deepseek")["reasoning_content"] == UNKNOWN_THOUGHT
 
 
 # The Responses API

@@ -36,6 +36,7 @@ class Blocks:
 
     def __init__(self, can: Capabilities, provider: str, dropped: Counter[str]) -> None:
         self._can = can
+        self._marks = can.cache_marks == "all"
         self._provider = provider
         self._dropped = dropped
 
@@ -43,7 +44,7 @@ class Blocks:
         """Return what a block of a user's turn becomes."""
         match block.get("type"):
             case "text":
-                return _text(text_of(block))
+                return self._marked(_text(text_of(block)), block) if self._marks else _text(text_of(block))
             case "image":
                 return [self._image(block)]
             case "document":
@@ -54,6 +55,11 @@ class Blocks:
                 return []
             case _:
                 return _text(self.assistant_text(block))
+
+    def _marked(self, parts: list[Part], block: Block) -> list[Part]:
+        if parts and (mark := cache_mark(block)):
+            parts[-1]["cache_control"] = mark
+        return parts
 
     def result(self, block: Block) -> tuple[str, list[Part]]:
         """Return a tool result as the text of its tool message, and the media that can't be in it."""
@@ -137,6 +143,14 @@ class Blocks:
         return ""
 
 
+def cache_mark(block: Block) -> dict[str, Any] | None:
+    """Return a block's `cache_control`, in the words that are known; None: it has none."""
+    mark = block.get("cache_control")
+    if not isinstance(mark, dict) or not isinstance(mark.get("type"), str):
+        return None
+    return {key: mark[key] for key in ("type", "ttl") if isinstance(mark.get(key), str)}
+
+
 def system_text(block: Block, dropped: Counter[str]) -> str:
     """Return what a block of a system prompt, or of a system message in the middle, says."""
     match block.get("type"):
@@ -192,10 +206,20 @@ _READABLE = (
 
 
 def _flat(value: Any) -> str:
+    texts: list[str] = []
+    _flatten(value, texts)
+    return "\n".join(texts)
+
+
+def _flatten(value: Any, texts: list[str]) -> None:
+    """Collect what can be read; joined on every level, deep nesting would cost by the square of its depth."""
     if isinstance(value, str):
-        return value
-    if isinstance(value, list):
-        return "\n".join(filter(None, map(_flat, value)))
-    if isinstance(value, dict) and value.get("type") != "base64":
-        return "\n".join(filter(None, (_flat(value[key]) for key in _READABLE if key in value)))
-    return ""
+        if value:
+            texts.append(value)
+    elif isinstance(value, list):
+        for item in value:
+            _flatten(item, texts)
+    elif isinstance(value, dict) and value.get("type") != "base64":
+        for key in _READABLE:
+            if key in value:
+                _flatten(value[key], texts)

@@ -117,6 +117,7 @@ class Simulated:
 
     Options = Options
     default_base_url: str | None = "http://simulated.invalid"
+    converts = False
     """A name that never resolves (RFC 2606): nothing is sent to it anyway."""
 
     def flow(self, ask: Ask) -> Flow:

@@ -51,6 +51,7 @@ class Zed:
 
     Options = Options
     default_base_url: str | None = "https://cloud.zed.dev"
+    converts = False
 
     def flow(self, ask: Ask) -> Flow:
         if ask.operation is Operation.MODELS:
