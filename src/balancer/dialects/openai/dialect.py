@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -15,14 +16,14 @@ from msgspec.structs import replace
 
 from balancer import claude_code
 from balancer.dialect import Ask, Decoder, Flow, TypedState
-from balancer.dialects.openai import lessons, refusals, request
+from balancer.dialects.openai import carried, lessons, refusals, request
 from balancer.dialects.openai.address import Address, address, is_misplaced
 from balancer.dialects.openai.chat import ChatReader
 from balancer.dialects.openai.composer import Composer
 from balancer.dialects.openai.decoder import OpenAIDecoder, Reader, writer_for
 from balancer.dialects.openai.listing import ModelsDecoder
 from balancer.dialects.openai.options import Options, Settled, for_api, settled
-from balancer.dialects.openai.profiles import WITHOUT_VERSION, Api, Capabilities, profile_at
+from balancer.dialects.openai.profiles import WITHOUT_VERSION, Api, Capabilities, ThinkTagsOption, profile_at
 from balancer.dialects.openai.responses import MIN_OUTPUT_TOKENS, ResponsesReader, from_chat
 from balancer.dialects.openai.writer import Shell
 from balancer.model import Fault, Operation, Provider, Reply, WireRequest
@@ -46,7 +47,7 @@ class _Attempt:
     notes: tuple[str, ...] = ()
     learnt: list[str] = field(default_factory=list)
     api: Api = "chat"
-    think_tags: bool = False
+    think_tags: ThinkTagsOption = False
     paths: list[str] = field(default_factory=list)
     """The paths that were asked."""
 
@@ -114,7 +115,7 @@ class OpenAI:
         asked, attempt = ask.request, ask.attempt_state.of(_Attempt)
         shell = Shell(asked.model, ask.attempt_id, request.estimate_tokens(asked.body))
         writer = writer_for(shell, stream=asked.stream)
-        composer = Composer(shell, writer, ask.provider.name, attempt.names)
+        composer = Composer(shell, writer, ask.provider.name, attempt.names, _keeping(ask))
         reader: Reader
         if attempt.api == "responses":
             reader = ResponsesReader(composer)
@@ -186,13 +187,22 @@ def _written(ask: Ask, says: Settled, learnt: list[str], attempt: _Attempt) -> _
     api: Api = says.api if said is None else "responses" if said == "responses" else "chat"
     can = for_api(lessons.shaped(says.can, tuple(learnt)), api)
     items = api == "responses"
-    converted = request.chat(ask.request.body, ask.model, can, ask.provider.name, items=items)
+    recall = ask.provider_state.of(carried.Memory).of(ask.request.conversation)
+    converted = request.chat(ask.request.body, ask.model, can, ask.provider.name, items=items, recall=recall)
     attempt.names, attempt.notes = converted.names, converted.notes
     attempt.api, attempt.think_tags = api, can.think_tags
     body = from_chat(converted.body) if items else converted.body
     if learnt:
         body = lessons.apply(body, learnt, can.system_role)
     return _Written(body, can, api, request.encoded(body))
+
+
+def _keeping(ask: Ask) -> Callable[[str, str], None] | None:
+    """Return what remembers the end of an answer, for a client that must not get it behind its text; else None."""
+    asked = ask.request
+    if not asked.claude_code or not asked.conversation:
+        return None
+    return partial(ask.provider_state.of(carried.Memory).keep, asked.conversation)
 
 
 def _is_probe(body: dict[str, Any], status: int, complaint: Complaint) -> bool:

@@ -23,6 +23,7 @@ from balancer.dialects.openai.profiles import (
     Schema,
     Streaming,
     SystemRole,
+    ThinkTagsOption,
     TokenLimitField,
     ToolId,
     ToolName,
@@ -111,7 +112,16 @@ class Options(BaseModel):
         default=None, description="Whether an assistant turn that only calls tools has an empty text instead of none."
     )
     prefill: bool | None = Field(default=None, description="Whether a conversation may end with an assistant turn.")
-    think_tags: bool | None = Field(default=None, description="Whether thinking comes as `<think>` within the text.")
+    think_tags: ThinkTagsOption | None = Field(
+        default=None,
+        description="Whether thinking comes as `<think>` in the text; `implicit`: all up to `</think>` is thinking.",
+    )
+    thought_signatures: bool | None = Field(
+        default=None, description="Whether tool calls of other models get Google's dummy of a thought signature."
+    )
+    phases: bool | None = Field(
+        default=None, description="`api: responses`: whether every text of the assistant has a `phase`."
+    )
 
     @field_validator("profile", mode="before")
     @classmethod

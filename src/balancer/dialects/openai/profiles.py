@@ -22,6 +22,7 @@ Reasoning: TypeAlias = Literal["none", "effort", "openrouter", "deepseek", "thin
 ReasoningBack: TypeAlias = Literal["never", "with_calls", "always"]
 SystemRole: TypeAlias = Literal["system", "developer", "user"]
 Schema: TypeAlias = Literal["plain", "narrow"]
+ThinkTagsOption: TypeAlias = bool | Literal["implicit"]
 Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 ToolId: TypeAlias = Literal["plain", "alnum9"]
 ToolName: TypeAlias = Literal["plain", "letter", "word"]
@@ -86,8 +87,12 @@ class Capabilities:
     """An assistant turn that only calls tools has an empty text, not none."""
     prefill: bool = True
     """The conversation may end with the assistant's turn."""
-    think_tags: bool = False
-    """Thinking comes as `<think>...</think>` within the text."""
+    think_tags: ThinkTagsOption = False
+    """Thinking comes as `<think>...</think>` within the text; `implicit`: it has begun before the text does."""
+    thought_signatures: bool = False
+    """Tool calls of other models get Google's dummy of a thought signature."""
+    phases: bool = False
+    """Responses API: every text of the assistant has a `phase`, by rule where its provider gave none."""
 
 
 _COMPAT = Capabilities()
@@ -102,7 +107,7 @@ _OPENAI = replace(
     service_tier=True,
     user_hash=True,
 )
-_REASONING = replace(_OPENAI, reasoning="effort", efforts=EFFORTS[:6], sampling=False, stop=0)
+_REASONING = replace(_OPENAI, reasoning="effort", efforts=EFFORTS[:6], sampling=False, stop=0, phases=True)
 _LOCAL = replace(_COMPAT, top_k=True)
 
 PROFILES: dict[Profile, Capabilities] = {
@@ -120,6 +125,7 @@ PROFILES: dict[Profile, Capabilities] = {
         vision=False,
         json_schema=False,
         max_tools=128,
+        reasoning_back="always",
     ),
     "moonshot": replace(_COMPAT, reasoning="thinking", sampling=False, tool_name="letter", max_tools=128),
     "mistral": replace(_COMPAT, tool_id="alnum9", tool_id_max=64, after_tool="merge", prefill=False, max_tools=128),
@@ -130,6 +136,7 @@ PROFILES: dict[Profile, Capabilities] = {
         inline_refs=True,
         tool_name="letter",
         tool_id_max=64,
+        thought_signatures=True,
     ),
     "groq": replace(
         _COMPAT,
@@ -219,7 +226,8 @@ def capabilities_of(profile: Profile, model: str) -> Capabilities:
     """Return what the profile says of a model."""
     can = PROFILES[profile]
     if profile in _AUTOMATIC and reasons(model):
-        return replace(can, reasoning="effort", efforts=EFFORTS[:6], sampling=False, stop=0)
+        phases = profile == "openai"
+        return replace(can, reasoning="effort", efforts=EFFORTS[:6], sampling=False, stop=0, phases=phases)
     return can
 
 

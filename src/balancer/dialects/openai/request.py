@@ -14,7 +14,7 @@ import msgspec
 
 from balancer import claude_code
 from balancer.dialect import Incapable
-from balancer.dialects.openai import effort, tools
+from balancer.dialects.openai import carried, effort, tools
 from balancer.dialects.openai.blocks import cache_mark, content, system_text
 from balancer.dialects.openai.names import Names
 from balancer.dialects.openai.profiles import Capabilities, is_claude
@@ -72,18 +72,34 @@ def decoded(body: bytes) -> dict[str, Any]:
     return request
 
 
-def chat(body: bytes, model: str, can: Capabilities, provider: str, *, items: bool = False) -> Converted:
+def chat(
+    body: bytes,
+    model: str,
+    can: Capabilities,
+    provider: str,
+    *,
+    items: bool = False,
+    recall: carried.Recall | None = None,
+) -> Converted:
     """Convert a request for a server that is called `provider`. Raises `Incapable`.
 
-    With `items` the messages also carry what only `responses.from_chat` knows what to do with.
+    With `items` the messages also carry what only `responses.from_chat` knows what to do with. `recall` returns
+    what is remembered of the provider's answers.
     """
     try:
-        return _converted(decoded(body), model, can, provider, items)
+        return _converted(decoded(body), model, can, provider, items, recall)
     except RecursionError:
         raise Incapable("the request is nested too deeply") from None
 
 
-def _converted(request: dict[str, Any], model: str, can: Capabilities, provider: str, items: bool) -> Converted:
+def _converted(
+    request: dict[str, Any],
+    model: str,
+    can: Capabilities,
+    provider: str,
+    items: bool,
+    recall: carried.Recall | None,
+) -> Converted:
     if "safeguards" in request:
         raise Incapable(
             f"safeguards: provider '{provider}' has no such thing; leave safeguards out, or use type anthropic"
@@ -101,7 +117,9 @@ def _converted(request: dict[str, Any], model: str, can: Capabilities, provider:
         shape, hint = {}, ""
         dropped["output_config.format"] += 1
     system = _system(request.get("system"), hint, can, dropped)
-    conversation = Turns(can, provider, names, dropped, items=items).convert(turns)
+    conversation = Turns(can, provider, names, dropped, items=items, recall=recall).convert(turns)
+    if can.thought_signatures:
+        carried.sign_calls(conversation, model)
     out["messages"] = instructed(conversation, system, can.system_role) if system else conversation
     out |= offered
     out |= shape

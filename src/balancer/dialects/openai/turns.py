@@ -13,19 +13,16 @@ import msgspec
 
 from balancer import claude_code
 from balancer.dialect import Incapable
+from balancer.dialects.openai import carried
 from balancer.dialects.openai.blocks import Block, Blocks, Part, cache_mark, content, system_text, text_of
 from balancer.dialects.openai.names import Names, tool_id
 from balancer.dialects.openai.profiles import Capabilities
 from balancer.wire.loose import object_of
-from balancer.wire.signatures import unsigned
 
 Message: TypeAlias = dict[str, Any]
 
 UNKNOWN_THOUGHT = "."
 """In the place of thinking that is not known: servers that want some refuse an empty text."""
-
-REASONING_ITEMS = "_reasoning_items"
-"""Key of an assistant message that carries what only the Responses API can be given back."""
 
 INTERRUPTED = "[no result: the call was interrupted]"
 _BACK_WITH_CALLS = ("deepseek", "thinking")
@@ -40,7 +37,16 @@ BRIDGE = "I have read the results."
 class Turns:
     """Builds the list of Chat messages, turn by turn."""
 
-    def __init__(self, can: Capabilities, provider: str, names: Names, dropped: Counter[str], *, items: bool) -> None:
+    def __init__(
+        self,
+        can: Capabilities,
+        provider: str,
+        names: Names,
+        dropped: Counter[str],
+        *,
+        items: bool,
+        recall: carried.Recall | None = None,
+    ) -> None:
         self.messages: list[Message] = []
         self._can = can
         self._marks = can.cache_marks == "all"
@@ -49,6 +55,9 @@ class Turns:
         """What an assistant turn says that only calls tools."""
         self._provider = provider
         self._items = items
+        self._recall = recall
+        self._phases = can.phases
+        """Texts for the Responses API have phases."""
         self._names = names
         self._dropped = dropped
         self._blocks = Blocks(can, provider, dropped)
@@ -85,17 +94,27 @@ class Turns:
         texts: list[str] = []
         calls: list[dict[str, Any]] = []
         thoughts: list[Block] = []
+        said: list[tuple[str, Any]] = []
+        if self._recall is not None:
+            blocks = carried.completed(blocks, self._recall)
+        given = carried.of_turn(blocks, self._provider)
         for block in blocks:
             match block.get("type"):
                 case "tool_use" if self._id(block, "id") in self._pending:
                     self._dropped["duplicate tool_use"] += 1
                 case "tool_use":
-                    calls.append(self._call(block))
+                    calls.append(given.onto_call(str(block.get("id", "")), self._call(block)))
+                    said.append(("call", calls[-1]))
                 case "thinking" | "redacted_thinking":
                     thoughts.append(block)
+                    if given.payloads and (own := carried.own(block, self._provider)) is not None:
+                        said.append(("own", own))
+                        self._phases = self._phases or "phase" in own
                 case _:
-                    texts.append(self._blocks.assistant_text(block))
-        text = "\n".join(filter(None, texts))
+                    if text := self._blocks.assistant_text(block):
+                        texts.append(text)
+                        said.append(("text", text))
+        text = "\n".join(texts)
         if not text and not calls:
             return
         message: Message = {"role": "assistant", "content": text or self._empty}
@@ -103,7 +122,11 @@ class Turns:
             message["content"] = [{"type": "text", "text": text, "cache_control": mark}]
         if calls:
             message["tool_calls"] = calls
-        self._think(message, thoughts)
+        if self._items:
+            message[carried.ITEMS] = carried.items_of(said, phases=self._phases)
+        else:
+            given.onto(message)
+            self._think(message, thoughts, given)
         self.messages.append(message)
 
     def _call(self, block: Block) -> dict[str, Any]:
@@ -117,26 +140,13 @@ class Turns:
     def _id(self, block: Block, key: str) -> str:
         return tool_id(str(block.get(key, "")), self._can.tool_id_max, self._can.tool_id)
 
-    def _think(self, message: Message, thoughts: list[Block]) -> None:
-        """Give back earlier reasoning where this very server wants it, and nowhere else."""
-        own = [own for block in thoughts if (own := self._own(block)) is not None]
+    def _think(self, message: Message, thoughts: list[Block], given: carried.Given) -> None:
+        """Give back the text of earlier reasoning where this very server wants it, and nowhere else."""
         back = self._back
         if back == "always" or (back == "with_calls" and "tool_calls" in message):
             message["reasoning_content"] = _thought(thoughts) or UNKNOWN_THOUGHT
-        elif self._can.reasoning == "openrouter" and own:
-            details = [detail for payload in own for detail in payload.get("details") or ()]
-            if details:
-                message["reasoning_details"] = details
-            elif text := _thought(thoughts):
-                message["reasoning"] = text
-        elif self._items:
-            items = [payload["item"] for payload in own if isinstance(payload.get("item"), dict)]
-            if items:
-                message[REASONING_ITEMS] = items
-
-    def _own(self, block: Block) -> dict[str, Any] | None:
-        payload = unsigned(block.get("signature") or block.get("data"))
-        return payload if payload is not None and payload.get("provider") == self._provider else None
+        elif self._can.reasoning == "openrouter" and given.text and "reasoning_details" not in message:
+            message["reasoning"] = given.text
 
     def _user(self, blocks: list[Block]) -> None:
         media: list[Part] = []
