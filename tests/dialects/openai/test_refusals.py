@@ -84,6 +84,11 @@ CALLS: list[dict[str, Any]] = [
     {"role": "user", "content": "go on"},
 ]  # fmt: skip
 ROUND: dict[str, Any] = {**TOOLS, "messages": CALLS}
+GIVEN = {"google": {"thought_signature": "SIG"}}
+SIGNED: dict[str, Any] = {
+    **ASKED,
+    "messages": [{"role": "assistant", "content": None, "tool_calls": [{"id": "a", "extra_content": GIVEN}]}],
+}
 PREFILLED = {**ASKED, "messages": [*ASKED["messages"], {"role": "assistant", "content": "{"}]}
 LIMIT = {"type": "object", "properties": {"n": {"type": "integer", "exclusiveMinimum": 0, "pattern": "x"}}}
 SCHEMA: dict[str, Any] = {**ASKED, "tools": [{"type": "function", "function": {"name": "Read", "parameters": LIMIT}}]}
@@ -184,6 +189,8 @@ WORDINGS: tuple[tuple[dict[str, Any], str, str | None], ...] = (
     # another API
     (ASKED, "This model is only supported in v1/responses and not in v1/chat/completions.", "config:api=responses"),
     (ITEMS, "The Responses API is not supported for this deployment", "config:api=chat"),
+    (ROUND, "Function call is missing a thought_signature in functionCall parts.", "config:thought_signatures=true"),
+    (SIGNED, "Invalid thought signature in functionCall part: corrupted thought signature.", "once:no_reasoning"),
     # the same in other words
     (TOOLS, "Function tools are not supported with this model in /v1/chat/completions. Please use /v1/responses instead.", "config:api=responses?tools"),
     ({**TOOLS, "reasoning_effort": "high"}, "When using tools, reasoning_effort must be 'none'.", "set:reasoning_effort=none?tools"),

@@ -29,9 +29,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from balancer.dialects.openai import carried
 from balancer.dialects.openai.options import Options
 from balancer.dialects.openai.profiles import EFFORTS, Capabilities, SystemRole
 from balancer.dialects.openai.prompt import demand, schema_hint, with_words
+from balancer.wire.loose import object_of
 
 KEPT_S = 86400.0
 """How long a lesson holds."""
@@ -306,18 +308,45 @@ def _without_schema(body: dict[str, Any], role: SystemRole) -> dict[str, Any]:
     return {**with_words(body, hint, role), "response_format": {"type": "json_object"}}
 
 
+_GIVEN = ("reasoning_details", "reasoning")
+"""Besides what `carried` knows by its names."""
+
+
+def holds_reasoning(body: dict[str, Any]) -> bool:
+    """Return whether the body holds what the provider gave of its reasoning, other than as text."""
+    if any(item.get("type") == "reasoning" for item in body.get("input", ())):
+        return True
+    return any(
+        any(_is_given(key) for key in message) or any(_signed(call) for call in message.get("tool_calls", ()))
+        for message in body.get("messages", ())
+    )
+
+
 def without_reasoning(body: dict[str, Any]) -> dict[str, Any]:
     """Return the body without what the provider gave of its reasoning, which it does not recognise any more."""
     if "input" in body:
         return {**body, "input": [item for item in body["input"] if item.get("type") != "reasoning"]}
-    given = ("reasoning_details", "reasoning")
-    messages = [
-        {key: value for key, value in message.items() if key not in given}
-        if any(key in message for key in given)
-        else message
-        for message in body["messages"]
-    ]
-    return {**body, "messages": messages}
+    return {**body, "messages": [_unsigned(message) for message in body["messages"]]}
+
+
+def _unsigned(message: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in message.items() if not _is_given(key)}
+    if "tool_calls" in kept:
+        kept["tool_calls"] = [_dummy(call) if _signed(call) else call for call in kept["tool_calls"]]
+    return kept
+
+
+def _is_given(key: str) -> bool:
+    return key in _GIVEN or carried.is_state(key)
+
+
+def _signed(call: dict[str, Any]) -> bool:
+    google = object_of(object_of(call.get("extra_content")).get("google"))
+    return google.get("thought_signature") not in (None, carried.DUMMY_SIGNATURE)
+
+
+def _dummy(call: dict[str, Any]) -> dict[str, Any]:
+    return {**call, "extra_content": {"google": {"thought_signature": carried.DUMMY_SIGNATURE}}}
 
 
 def _loose(tool: dict[str, Any]) -> dict[str, Any]:

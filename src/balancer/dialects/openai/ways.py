@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
-from balancer.dialects.openai.lessons import limit_of
+from balancer.dialects.openai.lessons import holds_reasoning, limit_of
 from balancer.dialects.openai.profiles import Api, Capabilities
 
 Body: TypeAlias = dict[str, Any]
@@ -163,9 +163,21 @@ def _no_reasoning_back(found: re.Match[str], text: str, body: Body, can: Capabil
 
 
 def _foreign_reasoning(found: re.Match[str], text: str, body: Body, can: Capabilities) -> str | None:
-    given = ("reasoning_details", "reasoning")
-    holds = any(item.get("type") == "reasoning" for item in body.get("input", ()))
-    return "once:no_reasoning" if holds or any(key in m for m in _messages(body) for key in given) else None
+    return "once:no_reasoning" if holds_reasoning(body) else None
+
+
+def _signatures(found: re.Match[str], text: str, body: Body, can: Capabilities) -> str | None:
+    if can.thought_signatures or not any(_calls(body)):
+        return None
+    return "config:thought_signatures=true"
+
+
+def _no_signatures(found: re.Match[str], text: str, body: Body, can: Capabilities) -> str | None:
+    return "config:thought_signatures=false" if can.thought_signatures and any(_calls(body)) else None
+
+
+def _no_phases(found: re.Match[str], text: str, body: Body, can: Capabilities) -> str | None:
+    return "config:phases=false" if can.phases and "input" in body else None
 
 
 def _no_effort(found: re.Match[str], text: str, body: Body, can: Capabilities) -> str | None:
@@ -262,6 +274,9 @@ def _way(pattern: str, lesson: Lesson, *, template: bool = False) -> Way:
 
 
 _WAYS = (
+    _way(r"(?:missing|without|requires?|must have|lacks?).{0,20}thought_signature", _signatures),
+    _way(r"extra_content", _no_signatures),
+    _way(r"\bphase\b.{0,60}(?:not|un)|(?:unknown|unsupported|invalid|unexpected).{0,40}\bphase\b", _no_phases),
     _way(r"expected '?thinking'? or '?redacted_thinking|must start with a thinking block", _no_effort),
     _way(_NEVER, _whole),
     _way(
