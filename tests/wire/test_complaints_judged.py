@@ -1,5 +1,4 @@
 """What refusals of OpenAI-style servers mean in the end: read by `complaints`, judged by the table of `policy`."""
-# ruff: noqa: E501 - rows of a table
 
 from __future__ import annotations
 
