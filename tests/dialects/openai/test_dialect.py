@@ -312,4 +312,5 @@ def test_the_profile_that_the_address_picked_is_told() -> None:
     assert DIALECT.about(provider(base_url="https://api.deepseek.com", options=Options())) == [
         "profile 'deepseek', by its base_url; openai_config: {profile: NAME} sets another"
     ]
-    assert DIALECT.about(provider(options=Options(profile="vllm"))) == []
+    assert DIALECT.about(provider(base_url="https://api.deepseek.com", options=Options(profile="vllm"))) == []
+    assert DIALECT.about(provider(base_url="https://relay.example", options=Options())) == []

@@ -142,9 +142,9 @@ class OpenAI:
     def about(self, provider: Provider) -> list[str]:
         """Return what follows from the configuration of a provider without standing in it."""
         options = provider.options if isinstance(provider.options, Options) else Options()
-        if options.profile is not None:
-            return []
         profile = profile_at(provider.base_url)
+        if options.profile is not None or profile == "compat":  # the default is no news
+            return []
         return [f"profile '{profile}', by its base_url; openai_config: {{profile: NAME}} sets another"]
 
     def remembered(self, provider_state: TypedState) -> dict[str, Any] | None:
