@@ -39,7 +39,7 @@ async def test_the_callers_fault_goes_back_untouched_and_blames_nobody() -> None
 
 @in_virtual_time
 async def test_a_400_that_quotes_our_key_is_the_only_one_that_is_touched() -> None:
-    world = World([error(400, "invalid_request_error", "bad: sk-secret-of-a")], [GOOD])
+    world = World([error(400, "invalid_request_error", "tools: sk-secret-of-a")], [GOOD])
 
     taker = await world.ask()
 
@@ -81,13 +81,13 @@ async def test_everybody_limited_is_a_429() -> None:
 
 @in_virtual_time
 async def test_who_was_not_asked_is_named_with_the_reason_of_its_cooldown() -> None:
-    world = World([error(401, "authentication_error")], [error(529, "overloaded_error", retry_after="60")])
+    world = World([error(500)], [error(529, "overloaded_error", retry_after="60")])
     await world.ask()
 
     taker = await world.ask()
 
     message = json.loads(taker.body)["error"]["message"]
-    assert message.endswith("a: 401 authentication_error; b: cooling down after 529 overloaded_error")
+    assert message.endswith("b: cooling down after 529 overloaded_error (asks to wait 54 s)")
 
 
 REFUSED = error(401, "authentication_error")

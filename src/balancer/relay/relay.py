@@ -124,6 +124,7 @@ class Relay:
                         now=now,
                         wall=self._wall(),
                         injected=record.fault_injected,
+                        request=request,
                     )
                 elif isinstance(step, Wait):
                     await (admission.slot_freed(step.seconds) if step.for_place else asyncio.sleep(step.seconds))
@@ -138,7 +139,7 @@ class Relay:
     async def _attempt(self, record: RequestRecord, response: ClientResponse, step: Try, began: float) -> Outcome:
         """Ask one provider once, and give the client its answer if it is a good one. Return how that ended."""
         candidate, request = step.candidate, record.request
-        record.usage, record.fault_injected = NO_USAGE, False
+        record.usage, record.fault_injected, record.last_hope = NO_USAGE, False, step.last_hope
         with self.fleet.admission.slot(candidate, began) as stats:
             attempt_id = f"{request.id}.{len(record.attempts)}"
             ask = Ask(request, candidate, request.operation, stats.provider_state, self._wall(), attempt_id)

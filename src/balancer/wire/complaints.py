@@ -28,6 +28,7 @@ from balancer.wire.errors import (
     sort_of,
 )
 from balancer.wire.loose import loosely_decoded, object_of, string_of
+from balancer.wire.marks import marks_in
 from balancer.wire.waits import stated_wait_s
 
 NESTED_MAX = 8
@@ -201,11 +202,21 @@ def _kind_in_words(said: Complaint) -> str | None:
 def stream_fault(value: Any) -> Fault:
     """Return the fault that an error inside a 200 stands for."""
     said = complaint(value) or Complaint("the provider reported an error without words")
+    marks = marks_in(value)
     if (too_long := overflow_message(said)) is not None:
         return Fault(400, "invalid_request_error", too_long)
     kind = _kind_in_words(said) or (kind_of(messages_status(said.status)) if said.status else "api_error")
     message = anonymous(said.message or said.code or said.type or "the provider reported an error")
-    return Fault(STATUS_OF[kind], kind, message, retry_after_s=stated_wait_s(value, said.message, 0.0))
+    return Fault(
+        STATUS_OF[kind],
+        kind,
+        message,
+        retry_after_s=stated_wait_s(value, said.message, 0.0),
+        type=marks.type,
+        code=marks.code,
+        marks=marks.others,
+        param=marks.param,
+    )
 
 
 _IMAGE = re.compile(
@@ -230,6 +241,7 @@ def fault_of(reply: Reply, wall: float, request_id: str) -> Fault:
     if status == 429 and "insufficient_quota" in said.words:
         kind = "billing_error"
     should_retry = header(reply.headers, b"x-should-retry")
+    marks = marks_in(body)
     return Fault(
         status,
         kind,
@@ -241,6 +253,11 @@ def fault_of(reply: Reply, wall: float, request_id: str) -> Fault:
             (CONTENT_TYPE_JSON, (API_REQUEST_ID, request_id.encode())),
             error_body(kind, message, request_id),
         ),
+        type=marks.type,
+        code=marks.code,
+        marks=marks.others,
+        param=marks.param,
+        foreign=sort_of(reply.body) == "an HTML page",
     )
 
 

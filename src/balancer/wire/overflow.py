@@ -50,7 +50,7 @@ SPLITS = tuple(
         r"\((?P<prompt>\d+) in the messages, (?P<output>\d+) in the completion\)",
         r"(?P<prompt>\d+) tokens? from the input messages and (?P<output>\d+) tokens? for the completion",
         r"\((?P<prompt>\d+) of text input, (?:(?P<tools>\d+) of tool input, )?(?P<output>\d+) in the output\)",
-        r"too large: (?P<output>\d+).*has (?P<prompt>\d+) input tokens",
+        r"too large: (?P<output>\d+).{0,200}has (?P<prompt>\d+) input tokens",
         r"passed (?P<prompt>\d+) input tokens and requested (?P<output>\d+) output tokens",
         r"requested (?P<output>\d+) output tokens and your prompt contains (?:at least )?(?P<prompt>\d+) input",
         r"given: (?P<prompt>\d+) `?inputs`? tokens and (?P<output>\d+)",

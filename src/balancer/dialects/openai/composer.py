@@ -309,4 +309,4 @@ def _nothing_said(shell: Shell, writer: type[Writer], ending: Ending) -> Fault:
     """Return the fault of an answer without a block: another provider may have one; if none has, the client gets it."""
     reply = told_whole(writer, shell, ending)
     message = "an answer with nothing in it"
-    return Fault(200, "api_error", message, reply=reply, callers_own=True, elsewhere=True)
+    return Fault(200, "api_error", message, reply=reply, elsewhere=True)
