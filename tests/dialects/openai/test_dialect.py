@@ -331,3 +331,14 @@ def test_but_not_where_the_file_asks_for_it() -> None:
     of = ask(base_url="https://api.example/v1", options={"api": "responses"})
 
     assert targets(sent(of, NOT_FOUND)) == ["/v1/responses"]
+
+
+def test_a_page_at_another_path_is_no_lesson() -> None:
+    state = TypedState()
+    page = Reply(200, ((b"content-type", b"text/html; charset=utf-8"),))
+    sent(ask(state, base_url="https://api.example"), NOT_FOUND, page)
+    one = provider(base_url="https://api.example", options=Options())
+    listing = Ask(request(), Candidate(one, ""), Operation.MODELS, state, 1.8e9)
+    sent(listing, NOT_FOUND, Reply(200, JSON))
+
+    assert DIALECT.describe(state, Options(), 1.8e9) is None

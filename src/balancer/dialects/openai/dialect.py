@@ -26,6 +26,7 @@ from balancer.dialects.openai.options import Options, Settled, for_api, settled
 from balancer.dialects.openai.profiles import WITHOUT_VERSION, Api, Capabilities, ThinkTagsOption, profile_at
 from balancer.dialects.openai.responses import MIN_OUTPUT_TOKENS, ResponsesReader, from_chat
 from balancer.dialects.openai.writer import Shell
+from balancer.headers import header
 from balancer.model import Fault, Operation, Provider, Reply, WireRequest
 from balancer.script import Data, Head, Step
 from balancer.wire.complaints import body_complaint, fault_of
@@ -36,6 +37,7 @@ MAX_REPAIRS = 6
 
 VERSIONED = "config:version_path=true"
 UNVERSIONED = "config:version_path=false"
+CHATS = "config:api=chat"
 
 
 @dataclass(slots=True)
@@ -90,7 +92,7 @@ class OpenAI:
                     continue
                 where = where._replace(other=None)
             if not 400 <= reply.status < 500 or reply.status in refusals.ABOUT_OTHERS:  # the repairs were right
-                _keep(known, attempt, ask)
+                _keep(known, attempt, ask, reply)
             if 200 <= reply.status < 300 or written is None:
                 return
             if _is_probe(written.body, reply):
@@ -169,10 +171,16 @@ def _known(ask: Ask) -> lessons.Lessons:
     return ask.provider_state.of(lessons.Lessons).at(ask.provider.base_url)
 
 
-def _keep(known: lessons.Lessons, attempt: _Attempt, ask: Ask) -> None:
+def _keep(known: lessons.Lessons, attempt: _Attempt, ask: Ask, reply: Reply) -> None:
+    """Keep what was learnt; what is about the address only if it was an API that answered, not some page."""
+    page = b"html" in (header(reply.headers, b"content-type") or b"")
+    found = ask.operation is Operation.MESSAGES and not page and reply.status < 500
     for lesson in attempt.learnt:
-        about_all = lesson in (VERSIONED, UNVERSIONED)
-        known.keep(lessons.EVERY_MODEL if about_all else ask.model, lesson, ask.wall)
+        if lesson in (VERSIONED, UNVERSIONED):
+            if found:
+                known.keep(lessons.EVERY_MODEL, lesson, ask.wall)
+        elif found or lesson != CHATS:
+            known.keep(ask.model, lesson, ask.wall)
 
 
 def _written(ask: Ask, says: Settled, learnt: list[str], attempt: _Attempt) -> _Written:
@@ -202,7 +210,7 @@ def _keeping(ask: Ask) -> Callable[[str, str], None] | None:
 def _found(ask: Ask, reply: Reply, written: _Written) -> str | None:
     """Return what a refusal teaches."""
     if _may_chat(ask, written) and is_misplaced(reply):
-        return "config:api=chat"
+        return CHATS
     raw = reply.body[: refusals.LOOKED_AT_CHARS].decode("utf-8", "replace")
     refused = refusals.Refused(written.body, written.can, written.api)
     return refusals.find(reply.status, body_complaint(reply.body), raw, refused)
