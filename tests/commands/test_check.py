@@ -33,3 +33,20 @@ def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["check", "--config", str(tmp_path / "none.yaml")]) == 2
 
     assert "none.yaml" in capsys.readouterr().err
+
+
+def test_a_profile_that_the_address_picks_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(
+        "providers:\n"
+        '  - {name: kimi, type: openai, base_url: "https://api.moonshot.ai/v1", auth_value: sk-0123456789}\n'
+        '  - {name: said, type: openai, base_url: "https://api.x.ai/v1", auth_value: sk-0123456789, openai_config: {profile: xai}}\n'
+        "model_routes:\n  x:\n    - {provider: kimi, model: kimi-k2.6}\n    - {provider: said, model: grok-4}\n"
+    )
+
+    assert main(["check", "--config", str(path)]) == 0
+
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
+    assert notes == [
+        "note: provider 'kimi': profile 'moonshot', by its base_url; openai_config: {profile: NAME} sets another"
+    ]

@@ -312,4 +312,33 @@ def test_the_profile_that_the_address_picked_is_told() -> None:
     assert DIALECT.about(provider(base_url="https://api.deepseek.com", options=Options())) == [
         "profile 'deepseek', by its base_url; openai_config: {profile: NAME} sets another"
     ]
-    assert DIALECT.about(provider(options=Options(profile="vllm"))) == []
+    assert DIALECT.about(provider(base_url="https://api.deepseek.com", options=Options(profile="vllm"))) == []
+    assert DIALECT.about(provider(base_url="https://relay.example", options=Options())) == []
+
+
+def test_a_relay_that_lacks_the_responses_api_is_asked_by_chat() -> None:
+    state = TypedState()
+    options = {"profile": "openai"}
+    first = ask(state, options=options)
+    of = Ask(first.request, Candidate(first.provider, "gpt-5.6"), Operation.MESSAGES, state, 1.8e9, "n")
+
+    assert targets(sent(of, NOT_FOUND, Reply(200, JSON))) == ["/v1/responses", "/v1/chat/completions"]
+    again = Ask(first.request, Candidate(first.provider, "gpt-5.6"), Operation.MESSAGES, state, 1.8e9, "n")
+    assert targets(sent(again, Reply(200, JSON))) == ["/v1/chat/completions"]
+
+
+def test_but_not_where_the_file_asks_for_it() -> None:
+    of = ask(base_url="https://api.example/v1", options={"api": "responses"})
+
+    assert targets(sent(of, NOT_FOUND)) == ["/v1/responses"]
+
+
+def test_a_page_at_another_path_is_no_lesson() -> None:
+    state = TypedState()
+    page = Reply(200, ((b"content-type", b"text/html; charset=utf-8"),))
+    sent(ask(state, base_url="https://api.example"), NOT_FOUND, page)
+    one = provider(base_url="https://api.example", options=Options())
+    listing = Ask(request(), Candidate(one, ""), Operation.MODELS, state, 1.8e9)
+    sent(listing, NOT_FOUND, Reply(200, JSON))
+
+    assert DIALECT.describe(state, Options(), 1.8e9) is None

@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from balancer.dialects.openai import lessons, refusals
 from balancer.dialects.openai.profiles import PROFILES
@@ -294,3 +296,23 @@ def test_reading_a_refusal_takes_time_in_proportion_to_its_length(filler: str) -
     began = time.process_time()
     taught(everything, say(said))
     assert time.process_time() - began < 0.5
+
+
+WORDS = sorted({word for _, message, _ in WORDINGS for word in message.replace(",", " ").split()})
+ASKS = [body for body, _, _ in WORDINGS] + [
+    {**SCHEMA, **EFFORT, **LONG, "stop": ["x"], "temperature": 0, "top_k": 5, "messages": CALLS}
+]
+
+
+@given(st.lists(st.sampled_from(WORDS), max_size=30), st.sampled_from(ASKS), st.sampled_from([400, 404, 413, 422, 500]))
+def test_whatever_is_said_is_a_lesson_that_can_be_applied_or_none(
+    words: list[str], body: dict[str, Any], status: int
+) -> None:
+    before = json.dumps(body)
+    lesson = taught(body, say(" ".join(words)), status)
+
+    assert lesson is None or lesson.startswith(lessons.ONCE) or lessons.is_lesson(lesson)
+    if lesson is not None:
+        lessons.apply(body, [lesson])
+        lessons.shaped(PROFILES["compat"], (lesson,))
+    assert json.dumps(body) == before

@@ -26,9 +26,10 @@ from balancer.dialects.openai.options import Options, Settled, for_api, settled
 from balancer.dialects.openai.profiles import WITHOUT_VERSION, Api, Capabilities, ThinkTagsOption, profile_at
 from balancer.dialects.openai.responses import MIN_OUTPUT_TOKENS, ResponsesReader, from_chat
 from balancer.dialects.openai.writer import Shell
+from balancer.headers import header
 from balancer.model import Fault, Operation, Provider, Reply, WireRequest
 from balancer.script import Data, Head, Step
-from balancer.wire.complaints import Complaint, body_complaint, fault_of
+from balancer.wire.complaints import body_complaint, fault_of
 from balancer.wire.credentials import bare_key, bearer_for
 
 MAX_REPAIRS = 6
@@ -36,6 +37,7 @@ MAX_REPAIRS = 6
 
 VERSIONED = "config:version_path=true"
 UNVERSIONED = "config:version_path=false"
+CHATS = "config:api=chat"
 
 
 @dataclass(slots=True)
@@ -70,7 +72,7 @@ class OpenAI:
     converts = True
 
     def flow(self, ask: Ask) -> Flow:
-        known, attempt = ask.provider_state.of(lessons.Lessons), ask.attempt_state.of(_Attempt)
+        known, attempt = _known(ask), ask.attempt_state.of(_Attempt)
         says = settled(ask.options(Options), ask.provider.base_url, ask.model)
         where = _address(ask, says)
         messages = ask.operation is Operation.MESSAGES
@@ -83,25 +85,21 @@ class OpenAI:
                 yield _wire(ask, b"POST", path, (), _nothing, where=where)
                 return
             reply = yield _sent(ask, path, where, written)
-            if where.other is not None:
+            if where.other is not None and not _may_chat(ask, written):
                 if is_misplaced(reply):
                     where = Address(where.other, None, where.query)
                     attempt.learnt.append(VERSIONED if where.path.endswith("/v1") else UNVERSIONED)
                     continue
                 where = where._replace(other=None)
             if not 400 <= reply.status < 500 or reply.status in refusals.ABOUT_OTHERS:  # the repairs were right
-                _keep(known, attempt, ask)
+                _keep(known, attempt, ask, reply)
             if 200 <= reply.status < 300 or written is None:
                 return
-            complaint = body_complaint(reply.body)
-            if _is_probe(written.body, reply.status, complaint):
+            if _is_probe(written.body, reply):
                 yield _wire(ask, b"POST", path, (), _nothing, where=where)
                 return
-            refused = refusals.Refused(written.body, written.can, written.api)
-            raw = reply.body[: refusals.LOOKED_AT_CHARS].decode("utf-8", "replace")
-            found = refusals.find(reply.status, complaint, raw, refused)
-            tried = {*learnt, *attempt.learnt}
-            if found is None or found in tried or lessons.opposite(found) in attempt.learnt:
+            found = _found(ask, reply, written)
+            if found is None or found in {*learnt, *attempt.learnt} or lessons.opposite(found) in attempt.learnt:
                 return
             attempt.learnt.append(found)
             learnt = lessons.joined(learnt, found)
@@ -142,9 +140,9 @@ class OpenAI:
     def about(self, provider: Provider) -> list[str]:
         """Return what follows from the configuration of a provider without standing in it."""
         options = provider.options if isinstance(provider.options, Options) else Options()
-        if options.profile is not None:
-            return []
         profile = profile_at(provider.base_url)
+        if options.profile is not None or profile == "compat":  # the default is no news
+            return []
         return [f"profile '{profile}', by its base_url; openai_config: {{profile: NAME}} sets another"]
 
     def remembered(self, provider_state: TypedState) -> dict[str, Any] | None:
@@ -164,21 +162,25 @@ def _address(ask: Ask, says: Settled) -> Address:
     if versioned is None and says.profile in WITHOUT_VERSION:
         versioned = False
     if versioned is None:
-        known = ask.provider_state.of(lessons.Lessons)
-        said = lessons.configured(known.learnt(_everywhere(ask), ask.wall), "version_path")
+        said = lessons.configured(_known(ask).learnt(lessons.EVERY_MODEL, ask.wall), "version_path")
         versioned = None if said is None else said == "true"
     return address(ask.provider.base_url, versioned=versioned)
 
 
-def _everywhere(ask: Ask) -> str:
-    """Return what stands in the place of a model for what holds for all of them at this address."""
-    return f"{lessons.EVERY_MODEL} at {ask.provider.base_url.partition('?')[0]}"
+def _known(ask: Ask) -> lessons.Lessons:
+    return ask.provider_state.of(lessons.Lessons).at(ask.provider.base_url)
 
 
-def _keep(known: lessons.Lessons, attempt: _Attempt, ask: Ask) -> None:
+def _keep(known: lessons.Lessons, attempt: _Attempt, ask: Ask, reply: Reply) -> None:
+    """Keep what was learnt; what is about the address only if it was an API that answered, not some page."""
+    page = b"html" in (header(reply.headers, b"content-type") or b"")
+    found = ask.operation is Operation.MESSAGES and not page and reply.status < 500
     for lesson in attempt.learnt:
-        about_all = lesson in (VERSIONED, UNVERSIONED)
-        known.keep(_everywhere(ask) if about_all else ask.model, lesson, ask.wall)
+        if lesson in (VERSIONED, UNVERSIONED):
+            if found:
+                known.keep(lessons.EVERY_MODEL, lesson, ask.wall)
+        elif found or lesson != CHATS:
+            known.keep(ask.model, lesson, ask.wall)
 
 
 def _written(ask: Ask, says: Settled, learnt: list[str], attempt: _Attempt) -> _Written:
@@ -205,10 +207,24 @@ def _keeping(ask: Ask) -> Callable[[str, str], None] | None:
     return partial(ask.provider_state.of(carried.Memory).keep, asked.conversation)
 
 
-def _is_probe(body: dict[str, Any], status: int, complaint: Complaint) -> bool:
+def _found(ask: Ask, reply: Reply, written: _Written) -> str | None:
+    """Return what a refusal teaches."""
+    if _may_chat(ask, written) and is_misplaced(reply):
+        return CHATS
+    raw = reply.body[: refusals.LOOKED_AT_CHARS].decode("utf-8", "replace")
+    refused = refusals.Refused(written.body, written.can, written.api)
+    return refusals.find(reply.status, body_complaint(reply.body), raw, refused)
+
+
+def _may_chat(ask: Ask, written: _Written | None) -> bool:
+    """Return whether the Responses API was not asked for but chosen here: not every server has it."""
+    return written is not None and written.api == "responses" and ask.options(Options).api is None
+
+
+def _is_probe(body: dict[str, Any], reply: Reply) -> bool:
     """Return whether a probe was refused because a reasoning model can't answer in so few tokens: it may be used."""
     least = lessons.limit_of(body) in (claude_code.PROBE_TOKENS, MIN_OUTPUT_TOKENS)
-    return status == 400 and least and "output limit was reached" in complaint.message
+    return reply.status == 400 and least and "output limit was reached" in body_complaint(reply.body).message
 
 
 def _nothing() -> Iterator[Step]:

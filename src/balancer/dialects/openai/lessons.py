@@ -58,6 +58,16 @@ class Lessons:
 
     by_model: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     """When each lesson was learnt, in seconds since the epoch, by the model that it holds for."""
+    base_url: str = ""
+    """The address at which they were learnt; empty: it is not known yet."""
+
+    def at(self, base_url: str) -> Lessons:
+        """Return what is known of the server at this address: after a change of it, nothing."""
+        if self.base_url != base_url:
+            if self.base_url:
+                self.by_model.clear()
+            self.base_url = base_url
+        return self
 
     def learnt(self, model: str, wall: float) -> list[str]:
         """Return the lessons that hold for a model now."""

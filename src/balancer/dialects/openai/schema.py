@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+import msgspec
+
 from balancer.wire.loose import object_of
 
 _DROPPED = frozenset({"$schema", "$id", "$comment"})
@@ -42,7 +44,28 @@ def cleaned(
 
     `narrow` is for servers that know only a part of JSON Schema (Gemini): it loses constraints. `inline` puts in the
     place of every reference what it refers to. `without` are words to leave out.
+
+    What is returned is shared by all requests with this schema, and must not be changed.
     """
+    written = msgspec.json.encode(schema)
+    if len(written) > REMEMBERED_MAX_BYTES:
+        return _cleaned(schema, narrow, inline, without)
+    key = (written, narrow, inline, tuple(without))
+    found = _remembered.get(key)
+    if found is None:
+        if len(_remembered) >= REMEMBERED:
+            _remembered.clear()
+        found = _remembered[key] = _cleaned(schema, narrow, inline, without)
+    return found
+
+
+REMEMBERED = 512
+REMEMBERED_MAX_BYTES = 16 * 1024
+"""Clients offer the same tools with every request: so many schemas are kept as they were cleaned, none larger."""
+_remembered: dict[tuple[bytes, bool, bool, tuple[str, ...]], dict[str, Any]] = {}
+
+
+def _cleaned(schema: Any, narrow: bool, inline: bool, without: Collection[str]) -> dict[str, Any]:
     schema = Inliner(schema).inlined() if inline or narrow else schema
     root = _node(schema, frozenset({*_DROPPED, *without}) if without else _DROPPED, narrow=narrow)
     if "type" not in root:
