@@ -25,7 +25,7 @@ from balancer.clock import Clock
 from balancer.model import WireRequest
 from balancer.policy.failover import WAIT_MAX_S
 from balancer.relay.relay import Relay
-from balancer.script import Data, Pause, Step
+from balancer.script import Cause, Data, Fail, Pause, Step
 from balancer.state.fleet import Fleet
 from balancer.transport import Transport
 
@@ -38,7 +38,13 @@ model_routes:
   "*": [{provider: a, priority: 1}, {provider: b, priority: 2}, {provider: c, priority: 3}]
 """
 
-OVERLOADED = error(529, "overloaded_error", "Overloaded")
+FAILURES: tuple[list[Step], ...] = (
+    error(529, "overloaded_error", "Overloaded"),
+    error(500, "api_error", "Internal server error"),
+    error(429, "rate_limit_error", "Too many requests"),
+    [Fail(Cause.RESET)],
+    [SSE, Data(START), Fail(Cause.RESET)],
+)
 
 
 class Chance:
@@ -52,7 +58,7 @@ class Chance:
     def _steps(self) -> Iterator[Step]:
         yield Pause(self._rng.uniform(0.02, 0.2))
         if self._rng.random() < self.share:
-            yield from OVERLOADED
+            yield from self._rng.choice(FAILURES)
             return
         yield from (SSE, Data(START), Pause(0.2), Data(TEXT + DELTA), Pause(0.7), Data(STOP))
 
@@ -80,7 +86,8 @@ async def shares(
 
     async def client(number: int) -> None:
         taker = Taker()
-        await relay.answer(request(id=f"req_{number}"), taker)
+        body = b'{"model":"m","messages":[],"seed":%d}' % number  # the same body again would be the same request
+        await relay.answer(request(body, id=f"req_{number}", model=rng.choice(("opus", "sonnet", "haiku"))), taker)
         told[taker.status if taker.end == "whole" and b'"type":"error"' not in taker.body else -1] += 1
 
     clients = []

@@ -357,6 +357,8 @@ class Trouble(enum.Enum):
     CREDIT = "credit"
     SPEND_CAP = "spend_cap"
     """A limit of spending was reached, and the provider says that retrying is of no use."""
+    ADDRESS = "address"
+    """Its base_url is answered with a redirect. None is followed: the key would go along."""
     CLIENT_KEY = "client_key"
     """The client's own credential was refused, at a provider to which it is passed through."""
     PAUSED = "paused"

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from balancer.model import Mark, Proof, Statement, Trouble, Verdict
 from balancer.policy.circuit import (
+    DECAY_S,
     FIRST_COOLDOWN_S,
     OPERATOR_COOLDOWN_MAX_S,
     OPERATOR_COOLDOWN_S,
@@ -93,7 +94,31 @@ def test_failures_of_single_requests_among_good_answers_do_not_double_the_cooldo
         health = seen(health, BAD, now)
         assert health.cooldown_until - now == FIRST_COOLDOWN_S
         health = seen(health, GOOD, health.cooldown_until + 1.0)
-        now = health.last_good + 1.0
+        now = health.last_failure + DECAY_S
+
+
+def test_failures_close_together_among_good_answers_halve_the_cooldown_down_to_a_quarter() -> None:
+    health, now, cooldowns = Health(), 100.0, []
+    for _ in range(4):
+        health = seen(health, BAD, now)
+        cooldowns.append(health.cooldown_until - now)
+        health = seen(health, GOOD, health.cooldown_until + 1.0)
+        now = health.last_failure + DECAY_S - 0.1
+    assert cooldowns == [5.0, 2.5, 1.25, 1.25]
+
+    in_a_row = []
+    for _ in range(4):
+        health = seen(health, BAD, now)
+        in_a_row.append(health.cooldown_until - now)
+        now = health.cooldown_until
+    assert in_a_row == pytest.approx([1.25, 2.5, 5.0, 10.0])
+
+
+def test_what_needs_a_person_never_halves_its_cooldown() -> None:
+    refused = Verdict(Mark.BAD, retry_elsewhere=True, needs_operator=Trouble.KEY)
+    mended = Health(level=1, last_failure=100.0, content_at=110.0, needs_operator=Trouble.KEY)
+
+    assert seen(mended, refused, 120.0).cooldown_until == 120.0 + OPERATOR_COOLDOWN_S
 
 
 def test_what_breaks_off_after_content_has_not_gone_well() -> None:
@@ -101,7 +126,8 @@ def test_what_breaks_off_after_content_has_not_gone_well() -> None:
     first = Health(level=1, last_failure=100.0, content_at=106.0)
 
     assert seen(first, broken_off, 107.0).level == 2
-    assert seen(first, BAD, 107.0).level == 1
+    assert seen(first, BAD, 107.0).level == 0
+    assert seen(first, BAD, 100.0 + DECAY_S).level == 1
     assert seen(Health(level=3, last_failure=100.0, content_at=106.0), BAD, 107.0).level == 2
     assert seen(Health(level=3, last_failure=100.0, content_at=100.0), BAD, 107.0).level == 4
 

@@ -207,7 +207,7 @@ def test_a_count_that_fails_says_nothing_about_answers() -> None:
 KNOWN = {
     **dict.fromkeys((400, 413), NEXT),
     422: CALLER,
-    **dict.fromkeys((405, 406, 411, 414, 415, 416, 417, 428, 431), NEXT),
+    **dict.fromkeys((405, 406, 411, 412, 414, 415, 416, 417, 428, 431), NEXT),
     401: KEY,
     402: CREDIT,
     403: ACCESS,

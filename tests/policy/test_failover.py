@@ -357,6 +357,36 @@ def test_the_larger_context_that_fails_is_told_as_a_prompt_that_is_too_long() ->
     assert exhausted.answer("m", way.attempts, [], None, overloaded=False).status == 400
 
 
+# What a substitute can't take
+
+NARROW = Refused(Fault(400, "invalid_request_error", "tools.0.x: Extra inputs are not permitted"), Stage.WAIT)
+FIRST, SECOND = candidate("a", priority=1), candidate("b", priority=2)
+
+
+def test_what_a_substitute_cant_take_is_no_answer_while_the_first_may_be_back_soon() -> None:
+    busy = Refused(Fault(529, "overloaded_error", retry_after_s=2.0), Stage.WAIT)
+    way = failover(FIRST, SECOND)
+    told = travel(way, World(), {"a": busy, "b": NARROW})
+
+    assert told[:4] == ["a", "b", "wait 2", "a"]
+    assert told.count("b") == 1, "it would say the same"
+    assert exhausted.answer("m", way.attempts, [], None, overloaded=False).status == 503
+
+
+def test_the_first_that_cools_down_is_waited_for_where_its_substitute_cant_take_it() -> None:
+    world = World({"a": Availability(usable=False, cooldown_until=3.0)})
+
+    assert travel(failover(FIRST, SECOND), world, {"b": NARROW})[:2] == ["b", "wait 3"]
+
+
+def test_what_the_first_cant_take_goes_back_at_once() -> None:
+    assert travel(failover(FIRST, SECOND), World(), {"a": NARROW}) == ["a"]
+    refused_key = Refused(Fault(401, "authentication_error"), Stage.WAIT)
+    way = failover(FIRST, SECOND)
+    assert travel(way, World(), {"a": refused_key, "b": NARROW}) == ["a", "b"], "that does not pass"
+    assert exhausted.answer("m", way.attempts, [], None, overloaded=False).status == 400
+
+
 # Bounds
 
 

@@ -307,6 +307,9 @@ BY_STATUS: dict[str, tuple[Fault, RefusalClass, Proof, Scope | None]] = {
     "a container": (fault(404, "Container not found: container_011"), CAPABILITY, Proof.CERTAIN, None),
     "access": (fault(403, "Forbidden"), ACCOUNT, Proof.CERTAIN, Scope.PROVIDER),
     "access to something": (fault(403, "You may not use this tool"), ACCOUNT, Proof.UNSURE, Scope.PROVIDER),
+    "a workspace that a client's header names": (
+        fault(403, "No access to workspace wrkspc_01"), ACCOUNT, Proof.UNSURE, Scope.PROVIDER,
+    ),
     "a model that the plan lacks": (fault(403, "The model claude-x is not available on your plan"), MODEL, Proof.CERTAIN, Scope.MODEL),
     "moderation": (fault(403, "Your input was flagged by moderation"), REQUEST, Proof.CERTAIN, None),
     "a request that costs more than is left": (
@@ -342,7 +345,7 @@ def test_what_is_no_api_error_is_no_word_about_key_account_or_model(status: int,
 
 
 @pytest.mark.parametrize("body", [*FOREIGN, b"", b'{"error":{"type":"invalid_request_error","message":"no"}}'])
-@pytest.mark.parametrize("status", [405, 406, 411, 414, 415, 416, 417, 428, 431])
+@pytest.mark.parametrize("status", [405, 406, 411, 412, 414, 415, 416, 417, 428, 431])
 def test_what_follows_from_the_form_of_the_request_blames_nobody_ever(status: int, body: bytes) -> None:
     follows = verdict(errors.fault_of(Reply(status, (), body), 0.0))
 

@@ -10,7 +10,16 @@ import pytest
 from balancer.headers import Headers
 from balancer.model import Fault, Reply
 from balancer.wire import errors, sse
-from balancer.wire.errors import SAME_AS, STATUS_OF, fault_of, kind_of, messages_status, retry_after
+from balancer.wire.errors import (
+    REDIRECTED_TO_TLS,
+    SAME_AS,
+    STATUS_OF,
+    fault_of,
+    kind_of,
+    messages_status,
+    redirected,
+    retry_after,
+)
 
 WALL = 1_800_000_000.0
 
@@ -300,3 +309,27 @@ def test_words_of_other_servers_are_found() -> None:
         assert fault_of(Reply(400, (), msgspec.json.encode({key: "why", "code": "E1"})), WALL).message == "why"
     assert fault_of(Reply(400, (), b'{"detail":[1]}'), WALL).message == ""
     assert fault_of(Reply(400, (), b'{"error":{"message":3,"code":"E1","param":"top_k"}}'), WALL).code == "E1"
+
+
+REDIRECTS: dict[str, tuple[int, bytes | None, bool, str]] = {
+    "to the same with TLS": (301, b"https://api.example/v1/messages", False, REDIRECTED_TO_TLS),
+    "in capitals": (307, b"HTTPS://api.example", False, REDIRECTED_TO_TLS),
+    "from TLS": (301, b"https://other.example", True, "it redirects to another address"),
+    "to a path": (302, b"/login", False, "it redirects to another address"),
+    "without an address": (304, None, False, "as it was"),
+    "no redirect": (401, b"https://api.example", False, "as it was"),
+}
+
+
+@pytest.mark.parametrize(("status", "location", "tls", "message"), REDIRECTS.values(), ids=REDIRECTS)
+def test_a_redirect_says_what_base_url_should_be(status: int, location: bytes | None, tls: bool, message: str) -> None:
+    headers = () if location is None else ((b"location", location),)
+    fault = redirected(Fault(status, "api_error", "as it was"), Reply(status, headers), tls=tls)
+
+    assert fault.message == message
+
+
+def test_bytes_that_are_not_utf_8_are_no_reason_to_lose_the_rest() -> None:
+    fault = fault_of(Reply(400, (), b'{"error":{"type":"billing_error","message":"no \xff credit"}}'), WALL)
+
+    assert (fault.kind, fault.message, fault.foreign) == ("billing_error", "no \ufffd credit", False)

@@ -119,10 +119,11 @@ class Settings(Part):
     selection_strategy: Literal["priority", "round_robin", "random", "weighted", "least_busy", "fastest"] = "priority"
     """Which provider comes first among usable ones of the same priority."""
     failure_cooldown: Annotated[Cooldown, BeforeValidator(_cooldown)] = Cooldown()
-    """Seconds: the longest ordinary cooldown of a failing provider; 0: none. Or
-    `{seconds: 60, backoff: constant}` for cooldowns that do not double."""
+    """Seconds: the longest ordinary cooldown of a failing provider; 0: only the times that providers name
+    themselves are kept. Or `{seconds: 60, backoff: constant}` for cooldowns that do not double."""
     request_timeout: Seconds = 60.0
-    """Seconds that a provider may take to begin its answer (until the first content of a stream)."""
+    """Seconds that a provider may take to begin its answer (until the first content of a stream) before another
+    one is asked. The last one left has as long as all attempts may take: 300, or this where it is longer."""
     connect_timeout: Seconds = 5.0
     """Seconds for name, TCP, proxy and TLS together."""
     stream_idle_timeout: Seconds = 120.0

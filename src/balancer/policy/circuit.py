@@ -28,6 +28,11 @@ OPERATOR_COOLDOWN_MAX_S = 3600.0
 JITTER = 0.2
 """Cooldowns differ by up to a fifth, so that what failed together is not asked again together."""
 
+LEVEL_MIN = -1
+"""The level of the shortest cooldown, a quarter of the first: of a provider that refuses some requests among good
+answers. Where three refuse 15 % each, all cool down at once most of the time, and requests wait for them; with 5 s
+at least, 1 % of requests then fail (simulated, 100 requests a second)."""
+
 DECAY_S = 60.0
 """Each such span without a failure takes one doubling back."""
 
@@ -60,7 +65,7 @@ class Health:
     failures: int = 0
     """In a row, since the last good answer."""
     level: int = 0
-    """How often the cooldown was doubled; decays with time without failures."""
+    """How often the cooldown was doubled, the first being 1; below that it was halved. Decays without failures."""
     cooldown_until: float = 0.0
     """0: the circuit is closed."""
     last_failure: float = 0.0
@@ -146,7 +151,9 @@ def observe(
     if repeated:
         level = max(1, level)
     elif health.content_at > health.last_failure and verdict.retry_elsewhere:
-        level = max(1, level - 1)  # it has gone well meanwhile: only failures in a row double the cooldown
+        # It has gone well meanwhile: only failures in a row double the cooldown, and those close together halve it.
+        often = now - health.last_failure < DECAY_S and not verdict.needs_operator
+        level = max(LEVEL_MIN if often else 1, level - 1)
     else:  # what breaks off after content, when nobody else may be asked, has not gone well
         level += 1
     cooldown_until = now + _cooldown_s(level, verdict.needs_operator is not None, policy, chance)

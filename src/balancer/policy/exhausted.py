@@ -26,7 +26,20 @@ import msgspec
 
 from balancer import claude_code
 from balancer.headers import Headers
-from balancer.model import Candidate, Fault, Outcome, RefusalClass, Refused, Reply, Statement, Trouble, Unfit, Verdict
+from balancer.model import (
+    Candidate,
+    Fault,
+    Mark,
+    Outcome,
+    Proof,
+    RefusalClass,
+    Refused,
+    Reply,
+    Statement,
+    Trouble,
+    Unfit,
+    Verdict,
+)
 from balancer.policy.classify import is_model_unknown
 from balancer.policy.remedies import sentence
 from balancer.policy.statements import quoted, statement
@@ -164,7 +177,8 @@ def answer(
     """
     asked = _latest(attempts, now, secrets)
     told = [one for one in asked if not one.unfit] + list(unasked)
-    if own := _as_it_came(attempts, soon=any(one.passes_soon(now) for one in told)):
+    soon = any(one.passes_soon(now) for one in told)
+    if own := _as_it_came(attempts, soon=soon):
         return own
     failed = [one for one in unasked if one.reason or one.needs_operator]
     unfit = [outcome.message for _, outcome, _ in attempts if isinstance(outcome, Unfit)]
@@ -174,6 +188,8 @@ def answer(
         return no_place(model)
     lines = [f"{one.provider}: {quoted(one.reason, one.said, now, wall)}" for one in asked]
     who = "; ".join(lines + [_why_unasked(one, now, wall) for one in failed]) or "none is enabled"
+    if (status := _status_of_its_form(attempts)) and not soon:
+        return ErrorReply(status, "invalid_request_error", f"no provider takes this request: {who}")
     if told and all(one.status == 404 for one in told):
         return ErrorReply(404, "not_found_error", f"no provider knows the model '{model}': {who}")
     if _is_permanent(told):
@@ -194,8 +210,23 @@ def is_lasting(outcome: Outcome, verdict: Verdict) -> bool:
     """Say whether waiting does not help against an outcome."""
     if isinstance(outcome, Unfit) or verdict.needs_operator or verdict.client_only:
         return True
-    unable = verdict.refusal in (RefusalClass.REQUEST, RefusalClass.CAPABILITY)
+    unable = verdict.refusal in (RefusalClass.REQUEST, RefusalClass.CAPABILITY) or is_of_its_form(verdict)
     return unable or is_model_unknown(verdict.scope, verdict.status)
+
+
+def is_of_its_form(verdict: Verdict) -> bool:
+    """Say whether somebody before the provider has refused the request's form: its headers, query or media type.
+
+    A page in place of a 401, 403 or 404 is no such refusal: it may be about the balancer's key or address.
+    """
+    status = verdict.status or 0
+    certain = verdict.mark is Mark.NONE and verdict.proof is Proof.CERTAIN
+    return verdict.refusal is RefusalClass.INTERMEDIARY and certain and 400 <= status < 500
+
+
+def _status_of_its_form(attempts: Attempts) -> int | None:
+    """Return the latest status with which the request's form was refused; None: it was not."""
+    return next((verdict.status for _, _, verdict in reversed(attempts) if is_of_its_form(verdict)), None)
 
 
 def _as_it_came(attempts: Attempts, *, soon: bool) -> ErrorReply | None:

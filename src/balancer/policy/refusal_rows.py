@@ -85,7 +85,7 @@ C, S, T, F = RefusalClass, Scope, Trouble, Feature
 _BAD = frozenset({400, 413, 422})
 _BAD_OR_GONE = _BAD | {403, 404, 410}
 _REFUSED = _BAD | {401, 402, 403, 404, 406, 409, 410, 429, 451}
-_OF_THE_FORM = frozenset({405, 406, 411, 414, 415, 416, 417, 428, 431})
+_OF_THE_FORM = frozenset({405, 406, 411, 412, 414, 415, 416, 417, 428, 431})
 _FAILED = frozenset({*range(300, 400), 408, 409, 425, 499, *range(500, 1000)})
 
 _PATH = frozenset({F.PATH})
@@ -289,7 +289,7 @@ ROWS = (
     Row("no credit", C.ACCOUNT, frozenset({402}), trouble=T.CREDIT, unless=frozenset({F.FOREIGN})),
     Row(
         "access to something denied", C.ACCOUNT, frozenset({403, 451}), trouble=T.ACCESS, unless=frozenset({F.FOREIGN}), proof=Proof.UNSURE,
-        words=_words(r"\b(?:tools?|features?|parameters?|resources?|endpoints?|files?|servers?|requests?|prompts?|content|images?|operation|action)\b"),
+        words=_words(r"\b(?:tools?|features?|parameters?|resources?|endpoints?|files?|servers?|requests?|prompts?|content|images?|operation|action|workspaces?|beta)\b"),
     ),
     Row("access denied", C.ACCOUNT, frozenset({403, 451}), trouble=T.ACCESS, unless=frozenset({F.FOREIGN})),
     Row("no API's error", C.INTERMEDIARY, frozenset({401, 402, 403, 451}), proof=Proof.UNSURE),
@@ -299,6 +299,8 @@ ROWS = (
     Row("no API's error", C.INTERMEDIARY, frozenset({404, 410}), given=frozenset({F.FOREIGN}), scope=S.MODEL, proof=Proof.UNSURE),
     Row("something else is missing", C.CAPABILITY, frozenset({404, 410}), given=frozenset({F.WORDED}), scope=S.MODEL, proof=Proof.UNSURE),
     Row("unknown model", C.MODEL, frozenset({404, 410}), scope=S.MODEL),
+    Row("redirected", C.PROVIDER, frozenset({301, 302, 303, 307, 308}), trouble=T.ADDRESS, words=_words(r"^base_url should be https://")),
+    Row("redirected for good", C.PROVIDER, frozenset({301, 308}), trouble=T.ADDRESS, words=_words("redirects")),
     Row("overloaded", C.PROVIDER, frozenset({529}), scope=S.MODEL),
     Row("overloaded", C.PROVIDER, given=frozenset({F.OVERLOADED}), scope=S.MODEL),
     Row("failed", C.PROVIDER, _FAILED, proof=Proof.LIKELY),

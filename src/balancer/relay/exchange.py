@@ -24,7 +24,7 @@ from balancer.relay import conversion
 from balancer.relay.limits import DEFAULT, RelayLimits
 from balancer.state.stats import ProviderStats
 from balancer.transport import TransportError, UpstreamResponse
-from balancer.wire.errors import broken
+from balancer.wire.errors import broken, redirected
 
 T = TypeVar("T")
 
@@ -105,7 +105,7 @@ class FlowRunner:
                 if wire is None and good:
                     return await receive(GoodAnswer(dialect.decoder(ask, head), head, answer, deadline))
                 if wire is None:
-                    return dialect.fault(ask, head)
+                    return redirected(dialect.fault(ask, head), head, tls=ask.candidate.provider.origin.tls)
         raise RuntimeError("the flow ended without a request")
 
     async def _off_loop(self, step: Callable[..., T], *args: object) -> T:

@@ -6,6 +6,7 @@
     `fleet.pins`        conversations and their providers               `pins.Pins`
     `fleet.orders`      what people order: wake, pause, resume, faults  `orders.Orders`
     `fleet.budget`      retries that an outage may still cost           `policy.retry_budget.Budget`
+    `fleet.refused_credentials`    of clients, told once for each       `credentials.RefusedCredentials`
 
 `Fleet` itself holds the configuration, and puts candidates in order. Configuration is not state: a reload replaces
 `config` whole, while what was learnt stays with its owner under the provider's name. Everything runs on one event
@@ -35,6 +36,7 @@ from balancer.policy.statements import statement
 from balancer.policy.strategies import STRATEGIES, Strategy, View, priority
 from balancer.redact import secrets_of
 from balancer.state.admission import Admission, SlotQueue
+from balancer.state.credentials import RefusedCredentials
 from balancer.state.health import HealthTable
 from balancer.state.orders import Orders
 from balancer.state.pins import Pins
@@ -93,6 +95,7 @@ class Fleet:
         self.draining = False
         self.budget = Budget()
         self.pins = Pins()
+        self.refused_credentials = RefusedCredentials()
         self._stats = StatsTable(ProviderStats)
         self.health = HealthTable(self._stats, bus, rng, queue.wake)
         self.admission = Admission(self._stats, self.health, queue)
@@ -125,7 +128,8 @@ class Fleet:
         self.rules = Rules.of(config)
         self._strategy = STRATEGIES[settings.selection_strategy]
         self._candidates = {}
-        self.health.apply(CooldownPolicy(settings.cooldown_s, settings.cooldown_constant))
+        only_models = {name: routing.only_models(config.routes, name) for name in config.providers}
+        self.health.apply(CooldownPolicy(settings.cooldown_s, settings.cooldown_constant), only_models)
         self.pins.apply(enabled=settings.sticky.enabled, ttl_s=settings.sticky.ttl)
         self.orders.apply(config.providers)
         self.admission.apply(max_in_flight=settings.limits.max_in_flight, queue_s=settings.limits.queue_s)

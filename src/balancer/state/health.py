@@ -8,7 +8,7 @@ is well the table is empty, and nobody pays for it.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
@@ -50,14 +50,19 @@ class HealthTable:
         """What the health would be without injected faults, where one has changed it."""
         self._suspects = Suspects()
         self._policy = CooldownPolicy()
+        self._only_models: Mapping[str, frozenset[str]] = {}
         self._stats = stats
         self._bus = bus
         self._rng = rng
         self._on_recovery = on_recovery
 
-    def apply(self, policy: CooldownPolicy) -> None:
-        """Use this policy for cooldowns that begin from now on."""
+    def apply(self, policy: CooldownPolicy, only_models: Mapping[str, frozenset[str]]) -> None:
+        """Use this policy for cooldowns that begin from now on.
+
+        `only_models` are all models that each provider is asked for, where these are known.
+        """
         self._policy = policy
+        self._only_models = only_models
 
     # What may be asked
 
@@ -250,7 +255,10 @@ class HealthTable:
         return min((self.availability(candidate, now).cooldown_until - now for candidate in candidates), default=None)
 
     def state_of(self, provider: Provider, now: float) -> tuple[str, Health]:
-        """Return a provider's state in the words of `GET /providers`, and its health as a whole."""
+        """Return a provider's state in the words of `GET /providers`, and its health as a whole.
+
+        Where all models that it is asked for cool down, so does the provider: until the first of them may be asked.
+        """
         whole = self.entries.get((provider.name, Scope.PROVIDER, None), HEALTHY)
         if not provider.enabled:
             return "disabled", whole
@@ -260,6 +268,10 @@ class HealthTable:
             return "probing", whole
         if whole.circuit(now) is Circuit.OPEN:
             return "resting", whole
+        only = self._only_models.get(provider.name, ())
+        models = [self.entries.get((provider.name, Scope.MODEL, model), HEALTHY) for model in only]
+        if models and all(model.circuit(now) is Circuit.OPEN for model in models):
+            return "resting", min(models, key=lambda model: model.cooldown_until)
         return "healthy", whole
 
     def cooling_models(self, provider: str, now: float) -> dict[str, float]:

@@ -10,11 +10,12 @@ from itertools import compress
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from balancer.headers import API_REQUEST_ID, Headers, header, names_of
 from balancer.model import Fault, Reply
 from balancer.wire import sse
-from balancer.wire.loose import object_of, string_of
+from balancer.wire.loose import loosely_decoded, object_of, string_of
 from balancer.wire.marks import marks_in
 
 STATUS_OF = {
@@ -128,11 +129,30 @@ def fault_of(reply: Reply, wall: float) -> Fault:
     )
 
 
+REDIRECTED_TO_TLS = "base_url should be https:// instead of http://"
+
+
+def redirected(fault: Fault, reply: Reply, *, tls: bool) -> Fault:
+    """Return the fault of an answer that may be a redirect, which is not followed: the key would go along.
+
+    `tls`: the provider was asked with it.
+    """
+    location = header(reply.headers, b"location")
+    if not 300 <= reply.status < 400 or location is None:
+        return fault
+    to_tls = not tls and location[:8].lower() == b"https://"
+    return replace(fault, message=REDIRECTED_TO_TLS if to_tls else "it redirects to another address")
+
+
 def _decoded(body: bytes) -> Any:
-    """Return what a body says in JSON; None: it is none."""
+    """Return what a body says in JSON; None: it is none. Bytes that are not UTF-8 are read as U+FFFD."""
     try:
         return msgspec.json.decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError):
+        pass
+    try:
+        return loosely_decoded(body.decode(errors="replace"))
+    except (ValueError, RecursionError):
         return None
 
 
