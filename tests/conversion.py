@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -18,7 +19,12 @@ from balancer.dialects.openai.responses import ResponsesReader
 from balancer.dialects.openai.writer import Shell
 from balancer.model import Piece
 
-FOREIGN_FIELDS = frozenset({"top_k", "thinking", "reasoning", "reasoning_content", "reasoning_details"})
+FOREIGN_FIELDS = frozenset(
+    {
+        "top_k", "thinking", "reasoning", "reasoning_content", "reasoning_details", "enable_thinking",
+        "thinking_budget", "cache_control", "extra_content",
+    }
+)  # fmt: skip
 
 
 def messages_request(*messages: Any, **more: Any) -> dict[str, Any]:
@@ -65,11 +71,16 @@ def result(identifier: str, content: Any = "done", **more: Any) -> dict[str, Any
 
 
 def decoder(
-    *, stream: bool = True, names: dict[str, str] | None = None, responses: bool = False, think_tags: bool = False
+    *,
+    stream: bool = True,
+    names: dict[str, str] | None = None,
+    responses: bool = False,
+    think_tags: bool | str = False,
+    keep: Callable[[str, str], None] | None = None,
 ) -> OpenAIDecoder:
     shell = Shell("claude", "nonce", 9)
     writer = writer_for(shell, stream=stream)
-    composer = Composer(shell, writer, "up", names or {})
+    composer = Composer(shell, writer, "up", names or {}, keep)
     reader: Reader = ResponsesReader(composer) if responses else ChatReader(composer, think_tags=think_tags)
     return OpenAIDecoder(composer, writer, reader, ())
 

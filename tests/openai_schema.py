@@ -45,7 +45,10 @@ def check_chat(body: dict[str, Any], extra: frozenset[str] = frozenset()) -> Non
 
 
 def _without(message: dict[str, Any], extra: frozenset[str]) -> dict[str, Any]:
-    return {key: value for key, value in message.items() if key not in extra}
+    plain = {key: value for key, value in message.items() if key not in extra}
+    if "tool_calls" in plain:
+        plain["tool_calls"] = [_without(call, extra) for call in plain["tool_calls"]]
+    return plain
 
 
 def check_responses(body: dict[str, Any]) -> None:

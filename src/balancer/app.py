@@ -27,6 +27,8 @@ from balancer.config import Config, ConfigError, Problem
 from balancer.config.watch import watch
 from balancer.control import api
 from balancer.control.catalogue import Catalogue
+from balancer.control.memory import Memory
+from balancer.control.memory import beside as learnt_file
 from balancer.control.recovery import Recovery
 from balancer.relay.relay import Relay
 from balancer.relay.resources import ResourceRelay
@@ -151,6 +153,10 @@ class App:
         watcher = asyncio.get_running_loop().create_task(watch(watched, self._on_change))
         self._resources.push_async_callback(_end, watcher)
         self._resources.push_async_callback(_end, asyncio.get_running_loop().create_task(recovery.run()))
+        learnt = Memory(self.fleet, self._clock, learnt_file(config.settings.log_file))
+        learnt.restore()
+        self._resources.callback(learnt.save)
+        self._resources.push_async_callback(_end, asyncio.get_running_loop().create_task(learnt.run()))
         memory.settle()
 
     async def stop(self) -> None:

@@ -8,7 +8,7 @@ to its decoder, and asks it what an error means.
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
 
 import msgspec
 from pydantic import BaseModel
@@ -154,6 +154,28 @@ class Decoder(Protocol):
         ...
 
 
+@runtime_checkable
+class Remembers(Protocol):
+    """A provider type whose knowledge of a provider is worth keeping over a restart."""
+
+    def remembered(self, provider_state: TypedState) -> dict[str, Any] | None:
+        """Return what is to be kept, as JSON; None: nothing. No secret, no word of a conversation."""
+        ...
+
+    def remember(self, provider_state: TypedState, saved: object, wall: float) -> None:
+        """Take over what was kept, as far as it is in order and still holds. `wall` is now."""
+        ...
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A provider type that settles something that its configuration leaves open."""
+
+    def about(self, provider: Provider) -> list[str]:
+        """Return what follows from a provider's configuration without standing in it, in words for people."""
+        ...
+
+
 class Dialect(Protocol):
     """One provider type."""
 
@@ -169,6 +191,14 @@ class Dialect(Protocol):
     @property
     def default_base_url(self) -> str | None:
         """Where this type's service lives when the file names no `base_url`; None: it must."""
+        ...
+
+    @property
+    def converts(self) -> bool:
+        """Whether a flow converts the whole request before it sends anything: for a long one that is done in a thread.
+
+        Such a flow may be stepped by any thread, by one at a time; what it shares with other flows must bear that.
+        """
         ...
 
     def flow(self, ask: Ask) -> Flow:

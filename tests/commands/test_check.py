@@ -65,3 +65,20 @@ def test_routes_on_which_nobody_can_check_actions_are_named(
     out = capsys.readouterr().out
     assert words in out
     assert ("CLAUDE_CODE_AUTO_MODE_SERVER=0" in out) is bool(words)
+
+
+def test_a_profile_that_the_address_picks_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(
+        "providers:\n"
+        '  - {name: kimi, type: openai, base_url: "https://api.moonshot.ai/v1", auth_value: sk-0123456789}\n'
+        '  - {name: said, type: openai, base_url: "https://api.x.ai/v1", auth_value: sk-0123456789, openai_config: {profile: xai}}\n'
+        "model_routes:\n  x:\n    - {provider: kimi, model: kimi-k2.6}\n    - {provider: said, model: grok-4}\n"
+    )
+
+    assert main(["check", "--config", str(path)]) == 0
+
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
+    assert notes == [
+        "note: provider 'kimi': profile 'moonshot', by its base_url; openai_config: {profile: NAME} sets another"
+    ]

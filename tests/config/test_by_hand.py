@@ -395,3 +395,27 @@ def test_a_chain_of_passthrough_is_named_with_who_is_never_asked() -> None:
     assert parse(CHAIN + "settings: {passthrough_to: [mine]}\n", "p", {}).warnings == ()
     with pytest.raises(ConfigError, match="p:8: there is no provider 'mien'; did you mean 'mine'"):
         parse(CHAIN + "settings: {passthrough_to: [mien]}\n", "p", {})
+
+
+QUERIES: dict[str, tuple[str, str, str]] = {
+    "a version of Azure's API": ("openai", "https://r.openai.azure.com/openai/deployments/x?api-version=2024-10-21", ""),
+    "a copied target": (
+        "openai", "https://r.openai.azure.com/openai/deployments/x/chat/completions?api-version=1", "",
+    ),
+    "a key": ("openai", "https://h.example/v1?api-version=1&key=abc", "must not hold a key"),
+    "another type": ("anthropic", "https://h.example/v1?api-version=1", "must not hold a query"),
+    "a fragment": ("openai", "https://h.example/v1?a=1#x", "must not hold a query or fragment"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "base_url", "said"), QUERIES.values(), ids=QUERIES)
+def test_a_query_of_an_address(kind: str, base_url: str, said: str) -> None:
+    text = (
+        f'providers: [{{name: a, type: {kind}, base_url: "{base_url}", auth_value: sk-0123456789abcdef}}]\n'
+        "model_routes: {x: [{provider: a, model: y}]}\n"
+    )
+    if not said:
+        assert parse(text, "p.yaml", {}).providers["a"].base_url == base_url
+        return
+    with pytest.raises(ConfigError, match=said):
+        parse(text, "p.yaml", {})

@@ -361,3 +361,29 @@ async def test_nothing_of_the_providers_insides_reaches_the_client() -> None:
         assert refused.value.request_id == refused.value.body["request_id"]  # type: ignore[index]
         assert "'type': 'api_error'" in str(broken.value)
         assert not [what for what in ("org-", "up.internal", "a=b", "cf-ray") if what in "".join(seen)]
+
+
+async def streams_only(seen: Seen, peer: Peer) -> None:
+    """Refuse whoever does not ask for a stream."""
+    if seen.method == "POST" and not seen.stream:
+        await peer.whole(400, b'{"error":{"message":"Stream must be set to true"}}')
+    else:
+        await chat(seen, peer)
+
+
+async def test_a_server_that_only_streams_answers_whole_and_a_restart_does_not_forget_it(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "l.jsonl"
+    async with Upstream(streams_only) as up:
+        config = configuration(("openai", up)) + f'settings: {{log_file: "{log}"}}\n'
+        for asked in (2, 3):  # the second run begins with what the first one learnt
+            async with balancer(config) as running, client(running.url) as sdk:
+                answer = await sdk.messages.create(**ASK)
+                shown = await shown_at(f"{running.url}/providers")
+
+            assert answer.content[0].text.strip() == "Hello from OpenAI."
+            assert answer.stop_reason == "end_turn"
+            assert len(up.asked) == asked
+            assert shown["providers"][0]["openai"]["lessons"] == {"claude-opus-5-5": ["config:streaming=always"]}
+    kept = log.with_name("l.learnt.json")
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert "canary" not in kept.read_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -184,6 +185,35 @@ async def test_only_the_answer_to_the_last_request_of_a_flow_is_received() -> No
 
     assert [wire.target for wire in transport.sent] == [b"/first", b"/second"]
     assert transport.closed == [1001, 1001], "neither body was read to its end"
+
+
+class Converting(type(MESSAGES_API)):  # type: ignore[misc]
+    """A dialect that converts what it sends, and repairs it once; it notes in which thread."""
+
+    converts = True
+
+    def __init__(self) -> None:
+        self.threads: list[bool] = []
+
+    def flow(self, ask: Ask) -> Flow:
+        self._note()
+        yield WireRequest(ORIGIN, b"POST", b"/first", ())
+        self._note()
+        yield WireRequest(ORIGIN, b"POST", b"/second", ())
+        self._note()
+
+    def _note(self) -> None:
+        self.threads.append(threading.current_thread() is threading.main_thread())
+
+
+@pytest.mark.parametrize(("length", "on_loop"), [(10, [True, True, True]), (4_000_000, [False, False, True])])
+async def test_a_long_request_is_converted_in_a_thread(length: int, on_loop: list[bool]) -> None:
+    flows, _ = runner([Head(400), Data(b"x")], [Head(200), Data(MESSAGE)])
+    dialect, asked = Converting(), request(b"x" * length, stream=False)
+    about = Ask(asked, candidate("a", origin=ORIGIN), Operation.MESSAGES, TypedState())
+
+    assert await flows.run(dialect, about, asyncio.get_running_loop().time() + 9.0, status) == 200
+    assert dialect.threads == on_loop
 
 
 # Side requests

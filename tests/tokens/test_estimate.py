@@ -215,3 +215,10 @@ def test_corrections_are_learnt_slowly_and_within_bounds() -> None:
     assert correction.correct("p", "m", 1000) == pytest.approx(2000, abs=2)
     assert correction.correct("other", "m", 1000) == 1000
     correction.observe("p", "m", 0, 5)
+
+
+def test_a_very_large_request_is_heavy_without_a_look_at_it() -> None:
+    many = json.dumps({"messages": [{"role": "user", "content": "a"}] * 3000}).encode()
+
+    assert Estimator().is_heavy(b"x" * 2_000_000)
+    assert Estimator().is_heavy(many)

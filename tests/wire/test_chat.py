@@ -45,6 +45,19 @@ USAGES: dict[str, tuple[Any, tuple[Usage, int] | None]] = {
         },
         (Usage(10, 9, 0, 0), 7),
     ),
+    "thoughts in the total alone": (
+        {"prompt_tokens": 20, "completion_tokens": 10, "total_tokens": 300},
+        (Usage(20, 280, 0, 0), 270),
+    ),
+    "a total that says nothing new": (
+        {"prompt_tokens": 20, "completion_tokens": 10, "total_tokens": 30},
+        (Usage(20, 10, 0, 0), 0),
+    ),
+    "a total of a server that counts nothing else": ({"total_tokens": 30}, (Usage(None, None, 0, 0), 0)),
+    "the cache beside the prompt": (
+        {"prompt_tokens": 20, "completion_tokens": 10, "cache_read_input_tokens": 270, "total_tokens": 300},
+        (Usage(20, 10, 270, 0), 0),
+    ),
 }
 
 
@@ -134,4 +147,4 @@ def test_odd_members_cost_nothing_else(delta: bytes) -> None:
     assert chunk is not None
     assert chunk.choices is not None
     assert chunk.choices[0].delta is not None
-    assert chunk.choices[0].delta.content == "\U0001f600\ufffd"
+    assert chunk.choices[0].delta["content"] == "\U0001f600\ufffd"

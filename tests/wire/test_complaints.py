@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from balancer.model import Fault, Refused, Reply, Stage
+from balancer.model import Refused, Reply, Stage
 from balancer.policy.classify import judge
 from balancer.wire import complaints, overflow
 from balancer.wire.errors import MESSAGE_MAX_CHARS, STATUS_OF
@@ -132,6 +132,41 @@ TOO_LONG: dict[str, tuple[int, Any, str]] = {
         said("input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000, decrease input length or `max_tokens` and try again"),
         "input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000, decrease input length or `max_tokens` and try again",
     ),
+    "TensorRT-LLM": (
+        400,
+        said("The sum of prompt length (30000.0) and max_tokens (4000) should not exceed max_num_tokens (32768)"),
+        "input length and `max_tokens` exceed context limit: 30000 + 4000 > 32768, decrease input length or `max_tokens` and try again",
+    ),
+    "Zhipu's code": (400, said("输入", code="1261"), "prompt is too long: 输入"),
+    "Zhipu's code, as a number": (400, said("输入", code=1261), "prompt is too long: 输入"),
+    "GitHub Models": (
+        413,
+        said("Request body too large for gpt-4o model. Max size: 8000 tokens.", code="tokens_limit_reached"),
+        "prompt is too long: Request body too large for gpt-4o model. Max size: 8000 tokens.",
+    ),
+    "of the provider behind OpenRouter": (
+        400,
+        said("Provider returned error", code=400, metadata={"raw": json.dumps(said("prompt is too long: 210000 tokens > 200000 maximum")), "provider_name": "x"}),
+        "prompt is too long: 210000 tokens > 200000 maximum",
+    ),
+    "of the provider behind OpenRouter, as text": (
+        400,
+        said("Provider returned error", code=400, metadata={"raw": "prompt is too long: 210000 tokens > 200000 maximum"}),
+        "prompt is too long: 210000 tokens > 200000 maximum",
+    ),
+    "of the provider behind OpenRouter, as an object": (
+        502,
+        said("Provider returned error", code=502, metadata={"raw": said("Prompt too long: 9 tokens exceeds max context window of 8 tokens")}),
+        "prompt is too long: 9 tokens > 8 maximum",
+    ),
+    "as a message that is JSON": (
+        400,
+        said(json.dumps(said("prompt is too long: 210000 tokens > 200000 maximum"))),
+        "prompt is too long: 210000 tokens > 200000 maximum",
+    ),
+    "in detail": (400, {"detail": "Prompt too long: 9 tokens exceeds max context window of 8 tokens"}, "prompt is too long: 9 tokens > 8 maximum"),
+    "a bare string": (400, {"error": "The input (9 tokens) is longer than the model's context length (8 tokens)."}, "prompt is too long: 9 tokens > 8 maximum"),
+    "a bare string with a code": (400, {"error": "too much", "code": "context_length_exceeded"}, "prompt is too long: too much"),
     "kimi": (400, said("Your request exceeded model token limit: 262144"), "prompt is too long: Your request exceeded model token limit: 262144"),
     "qwen": (400, said("Range of input length should be [1, 129024]"), "prompt is too long: Range of input length should be [1, 129024]"),
     "LM Studio": (400, said("The number of tokens to keep is greater than the context length"), "prompt is too long: The number of tokens to keep is greater than the context length"),
@@ -241,7 +276,8 @@ def test_no_more_of_an_error_is_read_than_the_limit() -> None:
 @pytest.mark.parametrize(("word", "kind"), complaints.KINDS)
 def test_every_word_for_a_type_of_error(word: str, kind: str) -> None:
     for error in ({"type": word}, {"code": word}, {"type": f"X_{word.upper()}-Error"}):
-        assert complaints.stream_fault({"message": "m", **error}) == Fault(STATUS_OF[kind], kind, "m")
+        seen = complaints.stream_fault({"message": "m", **error})
+        assert (seen.status, seen.kind, seen.message) == (STATUS_OF[kind], kind, "m")
 
 
 @pytest.mark.parametrize(
@@ -256,7 +292,8 @@ def test_every_word_for_a_type_of_error(word: str, kind: str) -> None:
     ],
 )
 def test_every_status_of_an_error_inside_a_200(status: int, kind: str) -> None:
-    assert complaints.stream_fault({"message": "m", "code": status}) == Fault(STATUS_OF[kind], kind, "m")
+    seen = complaints.stream_fault({"message": "m", "code": status})
+    assert (seen.status, seen.kind, seen.message) == (STATUS_OF[kind], kind, "m")
     assert complaints.fault_of(Reply(status, (), b'{"error":"m"}'), 0.0, "r").kind == kind
 
 
@@ -313,6 +350,30 @@ def test_what_a_client_may_not_see() -> None:
     assert told.message.startswith("bad: [redacted]")
     assert not [secret for secret in SECRETS if secret in told.message or secret in told.reply.body.decode()]
     assert not [secret for secret in SECRETS[:4] if secret in complaints.stream_fault({"message": LEAKY}).message]
+
+
+RATES: dict[str, tuple[int, Any]] = {
+    "Groq": (413, said("Request too large for model `x` on tokens per minute (TPM): Limit 6000, Requested 14137", type="tokens", code="rate_limit_exceeded")),
+    "Groq, without a code": (413, said("Request too large on tokens per minute (TPM): Limit 6000, please reduce the length of the messages")),
+    "a code alone": (413, said("too much", code="rate_limit_exceeded")),
+    "in words": (413, said("Rate limit reached: too many requests")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "body"), RATES.values(), ids=RATES)
+def test_a_413_that_is_about_a_rate_is_a_429(status: int, body: Any) -> None:
+    seen = fault(status, body)
+
+    assert (seen.status, seen.kind) == (429, "rate_limit_error")
+    assert json.loads(seen.reply.body)["error"]["type"] == "rate_limit_error"
+
+
+def test_a_413_that_is_about_the_size_stays_one() -> None:
+    assert fault(413, said("Payload too large")).status == 413
+
+
+def test_bytes_that_are_no_utf_8_cost_nothing_but_themselves() -> None:
+    assert fault(400, b'{"error":{"message":"b\xffad","code":"c"}}').message == "b\ufffdad"
 
 
 @pytest.mark.timeout(5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any
 
 import msgspec
 import pytest
@@ -119,3 +120,31 @@ def test_a_body_full_of_models_takes_time_by_its_size_alone() -> None:
 
 def test_an_escaped_key_is_found() -> None:
     assert msgspec.json.decode(b"".join(messages.spliced(b'{"\\u006dodel":"a","messages":[]}', "z")))["model"] == "z"
+
+
+LONG = [{"role": "user", "content": "é" * 1000}] * 1000
+BODIES: dict[str, Any] = {
+    "a request": {"model": "m", "messages": LONG, "stream": True},
+    "another order": {"messages": LONG, "model": "m"},
+    "no list of messages": {"model": "m", "messages": {"a": LONG}},
+    "no messages": {"model": "m", "system": "é" * 1_000_000},
+    "no object": [LONG],
+}
+
+
+@pytest.mark.parametrize("value", BODIES.values(), ids=BODIES)
+def test_a_long_body_is_decoded_as_a_short_one_is(value: Any) -> None:
+    body = json.dumps(value).encode()
+
+    assert len(body) > messages.IN_PIECES_BYTES
+    assert messages.decoded(body) == value
+
+
+def test_a_long_body_with_half_a_pair() -> None:
+    body = json.dumps({"messages": [*LONG, {"role": "user", "content": "\ud800"}]}).encode()
+
+    assert messages.decoded(body)["messages"][-1]["content"] == "\ufffd"
+    with pytest.raises(msgspec.DecodeError):
+        messages.decoded(body + b"x")
+    with pytest.raises(msgspec.DecodeError):
+        messages.decoded(body.replace(b"role", b"\xffole"))

@@ -41,6 +41,25 @@ WORDINGS = {
     "Copilot": "prompt token count of 9 exceeds the limit of 8",
     "DashScope": "Range of input length should be [1, 8]",
     "TGI": "`inputs` tokens + `max_new_tokens` must be <= 8",
+    "TGI, of the prompt": "`inputs` must have less than 8 tokens. Given: 9",
+    "GitHub Models' code": "tokens_limit_reached",
+    "LM Studio, of the first tokens": "Trying to keep the first 9 tokens",
+    "LiteLLM's type": "ContextWindowExceededError",
+    "NIM": "max_tokens must be at least 1, got -1534.",
+    "vLLM's decoder": "The decoder prompt (length 9) is longer than the maximum model length of 8",
+    "vLLM's decoder, in short": "longer than the maximum model length",
+    "Zhipu": "Prompt exceeds max length",
+    "TabbyAPI": "Prompt length 9 is greater than max_seq_len 8",
+    "Cohere, of late": "too many tokens: size limit exceeded by 9 tokens",
+    "Cohere, of the total": "total number of tokens in the prompt cannot exceed 8",
+    "TensorRT-LLM": "The sum of prompt length (9.0) and max_tokens (1) should not exceed max_num_tokens (8)",
+    "Vertex": "input token count is 9 but the model only supports up to 8",
+    "a code": "input_too_long",
+    "Baidu": "prompt tokens too long",
+    "Baidu, of characters": "the max input characters is 8",
+    "Volcengine": "Total tokens of image and text exceed max message tokens",
+    "SiliconFlow": "length of prompt_tokens (9) must be less than max_seq_len (8)",
+    "in Chinese": "输入长度超过模型最大长度",
 }
 
 
@@ -77,6 +96,11 @@ OTHERS = [
     "image exceeds the maximum size",
     "this model's maximum output is 8 tokens",
     "tool names are too long",
+    "Request too large for model `x` on tokens per minute (TPM): Limit 6000, Requested 14137",
+    "max_tokens must be at least 1, got 0",
+    "max_tokens (9) exceeds the maximum output length of 8",
+    "string_above_max_length Invalid 'messages[1].tool_calls[0].id': string too long. Expected a maximum length of 40",
+    "string_above_max_length Invalid 'tools[0].function.name': string too long.",
     "",
 ]
 
@@ -116,6 +140,75 @@ NUMBERS = {
 @pytest.mark.parametrize(("words", "told"), NUMBERS.values(), ids=NUMBERS)
 def test_numbers(words: str, told: str) -> None:
     assert overflow.canonical(words, "told") == told
+
+
+TOLD = {
+    "LM Studio": (
+        "Trying to keep the first 15857 tokens when context the overflows. However, the model is loaded with context length"
+        " of only 7866 tokens, which is not enough.", prompt_too_long(15857, 7866),
+    ),
+    "LM Studio, of what is kept": (
+        "The number of tokens to keep from the initial prompt is greater than the context length (n_keep: 13055>= n_ctx: 4096).",
+        prompt_too_long(13055, 4096),
+    ),
+    "Cohere": (
+        "too many tokens: total number of tokens in the prompt cannot exceed 128000 - received 150000.", prompt_too_long(150000, 128000),
+    ),
+    "oMLX": ("Prompt too long: 32799 tokens exceeds max context window of 32768 tokens", prompt_too_long(32799, 32768)),
+    "SGLang": (
+        "The input (345516 tokens) is longer than the model's context length (262144 tokens).", prompt_too_long(345516, 262144),
+    ),
+    "SGLang, of late": (
+        "Input length (345516 tokens) exceeds the maximum allowed length (262144 tokens).", prompt_too_long(345516, 262144),
+    ),
+    "TensorRT-LLM": (
+        "The sum of prompt length (40000.0) and max_tokens (1000) should not exceed max_num_tokens (32768)", prompt_too_long(40000, 32768),
+    ),
+    "TensorRT-LLM, the answer": (
+        "The sum of prompt length (30000.0) and max_tokens (4000) should not exceed max_num_tokens (32768)",
+        answer_too_long(30000, 4000, 32768),
+    ),
+    "Kimi": (
+        "Invalid request: Your request exceeded model token limit: 262144 (requested: 270000)", prompt_too_long(270000, 262144),
+    ),
+    "Cerebras": (
+        "Please reduce the length of the messages or completion. Current length is 200000 while limit is 131072",
+        prompt_too_long(200000, 131072),
+    ),
+    "Together": ("The input is too long. The maximum context length is 32768 tokens, got 40000", prompt_too_long(40000, 32768)),
+    "vLLM's decoder": (
+        "The decoder prompt (length 40000) is longer than the maximum model length of 32768.", prompt_too_long(40000, 32768),
+    ),
+    "TabbyAPI": ("Prompt length 40000 is greater than max_seq_len 32768", prompt_too_long(40000, 32768)),
+    "TGI": ("Input validation error: `inputs` must have less than 4096 tokens. Given: 5000", prompt_too_long(5000, 4096)),
+    "Cloudflare": (
+        "The estimated number of input and maximum output tokens (8706) exceeded this model context window limit (7968).",
+        prompt_too_long(8706, 7968),
+    ),
+    "Vertex": (
+        "The input token count is 40000 but the model only supports up to 32768.", prompt_too_long(40000, 32768),
+    ),
+    "SiliconFlow": ("length of prompt_tokens (40000) must be less than max_seq_len (32768).", prompt_too_long(40000, 32768)),
+    "NIM": ("max_tokens must be at least 1, got -1534.", UNCOUNTED),
+    "Ollama": ("prompt too long; exceeded max context length by 812 tokens", UNCOUNTED),
+    "Zhipu": ("Prompt exceeds max length", UNCOUNTED),
+    "GitHub Models": ("tokens_limit_reached Request body too large for gpt-4o model. Max size: 8000 tokens.", UNCOUNTED),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "told"), TOLD.values(), ids=TOLD)
+def test_the_numbers_of_each_server(words: str, told: str) -> None:
+    assert overflow.canonical(words, "told") == told
+
+
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize(
+    "part",
+    ["prompt ", "input length 1", "max_tokens must be ", "prompt length ", "输入", "max_", "1,000", "context ", "1.0"],
+)
+def test_words_cost_in_proportion_to_their_length(part: str) -> None:
+    for _ in range(20):
+        overflow.canonical(part * (MESSAGE_MAX_CHARS // len(part)), "told")
 
 
 def test_numbers_of_fields_win() -> None:

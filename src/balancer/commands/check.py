@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from balancer import claude_code, dialects
 from balancer.commands import live, reading
 from balancer.config import Config, ConfigError
+from balancer.dialect import Explains
 from balancer.model import Route
 
 WRONG_CONFIG = 2
@@ -31,6 +32,8 @@ def run(args: argparse.Namespace) -> int:
     providers, routes = len(config.providers), len(config.routes)
     where = str(config.path) if config.path else "no providers.yaml: the embedded default"
     print(f"ok: {reading.counted(providers, 'provider')}, {reading.counted(routes, 'route')} ({where})")
+    for line in settled(config):
+        print(line)
     for warning in config.warnings:
         print(warning, file=sys.stderr)
     if note := _auto_mode(config):
@@ -58,6 +61,14 @@ def _checks(config: Config, route: Route) -> bool:
     """Return whether some target of a route may check actions."""
     targets = (config.providers.get(target.provider) for target in route.targets if target.enabled)
     return any(to is not None and to.enabled and dialects.get(to.type).checks_actions for to in targets)
+
+
+def settled(config: Config) -> Iterator[str]:
+    """Return what the types settle that the file leaves open, a line each."""
+    for provider in config.providers.values():
+        dialect = dialects.get(provider.type)
+        if provider.enabled and isinstance(dialect, Explains):
+            yield from (f"note: provider '{provider.name}': {said}" for said in dialect.about(provider))
 
 
 def _ask(config: Config, message: bool) -> int:

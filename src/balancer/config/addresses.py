@@ -33,7 +33,7 @@ _ENDPOINTS = (
 _SLIP_OF_A_SCHEME = re.compile(r"h?t{1,3}p{1,2}s?:/{0,3}(?=[^/])", re.IGNORECASE)
 
 
-def provider_url(text: str) -> tuple[SplitResult | None, str]:
+def provider_url(text: str, *, may_have_query: bool = False) -> tuple[SplitResult | None, str]:
     """Return the parts of a `base_url`, or None and what is wrong with it. Nothing of it is quoted."""
     url, wrong = _split(text)
     if any(c.isspace() or ord(c) < 32 for c in text):
@@ -44,14 +44,16 @@ def provider_url(text: str) -> tuple[SplitResult | None, str]:
         wrong = _why_no_url(text, url)
     elif url.username is not None or url.password is not None:
         wrong = "base_url must not hold a user or password; use auth_value"
-    elif url.query or url.fragment:
+    elif url.fragment or (url.query and not may_have_query):
         wrong = "base_url must not hold a query or fragment; leave out what begins with ? or #"
     elif is_metadata(url.hostname):
         wrong = "base_url is the address of a cloud's metadata service, which is no provider"
     elif not url.path.isascii():
         wrong = "the path of base_url must be ASCII; write other characters as %C3%BC"
-    elif url.path.rstrip("/").lower().endswith(_ENDPOINTS):
+    elif url.path.rstrip("/").lower().endswith(_ENDPOINTS) and not (may_have_query and "/deployments/" in url.path):
         wrong = "base_url is where the API begins; leave out what comes after /v1"
+    else:
+        wrong = _why_no_query(url.query)
     return (None, wrong) if wrong else (url, "")
 
 
@@ -59,6 +61,18 @@ def odd_path(path: str) -> str:
     """Say what is odd about the path of a `base_url` that may be right all the same; nothing if nothing is."""
     if path.rstrip("/").lower().endswith("/v1/v1"):
         return "base_url ends with /v1 twice, so requests go to /v1/v1/...; write /v1 once, or leave it out"
+    return ""
+
+
+_SECRET = re.compile(r"(?:\A|[&_-])(?:api_?key|key|token|secret|sig|signature|password|auth|code)=", re.IGNORECASE)
+
+
+def _why_no_query(query: str) -> str:
+    """Say what is wrong with a query that goes along with every request; nothing if it is right."""
+    if not query.isascii():
+        return "the query of base_url must be ASCII; write other characters as %C3%BC"
+    if _SECRET.search(query):
+        return "base_url must not hold a key; use auth_value (and openai_config: {key_header: NAME} for its header)"
     return ""
 
 

@@ -127,7 +127,7 @@ class Providers:
         if base_url is None:
             self._checker.tell(at, "missing required key 'base_url' of provider ", Theirs(entry.name))
             return None
-        url, wrong = addresses.provider_url(base_url)
+        url, wrong = addresses.provider_url(base_url, may_have_query=entry.type == "openai")
         if is_keylike(base_url):
             url, wrong = None, MISPLACED
         if wrong:

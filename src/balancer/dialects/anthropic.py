@@ -130,6 +130,7 @@ class Anthropic:
     Options = Options
     default_base_url: str | None = "https://api.anthropic.com"
     checks_actions = True
+    converts = False
 
     def flow(self, ask: Ask) -> Flow:
         if safeguards.Known in ask.provider_state.kept and (unchecked := _unchecked(ask)) is not None:

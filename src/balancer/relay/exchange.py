@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Protocol, TypeAlias, TypeVar
 
 import msgspec
@@ -18,6 +20,7 @@ from balancer import dialects
 from balancer.dialect import Ask, Decoder, Dialect, Flow, advance
 from balancer.dialects.simulated import faults
 from balancer.model import Fault, Reply, Timeouts, WireRequest
+from balancer.relay import conversion
 from balancer.relay.limits import DEFAULT, RelayLimits
 from balancer.state.stats import ProviderStats
 from balancer.transport import TransportError, UpstreamResponse
@@ -63,6 +66,8 @@ class FlowRunner:
         self._transport = transport
         self._now = now
         self._limits = limits
+        self._thread = ThreadPoolExecutor(1, "converting")
+        """One thread: several would take the interpreter from the event loop in turns."""
         self._side_requests: dict[tuple[object, str], asyncio.Task[Reply]] = {}
         """Those under way that others may share, by origin and key."""
 
@@ -76,7 +81,8 @@ class FlowRunner:
         """
         timeouts, now = ask.candidate.provider.timeouts, self._now
         flow: Flow = dialect.flow(ask)
-        wire: WireRequest | None = next(flow)
+        long = dialect.converts and conversion.takes_long(ask.request.body)
+        wire: WireRequest | None = await self._off_loop(next, flow, None) if long else next(flow)
         while wire is not None:
             if wire.side_request:
                 began, own_time = now(), wire.within_s is not None
@@ -96,12 +102,19 @@ class FlowRunner:
                 good = 200 <= answer.status < 300
                 body = b"" if good else await answer.read_whole(self._limits.refusal_max_bytes, timeouts.idle_s)
                 head = Reply(answer.status, answer.headers, body, answer.names)
-                wire = advance(flow, head)  # the request must not live as long as its answer: it holds the body
+                if long and not good:  # it may be converted once more
+                    wire = await self._off_loop(advance, flow, head)
+                else:
+                    wire = advance(flow, head)  # the request must not live as long as its answer: it holds the body
                 if wire is None and good:
                     return await receive(GoodAnswer(dialect.decoder(ask, head), head, answer, deadline))
                 if wire is None:
                     return redirected(dialect.fault(ask, head), head, tls=ask.candidate.provider.origin.tls)
         raise RuntimeError("the flow ended without a request")
+
+    async def _off_loop(self, step: Callable[..., T], *args: object) -> T:
+        """Run a step of a flow in the thread for conversions."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, partial(step, *args))
 
     async def whole(self, dialect: Dialect, ask: Ask, deadline: float) -> bytes | Fault:
         """Ask a provider, and return its whole answer as a client would get it, or the fault.

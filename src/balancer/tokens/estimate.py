@@ -24,6 +24,9 @@ REMEMBERED = 50_000
 
 LIGHT_BYTES = 16 * 1024
 """Fewer new bytes than this are counted within two milliseconds."""
+HEAVY_BYTES = 1024 * 1024
+HEAVY_MESSAGES = 2000
+"""Of a larger request not even what is new in it is looked for on the event loop."""
 
 PIECE_CHARS = 8 * 1024
 """Text is counted in pieces: no search goes over more, so that other threads can go on between them."""
@@ -160,10 +163,14 @@ class Estimator:
         """Say whether to count this off the event loop: much of it is new."""
         if len(body) <= LIGHT_BYTES:
             return False
+        if len(body) > HEAVY_BYTES:
+            return True
         try:
             request = _BODY.decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return False
+        if len(request.messages) > HEAVY_MESSAGES:
+            return True
         new = 0
         for seed, raws in (
             (WHOLE, (request.system, *[message.content for message in request.messages])),

@@ -13,39 +13,13 @@ from balancer.model import Usage
 from balancer.wire.loose import count_of, loosely_decoded, objects_of
 
 
-class Function(msgspec.Struct):
-    """A function with its arguments, or a part of either."""
-
-    name: Any = None
-    arguments: Any = None
-
-
-class Call(msgspec.Struct):
-    """A tool call, or a part of one."""
-
-    index: Any = None
-    id: Any = None
-    function: Function | None = None
-
-
-class ChatMessage(msgspec.Struct):
-    """A message, or what a chunk adds to one."""
-
-    content: Any = None
-    reasoning_content: Any = None
-    reasoning: Any = None
-    reasoning_details: Any = None
-    refusal: Any = None
-    tool_calls: list[Call] | None = None
-    function_call: Function | None = None
-
-
 class Choice(msgspec.Struct):
     """One of the answers to a request; we ask for one."""
 
     index: Any = 0
-    delta: ChatMessage | None = None
-    message: ChatMessage | None = None
+    delta: dict[str, Any] | None = None
+    """What a chunk adds to a message. Read as it is: providers put into it what they want to see again."""
+    message: dict[str, Any] | None = None
     finish_reason: Any = None
     stop_reason: Any = None
     """vLLM: the stop sequence that was met."""
@@ -90,18 +64,11 @@ def _fitted(chunk: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fitted_choice(choice: dict[str, Any]) -> dict[str, Any]:
-    return {**choice, **{key: _fitted_message(choice.get(key)) for key in ("delta", "message")}}
-
-
-def _fitted_message(message: Any) -> dict[str, Any] | None:
-    if not isinstance(message, dict):
-        return None
-    calls = [{**call, "function": _object(call.get("function"))} for call in objects_of(message.get("tool_calls"))]
-    return {**message, "tool_calls": calls, "function_call": _object(message.get("function_call"))}
+    return {**choice, **{key: _object(choice.get(key)) for key in ("delta", "message")}}
 
 
 def _object(value: Any) -> dict[str, Any] | None:
-    """Return `value` if it is an object. (None, unlike an empty object, is no call.)"""
+    """Return `value` if it is an object. (None, unlike an empty object, says nothing.)"""
     return value if isinstance(value, dict) else None
 
 
@@ -145,17 +112,23 @@ REASONING = ("completion_tokens_details.reasoning_tokens", "output_tokens_detail
 def usage_of(reported: Any) -> tuple[Usage, int] | None:
     """Return usage in the Messages API's sense, and the tokens of thinking within the output; None: none is reported.
 
-    OpenAI counts cached tokens within the prompt, Anthropic beside it. Reasoning is within the output, except where
-    the total shows that a server counted it apart. Servers that do not count say zero: such a number becomes None.
+    OpenAI counts cached tokens within the prompt, Anthropic beside it; which of both a server does, its total shows.
+    Reasoning is within the output, except where the total shows that a server counted it apart, or counted it nowhere
+    else. Servers that do not count say zero: such a number becomes None.
     """
     if not isinstance(reported, dict) or not reported:
         return None
     prompt, output = _first_count(reported, *PROMPT_TOKENS), _first_count(reported, *OUTPUT_TOKENS)
     read, written = _first_count(reported, *CACHE_READ), _first_count(reported, *CACHE_WRITTEN)
     reasoning = _first_count(reported, *REASONING)
-    if reasoning and _count(reported.get("total_tokens")) == prompt + output + reasoning:
+    total = _count(reported.get("total_tokens"))
+    beside = (read or written) and total == prompt + output + read + written
+    if reasoning and total == prompt + output + reasoning:
         output += reasoning
-    unread = max(0, prompt - read - written) if prompt else None
+    elif not reasoning and not beside and prompt and output and total > prompt + output:
+        reasoning = total - prompt - output
+        output += reasoning
+    unread = (prompt if beside else max(0, prompt - read - written)) if prompt else None
     return Usage(unread, output or None, read, written), reasoning
 
 

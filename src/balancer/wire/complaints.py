@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from balancer import claude_code
 from balancer.headers import API_REQUEST_ID, header
@@ -27,11 +28,15 @@ from balancer.wire.errors import (
     retry_after,
     sort_of,
 )
-from balancer.wire.loose import count_of, object_of, string_of
-from balancer.wire.marks import marks_of
+from balancer.wire.loose import count_of, loosely_decoded, object_of, string_of
+from balancer.wire.marks import marks_in
+from balancer.wire.waits import stated_wait_s
 
 NESTED_MAX = 8
 """How many objects and lists may stand around an error."""
+
+MAX_CODE = 10**9
+"""A larger number is no code."""
 
 PLAIN_MAX_CHARS = 300
 """A longer body that is no JSON is a page, not a message."""
@@ -68,43 +73,119 @@ def complaint(value: Any, nested: int = 0) -> Complaint | None:
         if value.get(key):
             found = complaint(value[key], nested + 1)
             if found is None or found.message:
-                return found
+                return _with_code(found, value) if isinstance(value[key], str) else found
             return Complaint(msgspec.json.encode(value).decode()[:MESSAGE_MAX_CHARS])
-    return _stated(value)
+    return _stated(value, nested)
 
 
-def _stated(error: dict[str, Any]) -> Complaint:
-    """Read an error object that is the error itself."""
+_MESSAGES = (
+    "message",
+    "msg",
+    "Message",
+    "error_msg",
+    "error_message",
+    "errorMessage",
+    "status_msg",
+    "error_description",
+)
+
+
+def _stated(error: dict[str, Any], nested: int = 0) -> Complaint:
+    """Read an error object that is the error itself. What another provider said, and it quotes, is what counts."""
     code, status = error.get("code"), error.get("status")
     numbers = [number for number in (code, status) if isinstance(number, int) and 400 <= number < 600]
     kind = error.get("type") if isinstance(error.get("type"), str) else status if isinstance(status, str) else ""
-    message = error.get("message") or error.get("msg") or ""
+    message = next((said for key in _MESSAGES if (said := error.get(key))), "")
+    quoted = _quoted(error, message, nested)
     if isinstance(error.get("loc"), list):
         message = f"{'.'.join(map(str, error['loc']))}: {message}"
-    return Complaint(
+    stated = Complaint(
         (message if isinstance(message, str) else str(message))[:MESSAGE_MAX_CHARS],
         str(kind or ""),
-        code if isinstance(code, str) else "",
+        _code(code),
         param if isinstance(param := error.get("param"), str) else "",
         numbers[0] if numbers else None,
         error.get("n_prompt_tokens") if isinstance(error.get("n_prompt_tokens"), int) else None,
         error.get("n_ctx") if isinstance(error.get("n_ctx"), int) else None,
     )
+    if quoted is None or not quoted.message:
+        return stated
+    return replace(
+        quoted,
+        type=quoted.type or stated.type,
+        code=quoted.code or stated.code,
+        param=quoted.param or stated.param,
+        status=stated.status or quoted.status,
+    )
+
+
+def _code(code: Any) -> str:
+    """Return an error's own code; an HTTP status is none."""
+    if isinstance(code, int) and not isinstance(code, bool) and not 100 <= code < 600:
+        return str(code) if abs(code) < MAX_CODE else ""
+    return code if isinstance(code, str) else ""
+
+
+def _quoted(error: dict[str, Any], message: Any, nested: int) -> Complaint | None:
+    """Return another provider's error that stands in this one: in `metadata.raw` (OpenRouter), or as its message."""
+    raw = object_of(error.get("metadata")).get("raw")
+    if isinstance(raw, dict | list):
+        return complaint(raw, nested + 1)
+    for text in (raw, message):
+        if not isinstance(text, str) or not (text := text.strip()):
+            continue
+        if text[0] in "{[":
+            try:
+                found = complaint(msgspec.json.decode(text), nested + 1)
+            except (msgspec.MsgspecError, RecursionError, UnicodeEncodeError):
+                continue
+            if found is not None and found.message:
+                return found
+        elif text is not message and len(text) < PLAIN_MAX_CHARS and not text.startswith("<"):
+            return Complaint(text)
+    return None
+
+
+def _with_code(found: Complaint | None, around: dict[str, Any]) -> Complaint | None:
+    """Return an error that is a string, with the type and code that stand beside it."""
+    if found is None:
+        return None
+    return replace(found, type=string_of(around.get("type")), code=string_of(around.get("code")))
 
 
 def body_complaint(body: bytes) -> Complaint:
     """Read the body of a refusal, whatever it is."""
+    return _read(body)[0]
+
+
+def _read(body: bytes) -> tuple[Complaint, Any]:
+    """Return what the body of a refusal says, and the body as JSON; None: it is no JSON."""
     try:
-        found = complaint(msgspec.json.decode(body))
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        value = _decoded(body)
+    except (msgspec.MsgspecError, RecursionError, ValueError):
         text = body.decode("utf-8", "replace").strip()
         plain = sort_of(body) == "text" and len(text) < PLAIN_MAX_CHARS
-        return Complaint(text if plain else "upstream returned a non-JSON error" if text else "")
-    return found or Complaint("")
+        return Complaint(text if plain else "upstream returned a non-JSON error" if text else ""), None
+    return complaint(value) or Complaint(""), value
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return loosely_decoded(body)  # bytes that are no UTF-8, NaN and the like
 
 
 KINDS = (
     ("insufficientquota", "billing_error"),
+    ("insufficientbalance", "billing_error"),
+    ("arrearage", "billing_error"),
+    ("usagelimitreached", "rate_limit_error"),
+    ("resourceexhausted", "rate_limit_error"),
+    ("limitrequests", "rate_limit_error"),
+    ("insufficientsystemresource", "overloaded_error"),
+    ("serverbusy", "overloaded_error"),
+    ("overcapacity", "overloaded_error"),
     ("ratelimit", "rate_limit_error"),
     ("toomanyrequests", "rate_limit_error"),
     ("throttling", "rate_limit_error"),
@@ -192,11 +273,21 @@ def inner_fault(value: Any) -> Fault:
 def stream_fault(value: Any) -> Fault:
     """Return the fault that an error inside a 200 stands for."""
     said = complaint(value) or Complaint("the provider reported an error without words")
-    if (too_long := overflow_message(said)) is not None:
+    marks = marks_in(value)
+    if not _is_rate(said) and (too_long := overflow_message(said)) is not None:
         return Fault(400, "invalid_request_error", too_long)
     kind = _kind_in_words(said) or (kind_of(messages_status(said.status)) if said.status else "api_error")
     message = anonymous(said.message or said.code or said.type or "the provider reported an error")
-    return Fault(STATUS_OF[kind], kind, message)
+    return Fault(
+        STATUS_OF[kind],
+        kind,
+        message,
+        retry_after_s=stated_wait_s(value, said.message, 0.0),
+        type=marks.type,
+        code=marks.code,
+        marks=marks.others,
+        param=marks.param,
+    )
 
 
 _IMAGE = re.compile(
@@ -211,22 +302,22 @@ _PDF = re.compile(
 
 def fault_of(reply: Reply, wall: float, request_id: str) -> Fault:
     """Return the fault that an answer that is not 2xx stands for. `wall` is now, in seconds since the epoch."""
-    said = body_complaint(reply.body)
-    too_long = overflow_message(said)
+    said, body = _read(reply.body)
+    too_long = None if _is_rate(said) else overflow_message(said)
     media = _media(said)
     callers = too_long is not None or reply.status == 422 or (reply.status == 500 and media)  # 500: llama.cpp says so
-    status = 400 if callers else reply.status
+    status = 400 if callers else 429 if reply.status == 413 and _is_rate(said) else reply.status
     message = scrub(anonymous(too_long if too_long is not None else _worded(said, media if status == 400 else "")))
     kind = kind_of(messages_status(status))
     if status == 429 and "insufficient_quota" in said.words:
         kind = "billing_error"
     should_retry = header(reply.headers, b"x-should-retry")
-    marks = marks_of(reply.body)
+    marks = marks_in(body)
     return Fault(
         status,
         kind,
         message,
-        retry_after_s=_cooldown_s(reply, wall),
+        retry_after_s=_cooldown_s(reply, status, said, body, wall),
         should_retry=None if should_retry is None else should_retry.strip().lower() == b"true",
         reply=Reply(
             status,
@@ -239,6 +330,16 @@ def fault_of(reply: Reply, wall: float, request_id: str) -> Fault:
         param=marks.param,
         foreign=sort_of(reply.body) == "an HTML page",
     )
+
+
+_RATE = re.compile(
+    r"(?:tokens|requests)[ -]per[ -](?:second|minute|hour|day)|\((?:tp|rp)[smhd]\)|rate[ _-]limit|too many requests"
+)
+
+
+def _is_rate(said: Complaint) -> bool:
+    """Say whether an error is about so much in so little time: one request alone can be too long for that."""
+    return "context" not in said.code and _RATE.search(said.words) is not None
 
 
 def _media(said: Complaint) -> str:
@@ -256,6 +357,8 @@ def _worded(said: Complaint, about: str) -> str:
 def overflow_message(said: Complaint) -> str | None:
     """Return what to tell the client of a complaint about the prompt's length; None if it is about something else."""
     words = f"{said.code} {said.type} {said.message}"
+    if said.code in overflow.CODES:
+        words = f"{claude_code.PROMPT_TOO_LONG} {words}"
     return overflow.canonical(words, said.message or said.code, said.prompt_tokens, said.context_tokens)
 
 
@@ -268,19 +371,19 @@ LEAST_DATE_S = 1e8
 """A larger number of seconds is no duration but a date."""
 
 
-def _cooldown_s(reply: Reply, wall: float) -> float | None:
-    """Return how long the provider asks to be left alone: `retry-after`, or the reset of a spent limit."""
+def _cooldown_s(reply: Reply, status: int, said: Complaint, body: Any, wall: float) -> float | None:
+    """Return how long the provider asks to be left alone: `retry-after`, the reset of a spent limit, or its words."""
     stated = retry_after(reply.headers, wall)
     if stated is not None:
         return stated
     resets: list[float] = []
     for what in (b"", b"-requests", b"-tokens"):
         remaining = header(reply.headers, b"x-ratelimit-remaining" + what)
-        spent = remaining == b"0" or (remaining is None and reply.status == 429)
+        spent = remaining == b"0" or (remaining is None and status == 429)
         reset = header(reply.headers, b"x-ratelimit-reset" + what)
         if spent and reset and (reset_s := _reset_s(reset, wall)) is not None:
             resets.append(reset_s)
-    return float(math.ceil(max(resets))) if resets else None
+    return float(math.ceil(max(resets))) if resets else stated_wait_s(body, said.message, wall)
 
 
 def _reset_s(value: bytes, wall: float) -> float | None:

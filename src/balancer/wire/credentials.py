@@ -19,6 +19,14 @@ def headers_for(provider: Provider, request: Request) -> Headers:
     return ((b"x-api-key", provider.secret.encode()),)
 
 
+def bare_key(provider: Provider, request: Request) -> bytes:
+    """Return the credential alone, for services that want it in a header of their own; empty: there is none."""
+    if not provider.passthrough:
+        return provider.secret.encode()
+    given = dict(request.headers)
+    return given.get(b"x-api-key") or given.get(b"authorization", b"").removeprefix(b"Bearer ")
+
+
 def bearer_for(provider: Provider, request: Request) -> Headers:
     """Return the credential as `Authorization: Bearer`, for services that know nothing else."""
     if not provider.passthrough:

@@ -75,11 +75,12 @@ def decoded_object(body: bytes | str) -> dict[str, Any]:
 
 
 def loosely_decoded(body: bytes | str) -> Any:
-    """Return JSON as servers write it: NaN becomes null, a lone surrogate U+FFFD.
+    """Return JSON as servers write it: NaN becomes null; a lone surrogate, or what is no UTF-8, becomes U+FFFD.
 
-    Raises `ValueError` where it is no JSON, and `RecursionError`.
+    Control characters in strings are taken as they are. Raises `ValueError` where it is no JSON, and `RecursionError`.
     """
-    return _mended(json.loads(body, parse_constant=lambda _: None))
+    text = body if isinstance(body, str) else body.decode("utf-8-sig", "replace")
+    return _mended(json.loads(text, parse_constant=lambda _: None, strict=False))
 
 
 def _mended(value: Any) -> Any:

@@ -111,13 +111,28 @@ def without_lone_surrogates(body: bytes) -> bytes:
     return _SURROGATES.sub(lambda half: half[0] if half[2] else half[1] + rb"\ufffd", body)
 
 
+IN_PIECES_BYTES = 1024 * 1024
+"""A longer body is decoded message by message: in a thread, so that others get the interpreter in between."""
+
+
+def _decoded_in_pieces(body: bytes) -> Any:
+    try:
+        fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        messages = msgspec.json.decode(fields.pop("messages"), type=list[msgspec.Raw])
+    except (msgspec.ValidationError, KeyError):
+        return msgspec.json.decode(body)
+    whole = {key: msgspec.json.decode(value) for key, value in fields.items()}
+    return {**whole, "messages": [msgspec.json.decode(message) for message in messages]}
+
+
 def decoded(body: bytes) -> Any:
     """Decode a body whole. Raises `msgspec.DecodeError`."""
+    decode = _decoded_in_pieces if len(body) > IN_PIECES_BYTES else msgspec.json.decode
     try:
         try:
-            return msgspec.json.decode(body)
+            return decode(body)
         except msgspec.DecodeError:
-            return msgspec.json.decode(without_lone_surrogates(body))
+            return decode(without_lone_surrogates(body))
     except UnicodeDecodeError as error:
         raise msgspec.DecodeError(str(error)) from None
 

@@ -58,7 +58,7 @@ def test_the_stop_sequence_where_the_server_names_it() -> None:
 
 
 def test_nothing_is_no_block() -> None:
-    assert message({"content": ""}).content == []
+    assert message({"content": ""}, "length").content == []
 
 
 def test_mistrals_parts() -> None:

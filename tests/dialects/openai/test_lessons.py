@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from balancer.dialects.openai import lessons
-from balancer.wire.complaints import body_complaint
 
 TOOL = {"type": "function", "function": {"name": "t", "strict": True}}
 BODY: dict[str, Any] = {
@@ -27,46 +26,6 @@ SHAPED = {
     "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}},
 }
 NEW = {("max_completion_tokens" if key == "max_tokens" else key): value for key, value in BODY.items()}
-OLD_NAME = b"Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
-
-CASES: dict[str, tuple[dict[str, Any], bytes, str | None]] = {
-    "the limit's new name": (BODY, b'{"error":{"message":"%b","param":"max_tokens"}}' % OLD_NAME, "rename:max_tokens:max_completion_tokens"),
-    "the limit's old name": (NEW, b'{"error":{"message":"Unrecognized request argument supplied: max_completion_tokens"}}', "rename:max_completion_tokens:max_tokens"),
-    "stream options": (BODY, b'{"error":"unknown field stream_options"}', "drop:stream_options"),
-    "pydantic's words": (BODY, b'{"detail":[{"loc":["body","parallel_tool_calls"],"msg":"Extra inputs are not permitted"}]}', "drop:parallel_tool_calls"),
-    "temperature": (BODY, b'{"error":{"message":"Unsupported value: \'temperature\' does not support 0.5. Only the default (1) value","param":"temperature"}}', "drop:temperature"),
-    "strict": (BODY, b'{"error":{"message":"tools.0.function.strict: Extra inputs are not permitted"}}', "drop:strict"),
-    "a forced tool": (BODY, b'{"error":{"message":"tool_choice \'required\' is not supported"}}', "auto"),
-    "a forced tool, while thinking": ({**BODY, "thinking": {}}, b'{"error":{"message":"Thinking mode does not support this tool_choice"}}', "auto"),
-    "the parameter, not what is said of others": (BODY, b'{"error":{"message":"Unsupported with temperature","param":"top_p"}}', "drop:top_p"),
-    "the message, not what is quoted": (BODY, b'{"detail":[{"loc":["body","top_p"],"msg":"Extra inputs are not permitted","input":{"max_tokens":1}}]}', "drop:top_p"),
-    "stop": ({**BODY, "stop": ["x"]}, b'{"error":{"message":"Unrecognized request argument supplied: stop"}}', "drop:stop"),
-    "stop as a parameter": ({**BODY, "stop": ["x"]}, b'{"error":{"message":"not supported","param":"stop"}}', "drop:stop"),
-    "an everyday word": ({**BODY, "stop": ["x"], "include": []}, b'{"error":{"message":"Images are not supported, stop that; include text only"}}', None),
-    "a smaller limit": (BODY, b'{"error":{"message":"max_tokens is too large: 32000. This model supports at most 16384 completion tokens"}}', "limit:16384"),
-    "deepseek's limit": (BODY, b'{"error":{"message":"Invalid max_tokens value, the valid range of max_tokens is [1, 8192]"}}', "limit:8192"),
-    "the context is too long": (BODY, b'{"error":{"message":"maximum context length is 100 tokens, max_tokens not supported","code":"context_length_exceeded"}}', None),
-    "a field that was not sent": (BODY, b'{"error":{"message":"top_k is not supported"}}', None),
-    "a forced tool, in other words": (BODY, b'{"error":{"message":"tool_choice must be auto or none"}}', "auto"),
-    "a smaller limit of the other API": ({"max_output_tokens": 32000}, b'{"error":{"message":"max_output_tokens must be less than or equal to 4096"}}', "limit:4096"),
-    "no schemas": (SHAPED, b'{"error":{"message":"This response_format type is unavailable now"}}', "json_object"),
-    "no shapes at all": ({**BODY, "response_format": {"type": "json_object"}}, b'{"error":"unknown field response_format"}', "drop:response_format"),
-    "a schema that is wrong": (SHAPED, b'{"error":{"message":"Invalid schema for response_format: unknown type"}}', None),
-    "something else": (BODY, b'{"error":{"message":"messages must not be empty"}}', None),
-    "a field that is meant": (BODY, b'{"error":{"message":"Unsupported parameter: tools"}}', None),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("body", "said", "lesson"), CASES.values(), ids=CASES)
-def test_find(body: dict[str, Any], said: bytes, lesson: str | None) -> None:
-    assert lessons.find(400, body_complaint(said), said.decode(), body) == lesson
-
-
-@pytest.mark.parametrize("status", [401, 429, 500])
-def test_only_refusals_of_the_request_teach(status: int) -> None:
-    assert lessons.find(status, body_complaint(OLD_NAME), OLD_NAME.decode(), BODY) is None
-
-
 DEMAND = {"role": "system", "content": "You must call one of the tools now."}
 APPLIED: dict[str, tuple[str, dict[str, Any]]] = {
     "rename": ("rename:max_tokens:max_completion_tokens", NEW),
@@ -101,9 +60,10 @@ def test_a_lesson_takes_the_place_of_its_opposite() -> None:
 def test_what_is_too_old_is_not_shown_any_more_whoever_is_asked() -> None:
     known = lessons.Lessons()
     known.keep("m", "drop:stop", 1000.0)
-    known.learnt("other", 1000.0 + lessons.KEPT_S)
+    known.keep("other", "drop:top_k", 1000.0 + lessons.KEPT_S)
 
-    assert known.described() is None
+    assert known.by_model == {"other": {"drop:top_k": 1000.0 + lessons.KEPT_S}}
+    assert known.described(1000.0 + 2 * lessons.KEPT_S) is None
 
 
 def test_a_tool_that_must_not_be_called_stays_so() -> None:
@@ -152,8 +112,117 @@ def test_a_lesson_holds_for_a_model_and_a_day() -> None:
     known = lessons.Lessons()
     known.keep("m", "drop:stop", 1000.0)
 
-    assert known.described() == {"lessons": {"m": ["drop:stop"]}}
+    assert known.described(1007.0) == {"lessons": {"m": ["drop:stop"]}, "lessons_age_s": {"m": {"drop:stop": 7}}}
     assert known.learnt("m", 1000.0 + lessons.KEPT_S - 1) == ["drop:stop"]
     assert known.learnt("other", 1000.0) == []
     assert known.learnt("m", 1000.0 + lessons.KEPT_S) == []
-    assert known.described() is None
+    assert known.described(1000.0 + lessons.KEPT_S) is None
+
+
+def test_what_a_provider_does_not_recognise_any_more_is_left_out_once() -> None:
+    signed = {"id": "a", "extra_content": {"google": {"thought_signature": "SIG"}}}
+    given = {"reasoning_details": [{"data": "x"}], "reasoning_opaque": "x", "reasoning_content": "text"}
+    chat = {"messages": [{"role": "assistant", "content": None, "tool_calls": [signed, {"id": "b"}], **given}]}
+    items = {"input": [{"type": "reasoning", "encrypted_content": "E"}, {"type": "message", "role": "user"}]}
+
+    assert lessons.holds_reasoning(chat)
+    assert lessons.holds_reasoning(items)
+    assert lessons.apply(chat, ["once:no_reasoning"]) == {
+        "messages": [
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [
+                    {"id": "a", "extra_content": {"google": {"thought_signature": "skip_thought_signature_validator"}}},
+                    {"id": "b"},
+                ],
+                "reasoning_content": "text",
+            }
+        ]
+    }
+    assert lessons.apply(items, ["once:no_reasoning"]) == {"input": [{"type": "message", "role": "user"}]}
+    assert not lessons.holds_reasoning(lessons.apply(chat, ["once:no_reasoning"]))
+
+
+CHANGES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "a value": ("drop:top_p=0.5", {"top_p": 0.5}, {}),
+    "another value": ("drop:top_p=0.5", {"top_p": 0.4}, {"top_p": 0.4}),
+    "an effort that is too high": ("drop:reasoning_effort=xhigh", {"reasoning_effort": "xhigh"}, {"reasoning_effort": "high"}),
+    "the least effort": ("drop:reasoning_effort=minimal", {"reasoning_effort": "minimal"}, {}),
+    "a part of a field": ("drop:reasoning.summary", {"reasoning": {"effort": "low", "summary": "auto"}}, {"reasoning": {"effort": "low"}}),
+    "the last part": ("drop:reasoning.effort", {"reasoning": {"effort": "low"}}, {}),
+    "the nearest effort": ("only:reasoning_effort=low,high", {"reasoning_effort": "medium"}, {"reasoning_effort": "low"}),
+    "the least of them": ("only:reasoning_effort=low,high", {"reasoning_effort": "none"}, {"reasoning_effort": "low"}),
+    "one of them": ("only:reasoning_effort=low,high", {"reasoning_effort": "high"}, {"reasoning_effort": "high"}),
+    "a number of one": ("only:temperature=1", {"temperature": 0.5}, {}),
+    "that number": ("only:temperature=1", {"temperature": 1.0}, {"temperature": 1.0}),
+    "a word to set": ("set:reasoning_effort=none", {}, {"reasoning_effort": "none"}),
+    "a word for tools": ("set:reasoning_effort=none?tools", {"tools": [1]}, {"tools": [1], "reasoning_effort": "none"}),
+    "no tools": ("set:reasoning_effort=none?tools", {}, {}),
+    "a truth": ("set:enable_thinking=false", {}, {"enable_thinking": False}),
+    "few tokens": ("set:stream=true?max_tokens>4096", {"max_tokens": 4096}, {"max_tokens": 4096}),
+    "a number that is too large": ("most:temperature=0.99", {"temperature": 1}, {"temperature": 0.99}),
+    "a number that is too small": ("least:max_output_tokens=32", {"max_output_tokens": 16}, {"max_output_tokens": 32}),
+    "two that exclude each other": ("one_of:thinking,reasoning_effort", {"thinking": {}, "reasoning_effort": "low"}, {"thinking": {}}),
+    "one of two": ("one_of:thinking,reasoning_effort", {"reasoning_effort": "low"}, {"reasoning_effort": "low"}),
+    "no thinking, once": ("once:no_effort", {"reasoning_effort": "low", "top_p": 1}, {"top_p": 1}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("lesson", "body", "expected"), CHANGES.values(), ids=CHANGES)
+def test_what_becomes_of_values(lesson: str, body: dict[str, Any], expected: dict[str, Any]) -> None:
+    before = str(body)
+
+    assert lessons.apply(body, [lesson]) == expected
+    assert str(body) == before
+
+
+def test_what_is_refused_altogether_is_left_out_at_the_end() -> None:
+    assert lessons.apply({"tools": [1]}, ["drop:reasoning_effort", "set:reasoning_effort=none?tools"]) == {"tools": [1]}
+
+
+REPLACED = {
+    "drop:top_p": ["only:top_p=1", "drop:top_p=0.5", "set:top_p=1"],
+    "set:reasoning_effort=none?tools": ["drop:reasoning_effort", "only:reasoning_effort=low"],
+    "config:after_tool=bridge": ["config:after_tool=merge"],
+    "limit:4096": ["limit:8192"],
+    "most:temperature=1": ["most:temperature=0.5"],
+}
+KEPT = {
+    "drop:reasoning_effort=high": "drop:reasoning_effort=xhigh",
+    "drop:top_p": "drop:top_k",
+    "config:after_tool=merge": "config:tool_id=alnum9",
+    "most:top_p=1": "least:top_p=0.1",
+    "auto": "json_object",
+}
+
+
+@pytest.mark.parametrize(("new", "old"), [(new, old) for new, olds in REPLACED.items() for old in olds])
+def test_a_new_lesson_takes_the_place_of_one_that_says_otherwise(new: str, old: str) -> None:
+    known = lessons.Lessons()
+    known.keep("m", old, 1000.0)
+    known.keep("m", new, 1001.0)
+
+    assert known.learnt("m", 1002.0) == [new]
+    assert lessons.joined([old], new) == [new]
+
+
+@pytest.mark.parametrize(("new", "old"), KEPT.items())
+def test_lessons_about_different_things_are_kept_together(new: str, old: str) -> None:
+    assert lessons.joined([old], new) == [old, new]
+
+
+def test_what_is_kept_is_bounded() -> None:
+    known = lessons.Lessons()
+    for at in range(lessons.MODELS_MAX + 5):
+        known.keep(f"m{at}", "drop:stop", 1000.0 + at)
+    for at in range(lessons.LESSONS_MAX + 5):
+        known.keep("many", f"drop:top_p={at}", 2000.0 + at)
+    known.keep("m", "drop:" + "x" * 300, 3000.0)
+    known.keep("m", "once:no_reasoning", 3000.0)
+
+    assert len(known.by_model) == lessons.MODELS_MAX
+    assert "m0" not in known.by_model
+    assert len(known.by_model["many"]) == lessons.LESSONS_MAX
+    assert "drop:top_p=0" not in known.by_model["many"]
+    assert "m" not in known.by_model

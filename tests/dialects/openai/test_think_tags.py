@@ -16,7 +16,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     "<think>\nhm\n</think>\n\na": ("\nhm\n", "\n\na"),
     "<think>hm": ("hm", ""),
     "a<think>b</think>c<think>d</think>e": ("bd", "ace"),
-    "a < b, <thin, </think>": ("", "a < b, <thin, </think>"),
+    "a < b, <thin, </think>c": ("a < b, <thin, ", "c"),
+    "a</think>b<think>c</think>d</think>": ("ac", "bd</think>"),
     "<think>a < b <think> </thin</think>": ("a < b <think> </thin", ""),
     "ends with <thi": ("", "ends with <thi"),
 }
@@ -34,4 +35,7 @@ def test_however_it_is_cut(text: str, expected: tuple[str, str], cuts: list[int]
 
 
 def test_what_can_be_no_tag_is_not_held() -> None:
-    assert [part.text for part in ThinkTags().split("so <b")] == ["so <b"]
+    tags = ThinkTags()
+    tags.split("<think>")
+
+    assert [part.text for part in tags.split("so <b")] == ["so <b"]

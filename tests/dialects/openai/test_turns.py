@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import json
+import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from conversion import assistant, chat, converted, messages_request, result, text, turns, use, user
 
 from balancer.dialect import Incapable
+from balancer.dialects.openai import request
+from balancer.dialects.openai.profiles import PROFILES
 from balancer.dialects.openai.turns import INTERRUPTED
 from balancer.wire.signatures import signed
 
@@ -116,7 +122,7 @@ def test_deepseek_gets_its_reasoning_back_with_tool_calls_even_if_empty() -> Non
         "deepseek",
     ).body["messages"]
 
-    assert [m.get("reasoning_content") for m in seen if m["role"] == "assistant"] == ["hm", ""]
+    assert [m.get("reasoning_content") for m in seen if m["role"] == "assistant"] == ["hm", "."]
 
 
 @pytest.mark.parametrize(("provider", "given_back"), [("up", [{"type": "x"}]), ("other", None)])
@@ -212,3 +218,123 @@ def test_an_old_turn_converts_the_same_whatever_follows() -> None:
     short, long = turns(*history, "x"), turns(*history, "x", assistant(text("y")), "z")
 
     assert long[: len(short)] == short
+
+
+# How some servers want it written
+
+
+ROUND = (
+    "hi",
+    assistant(use("toolu_1"), use("toolu_2")),
+    user(
+        result("toolu_1", "one"), result("toolu_2", "two"), text("<system-reminder>r</system-reminder>"), text("go on")
+    ),
+)
+
+
+def test_words_behind_a_result_are_merged_into_it() -> None:
+    seen = turns(*ROUND, after_tool="merge")
+
+    assert [message["role"] for message in seen] == ["user", "assistant", "tool", "tool"]
+    assert seen[-1]["content"] == "two\n\n<system-reminder>r</system-reminder>\n\ngo on"
+
+
+def test_or_they_stand_behind_a_bridge() -> None:
+    seen = turns(*ROUND, after_tool="bridge")
+
+    assert [message["role"] for message in seen[2:]] == ["tool", "tool", "assistant", "user"]
+    assert seen[-1]["content"] == "<system-reminder>r</system-reminder>\ngo on"
+
+
+def test_an_image_behind_a_result_can_not_be_merged() -> None:
+    seen = turns("hi", assistant(use("toolu_1")), user(result("toolu_1", [PNG])), after_tool="merge")
+
+    assert [message["role"] for message in seen[2:]] == ["tool", "assistant", "user"]
+
+
+def test_words_in_the_place_of_a_result_are_not_lost() -> None:
+    seen = turns("hi", assistant(use("toolu_1")), "stop that", after_tool="merge")
+
+    assert [message["role"] for message in seen] == ["user", "assistant", "tool"]
+    assert seen[-1]["content"].endswith("stop that")
+
+
+def test_ids_of_nine_characters_are_the_same_on_call_and_result() -> None:
+    seen = turns(*ROUND, tool_id="alnum9", after_tool="merge")
+    made = [call["id"] for call in seen[1]["tool_calls"]]
+
+    assert made == [message["tool_call_id"] for message in seen[2:]]
+    assert len(set(made)) == 2
+    assert all(len(one) == 9 and one.isalnum() for one in made)
+    kept = turns("hi", assistant(use("aB3dEf7h9")), user(result("aB3dEf7h9")), tool_id="alnum9")
+    assert kept[2]["tool_call_id"] == "aB3dEf7h9"
+
+
+def test_a_conversation_does_not_end_with_the_assistant() -> None:
+    assert turns("hi", assistant(text("{")), prefill=False)[-1] == {"role": "user", "content": "Go on."}
+    assert turns("hi", assistant(text("{")))[-1] == {"role": "assistant", "content": "{"}
+
+
+def test_thinking_goes_back_with_every_turn_where_it_is_wanted() -> None:
+    thinking = {"type": "thinking", "thinking": "hm", "signature": "s"}
+    seen = turns("a", assistant(thinking, text("b")), "c", assistant(text("d")), "e", reasoning_back="always")
+
+    assert [m.get("reasoning_content") for m in seen if m["role"] == "assistant"] == ["hm", "."]
+
+
+def test_a_turn_that_only_calls_has_an_empty_text_where_none_is_refused() -> None:
+    assert turns("hi", assistant(use("t1")), user(result("t1")), call_text=True)[1]["content"] == ""
+
+
+def test_no_role_for_the_system_prompt() -> None:
+    asked = messages_request("hi", {"role": "system", "content": "brief"}, system="Be good.")
+
+    seen = converted(asked, "openai", system_role="user").body["messages"]
+
+    assert seen == [{"role": "user", "content": "Be good.\n\nhi\n<system-reminder>\nbrief\n</system-reminder>"}]
+
+
+def test_marks_for_the_cache_stand_on_results_and_answers() -> None:
+    mark = {"cache_control": {"type": "ephemeral"}}
+    asked = messages_request(
+        "hi", assistant({**text("so"), **mark}, use("t1")), user({**result("t1"), **mark}, {**text("go"), **mark})
+    )
+
+    seen = converted(asked, cache_marks="all", after_tool="merge").body["messages"]
+
+    assert seen[1]["content"] == [{**text("so"), **mark}]
+    assert seen[2]["content"] == [{**text("done"), **mark}, {**text("go"), **mark}]
+    assert "cache_control" not in str(converted(asked).body)
+
+
+GROWING: dict[str, Any] = {
+    "one role": lambda n: [{"role": "user", "content": "a"}] * n,
+    "both roles": lambda n: ["a", assistant(text("b"))] * (n // 2),
+    "turns that say nothing": lambda n: ["a", assistant({"type": "odd"})] * (n // 2),
+    "words behind a result": lambda n: ["a", assistant(use("t")), user(result("t")), *[assistant({"type": "odd"}), "b"] * (n // 2)],
+    "system messages": lambda n: ["a", *[{"role": "system", "content": "s"}] * n],
+    "blocks": lambda n: [user(*[text("a")] * n)],
+    "calls": lambda n: ["a", assistant(*(use(f"t{at}") for at in range(n)))],
+    "rounds": lambda n: ["a", *(one for at in range(n // 2) for one in (assistant(use(f"t{at}")), user(result(f"t{at}"))))],
+    "nested results": lambda n: ["a", assistant({"type": "web_search_tool_result", "content": [{"title": "t", "content": ["x"] * 50}] * (n // 50)})],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("over", [{}, {"after_tool": "merge", "mid_system": True}], ids=["plain", "merged"])
+@pytest.mark.parametrize("shape", GROWING.values(), ids=GROWING)
+def test_converting_takes_time_in_proportion_to_the_conversation(shape: Any, over: dict[str, Any]) -> None:
+    """Doubled twice; twice as long each time, with room for a busy machine. Squared would be sixteen times."""
+    can = replace(PROFILES["compat"], **over)
+
+    def took_s(count: int) -> float:
+        body = json.dumps(messages_request(*shape(count))).encode()
+        taken = []
+        gc.disable()  # its share grows with all the objects of the test run
+        for _ in range(3):
+            began = time.process_time()
+            request.chat(body, "m", can, "p")
+            taken.append(time.process_time() - began)
+        gc.enable()
+        return min(taken)
+
+    assert took_s(8_000) < 10 * took_s(2_000)

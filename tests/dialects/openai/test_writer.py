@@ -3,27 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
-import pytest
 from anthropic.types import Message
 
-from balancer.dialects.openai.writer import Ending, MessageWriter, Shell, arguments
+from balancer.dialects.openai.writer import Ending, MessageWriter, Shell
 from balancer.model import Usage
-
-ARGUMENTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "an object": ('{"a": 1}', {"a": 1}),
-    "nothing": ("", {}),
-    "null": ("null", {}),
-    "garbage": ("{a", {"__unparsedToolInput": {"raw": "{a", "len": 2}}),
-    "a list": ("[1]", {"__unparsedToolInput": {"raw": "[1]", "len": 3}}),
-    "a string": ('"x"', {"__unparsedToolInput": {"raw": '"x"', "len": 3}}),
-}
-
-
-@pytest.mark.parametrize(("written", "expected"), ARGUMENTS.values(), ids=ARGUMENTS)
-def test_arguments_are_always_an_object(written: str, expected: dict[str, Any]) -> None:
-    assert arguments(written) == expected
 
 
 def test_a_message_is_one_of_the_sdk() -> None:

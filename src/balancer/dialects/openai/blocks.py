@@ -37,6 +37,7 @@ class Blocks:
 
     def __init__(self, can: Capabilities, provider: str, dropped: Counter[str]) -> None:
         self._can = can
+        self._marks = can.cache_marks == "all"
         self._provider = provider
         self._dropped = dropped
 
@@ -44,7 +45,7 @@ class Blocks:
         """Return what a block of a user's turn becomes."""
         match block.get("type"):
             case "text":
-                return _text(text_of(block))
+                return self._marked(_text(text_of(block)), block) if self._marks else _text(text_of(block))
             case "image":
                 return [self._image(block)]
             case "document":
@@ -55,6 +56,11 @@ class Blocks:
                 return []
             case _:
                 return _text(self.assistant_text(block))
+
+    def _marked(self, parts: list[Part], block: Block) -> list[Part]:
+        if parts and (mark := cache_mark(block)):
+            parts[-1]["cache_control"] = mark
+        return parts
 
     def result(self, block: Block) -> tuple[str, list[Part]]:
         """Return a tool result as the text of its tool message, and the media that can't be in it."""
@@ -135,6 +141,14 @@ class Blocks:
             return said
         self._dropped[kind] += 1
         return ""
+
+
+def cache_mark(block: Block) -> dict[str, Any] | None:
+    """Return a block's `cache_control`, in the words that are known; None: it has none."""
+    mark = block.get("cache_control")
+    if not isinstance(mark, dict) or not isinstance(mark.get("type"), str):
+        return None
+    return {key: mark[key] for key in ("type", "ttl") if isinstance(mark.get(key), str)}
 
 
 def system_text(block: Block, dropped: Counter[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from typing import Protocol
 
+from balancer.dialects.openai.arguments import Unusable
 from balancer.dialects.openai.composer import Composer
 from balancer.dialects.openai.writer import FrameWriter, MessageWriter, Shell, Writer
 from balancer.headers import Headers
@@ -21,10 +22,10 @@ _BEFORE = b" \t\r\n\xef\xbb\xbf"
 
 
 class Reader(Protocol):
-    """Reads one API's events, or its whole answers, into a composer."""
+    """Reads one API's events, or its whole answers, into a composer, which may raise `Unusable`."""
 
     def event(self, data: bytes) -> Fault | None:
-        """Take an event's data. Non-JSON is skipped."""
+        """Take an event's data. What is not even meant to be JSON is skipped."""
         ...
 
     def whole(self, body: bytes) -> Fault | None:
@@ -114,13 +115,15 @@ class OpenAIDecoder:
         return self._state is _EVENTS and self._reader.ending
 
     def _events(self, block: bytes) -> list[Piece]:
-        for frame in sse.frames(block):
-            fault = self._event(frame)
-            if fault is not None:
-                return [*self._ready(), self._fail(fault)]
-            if self._composer.ended:
-                break
-        return self._ready()
+        fault: Fault | None = None
+        try:
+            for frame in sse.frames(block):
+                fault = self._event(frame)
+                if fault is not None or self._composer.ended:
+                    break
+        except Unusable as unusable:
+            fault = unusable.fault
+        return self._ready() if fault is None else [*self._ready(), self._fail(fault)]
 
     def _event(self, frame: bytes) -> Fault | None:
         if frame[:6] == _DATA and frame.find(b"\n", 0, -2) < 0 and frame.find(b"\r") < 0:
@@ -135,14 +138,14 @@ class OpenAIDecoder:
         if self._state is _OVER:
             return []
         pieces: list[Piece] = []
-        if self._state is _WHOLE:
-            fault = self._reader.whole(self._whole.joined())
-        else:
-            if rest := self._splitter.rest:  # an event at the end needs no blank line
-                pieces = self._events(rest + b"\n\n")
-                if self.complete or any(piece.error for piece in pieces):
-                    return pieces
-            fault = self._reader.end()
+        if self._state is not _WHOLE and (rest := self._splitter.rest):  # an event at the end needs no blank line
+            pieces = self._events(rest + b"\n\n")
+            if self.complete or any(piece.error for piece in pieces):
+                return pieces
+        try:
+            fault = self._reader.whole(self._whole.joined()) if self._state is _WHOLE else self._reader.end()
+        except Unusable as unusable:
+            fault = unusable.fault
         return [*pieces, self._fail(fault)] if fault is not None else pieces + self._ready()
 
     def _ready(self) -> list[Piece]:
@@ -167,3 +170,11 @@ def writer_for(shell: Shell, *, stream: bool) -> Writer:
 def not_an_answer(body: bytes) -> Fault:
     """Return the fault of a body that is no answer at all."""
     return broken(f"{sort_of(body)} where an answer was expected")
+
+
+def not_an_event(words: bytes) -> Fault | None:
+    """Return the fault of data that is meant to be an event, but can't be read; None: it was not meant to be one.
+
+    It may have been any part of the answer, which is not whole without it.
+    """
+    return broken("an event that is no valid JSON") if words[:1] == b"{" else None

@@ -6,104 +6,39 @@ known. What a server refuses is learnt, repaired, and remembered for a day.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from typing import Any, Literal
-from urllib.parse import urlsplit
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field
+from msgspec.structs import replace
 
 from balancer import claude_code
 from balancer.dialect import Ask, Decoder, Flow, TypedState
-from balancer.dialects.openai import lessons, passed, passthrough, request
+from balancer.dialects.openai import carried, lessons, passed, passthrough, refusals, request
+from balancer.dialects.openai.address import Address, address, is_misplaced
 from balancer.dialects.openai.chat import ChatReader
 from balancer.dialects.openai.composer import Composer
 from balancer.dialects.openai.decoder import OpenAIDecoder, Reader, writer_for
 from balancer.dialects.openai.listing import ModelsDecoder
-from balancer.dialects.openai.profiles import (
-    PROFILES,
-    Capabilities,
-    Effort,
-    Profile,
-    Reasoning,
-    Schema,
-    SystemRole,
-    TokenLimitField,
-)
+from balancer.dialects.openai.options import Options, Settled, for_api, settled
+from balancer.dialects.openai.profiles import WITHOUT_VERSION, Api, Capabilities, ThinkTagsOption, profile_at
 from balancer.dialects.openai.responses import MIN_OUTPUT_TOKENS, ResponsesReader, from_chat
 from balancer.dialects.openai.writer import Shell
-from balancer.model import Fault, Operation, Reply, WireRequest
+from balancer.headers import header
+from balancer.model import Fault, Operation, Provider, Reply, WireRequest
 from balancer.script import Data, Head, Step
 from balancer.wire import safeguards
-from balancer.wire.complaints import Complaint, body_complaint, fault_of
-from balancer.wire.credentials import bearer_for
+from balancer.wire.complaints import body_complaint, fault_of
+from balancer.wire.credentials import bare_key, bearer_for
 
-MAX_REPAIRS = 3
+MAX_REPAIRS = 6
 """How often one request is repaired and sent once more: each time for another lesson."""
 
-_REFUSALS = frozenset({400, 422})
-"""What a server says when it does not take a request as it is."""
-
-
-class Options(BaseModel):
-    """`openai_config`: what the server can do. What is not said comes from the profile."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    profile: Profile = Field(default="compat", description="What the server is: what the other keys are by default.")
-    api: Literal["chat", "responses"] = Field(
-        default="chat", description="Which API is asked: `chat` (Chat Completions) or `responses`."
-    )
-    token_limit_field: TokenLimitField | None = Field(default=None, description="The field that limits the output.")
-    max_output_tokens: int | None = Field(default=None, ge=1, description="The most output tokens that are asked for.")
-    reasoning: Reasoning | None = Field(default=None, description="In whose words effort and thinking are asked for.")
-    efforts: tuple[str, ...] | None = Field(default=None, description="The efforts that the models know.")
-    effort: Effort | None = Field(default=None, description="The effort that is asked for, whatever the client says.")
-    sampling: bool | None = Field(default=None, description="Whether `temperature` and `top_p` are taken.")
-    top_k: bool | None = Field(default=None, description="Whether `top_k` is taken.")
-    stop: int | None = Field(default=None, ge=0, description="How many stop sequences are taken; 0: none.")
-    vision: bool | None = Field(default=None, description="Whether images are taken.")
-    files: bool | None = Field(default=None, description="Whether PDFs are taken.")
-    json_schema: bool | None = Field(default=None, description="Whether structured outputs by a schema are known.")
-    strict: bool | None = Field(default=None, description="Whether `strict` tools and schemas are known.")
-    parallel_tool_calls: bool | None = Field(default=None, description="Whether `parallel_tool_calls` is known.")
-    stream_options: bool | None = Field(default=None, description="Whether usage in streams can be asked for.")
-    tool_choice_named: bool | None = Field(default=None, description="Whether one tool can be demanded by name.")
-    system_role: SystemRole | None = Field(default=None, description="The role of the system prompt.")
-    mid_system: bool | None = Field(default=None, description="Whether system messages may stand in the middle.")
-    max_tools: int | None = Field(default=None, ge=1, description="The most tools that are taken.")
-    tool_id_max: int | None = Field(default=None, ge=24, description="The longest id of a tool call.")
-    name_max: int | None = Field(default=None, ge=16, description="The longest name of a tool.")
-    service_tier: bool | None = Field(default=None, description="Whether `service_tier` is known, in OpenAI's words.")
-    user_hash: bool | None = Field(default=None, description="Whether the user's id goes along, as a hash.")
-    tool_schema: Schema | None = Field(default=None, description="`narrow`: only a part of JSON Schema is known.")
-    think_tags: bool | None = Field(default=None, description="Whether thinking comes as `<think>` within the text.")
-
-
-@lru_cache(maxsize=256)
-def capabilities(options: Options) -> Capabilities:
-    """Return the profile's capabilities with what the file says over them."""
-    said = options.model_dump(exclude={"profile", "api"}, exclude_none=True)
-    can = replace(PROFILES[options.profile], **said)
-    return replace(can, stop=0, top_k=False) if options.api == "responses" else can
-
-
-_VERSION = re.compile(r"(?:\A|/)v\d+[a-z0-9]*(?:/|\Z)")
-_ENDPOINT = re.compile(r"/(?:chat/completions|responses|completions)\Z")
-
-
-@lru_cache(maxsize=256)
-def base_path(base_url: str) -> str:
-    """Return where the API lives: `base_url`'s path if a segment of it is a version, else with `/v1`.
-
-    `https://host`, `https://host/v1` and `https://host/v1/chat/completions` are the same; `/api/v1`,
-    `/v1beta/openai` and `/api/paas/v4` stay as they are.
-    """
-    path = _ENDPOINT.sub("", urlsplit(base_url).path.rstrip("/"))
-    return path if _VERSION.search(path) else f"{path}/v1"
+VERSIONED = "config:version_path=true"
+UNVERSIONED = "config:version_path=false"
+CHATS = "config:api=chat"
 
 
 @dataclass(slots=True)
@@ -113,6 +48,21 @@ class _Attempt:
     names: dict[str, str] = field(default_factory=dict)
     """Tool names that had to be changed: the server's to the client's."""
     notes: tuple[str, ...] = ()
+    learnt: list[str] = field(default_factory=list)
+    api: Api = "chat"
+    think_tags: ThinkTagsOption = False
+    paths: list[str] = field(default_factory=list)
+    """The paths that were asked."""
+
+
+@dataclass(slots=True)
+class _Written:
+    """A request as it is sent."""
+
+    body: dict[str, Any]
+    can: Capabilities
+    api: Api
+    data: bytes
 
 
 class OpenAI:
@@ -121,90 +71,171 @@ class OpenAI:
     Options = Options
     default_base_url: str | None = "https://api.openai.com/v1"
     checks_actions = False
+    converts = True
 
     def flow(self, ask: Ask) -> Flow:
         if ask.operation.openai:
+            says = settled(ask.options(Options), ask.provider.base_url, ask.model)
             path = passthrough.PATHS[ask.operation]
-            yield from passthrough.flow(ask, _wire(ask, b"POST", path, ()))
+            yield from passthrough.flow(ask, _wire(ask, b"POST", path, (), where=_address(ask, says)))
             return
-        if ask.operation is not Operation.MESSAGES:
-            yield _wire(ask, b"GET", "/models", ())
-            return
-        options = ask.options(Options)
-        attempt, known = ask.attempt_state.of(_Attempt), ask.provider_state.of(lessons.Lessons)
-        body = lessons.apply(_converted(ask, options, attempt), known.learnt(ask.model, ask.wall))
-        path = _PATHS[options.api]
-        if _limit(body) == 0:  # warms a cache that this server has not: never sent
-            yield _wire(ask, b"POST", path, (), _nothing)
-            return
-        learnt: list[str] = []
+        known, attempt = _known(ask), ask.attempt_state.of(_Attempt)
+        says = settled(ask.options(Options), ask.provider.base_url, ask.model)
+        where = _address(ask, says)
+        messages = ask.operation is Operation.MESSAGES
+        learnt = known.learnt(ask.model, ask.wall) if messages else []
+        written = _written(ask, says, learnt, attempt) if messages else None
         for _ in range(MAX_REPAIRS + 1):
-            reply = yield _wire(ask, b"POST", path, (request.encoded(body),))
-            if reply.status not in _REFUSALS:  # the repairs were right
-                for lesson in learnt:
-                    known.keep(ask.model, lesson, ask.wall)
-            if 200 <= reply.status < 300:
+            path = _PATHS[written.api] if written else "/models"
+            attempt.paths.append(where.path + path)
+            if written and lessons.limit_of(written.body) == 0:  # warms a cache that this server has not: never sent
+                yield _wire(ask, b"POST", path, (), _nothing, where=where)
                 return
-            complaint = body_complaint(reply.body)
-            if _is_probe(body, reply.status, complaint):
-                yield _wire(ask, b"POST", path, (), _nothing)
+            reply = yield _sent(ask, path, where, written)
+            if where.other is not None and not _may_chat(ask, written):
+                if is_misplaced(reply):
+                    where = Address(where.other, None, where.query)
+                    attempt.learnt.append(VERSIONED if where.path.endswith("/v1") else UNVERSIONED)
+                    continue
+                where = where._replace(other=None)
+            if not 400 <= reply.status < 500 or reply.status in refusals.ABOUT_OTHERS:  # the repairs were right
+                _keep(known, attempt, ask, reply)
+            if 200 <= reply.status < 300 or written is None:
                 return
-            found = lessons.find(reply.status, complaint, reply.body.decode("utf-8", "replace"), body)
-            if found is None or lessons.opposite(found) in learnt:
+            if _is_probe(written.body, reply):
+                yield _wire(ask, b"POST", path, (), _nothing, where=where)
                 return
-            learnt.append(found)
-            attempt.notes += (f"learnt {found}",)
-            body = lessons.apply(body, [found])
+            found = _found(ask, reply, written)
+            if found is None or found in {*learnt, *attempt.learnt} or lessons.opposite(found) in attempt.learnt:
+                return
+            attempt.learnt.append(found)
+            learnt = lessons.joined(learnt, found)
+            before, written = written, _written(ask, says, learnt, attempt)
+            if (before.data, before.api) == (written.data, written.api):
+                return
 
     def decoder(self, ask: Ask, head: Reply) -> Decoder:
         if ask.operation.openai:
             return passed.decoder(ask, head)
         if ask.operation is not Operation.MESSAGES:
             return ModelsDecoder()
-        asked, options, attempt = ask.request, ask.options(Options), ask.attempt_state.of(_Attempt)
+        asked, attempt = ask.request, ask.attempt_state.of(_Attempt)
         shell = Shell(asked.model, ask.attempt_id, request.estimate_tokens(asked.body))
         writer = writer_for(shell, stream=asked.stream)
-        composer = Composer(shell, writer, ask.provider.name, attempt.names)
+        composer = Composer(shell, writer, ask.provider.name, attempt.names, _keeping(ask))
         reader: Reader
-        if options.api == "responses":
+        if attempt.api == "responses":
             reader = ResponsesReader(composer)
         else:
-            reader = ChatReader(composer, think_tags=capabilities(options).think_tags)
-        return safeguards.answered(asked, OpenAIDecoder(composer, writer, reader, attempt.notes))
+            reader = ChatReader(composer, think_tags=attempt.think_tags)
+        notes = tuple(f"learnt {lesson}" for lesson in attempt.learnt)
+        return safeguards.answered(asked, OpenAIDecoder(composer, writer, reader, attempt.notes + notes))
 
     def fault(self, ask: Ask, reply: Reply) -> Fault:
         if ask.operation.openai:
             return passthrough.fault(ask, reply)
-        return fault_of(reply, ask.wall, ask.request.id)
+        fault = fault_of(reply, ask.wall, ask.request.id)
+        attempt = ask.attempt_state.get(_Attempt)
+        if attempt is None or not attempt.paths or not is_misplaced(reply):
+            return fault
+        where = " and at ".join(dict.fromkeys(attempt.paths))
+        message = f"{reply.status} at {where}: base_url or api may be wrong"
+        return replace(fault, status=502, kind="api_error", message=message, reply=None)
 
     def supports(self, operation: Operation) -> bool:
         return operation is not Operation.COUNT_TOKENS and not operation.resource
 
     def describe(self, provider_state: TypedState, options: object, wall: float) -> dict[str, Any] | None:
-        return provider_state.of(lessons.Lessons).described()
+        return provider_state.of(lessons.Lessons).described(wall)
+
+    def about(self, provider: Provider) -> list[str]:
+        """Return what follows from the configuration of a provider without standing in it."""
+        options = provider.options if isinstance(provider.options, Options) else Options()
+        profile = profile_at(provider.base_url)
+        if options.profile is not None or profile == "compat":  # the default is no news
+            return []
+        return [f"profile '{profile}', by its base_url; openai_config: {{profile: NAME}} sets another"]
+
+    def remembered(self, provider_state: TypedState) -> dict[str, Any] | None:
+        known = provider_state.get(lessons.Lessons)
+        return known.by_model if known and known.by_model else None
+
+    def remember(self, provider_state: TypedState, saved: Any, wall: float) -> None:
+        provider_state.of(lessons.Lessons).restore(saved, wall)
 
 
-_PATHS = {"chat": "/chat/completions", "responses": "/responses"}
+_PATHS: dict[Api, str] = {"chat": "/chat/completions", "responses": "/responses"}
 
 
-def _converted(ask: Ask, options: Options, attempt: _Attempt) -> dict[str, Any]:
-    """Return the request in the words of the API that is asked; what the way back needs is left in `attempt`."""
-    items = options.api == "responses"
-    converted = request.chat(ask.request.body, ask.model, capabilities(options), ask.provider.name, items=items)
+def _address(ask: Ask, says: Settled) -> Address:
+    """Return where the API lives: as the file says, as was learnt, or as the path looks."""
+    versioned = ask.options(Options).version_path
+    if versioned is None and says.profile in WITHOUT_VERSION:
+        versioned = False
+    if versioned is None:
+        said = lessons.configured(_known(ask).learnt(lessons.EVERY_MODEL, ask.wall), "version_path")
+        versioned = None if said is None else said == "true"
+    return address(ask.provider.base_url, versioned=versioned)
+
+
+def _known(ask: Ask) -> lessons.Lessons:
+    return ask.provider_state.of(lessons.Lessons).at(ask.provider.base_url)
+
+
+def _keep(known: lessons.Lessons, attempt: _Attempt, ask: Ask, reply: Reply) -> None:
+    """Keep what was learnt; what is about the address only if it was an API that answered, not some page."""
+    page = b"html" in (header(reply.headers, b"content-type") or b"")
+    found = ask.operation is Operation.MESSAGES and not page and reply.status < 500
+    for lesson in attempt.learnt:
+        if lesson in (VERSIONED, UNVERSIONED):
+            if found:
+                known.keep(lessons.EVERY_MODEL, lesson, ask.wall)
+        elif found or lesson != CHATS:
+            known.keep(ask.model, lesson, ask.wall)
+
+
+def _written(ask: Ask, says: Settled, learnt: list[str], attempt: _Attempt) -> _Written:
+    """Write the request in the words of the API that is asked; what the way back needs is left in `attempt`."""
+    said = lessons.configured(learnt, "api", tools=ask.request.body.find(b'"tools"') >= 0) if learnt else None
+    api: Api = says.api if said is None else "responses" if said == "responses" else "chat"
+    can = for_api(lessons.shaped(says.can, tuple(learnt)), api)
+    items = api == "responses"
+    recall = ask.provider_state.of(carried.Memory).of(ask.request.conversation)
+    converted = request.chat(ask.request.body, ask.model, can, ask.provider.name, items=items, recall=recall)
     attempt.names, attempt.notes = converted.names, converted.notes
-    return from_chat(converted.body) if items else converted.body
+    attempt.api, attempt.think_tags = api, can.think_tags
+    body = from_chat(converted.body) if items else converted.body
+    if learnt:
+        body = lessons.apply(body, learnt, can.system_role)
+    return _Written(body, can, api, request.encoded(body))
 
 
-def _limit(body: dict[str, Any]) -> Any:
-    return next(
-        (body[key] for key in ("max_tokens", "max_completion_tokens", "max_output_tokens") if key in body), None
-    )
+def _keeping(ask: Ask) -> Callable[[str, str], None] | None:
+    """Return what remembers the end of an answer, for a client that must not get it behind its text; else None."""
+    asked = ask.request
+    if not asked.claude_code or not asked.conversation:
+        return None
+    return partial(ask.provider_state.of(carried.Memory).keep, asked.conversation)
 
 
-def _is_probe(body: dict[str, Any], status: int, complaint: Complaint) -> bool:
+def _found(ask: Ask, reply: Reply, written: _Written) -> str | None:
+    """Return what a refusal teaches."""
+    if _may_chat(ask, written) and is_misplaced(reply):
+        return CHATS
+    raw = reply.body[: refusals.LOOKED_AT_CHARS].decode("utf-8", "replace")
+    refused = refusals.Refused(written.body, written.can, written.api)
+    return refusals.find(reply.status, body_complaint(reply.body), raw, refused)
+
+
+def _may_chat(ask: Ask, written: _Written | None) -> bool:
+    """Return whether the Responses API was not asked for but chosen here: not every server has it."""
+    return written is not None and written.api == "responses" and ask.options(Options).api is None
+
+
+def _is_probe(body: dict[str, Any], reply: Reply) -> bool:
     """Return whether a probe was refused because a reasoning model can't answer in so few tokens: it may be used."""
-    least = _limit(body) in (claude_code.PROBE_TOKENS, MIN_OUTPUT_TOKENS)
-    return status == 400 and least and "output limit was reached" in complaint.message
+    least = lessons.limit_of(body) in (claude_code.PROBE_TOKENS, MIN_OUTPUT_TOKENS)
+    return reply.status == 400 and least and "output limit was reached" in body_complaint(reply.body).message
 
 
 def _nothing() -> Iterator[Step]:
@@ -215,18 +246,38 @@ def _nothing() -> Iterator[Step]:
     yield Data(msgspec.json.encode({**chat, **responses_}))
 
 
+def _sent(ask: Ask, path: str, where: Address, written: _Written | None) -> WireRequest:
+    if written is None:
+        return _wire(ask, b"GET", path, (), where=where)
+    return _wire(ask, b"POST", path, (written.data,), where=where, streams=written.body.get("stream") is True)
+
+
 def _wire(
-    ask: Ask, method: bytes, path: str, body: tuple[bytes, ...], script: Callable[[], Iterator[Step]] | None = None
+    ask: Ask,
+    method: bytes,
+    path: str,
+    body: tuple[bytes, ...],
+    script: Callable[[], Iterator[Step]] | None = None,
+    *,
+    where: Address | None = None,
+    streams: bool | None = None,
 ) -> WireRequest:
+    """Return a request with the provider's address and credential. `streams`: a stream is asked for."""
     provider = ask.provider
-    lines = [(b"accept", b"text/event-stream, application/json" if ask.request.stream else b"application/json")]
+    says = settled(ask.options(Options), provider.base_url, ask.model)
+    where = where or _address(ask, says)
+    streams = ask.request.stream if streams is None else streams
+    lines = [(b"accept", b"text/event-stream, application/json" if streams else b"application/json")]
     if method == b"POST":
         lines.append((b"content-type", b"application/json"))
-    lines += bearer_for(provider, ask.request)
+    if says.key_header is None:
+        lines += bearer_for(provider, ask.request)
+    elif key := bare_key(provider, ask.request):
+        lines.append((says.key_header.lower().encode(), key))
     over = {name for name, _ in provider.headers}
     lines = [pair for pair in lines if pair[0] not in over] + list(provider.headers)
-    target = (base_path(provider.base_url) + path).encode()
-    return WireRequest(provider.origin, method, target, tuple(lines), body, script=script)
+    target = f"{where.path}{path}?{where.query}" if where.query else where.path + path
+    return WireRequest(provider.origin, method, target.encode(), tuple(lines), body, script=script)
 
 
 DIALECT = OpenAI()

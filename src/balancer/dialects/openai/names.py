@@ -5,7 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 
+from balancer.dialects.openai.profiles import ToolId, ToolName
+
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9_-]")
+_NOT_A_WORD = re.compile(r"[^A-Za-z0-9_]")
+_BEGINS = re.compile(r"[A-Za-z_]")
+_NINE = re.compile(r"[A-Za-z0-9]{9}")
 _HASH_CHARS = 8
 _ID_HASH_CHARS = 16
 
@@ -17,8 +22,10 @@ def _digest(text: str) -> str:
 class Names:
     """The names of one request's tools: as the client wrote them, and as the server may see them."""
 
-    def __init__(self, name_max: int) -> None:
+    def __init__(self, name_max: int, form: ToolName = "plain") -> None:
         self._max = name_max
+        self._form = form
+        self._odd = _NOT_A_WORD if form == "word" else _NOT_PLAIN
         self._out: dict[str, str] = {}
         self.back: dict[str, str] = {}
         """Only the names that had to be changed: the server's to the client's."""
@@ -33,14 +40,18 @@ class Names:
         return known
 
     def _fit(self, name: str) -> str:
-        if 0 < len(name) <= self._max and not _NOT_PLAIN.search(name):
+        begins_well = self._form == "plain" or _BEGINS.match(name)
+        if 0 < len(name) <= self._max and begins_well and not self._odd.search(name):
             return name
-        kept = _NOT_PLAIN.sub("_", name)[: self._max - _HASH_CHARS - 1]
+        kept = ("" if begins_well else "t_") + self._odd.sub("_", name)
+        kept = kept[: self._max - _HASH_CHARS - 1]
         return f"{kept}_{_digest(name)[:_HASH_CHARS]}"
 
 
-def tool_id(identifier: str, longest: int) -> str:
+def tool_id(identifier: str, longest: int, form: ToolId = "plain") -> str:
     """Return a tool call's id that is plain and not too long; the same one for the same id, always."""
+    if form == "alnum9":
+        return identifier if _NINE.fullmatch(identifier) else _digest(identifier)[:9]
     if 0 < len(identifier) <= longest and not _NOT_PLAIN.search(identifier):
         return identifier
     return f"call_{_digest(identifier)[:_ID_HASH_CHARS]}"[:longest]

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
 from balancer import claude_code
 from balancer.dialect import Incapable
-from balancer.dialects.openai import effort, tools
-from balancer.dialects.openai.blocks import content, system_text
-from balancer.dialects.openai.lessons import schema_hint
+from balancer.dialects.openai import carried, effort, tools
+from balancer.dialects.openai.blocks import cache_mark, content, system_text
 from balancer.dialects.openai.names import Names
-from balancer.dialects.openai.profiles import Capabilities
+from balancer.dialects.openai.profiles import Capabilities, is_claude
+from balancer.dialects.openai.prompt import instructed, schema_hint
 from balancer.dialects.openai.schema import cleaned, is_strict
 from balancer.dialects.openai.turns import Turns
 from balancer.wire import messages
@@ -73,38 +73,58 @@ def decoded(body: bytes) -> dict[str, Any]:
     return request
 
 
-def chat(body: bytes, model: str, can: Capabilities, provider: str, *, items: bool = False) -> Converted:
+def chat(
+    body: bytes,
+    model: str,
+    can: Capabilities,
+    provider: str,
+    *,
+    items: bool = False,
+    recall: carried.Recall | None = None,
+) -> Converted:
     """Convert a request for a server that is called `provider`. Raises `Incapable`.
 
-    With `items` the messages also carry what only `responses.from_chat` knows what to do with.
+    With `items` the messages also carry what only `responses.from_chat` knows what to do with. `recall` returns
+    what is remembered of the provider's answers.
     """
     try:
-        return _converted(decoded(body), model, can, provider, items)
+        return _converted(decoded(body), model, can, provider, items, recall)
     except RecursionError:
         raise Incapable("the request is nested too deeply") from None
 
 
-def _converted(request: dict[str, Any], model: str, can: Capabilities, provider: str, items: bool) -> Converted:
+def _converted(
+    request: dict[str, Any],
+    model: str,
+    can: Capabilities,
+    provider: str,
+    items: bool,
+    recall: carried.Recall | None,
+) -> Converted:
     turns = request.get("messages")
     if not isinstance(turns, list):
         raise Incapable("messages: must be a list")
-    names, dropped = Names(can.name_max), Counter[str]()
+    if can.cache_marks == "claude":
+        can = replace(can, cache_marks="all" if is_claude(model) else "none")
+    names, dropped = Names(can.name_max, can.tool_name), Counter[str]()
     out: dict[str, Any] = {"model": claude_code.base_model(model)}
     offered = tools.converted(request, can, names, dropped, provider)
     shape, hint = _format(request, can)
     if shape and tools.is_forced(offered):  # a call that must come, and a text that must have a shape: only one can be
         shape, hint = {}, ""
         dropped["output_config.format"] += 1
-    system = "\n\n".join(filter(None, [*system_texts(request.get("system"), dropped), hint]))
-    conversation = Turns(can, provider, names, dropped, items=items).convert(turns)
-    out["messages"] = [{"role": can.system_role, "content": system}, *conversation] if system else conversation
+    system = _system(request.get("system"), hint, can, dropped)
+    conversation = Turns(can, provider, names, dropped, items=items, recall=recall).convert(turns)
+    if can.thought_signatures:
+        carried.sign_calls(conversation, model)
+    out["messages"] = instructed(conversation, system, can.system_role) if system else conversation
     out |= offered
     out |= shape
     out |= _limits(request, can, dropped)
     out |= _user(request, can)
     if can.service_tier and request.get("service_tier") == "standard_only":
         out["service_tier"] = "default"
-    if request.get("stream") is True:
+    if can.streaming == "always" or (request.get("stream") is True and can.streaming != "never"):
         out["stream"] = True
         if can.stream_options:
             out["stream_options"] = {"include_usage": True}
@@ -118,6 +138,19 @@ def system_texts(system: Any, dropped: Counter[str]) -> list[str]:
     """Return the texts of the system prompt, without what changes with every request."""
     texts = [system_text(block, dropped) for block in content(system)]
     return [text for text in texts if text.strip()]
+
+
+def _system(system: Any, hint: str, can: Capabilities, dropped: Counter[str]) -> str | list[dict[str, Any]]:
+    """Return the system prompt: text, or parts where marks for the prompt's cache stand in it."""
+    blocks = content(system)
+    if can.cache_marks != "all" or not any(map(cache_mark, blocks)):
+        return "\n\n".join(filter(None, [*system_texts(system, dropped), hint]))
+    parts: list[dict[str, Any]] = []
+    for block in blocks:
+        if (text := system_text(block, dropped)).strip():
+            mark = cache_mark(block)
+            parts.append({"type": "text", "text": text, **({"cache_control": mark} if mark else {})})
+    return [*parts, {"type": "text", "text": hint}] if hint else parts
 
 
 def _limits(request: dict[str, Any], can: Capabilities, dropped: Counter[str]) -> dict[str, Any]:
@@ -165,7 +198,9 @@ def _format(request: dict[str, Any], can: Capabilities) -> tuple[dict[str, Any],
     wanted = object_of(request.get("output_config")).get("format") or request.get("output_format")
     if not isinstance(wanted, dict) or not isinstance(wanted.get("schema"), dict):
         return {}, ""
-    schema = cleaned(wanted["schema"], narrow=can.tool_schema == "narrow")
+    schema = cleaned(
+        wanted["schema"], narrow=can.tool_schema == "narrow", inline=can.inline_refs, without=can.schema_without
+    )
     if not can.json_schema:
         return {"response_format": {"type": "json_object"}}, schema_hint(schema)
     named: dict[str, Any] = {"name": "response", "schema": schema}

@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
+from balancer.dialects.openai import carried, finish
 from balancer.dialects.openai.composer import Composer
-from balancer.dialects.openai.decoder import not_an_answer
-from balancer.dialects.openai.turns import REASONING_ITEMS
+from balancer.dialects.openai.decoder import not_an_answer, not_an_event
 from balancer.model import Fault, Usage
 from balancer.wire.chat import usage_of
 from balancer.wire.complaints import stream_fault
@@ -51,15 +51,19 @@ def _items(message: dict[str, Any]) -> list[dict[str, Any]]:
     role = message["role"]
     if role == "tool":
         return [{"type": "function_call_output", "call_id": message["tool_call_id"], "output": message["content"]}]
-    items: list[dict[str, Any]] = list(message.get(REASONING_ITEMS, ()))
+    if role == "assistant":
+        items: list[dict[str, Any]] | None = message.get(carried.ITEMS)
+        return _plain_items(message) if items is None else items
     content = message["content"]
-    if role != "assistant":
-        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-        items.append({"type": "message", "role": role, "content": [_part(part) for part in parts]})
-    elif content:
-        items.append({"type": "message", "role": "assistant", "content": content})
-    calls = message.get("tool_calls", ())
-    return items + [{"type": "function_call", "call_id": call["id"], **call["function"]} for call in calls]
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    return [{"type": "message", "role": role, "content": [_part(part) for part in parts]}]
+
+
+def _plain_items(message: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what an assistant's Chat message is that nobody has put in order: its text, then its calls."""
+    text = message["content"]
+    said = [("text", text)] if text else []
+    return carried.items_of([*said, *(("call", call) for call in message.get("tool_calls", ()))], phases=False)
 
 
 def _part(part: dict[str, Any]) -> dict[str, Any]:
@@ -95,10 +99,6 @@ class Event(msgspec.Struct):
 _EVENT = msgspec.json.Decoder(Event)
 
 
-_FINISHES = {"max_output_tokens": "length", "content_filter": "content_filter"}
-"""Why a response is incomplete, in Chat's words."""
-
-
 class ResponsesReader:
     """Reads the events of a response, or a whole one, into a composer."""
 
@@ -113,6 +113,10 @@ class ResponsesReader:
         self._thought: object = None
         """The part of the reasoning that came last; None: the item has none yet."""
         self._words = False
+        self._open: set[object] = set()
+        """Items, by their index, that have begun and not ended."""
+        self._message: object = None
+        """The message, by its index, that came last."""
 
     def usage(self) -> Usage | None:
         return self._usage[0] if self._usage else None
@@ -120,8 +124,11 @@ class ResponsesReader:
     def event(self, data: bytes) -> Fault | None:
         event = _event(data)
         if event is None:
-            self._words = self._words or bool(data.strip())
-            return None
+            words = data.strip()
+            if words == b"[DONE]" and self._composer.started and not self._open:
+                return self._close({})
+            self._words = self._words or bool(words)
+            return not_an_event(words)
         if not isinstance(event.output_index, int | str):
             event.output_index = None
         return self._take(event)
@@ -135,7 +142,7 @@ class ResponsesReader:
         composer = self._composer
         match event.type:
             case "response.output_text.delta":
-                self._written.add(event.output_index)
+                self._text_of(event.output_index)
                 composer.text(string_of(event.delta))
             case "response.reasoning_summary_text.delta" | "response.reasoning_text.delta":
                 self._written.add(event.output_index)
@@ -143,7 +150,7 @@ class ResponsesReader:
             case "response.reasoning_summary_part.added" if self._thought is not None:
                 self._thought = "a new part"
             case "response.refusal.delta":
-                self._written.add(event.output_index)
+                self._text_of(event.output_index)
                 composer.refusal(string_of(event.delta))
             case "response.function_call_arguments.delta":
                 self._written.add(event.output_index)
@@ -154,7 +161,7 @@ class ResponsesReader:
                 self._item(event.output_index, event.item, done=event.type.endswith("done"))
             case "response.created" | "response.in_progress":
                 composer.begin()
-            case "response.completed" | "response.incomplete":
+            case "response.completed" | "response.incomplete" | "response.done":
                 return self._close(object_of(event.response))
             case "response.failed" | "response.cancelled":
                 return _failure(object_of(event.response))
@@ -171,37 +178,63 @@ class ResponsesReader:
         self._composer.thinking(text)
 
     def _arguments(self, index: object, written: Any) -> None:
-        if index not in self._written and written:
+        """Take arguments as a whole. Behind deltas they say the same once more, or the call is not to be trusted."""
+        if written:
             self._written.add(index)
             self._composer.tool(index, "", "", written)
 
+    def _text_of(self, index: object) -> None:
+        """Text of a message comes: that of another one is a part of its own."""
+        self._written.add(index)
+        if self._message != index:
+            if self._message is not None:
+                self._composer.part({})
+            self._message = index
+
     def _item(self, index: object, item: dict[str, Any], *, done: bool) -> None:
+        if done:
+            self._open.discard(index)
+        else:
+            self._open.add(index)
         match item.get("type"):
             case "function_call":
-                self._composer.tool(index, item.get("call_id") or item.get("id"), item.get("name"), "")
+                extras = carried.call_fields(item)
+                self._composer.tool(index, item.get("call_id") or item.get("id"), item.get("name"), "", extras)
                 if done:
                     self._arguments(index, item.get("arguments"))
             case "reasoning" if done:
                 self._reasoned(index, item)
-            case "message" if done and index not in self._written:
-                self._message(item)
+            case "message":
+                self._message_of(index, item, done=done)
+            case str() if done and index not in self._written:
+                self._composer.sealed({})
+                self._composer.sealed({"item": item})
         if done:
             self._written.add(index)
 
+    def _message_of(self, index: object, item: dict[str, Any], *, done: bool) -> None:
+        """Take a message, whose phase goes back with it."""
+        if index in self._written:
+            return
+        if self._message != index:
+            phase = item.get("phase")
+            self._composer.part({"phase": phase} if isinstance(phase, str) and phase else {})
+            self._message = index
+        if done:
+            for part in objects_of(item.get("content")):
+                self._composer.text(string_of(part.get("text")))
+                self._composer.refusal(string_of(part.get("refusal")))
+
     def _reasoned(self, index: object, item: dict[str, Any]) -> None:
-        """Keep an encrypted item of reasoning: the next request is to give it back."""
+        """Keep an item of reasoning that nobody else can make: the next request is to give it back."""
         if index not in self._written:
             for at, part in enumerate(objects_of(item.get("summary")) or objects_of(item.get("content"))):
                 self._think((index, at), string_of(part.get("text")))
         self._thought = None
-        kept = {key: item[key] for key in ("id", "summary", "encrypted_content") if key in item}
-        whole: dict[str, Any] = {"item": {"type": "reasoning", "summary": [], **kept}}
-        self._composer.sealed(whole if item.get("encrypted_content") else {})
-
-    def _message(self, item: dict[str, Any]) -> None:
-        for part in objects_of(item.get("content")):
-            self._composer.text(string_of(part.get("text")))
-            self._composer.refusal(string_of(part.get("refusal")))
+        kept = {key: value for key, value in item.items() if key != "status" and value is not None}
+        kept = {"type": "reasoning", "summary": [], **kept}
+        stored = not item.get("encrypted_content") and not objects_of(item.get("content"))
+        self._composer.sealed({} if stored else {"item": kept})
 
     def _close(self, response: dict[str, Any]) -> Fault | None:
         if response.get("error") or response.get("status") in ("failed", "cancelled"):
@@ -211,8 +244,12 @@ class ResponsesReader:
                 self._item(index, item, done=True)
         self._usage = usage_of(response.get("usage"))
         reason = object_of(response.get("incomplete_details")).get("reason")
-        finish = _FINISHES.get(str(reason), "stop")
-        self._composer.end(finish, None, self._usage)
+        meaning = finish.meaning(reason) if reason else "stop"
+        if meaning == "failed":
+            return _failure({"error": {"message": f"the response is incomplete: {reason}", "code": reason}})
+        if meaning == "stop" and response.get("status") == "incomplete":
+            meaning = "length"
+        self._composer.end(meaning, None, self._usage)
         return None
 
     def whole(self, body: bytes) -> Fault | None:
@@ -226,6 +263,7 @@ class ResponsesReader:
             return _failure(response)
         if not isinstance(response.get("output"), list):
             return broken("an answer without output")
+        self._composer.calls.held = True
         return self._close(response)
 
 

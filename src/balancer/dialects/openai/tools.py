@@ -119,7 +119,9 @@ def _function(tool: dict[str, Any], schema: Any, can: Capabilities, names: Names
     function: dict[str, Any] = {"name": names.out(str(tool.get("name") or tool.get("type") or "tool"))}
     if isinstance(description := tool.get("description"), str) and description.strip():
         function["description"] = description
-    function["parameters"] = cleaned(schema, narrow=can.tool_schema == "narrow")
+    function["parameters"] = cleaned(
+        schema, narrow=can.tool_schema == "narrow", inline=can.inline_refs, without=can.schema_without
+    )
     if tool.get("strict") is True and can.strict and is_strict(function["parameters"]):
         function["strict"] = True
     return {"type": "function", "function": function}

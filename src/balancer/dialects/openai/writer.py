@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 
-from balancer import claude_code
-from balancer.model import Usage
+from balancer.dialects.openai.arguments import arguments
+from balancer.model import Reply, Usage
 from balancer.wire import sse
-from balancer.wire.loose import loosely_decoded
+from balancer.wire.errors import CONTENT_TYPE_JSON
 from balancer.wire.stream import PING
 
 _encode = msgspec.json.Encoder().encode
@@ -85,6 +85,9 @@ class Ending:
 class Writer(Protocol):
     """Takes an answer block by block. Whoever calls it keeps the order of the Messages API."""
 
+    CONTENT_TYPE: ClassVar[tuple[bytes, bytes]]
+
+    def __init__(self, shell: Shell) -> None: ...
     def start(self) -> None: ...
     def open(self, block: dict[str, Any]) -> None: ...
     def add(self, delta: str, key: str, value: str) -> None: ...
@@ -98,6 +101,8 @@ class Writer(Protocol):
 
 class FrameWriter:
     """Writes a stream."""
+
+    CONTENT_TYPE: ClassVar = (b"content-type", b"text/event-stream; charset=utf-8")
 
     def __init__(self, shell: Shell) -> None:
         self._shell = shell
@@ -140,6 +145,8 @@ class FrameWriter:
 class MessageWriter:
     """Writes one JSON message."""
 
+    CONTENT_TYPE: ClassVar = CONTENT_TYPE_JSON
+
     def __init__(self, shell: Shell) -> None:
         self._shell = shell
         self._blocks: list[dict[str, Any]] = []
@@ -177,16 +184,9 @@ class MessageWriter:
         return self._done, bool(self._done)
 
 
-def arguments(written: str) -> dict[str, Any]:
-    """Return a tool call's arguments, always an object.
-
-    What can't be parsed comes in the marker that Claude Code makes of it itself: the model is told of a clean error,
-    instead of the tool being run with defaults.
-    """
-    if not written.strip() or written.strip() == "null":
-        return {}
-    try:
-        value = loosely_decoded(written)
-    except (RecursionError, ValueError):
-        value = None
-    return value if isinstance(value, dict) else claude_code.unparsed_input(written)
+def told_whole(writer: type[Writer], shell: Shell, ending: Ending) -> Reply:
+    """Return an answer that has nothing but an end."""
+    to = writer(shell)
+    to.start()
+    to.finish(ending)
+    return Reply(200, (writer.CONTENT_TYPE,), to.taken()[0])

@@ -53,6 +53,7 @@ class Zed:
     Options = Options
     default_base_url: str | None = "https://cloud.zed.dev"
     checks_actions = False
+    converts = False
 
     def flow(self, ask: Ask) -> Flow:
         if ask.operation is Operation.MODELS:
