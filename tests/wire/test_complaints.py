@@ -138,6 +138,7 @@ TOO_LONG: dict[str, tuple[int, Any, str]] = {
         "input length and `max_tokens` exceed context limit: 30000 + 4000 > 32768, decrease input length or `max_tokens` and try again",
     ),
     "Zhipu's code": (400, said("输入", code="1261"), "prompt is too long: 输入"),
+    "Zhipu's code, as a number": (400, said("输入", code=1261), "prompt is too long: 输入"),
     "GitHub Models": (
         413,
         said("Request body too large for gpt-4o model. Max size: 8000 tokens.", code="tokens_limit_reached"),

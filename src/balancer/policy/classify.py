@@ -154,7 +154,8 @@ def _named_s(fault: Fault, row: Row) -> float | None:
 
 
 def _reason(fault: Fault, row: Row) -> str:
-    if fault.status == 502 and fault.reply is None and fault.message:  # our words: they say what was wrong
+    ours = fault.status == 200 or (fault.status == 502 and fault.reply is None)
+    if ours and fault.message:  # our words: they say what was wrong
         return fault.message
     if row.is_said:
         return f"{fault.status} {row.name}"

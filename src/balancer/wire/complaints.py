@@ -34,6 +34,9 @@ from balancer.wire.waits import stated_wait_s
 NESTED_MAX = 8
 """How many objects and lists may stand around an error."""
 
+MAX_CODE = 10**9
+"""A larger number is no code."""
+
 PLAIN_MAX_CHARS = 300
 """A longer body that is no JSON is a page, not a message."""
 
@@ -98,7 +101,7 @@ def _stated(error: dict[str, Any], nested: int = 0) -> Complaint:
     stated = Complaint(
         (message if isinstance(message, str) else str(message))[:MESSAGE_MAX_CHARS],
         str(kind or ""),
-        code if isinstance(code, str) else "",
+        _code(code),
         param if isinstance(param := error.get("param"), str) else "",
         numbers[0] if numbers else None,
         error.get("n_prompt_tokens") if isinstance(error.get("n_prompt_tokens"), int) else None,
@@ -113,6 +116,13 @@ def _stated(error: dict[str, Any], nested: int = 0) -> Complaint:
         param=quoted.param or stated.param,
         status=stated.status or quoted.status,
     )
+
+
+def _code(code: Any) -> str:
+    """Return an error's own code; an HTTP status is none."""
+    if isinstance(code, int) and not isinstance(code, bool) and not 100 <= code < 600:
+        return str(code) if abs(code) < MAX_CODE else ""
+    return code if isinstance(code, str) else ""
 
 
 def _quoted(error: dict[str, Any], message: Any, nested: int) -> Complaint | None:
@@ -203,7 +213,7 @@ def stream_fault(value: Any) -> Fault:
     """Return the fault that an error inside a 200 stands for."""
     said = complaint(value) or Complaint("the provider reported an error without words")
     marks = marks_in(value)
-    if (too_long := overflow_message(said)) is not None:
+    if not _is_rate(said) and (too_long := overflow_message(said)) is not None:
         return Fault(400, "invalid_request_error", too_long)
     kind = _kind_in_words(said) or (kind_of(messages_status(said.status)) if said.status else "api_error")
     message = anonymous(said.message or said.code or said.type or "the provider reported an error")

@@ -240,3 +240,28 @@ def test_a_broken_stream_has_no_end(events: list[Any], status: int, words: str) 
     assert not grammar.read(data, whole=False).stop_reason
     assert grammar.read(data, whole=False).text() == "half"
     assert b"content_block_stop" not in data
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_event_that_can_not_be_read_may_have_been_any_part_of_the_answer(stream: bool) -> None:
+    cut = b'data: {"choices": [{"delta": {"content": "lo\n\n'
+    pieces = played(decoder(stream=stream), sse(chunk(content="a")) + cut + sse(chunk("stop"), DONE))
+
+    assert [piece.error.message for piece in pieces if piece.error] == ["an event that is no valid JSON"]
+
+
+def test_bytes_that_are_no_utf_8_cost_nothing_but_themselves() -> None:
+    data = sse(chunk(content="o@k"), chunk("stop"), DONE).replace(b"@", b"\xff")
+
+    assert b"o\xef\xbf\xbdk" in written(played(decoder(), data))
+    whole = b'{"choices": [{"message": {"content": "o\xffk"}, "finish_reason": "stop"}]}'
+    assert b"o\xef\xbf\xbdk" in written(played(decoder(stream=False), whole))
+
+
+def test_an_answer_with_nothing_in_it_is_for_the_next_provider_and_for_the_client_if_there_is_none() -> None:
+    for stream, data in ((True, b"message_stop"), (False, b'"content":[]')):
+        (fault,) = [one.error for one in played(decoder(stream=stream), sse(chunk("stop"), DONE)) if one.error]
+
+        assert fault.elsewhere
+        assert fault.reply is not None
+        assert (fault.reply.status, data in fault.reply.body) == (200, True)

@@ -156,6 +156,40 @@ CALLS: dict[str, list[dict[str, Any]]] = {
 }
 
 
+OTHER_ENDS: dict[str, dict[str, Any]] = {
+    "the arguments": of("function_call_arguments.done", output_index=0, arguments='{"a": 2}'),
+    "the item": of("output_item.done", output_index=0, item={**CALL, "arguments": '{"a": 2}'}),
+}
+
+
+@pytest.mark.parametrize("end", OTHER_ENDS.values(), ids=OTHER_ENDS)
+def test_a_call_whose_end_says_something_else_is_a_failure(end: dict[str, Any]) -> None:
+    deltas = [
+        of("function_call_arguments.delta", output_index=0, delta=part) for part in (ARGUMENTS[:4], ARGUMENTS[4:])
+    ]
+    pieces = played(decoder(responses=True), sse(CREATED, ADDED, *deltas, end, COMPLETED))
+
+    assert [piece.error.status for piece in pieces if piece.error] == [502]
+
+
+ENDS: dict[str, tuple[list[Any], bool]] = {
+    "done": ([of("done", response={"status": "completed"})], True),
+    "[DONE] alone": (["[DONE]"], True),
+    "[DONE] within an item": ([of("output_item.added", output_index=1, item=CALL), "[DONE]"], False),
+    "nothing": ([], False),
+}
+
+
+@pytest.mark.parametrize(("events", "whole"), ENDS.values(), ids=ENDS)
+def test_what_ends_a_response(events: list[Any], whole: bool) -> None:
+    said = of("output_text.delta", output_index=0, delta="so")
+    data = sse(CREATED, said) + b"".join(b"data: [DONE]\n\n" if event == "[DONE]" else sse(event) for event in events)
+    pieces = played(decoder(responses=True), data)
+
+    assert (b"message_stop" in b"".join(piece.data for piece in pieces)) is whole
+    assert any(piece.error for piece in pieces) is not whole
+
+
 @pytest.mark.parametrize("events", CALLS.values(), ids=CALLS)
 def test_a_tool_call_streamed(events: list[dict[str, Any]]) -> None:
     seen = read(CREATED, *events, COMPLETED)

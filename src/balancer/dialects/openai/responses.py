@@ -178,7 +178,8 @@ class ResponsesReader:
         self._composer.thinking(text)
 
     def _arguments(self, index: object, written: Any) -> None:
-        if index not in self._written and written:
+        """Take arguments as a whole. Behind deltas they say the same once more, or the call is not to be trusted."""
+        if written:
             self._written.add(index)
             self._composer.tool(index, "", "", written)
 
