@@ -81,7 +81,7 @@ class OpenAI:
             return
         known, attempt = _known(ask), ask.attempt_state.of(_Attempt)
         says = settled(ask.options(Options), ask.provider.base_url, ask.model)
-        where = _address(ask, says)
+        where = _address(ask, says, known)
         messages = ask.operation is Operation.MESSAGES
         learnt = known.learnt(ask.model, ask.wall) if messages else []
         written = _written(ask, says, learnt, attempt) if messages else None
@@ -91,7 +91,7 @@ class OpenAI:
             if written and lessons.limit_of(written.body) == 0:  # warms a cache that this server has not: never sent
                 yield _wire(ask, b"POST", path, (), _nothing, where=where)
                 return
-            reply = yield _sent(ask, path, where, written)
+            reply = yield _sent(ask, path, says, where, written)
             if where.other is not None and not _may_chat(ask, written):
                 if is_misplaced(reply):
                     where = Address(where.other, None, where.query)
@@ -167,13 +167,13 @@ class OpenAI:
 _PATHS: dict[Api, str] = {"chat": "/chat/completions", "responses": "/responses"}
 
 
-def _address(ask: Ask, says: Settled) -> Address:
+def _address(ask: Ask, says: Settled, known: lessons.Lessons) -> Address:
     """Return where the API lives: as the file says, as was learnt, or as the path looks."""
     versioned = ask.options(Options).version_path
     if versioned is None and says.profile in WITHOUT_VERSION:
         versioned = False
-    if versioned is None:
-        said = lessons.configured(_known(ask).learnt(lessons.EVERY_MODEL, ask.wall), "version_path")
+    if versioned is None and known.by_model:
+        said = lessons.configured(known.learnt(lessons.EVERY_MODEL, ask.wall), "version_path")
         versioned = None if said is None else said == "true"
     return address(ask.provider.base_url, versioned=versioned)
 
@@ -198,7 +198,7 @@ def _written(ask: Ask, says: Settled, learnt: list[str], attempt: _Attempt) -> _
     """Write the request in the words of the API that is asked; what the way back needs is left in `attempt`."""
     said = lessons.configured(learnt, "api", tools=ask.request.body.find(b'"tools"') >= 0) if learnt else None
     api: Api = says.api if said is None else "responses" if said == "responses" else "chat"
-    can = for_api(lessons.shaped(says.can, tuple(learnt)), api)
+    can = for_api(lessons.shaped(says.can, tuple(learnt)) if learnt else says.can, api)
     items = api == "responses"
     recall = ask.provider_state.of(carried.Memory).of(ask.request.conversation)
     converted = request.chat(ask.request.body, ask.model, can, ask.provider.name, items=items, recall=recall)
@@ -246,10 +246,11 @@ def _nothing() -> Iterator[Step]:
     yield Data(msgspec.json.encode({**chat, **responses_}))
 
 
-def _sent(ask: Ask, path: str, where: Address, written: _Written | None) -> WireRequest:
+def _sent(ask: Ask, path: str, says: Settled, where: Address, written: _Written | None) -> WireRequest:
     if written is None:
-        return _wire(ask, b"GET", path, (), where=where)
-    return _wire(ask, b"POST", path, (written.data,), where=where, streams=written.body.get("stream") is True)
+        return _wire(ask, b"GET", path, (), where=where, says=says)
+    streams = written.body.get("stream") is True
+    return _wire(ask, b"POST", path, (written.data,), where=where, says=says, streams=streams)
 
 
 def _wire(
@@ -260,12 +261,13 @@ def _wire(
     script: Callable[[], Iterator[Step]] | None = None,
     *,
     where: Address | None = None,
+    says: Settled | None = None,
     streams: bool | None = None,
 ) -> WireRequest:
     """Return a request with the provider's address and credential. `streams`: a stream is asked for."""
     provider = ask.provider
-    says = settled(ask.options(Options), provider.base_url, ask.model)
-    where = where or _address(ask, says)
+    says = says or settled(ask.options(Options), provider.base_url, ask.model)
+    where = where or _address(ask, says, _known(ask))
     streams = ask.request.stream if streams is None else streams
     lines = [(b"accept", b"text/event-stream, application/json" if streams else b"application/json")]
     if method == b"POST":
