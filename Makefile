@@ -55,6 +55,8 @@ help:
 	@echo 'make test          the whole check: format, lint, types, import layers, tests'
 	@echo "make tools         the real Claude Code client (needs npm) and llama.cpp's server, for the tests with them"
 	@echo 'make mutants       plant small faults one at a time, and see which the tests do not notice'
+	@echo 'make simulate      a million requests against failing providers, on virtual time; SEEDS=100 plays fewer'
+	@echo 'make simulate-faults  plant small faults one at a time, and see which the simulation does not notice'
 	@echo 'make bench         ratios to nginx, from one run (needs nginx)'
 	@echo 'make scorecard     play every known fault, and write docs/scorecard.md'
 	@echo 'make screenshots   draw the terminal pictures of the documentation again'
@@ -103,6 +105,12 @@ scorecard: $(DEV)
 
 mutants: $(DEV)
 	@PYTHONPATH=tests $(BIN)/python -m mutation.plant $(ARGS)
+
+simulate: $(DEV)
+	@PYTHONPATH=src:tests $(BIN)/python -m simulation $(SEEDS) $(ARGS)
+
+simulate-faults: $(DEV)
+	@PYTHONPATH=tests $(BIN)/python -m mutation.plant --list simulation/faults.toml $(ARGS)
 
 screenshots: $(DEV)
 	@$(BIN)/python tests/live/screenshots.py

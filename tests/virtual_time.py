@@ -44,6 +44,7 @@ class _Jumping(selectors.SelectSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0) if len(self.get_map()) > OWN_SOCKETS else []
         if ready or timeout == 0:
+            self.now += self._tick_s
             return ready
         if timeout is None:
             raise NothingWillHappen
@@ -54,8 +55,8 @@ class _Jumping(selectors.SelectSelector):
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """An event loop at whose `time()` 0 it was made. It counts what it is asked for.
 
-    `tick_s` is how late each timer is. Where a program waits for what is left of a sum of floats, that may be 1e-16 s,
-    which added to the time is nothing: without a tick it waits for that without end.
+    `tick_s` is how long every turn of the loop takes. Where a program waits for what is left of a sum of floats, that
+    may be 1e-16 s, which added to the time is nothing: on a loop without ticks it waits for that without end.
     """
 
     def __init__(self, tick_s: float = 0.0) -> None:

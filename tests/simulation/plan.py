@@ -177,7 +177,7 @@ def _settings(rng: random.Random) -> dict[str, Any]:
         "failure_cooldown": rng.choice((60, 60, 60, 20, 0, {"seconds": seconds, "backoff": "constant"})),
         "on_broken_stream": rng.choice(("auto", "abort", "error_event")),
         "sticky": {"enabled": rng.random() < 0.8, "ttl": rng.choice((5, 300))},
-        "limits": {"max_in_flight": rng.choice((1000, 1000, 1000, 10)), "queue_s": rng.choice((0, 0.5, 2, 10))},
+        "limits": {"max_in_flight": rng.choice((1000, 1000, 1000, 1000, 1000, 10)), "queue_s": rng.choice((0, 0.5, 2, 10))},
         "deduplication": {"enabled": rng.random() < 0.8, "replay_s": rng.choice((0, 0, 2))},
     }
 
@@ -187,7 +187,7 @@ def _upstream(rng: random.Random, index: int, its_weather: Weather) -> Upstream:
         "abcde"[index],
         PORTS_FROM + index,
         its_weather,
-        max_in_flight=rng.choice((None, None, 1, 2, 5)),
+        max_in_flight=rng.choice((None, None, None, None, 1, 3, 10)),
         request_timeout_s=rng.choice((2.0, 5.0, 10.0, 40.0)),
         idle_s=rng.choice((5.0, 30.0)),
         priority=rng.choice((1, 1, 2, 3)),
@@ -267,7 +267,7 @@ def _changed(rng: random.Random, upstreams: list[Upstream]) -> list[Upstream]:
     """Return the providers with one of them changed, as a person edits the file."""
     changed = [Upstream(**{name: getattr(one, name) for name in Upstream.__slots__}) for one in upstreams]
     one = rng.choice(changed)
-    what = rng.randrange(4)
+    what = rng.randrange(4 if sum(other.enabled for other in changed) > 1 else 3)
     if what == 0:
         one.max_in_flight = rng.choice((None, 1, 3))
     elif what == 1:

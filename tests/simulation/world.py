@@ -32,7 +32,7 @@ SETTLED_S = 3600.0
 
 
 TICK_S = 1e-9
-"""Every timer is late by this much, as real ones are, if by more."""
+"""Every turn of the event loop takes so long, as real ones do, if longer."""
 
 
 NOBODY = Key(0, "nobody", False, "", b"", (), b"")
@@ -99,8 +99,8 @@ class World:
         in_flight = InFlight(parsed.settings.deduplication.max_bytes, self.loop.time)
         self._in_flight = in_flight
         self._messages = Messages(self.relay, in_flight, 1, ClientLimits(), self.loop)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._bodies: dict[int, bytes] = {}
+        self._tasks: dict[asyncio.Task[None], None] = {}
+        """A dict: a set of tasks has another order in every process."""
         self.clients: list[SimulatedClient] = []
 
     async def play(self) -> Result:
@@ -144,8 +144,8 @@ class World:
         self.story.tell(self.loop.time(), client.who, "asks for %s of %s (%s)", what, ask.model, ask.nature)
         task = self.loop.create_task(self._answer(ask, client))
         self.transport.clients[task] = client
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
         if ask.leaves_s is not None:
             self.loop.call_later(ask.leaves_s, client.leave)
 
@@ -160,6 +160,9 @@ class World:
                 self.rules.violate("a task was cancelled, and its client had not left", client.who)
         except Exception:
             self.rules.violate(f"the balancer crashed: {traceback.format_exc()}", client.who)
+        if self.fleet.draining:
+            await client.abort()  # a connection ends with its task
+        await virtual_time.settled()  # what writes to the client beside this task may have to cut its connection yet
         self.rules.ended(client)
 
     def _carry_out(self, order: Order) -> None:

@@ -34,7 +34,7 @@ from balancer.model import (
 )
 from balancer.policy import exhausted
 from balancer.policy.classify import judge_of
-from balancer.policy.deadlines import patience_s
+from balancer.policy.deadlines import overall_s, patience_s
 from balancer.policy.failover import Try, Wait
 from balancer.redact import scrub
 from balancer.relay.counting import Counting
@@ -97,7 +97,8 @@ class Relay:
             return
         admission = fleet.admission
         if admission.full:
-            record.queued_s = await admission.wait(self._now)
+            longest_s = overall_s(request, fleet.rules.whole_answer_s)
+            record.queued_s = await admission.wait(self._now, longest_s)
             if admission.full:
                 await self._endings.send_error(record, response, exhausted.no_place(request.model))
                 return

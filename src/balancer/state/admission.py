@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from typing import Self
 
@@ -98,10 +99,10 @@ class Admission:
         if self._queue.waiting:
             self._queue.wake()
 
-    async def wait(self, now: Callable[[], float]) -> float:
-        """Wait until the balancer is not full, for a bounded time; return how long it took, in seconds."""
+    async def wait(self, now: Callable[[], float], within_s: float = math.inf) -> float:
+        """Wait until the balancer is not full, for `within_s` at most; return how long it took, in seconds."""
         began = now()
-        while self.full and (left_s := began + self._queue_s - now()) > 0:
+        while self.full and (left_s := began + min(self._queue_s, within_s) - now()) > 0:
             await self._queue.freed(left_s)
         return now() - began
 
