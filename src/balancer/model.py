@@ -337,6 +337,17 @@ class RefusalClass(enum.Enum):
     """Somebody between the balancer and the provider has answered: a firewall's page, another server's body."""
 
 
+class Statement(msgspec.Struct, frozen=True, gc=False):
+    """What a provider said when it refused, as far as it is of use to a client that gets no answer."""
+
+    words: str = ""
+    """Its own words, redacted and cut; empty: they say no more than the status."""
+    resets_at: float = 0.0
+    """When it may answer again, as it said itself, on the driver's clock; 0: it did not say."""
+    limits: Headers = ()
+    """Its `anthropic-ratelimit-*` headers."""
+
+
 class Verdict(msgspec.Struct, frozen=True, gc=False):
     """What follows from an outcome."""
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.model import Mark, Trouble, Verdict
+from balancer.model import Mark, Statement, Trouble, Verdict
 from balancer.policy.circuit import (
     FIRST_COOLDOWN_S,
     OPERATOR_COOLDOWN_MAX_S,
@@ -136,9 +136,7 @@ def test_the_longest_rest_differs_too_and_a_keys_does_not() -> None:
 
 
 def test_a_cooldown_of_zero_means_no_rest() -> None:
-    health = seen(
-        Health(), Verdict(Mark.BAD, cooldown_s=90.0, needs_operator=Trouble.KEY), 100.0, CooldownPolicy(max_s=0.0)
-    )
+    health = seen(Health(), Verdict(Mark.BAD, needs_operator=Trouble.KEY), 100.0, CooldownPolicy(max_s=0.0))
 
     assert health.circuit(100.0) is Circuit.CLOSED
     assert health.failures == 1
@@ -267,6 +265,27 @@ def test_without_cooldowns_it_is_known_what_needs_a_person() -> None:
     assert (health.needs_operator, health.reason, health.cooldown_until) == (Trouble.KEY, "401 x", 0.0)
     assert seen(health, GOOD, 101.0).needs_operator is None
     assert seen(health, BAD, 101.0, CooldownPolicy(max_s=0.0)).needs_operator is None
+
+
+def test_what_a_provider_named_is_kept_without_cooldowns_of_our_own() -> None:
+    policy = CooldownPolicy(max_s=0.0)
+    health = seen(Health(), Verdict(Mark.BAD, cooldown_s=20.0), 100.0, policy)
+    assert (health.opened_at, health.cooldown_until, health.named_until) == (100.0, 120.0, 120.0)
+
+    during = seen(health, BAD, 110.0, policy)
+    assert (during.opened_at, during.cooldown_until, during.named_until) == (100.0, 120.0, 120.0)
+    assert during.circuit(120.0) is Circuit.HALF_OPEN, "one request probes it"
+    after = seen(during, BAD, 121.0, policy)
+    assert (after.circuit(121.0), after.named_until) == (Circuit.CLOSED, 0.0), "there are no cooldowns of our own"
+
+
+def test_what_the_provider_said_last_is_known() -> None:
+    first, second = Statement("busy until two", 200.0), Statement("busy until three", 300.0)
+    health = observe(Health(), BAD, 100.0, CooldownPolicy(), EVEN, 99.0, first)
+    assert health.said is first
+    health = observe(health, BAD, 101.0, CooldownPolicy(), EVEN, 100.0, second)
+    assert health.said is second
+    assert seen(health, GOOD, 400.0).said is None
 
 
 def test_it_is_known_since_when_and_until_when_by_whose_word() -> None:

@@ -46,6 +46,14 @@ def test_a_whole_answer_gets_what_the_configuration_gives_it() -> None:
     assert overall_s(request(stream=True), 900.0) == STREAM_MAX_S
 
 
+@pytest.mark.parametrize(("client_s", "seconds"), [(None, 900.0), (600.0, 595.0), (9.0, 900.0)])
+def test_a_stream_gets_what_the_configuration_gives_it_within_the_clients_own_limit(
+    client_s: float | None, seconds: float
+) -> None:
+    assert overall_s(request(client_timeout_s=client_s), WHOLE_ANSWER_S, 900.0) == seconds
+    assert overall_s(request(stream=False), WHOLE_ANSWER_S, 900.0) == WHOLE_ANSWER_S
+
+
 def test_the_constants_fit_what_clients_do() -> None:
     assert STREAM_MAX_S + CLIENT_MARGIN_S < 360.0, "Claude Code gives up after about that"
     assert COUNT_MAX_S <= 3.0, "an estimate is at hand"
@@ -58,7 +66,7 @@ PATIENCE: dict[str, tuple[dict[str, Any], float, bool, float]] = {
     # request, what is left of the deadline, whether it is the last candidate, seconds
     "a stream has the provider's time": ({}, 300.0, False, 60.0),
     "a stream has no more than is left": ({}, 20.0, False, 20.0),
-    "the last candidate of a stream too": ({}, 300.0, True, 60.0),
+    "the last candidate of a stream may use all": ({}, 300.0, True, 300.0),
     "a whole answer has the time its tokens take": ({"stream": False, "max_tokens": 1000}, 600.0, False, 110.0),
     "without max_tokens the time to begin": ({"stream": False}, 600.0, False, 60.0),
     "at most half of what is left": ({"stream": False, "max_tokens": 32000}, 300.0, False, 150.0),

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from stand_ins import candidate
 
-from balancer.model import Broken, Candidate, Fault, Outcome, Refused, Reply, Stage, Trouble, Unfit, Verdict
+from balancer.model import (
+    Broken,
+    Candidate,
+    Fault,
+    Mark,
+    Outcome,
+    RefusalClass,
+    Refused,
+    Reply,
+    Stage,
+    Statement,
+    Trouble,
+    Unfit,
+    Verdict,
+)
 from balancer.policy.classify import judge_of
 from balancer.policy.exhausted import (
     STOPPED,
@@ -34,6 +50,7 @@ def refused(fault: Fault) -> Refused:
 
 OVERLOADED = refused(Fault(529, "overloaded_error"))
 LIMITED = refused(Fault(429, "rate_limit_error"))
+LIMITED_LONG = refused(Fault(429, "rate_limit_error", retry_after_s=61.0))
 KEY = refused(Fault(401, "authentication_error"))
 ACCESS = refused(Fault(403, "permission_error"))
 CREDIT = refused(Fault(402, "billing_error"))
@@ -89,7 +106,8 @@ def test_answer(outcomes: tuple[Outcome, ...], status: int, kind: str) -> None:
 
 CLIENTS_OWN: dict[str, tuple[tuple[Outcome, ...], bytes]] = {
     "the caller's fault as it came": ((refused(TOO_LONG),), b"as it came"),
-    "a signature that nobody took": ((OVERLOADED, refused(SIGNATURE)), b"sig"),
+    "a signature that nobody took": ((refused(SIGNATURE), refused(SIGNATURE)), b"sig"),
+    "a signature, and a limit that outlasts the client": ((LIMITED_LONG, refused(SIGNATURE)), b"sig"),
     "a signature, and a key that was refused": ((refused(SIGNATURE), KEY), b"sig"),
     "the latest of two": ((refused(SIGNATURE), refused(TOO_LONG)), b"as it came"),
     "a model that is known nowhere": ((refused(NO_MODEL),), b"no model"),
@@ -203,8 +221,107 @@ def test_the_clients_own_credential_that_was_refused_is_told_as_that() -> None:
     theirs = candidate("a", passthrough=True)
     said = answer("m", attempts(KEY, asked=(theirs,)), (), None, overloaded=False)
 
-    assert (said.status, said.retrying_helps) == (503, False)
-    assert "a: it refused the credential that this client sent (401 authentication_error" in said.message
+    assert (said.status, said.kind, said.reply) == (401, "authentication_error", None)
+
+
+# The greater error is not hidden by the lesser, and what a client can mend reaches it
+
+
+def hand_made(mark: Mark, whose: RefusalClass, **more: Any) -> Verdict:
+    return Verdict(mark, retry_elsewhere=True, refusal=whose, **more)
+
+
+def refusal(status: int, kind: str, words: str = "In its own words.", retry_after_s: float | None = None) -> Refused:
+    limits = ((b"anthropic-ratelimit-unified-reset", b"%d" % (retry_after_s or 0)),)
+    return refused(Fault(status, kind, words, retry_after_s, reply=Reply(status, limits, words.encode())))
+
+
+UNABLE = (refusal(400, "invalid_request_error"), hand_made(Mark.NONE, RefusalClass.CAPABILITY, status=400))
+NO_FILE = (refusal(404, "not_found_error"), hand_made(Mark.NONE, RefusalClass.CAPABILITY, status=404))
+OWN_FAULT = (refusal(400, "invalid_request_error"), hand_made(Mark.NONE, RefusalClass.REQUEST, status=400))
+BUSY = (refusal(529, "overloaded_error"), hand_made(Mark.BAD, RefusalClass.PROVIDER, reason="529 x", status=529))
+NEAR = (refusal(429, "x", retry_after_s=60.0), hand_made(Mark.BAD, RefusalClass.LIMIT, reason="429 x", status=429))
+FAR = (refusal(429, "x", retry_after_s=61.0), hand_made(Mark.BAD, RefusalClass.LIMIT, reason="429 x", status=429))
+BAD_KEY = (refusal(401, "x"), hand_made(Mark.BAD, RefusalClass.ACCOUNT, needs_operator=Trouble.KEY, status=401))
+CLIENTS_LIMIT = (
+    refusal(429, "x", retry_after_s=7200.0),
+    hand_made(Mark.NONE, RefusalClass.LIMIT, status=429, client_only=True),
+)
+CLIENTS_KEY = (refusal(402, "x"), hand_made(Mark.NONE, RefusalClass.ACCOUNT, status=402, client_only=True))
+
+KEEPS = Failure("b", "429 x", 429, said=Statement("", 3600.0))
+
+MADE: dict[str, tuple[list[tuple[Refused, Verdict]], tuple[Failure, ...], int, int | None]] = {
+    # what was said, what is known of those that were not asked, the status, whose reply goes back
+    "what nobody can do": ([UNABLE, UNABLE], (), 400, 1),
+    "a file that nobody has": ([NO_FILE, NO_FILE], (), 404, 1),
+    "an overload, then what the next can't do": ([BUSY, UNABLE], (), 503, None),
+    "the same in the other order": ([UNABLE, BUSY], (), 503, None),
+    "a limit that passes in time": ([NEAR, UNABLE], (), 503, None),
+    "a limit that outlasts the client": ([FAR, UNABLE], (), 400, 1),
+    "somebody cools down": ([UNABLE], (Failure("b", "529 x", 529, left_s=5.0),), 503, None),
+    "somebody keeps a long time that it named": ([UNABLE], (KEEPS,), 400, 0),
+    "somebody needs a person": ([UNABLE, BAD_KEY], (), 400, 0),
+    "somebody is paused": ([UNABLE], (PAUSED,), 400, 0),
+    "the request's own fault hides nothing": ([BUSY, OWN_FAULT], (), 400, 1),
+    "the client's own limit": ([CLIENTS_LIMIT], (), 429, 0),
+    "the client's own account": ([CLIENTS_KEY], (), 402, 0),
+    "the client's own account, and a key of ours": ([CLIENTS_KEY, BAD_KEY], (), 402, 0),
+    "the client's own account, and an overload": ([CLIENTS_KEY, BUSY], (), 503, None),
+    "the client's own account, and what the next can't do": ([CLIENTS_KEY, UNABLE], (), 400, 1),
+}
+
+
+@pytest.mark.parametrize(("made", "unasked", "status", "whose"), MADE.values(), ids=MADE)
+def test_which_error_reaches_the_client(
+    made: list[tuple[Refused, Verdict]], unasked: tuple[Failure, ...], status: int, whose: int | None
+) -> None:
+    tried = [(who, outcome, verdict) for who, (outcome, verdict) in zip((A, B), made, strict=False)]
+    said = answer("m", tried, unasked, 0.0, overloaded=False)
+
+    assert said.status == status
+    assert said.reply is (None if whose is None else made[whose][0].fault.reply)
+
+
+def test_the_limits_are_those_of_the_provider_that_recovers_first() -> None:
+    later = (refusal(429, "x", "Come back in two hours.", 7200.0), FAR[1])
+    sooner = (refusal(429, "x", "Come back in one hour.", 3600.0), FAR[1])
+    tried = [(who, outcome, verdict) for who, (outcome, verdict) in zip((A, B), (later, sooner), strict=True)]
+    said = answer("m", tried, (), 900.0, overloaded=False)
+
+    assert (said.status, said.retry_after_s) == (429, 60)
+    assert said.limits == ((b"anthropic-ratelimit-unified-reset", b"3600"),)
+    assert said.message == (
+        "no provider could answer for 'm': "
+        'a: 429 x: "Come back in two hours." (asks to wait 2 h 0 min, until 1970-01-01 02:00 UTC); '
+        'b: 429 x: "Come back in one hour." (asks to wait 1 h 0 min, until 1970-01-01 01:00 UTC)'
+    )
+    busy = answer("m", [*tried[:1], (B, *BUSY)], (), 900.0, overloaded=False)
+    assert busy.limits == BUSY[0].fault.reply.headers, "b is back sooner, whatever its limits say"  # type: ignore[union-attr]
+
+
+def test_the_providers_retry_after_is_told_without_a_cooldown() -> None:
+    made = (refusal(429, "x", retry_after_s=20.0), hand_made(Mark.NONE, RefusalClass.LIMIT, status=429))
+
+    assert answer("m", [(A, *made)], (), 0.0, overloaded=False).retry_after_s == 20
+    assert answer("m", [(A, *made), (B, *BUSY)], (), 0.0, overloaded=False).retry_after_s == 1
+
+
+def test_after_a_cooldown_began_its_reason_is_told_with_the_words_of_then() -> None:
+    said = Statement("Come back later.", 7200.0, ((b"anthropic-ratelimit-unified-reset", b"1"),))
+    told_now = answer(
+        "m", [], (Failure("a", "429 x", 429, said=said, left_s=800.0),), 800.0, overloaded=False, now=10.0
+    )
+
+    assert (told_now.status, told_now.retry_after_s, told_now.limits) == (429, 60, said.limits)
+    assert 'a: cooling down after 429 x: "Come back later." (asks to wait 2 h 0 min' in told_now.message
+
+
+def test_secrets_are_blotted_out_of_the_providers_words() -> None:
+    quoting = refusal(529, "overloaded_error", "wrong key: tiny")
+    said = answer("m", [(A, quoting, BUSY[1])], (), 0.0, overloaded=False, secrets=("tiny",))
+
+    assert 'wrong key: [redacted]"' in said.message
 
 
 # What passes

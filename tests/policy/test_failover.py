@@ -119,13 +119,103 @@ def test_who_rests_is_skipped() -> None:
     assert travel(failover(A, B), world, {}) == ["b"]
 
 
-def test_a_near_recovery_is_waited_for_then_the_panic_rule_tries_once() -> None:
+def test_a_near_recovery_is_waited_for_and_the_probe_of_another_request_too_then_the_panic_rule_tries_once() -> None:
     world = World({"a": Availability(usable=False, cooldown_until=4.0, last_failure=-1.0)})
+    told = travel(failover(A), world, {}, now=0.0)
 
-    assert travel(failover(A), world, {"a": OVERLOADED}, now=0.0)[:2] == ["wait 4", "a"]
+    assert told[0] == "wait 4"
+    assert set(told[1:-1]) == {f"wait {LOOK_AGAIN_S:g}"}
+    assert len(told[1:-1]) == pytest.approx((NEAR_S - 4.0) / LOOK_AGAIN_S, abs=1)
+    assert told[-1] == "a"
 
 
-def test_with_everybody_resting_long_who_failed_longest_ago_is_tried_once() -> None:
+def test_waiting_for_recoveries_costs_no_token() -> None:
+    way = failover(A, B, budget=0.0)
+    way.record(A, OVERLOADED)
+    world = World({"b": Availability(usable=False, cooldown_until=2.0)})
+    assert way.next(0.0, world, 1.0) == Wait(2.0)
+    assert way.next(2.0, world, 1.0) == Wait(LOOK_AGAIN_S), "another request probes it"
+    world.states.clear()
+
+    assert way.next(2.1, world, 1.0) == Try(B, 297.9, last_hope=True)
+
+
+def test_with_everybody_resting_long_tokens_buy_one_try_after_the_other() -> None:
+    failed_at = {"a": 3.0, "b": 1.0, "c": 2.0}
+    cooling = World({n: Availability(False, cooldown_until=50.0, last_failure=at) for n, at in failed_at.items()})
+    script: dict[str, Outcome] = {"b": OVERLOADED, "c": OVERLOADED}
+
+    assert travel(failover(A, B, C, budget=2.0), cooling, script) == ["b", "c", "a"]
+    assert travel(failover(A, B, C, budget=1.9), cooling, script) == ["b", "c"]
+    assert travel(failover(A, B, C, budget=0.0), cooling, script) == ["b"], "the first try is free"
+
+
+def test_what_needs_a_person_is_the_last_choice_of_the_panic_rule_and_no_second_one() -> None:
+    broken = Availability(False, cooldown_until=500.0, last_failure=1.0, needs_operator=True)
+    cooling = Availability(False, cooldown_until=50.0, last_failure=3.0)
+
+    assert travel(failover(A, B), World({"a": broken, "b": cooling}), {"b": OVERLOADED})[0] == "b"
+    assert "a" not in travel(failover(A, B), World({"a": broken, "b": cooling}), {"b": OVERLOADED})
+    assert travel(failover(A, B), World({"a": broken, "b": broken}), {"a": OVERLOADED})[0] == "a"
+
+
+def named(until: float) -> Availability:
+    return Availability(usable=False, cooldown_until=until, last_failure=1.0, named_until=until)
+
+
+def test_a_cooldown_that_the_provider_named_is_kept() -> None:
+    cooling = Availability(usable=False, cooldown_until=50.0, last_failure=3.0)
+
+    assert travel(failover(A), World({"a": named(50.0)}), {}) == []
+    assert travel(failover(A, B), World({"a": named(50.0), "b": named(60.0)}), {}) == []
+    assert travel(failover(A, B), World({"a": named(50.0), "b": cooling}), {}) == ["b"]
+    assert travel(failover(A), World({"a": named(4.0)}), {})[0] == "wait 4", "it is near"
+
+
+def test_who_failed_is_come_back_to_while_the_other_ones_keep_what_they_named() -> None:
+    world = World({"b": named(100.0)})
+
+    assert travel(failover(A, B), world, {"a": OVERLOADED}) == ["a", "wait 0.5", "a", "wait 1", "a"]
+    assert travel(failover(A, B), World({"a": named(50.0), "b": named(100.0)}), {}) == []
+
+
+def test_what_another_request_was_told_meanwhile_is_kept_when_coming_back() -> None:
+    way = failover(A)
+    way.record(A, OVERLOADED)
+
+    assert way.next(0.0, World({"a": named(3.0)}), 1.0) == Wait(3.0)
+    late = failover(A)
+    late.record(A, OVERLOADED)
+    assert late.next(0.0, World({"a": named(NEAR_S + 0.1)}), 1.0) == Done()
+
+
+@pytest.mark.parametrize("cause", [Cause.SILENT, Cause.HEAD_TIMEOUT, Cause.IDLE_TIMEOUT])
+def test_who_was_too_slow_is_not_asked_to_begin_anew(cause: Cause) -> None:
+    assert travel(failover(A), World(), {"a": Broken(Stage.WAIT, cause)}) == ["a"]
+    told = travel(failover(A, B), World(), {"a": Broken(Stage.WAIT, cause), "b": OVERLOADED})
+    assert told == ["a", "b", "wait 0.5", "b", "wait 1", "b"]
+
+
+LEFT: dict[str, tuple[Availability, bool]] = {
+    "a usable one": (Availability(usable=True), False),
+    "one that is full now": (Availability(usable=True, full=True), False),
+    "one that is usable before the time is up": (Availability(usable=False, cooldown_until=59.9), False),
+    "one that is usable only then": (Availability(usable=False, cooldown_until=60.0), True),
+    "a paused one": (Availability(usable=False, paused=True), True),
+}
+
+
+@pytest.mark.parametrize(("other", "last_hope"), LEFT.values(), ids=LEFT)
+def test_the_last_hope_is_who_nobody_else_could_replace_in_time(other: Availability, last_hope: bool) -> None:
+    world = World({"b": other})
+    assert failover(A, B).next(0.0, world, 1.0) == Try(A, 300.0, last_hope)
+    well = Failover([A, B], 300.0, Budget(), all_well=True)
+    assert well.next(0.0, world, 1.0) == Try(A, 300.0, last_hope=False), "nobody looks"
+    well.record(A, OVERLOADED)
+    assert well.next(0.0, World({"b": Availability(True), "a": other}), 1.0) == Try(B, 300.0, last_hope=True)
+
+
+def test_with_everybody_resting_long_who_failed_longest_ago_is_tried_first() -> None:
     world = World(
         {
             "a": Availability(usable=False, cooldown_until=50.0, last_failure=9.0),
@@ -133,7 +223,7 @@ def test_with_everybody_resting_long_who_failed_longest_ago_is_tried_once() -> N
         }
     )
 
-    assert travel(failover(A, B), world, {"a": OVERLOADED, "b": OVERLOADED}) == ["b"]
+    assert travel(failover(A, B), world, {"a": OVERLOADED, "b": OVERLOADED})[:2] == ["b", "a"]
 
 
 def test_full_providers_are_passed_over_and_a_queue_is_bounded() -> None:
@@ -342,11 +432,15 @@ def test_a_recovery_is_waited_for_once() -> None:
     assert way.phase is Phase.PANICKED
 
 
-def test_a_probe_by_another_request_is_not_waited_for_twice() -> None:
-    """It is not usable, and its cooldown is over: the panic rule decides."""
+def test_a_probe_by_another_request_is_waited_for_a_while() -> None:
+    """It is not usable, and its cooldown is over."""
     world = World({"a": Availability(usable=False, cooldown_until=5.0, in_flight=1)})
+    way, now = failover(A), 10.0
+    while isinstance(step := way.next(now, world, 1.0), Wait):
+        now += step.seconds
 
-    assert failover(A).next(10.0, world, 1.0) == Try(A, 290.0, last_hope=True)
+    assert now == pytest.approx(10.0 + NEAR_S, abs=2 * LOOK_AGAIN_S)
+    assert isinstance(step, Try)
 
 
 @pytest.mark.parametrize(("ago_s", "steps"), [(SHOWN_S - 0.01, ["a"]), (SHOWN_S, ["a", "b"])])

@@ -18,6 +18,7 @@ from balancer.dialect import Ask, Flow, TypedState
 from balancer.dialects.simulated import faults
 from balancer.dialects.simulated.faults import Drill
 from balancer.model import Fault, Operation, Origin, Reply, WireRequest
+from balancer.policy.deadlines import CLIENT_MARGIN_S
 from balancer.relay.exchange import FlowRunner, GoodAnswer, injected
 from balancer.relay.limits import RelayLimits
 from balancer.script import Cause, Data, Fail, Head, Pause, Step
@@ -201,13 +202,14 @@ async def test_a_side_request_with_time_of_its_own_does_not_use_up_the_answers()
 
 @in_virtual_time
 async def test_a_side_request_without_time_of_its_own_uses_that_of_the_answer() -> None:
-    slow: list[list[Step]] = [[Pause(0.7), Head(404)], [JSON, Pause(0.4), Data(answer())]]
+    slow: list[list[Step]] = [[Pause(10.7), Head(404)], [JSON, Pause(0.4), Data(answer())]]
     world = World(slow, text=ZED)
 
-    await world.ask(body=b'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}')
+    body = b'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}'
+    await world.ask(body=body, client_timeout_s=11.0 + CLIENT_MARGIN_S)
 
-    assert world.ended.attempts[0].outcome == "broken", "0.3 s were left of 1"
-    assert world.ended.attempts[0].duration_s == pytest.approx(1.0)
+    assert world.ended.attempts[0].outcome == "broken", "0.3 s were left of 11"
+    assert world.ended.attempts[0].duration_s == pytest.approx(11.0)
 
 
 @in_virtual_time

@@ -233,6 +233,8 @@ def test_without_cooldowns_failures_are_known_and_nothing_is_told() -> None:
     assert world.told == []
     assert world.availability("b", 1.0).usable
     assert world.health.failures([world.candidate("b")], 1.0) == [Failure("b", "529 overloaded_error", 529)]
+    world.fail("b", 2.0, failed(Scope.PROVIDER, cooldown_s=20.0, status=429))
+    assert not world.availability("b", 21.9).usable, "the provider itself has named that"
 
 
 def test_an_old_stream_that_ends_well_ends_no_cooldown() -> None:
@@ -273,8 +275,8 @@ def test_what_is_known_against_candidates() -> None:
     everybody = [world.candidate(name) for name in "abc"]
 
     assert world.health.failures(everybody, 2.0) == [
-        Failure("a", "failed", 529),
-        Failure("b", "failed", 404, None, model_unknown=True),
+        Failure("a", "failed", 529, left_s=29.0),
+        Failure("b", "failed", 404, None, model_unknown=True, left_s=19.0),
         Failure("c"),
     ]
     assert world.health.recovery_s(everybody[:2], 2.0) == 19.0
@@ -287,11 +289,11 @@ def test_of_several_scopes_that_failed_the_one_that_needs_a_person_is_named_or_t
     candidate = world.candidate("a")
     world.observe(candidate, OVERLOADED, failed(Scope.MODEL, cooldown_s=50.0, status=429), 1.0)
     world.observe(candidate, OVERLOADED, failed(Scope.PROVIDER, cooldown_s=20.0, status=529), 1.0)
-    assert world.health.failures([candidate], 2.0) == [Failure("a", "failed", 429)]
+    assert world.health.failures([candidate], 2.0) == [Failure("a", "failed", 429, left_s=49.0)]
 
     world.observe(candidate, OVERLOADED, failed(Scope.MODEL, cooldown_s=900.0, status=429), 2.0)
     world.observe(candidate, OVERLOADED, failed(Scope.PROVIDER, needs_operator=Trouble.KEY, status=401), 2.0)
-    assert world.health.failures([candidate], 3.0) == [Failure("a", "failed", 401, Trouble.KEY)]
+    assert world.health.failures([candidate], 3.0) == [Failure("a", "failed", 401, Trouble.KEY, left_s=599.0)]
 
 
 def test_what_has_recovered_is_held_against_nobody() -> None:
@@ -474,3 +476,28 @@ def test_forgotten_is_forgotten_also_without_injected_faults() -> None:
     world.health.end_injected("a", 3.0)
 
     assert world.health.entries == {}
+
+
+def test_what_a_probe_has_shown_is_open_to_others_before_its_answer_ends() -> None:
+    world = World(names="a")
+    candidate = world.candidate("a")
+    world.fail("a", 1.0)
+    with world.fleet.admission.slot(candidate, 100.0):
+        assert not world.availability("a", 100.0).usable, "it is being probed"
+        world.health.content_began(candidate)
+        assert world.availability("a", 100.0).usable, "and has shown that it works"
+        world.fail("a", 101.0)
+        assert not world.availability("a", 101.0).usable
+        assert not world.availability("a", 200.0).usable, "an old answer shows nothing any more"
+    assert not world.health.shown
+    with world.fleet.admission.slot(candidate, 200.0):
+        assert not world.availability("a", 200.0).usable, "the next probe has shown nothing yet"
+        world.health.content_began(candidate)
+    assert not world.health.shown
+
+
+def test_content_shows_nothing_of_what_is_not_probed() -> None:
+    world = World(names="a")
+    world.health.content_began(world.candidate("a"))
+
+    assert not world.health.shown

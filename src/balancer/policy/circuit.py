@@ -14,7 +14,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, replace
 
-from balancer.model import Mark, Trouble, Verdict
+from balancer.model import Mark, Statement, Trouble, Verdict
 
 FIRST_COOLDOWN_S = 5.0
 """The first cooldown; each further one is twice as long. Most overloads and restarts are over by then."""
@@ -45,7 +45,7 @@ class CooldownPolicy:
     """How long cooldowns last, from `failure_cooldown`."""
 
     max_s: float = 60.0
-    """The longest ordinary cooldown; 0: there are none at all."""
+    """The longest ordinary cooldown; 0: there are none at all, but for those that a provider names itself."""
     constant: bool = False
     """Every ordinary cooldown is `max_s`, instead of doubling up to it."""
 
@@ -72,6 +72,8 @@ class Health:
     """Why it failed, in plain words; while it needs a person, the reason for that."""
     status: int | None = None
     """The status behind `reason`; None: there was no answer."""
+    said: Statement | None = None
+    """What the provider said at its latest failure; None: nothing that is of use to a client."""
 
     def circuit(self, now: float) -> Circuit:
         """Return what this health allows at `now`."""
@@ -81,14 +83,21 @@ class Health:
 
 
 def observe(
-    health: Health, verdict: Verdict, now: float, policy: CooldownPolicy, chance: float, began: float
+    health: Health,
+    verdict: Verdict,
+    now: float,
+    policy: CooldownPolicy,
+    chance: float,
+    began: float,
+    said: Statement | None = None,
 ) -> Health:
     """Return `health` after `verdict` was reached at `now` about an attempt that began at `began`.
 
     A good answer closes the circuit, unless its attempt began before the last failure: such an old stream says
     nothing about now. A failure opens it. While it is open, failures of attempts that were under way can only prolong
-    the cooldown, never double it. A cooldown that the provider named is a minimum, and an end never moves closer.
-    `chance` (0 to 1) places the jitter. Raises nothing.
+    the cooldown, never double it. A cooldown that the provider named is a minimum, and an end never moves closer; it is
+    kept even where the policy has no cooldowns. `chance` (0 to 1) places the jitter, `said` is what the provider said.
+    Raises nothing.
     """
     if verdict.mark is Mark.NONE:
         return health
@@ -98,10 +107,14 @@ def observe(
         return Health(level=health.level, last_failure=health.last_failure, last_good=now)
     failed = replace(health, failures=health.failures + 1, last_failure=now)
     if verdict.needs_operator or not health.needs_operator or health.circuit(now) is not Circuit.OPEN:
-        failed = replace(failed, needs_operator=verdict.needs_operator, reason=verdict.reason, status=verdict.status)
-    if policy.max_s <= 0:
-        return failed
+        failed = replace(
+            failed, needs_operator=verdict.needs_operator, reason=verdict.reason, status=verdict.status, said=said
+        )
     named_until = max(health.named_until, now + verdict.cooldown_s) if verdict.cooldown_s else health.named_until
+    if policy.max_s <= 0:  # only what the provider named itself is kept
+        opened_at = health.opened_at if health.circuit(now) is Circuit.OPEN else now
+        open_until = named_until if named_until > now else 0.0
+        return replace(failed, opened_at=opened_at, named_until=open_until, cooldown_until=open_until)
     if health.circuit(now) is Circuit.OPEN and (health.needs_operator or not verdict.needs_operator):
         return replace(failed, named_until=named_until, cooldown_until=max(health.cooldown_until, named_until))
     same_kind = (verdict.needs_operator is None) == (health.needs_operator is None)

@@ -6,7 +6,8 @@ from balancer.model import Request, Timeouts
 from balancer.policy.failover import Try
 
 STREAM_MAX_S = 300.0
-"""All attempts of a stream until content begins. Claude Code waits about 360 s for the head of an answer."""
+"""All attempts of a stream until content begins; more where a candidate is given more. Claude Code waits about 360 s
+for the head of an answer, and longer for its content."""
 
 WHOLE_ANSWER_S = 600.0
 """All attempts of a non-streaming answer: what the SDKs wait by default."""
@@ -22,14 +23,15 @@ TOKENS_PER_S = 20.0
 """A non-streaming answer that comes slower than this has stopped: another provider may be asked."""
 
 
-def overall_s(request: Request, whole_answer_s: float) -> float:
+def overall_s(request: Request, whole_answer_s: float, stream_s: float = STREAM_MAX_S) -> float:
     """Return how long all attempts for a request may take together, from its arrival, in seconds.
 
-    `whole_answer_s` is what the configuration gives a non-streaming answer.
+    `whole_answer_s` is what the configuration gives a non-streaming answer, `stream_s` what it gives a stream until
+    content begins.
     """
     if request.operation.counts:
         return COUNT_MAX_S
-    longest_s = STREAM_MAX_S if request.stream else whole_answer_s
+    longest_s = stream_s if request.stream else whole_answer_s
     client_s = request.client_timeout_s
     if client_s is not None and client_s > 2 * CLIENT_MARGIN_S:
         return min(longest_s, client_s - CLIENT_MARGIN_S)
@@ -39,11 +41,12 @@ def overall_s(request: Request, whole_answer_s: float) -> float:
 def patience_s(request: Request, timeouts: Timeouts, step: Try) -> float:
     """Return how long an attempt may take until its content begins; a non-streaming answer begins when it is whole.
 
-    While other candidates are left, a non-streaming answer gets the time that `max_tokens` take, and at most half of
-    what is left: a silent provider must not use up what the next one needs.
+    `request_s` is for asking somebody else: where nobody else is left, a stream has all the time that is left, because
+    a server that is only slow would have to begin anew. While others are left, a non-streaming answer gets the time
+    that `max_tokens` take, and at most half of what is left: a silent provider must not use up what the next one needs.
     """
     if request.stream:
-        return min(timeouts.request_s, step.within_s)
+        return step.within_s if step.last_hope else min(timeouts.request_s, step.within_s)
     whole_s = min(timeouts.non_streaming_s, step.within_s)
     if step.last_hope:
         return whole_s

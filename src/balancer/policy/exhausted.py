@@ -1,28 +1,35 @@
 """What a client is told when its failover is over without an answer.
 
-The most informative failure wins:
+The first of these that applies:
 
-* What the client can mend itself goes back as it came, because Claude Code acts on the wording.
-* What only a person can mend, at every provider that could answer, is told at once, with the remedy: 503 with
-  `x-should-retry: false`. Without that header Claude Code tries again for ten minutes, and shows no reason.
-* What passes with time becomes 503 or 429 with a `retry-after` that keeps Claude Code waiting: above 60 s it gives up,
-  and on 529 it does so after three tries.
+1. The request's own fault goes back as the provider told it, because Claude Code acts on the wording.
+2. A failure of somebody else passes while the client waits (`RETRY_AFTER_MAX_S`): 503, or 429 where everybody is
+   limited, with a `retry-after`. What a provider can't do must not hide that another one could do it in a moment.
+3. What nobody could take goes back as the provider told it: the client may ask for less.
+4. What a provider said of the client's own credential goes back as it came: only that client can act on it.
+5. What only a person can mend, at every provider that could answer, is told at once, with the remedy: 503 with
+   `x-should-retry: false`. Without that header Claude Code tries again for ten minutes, and shows no reason.
+6. What passes later becomes 503 or 429 with a `retry-after` that keeps Claude Code waiting: above 60 s it gives up,
+   and on 529 it does so after three tries.
 
-A provider's own 401 or 403 never goes to the client, who would take it for its own.
+The messages have the providers' own words, cut and redacted, and when a limit resets. A refusal of a key of the
+balancer's own never goes to a client, who would take it for its own.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from balancer import claude_code
-from balancer.model import Candidate, Fault, Mark, Outcome, Refused, Reply, Trouble, Unfit, Verdict
+from balancer.headers import Headers
+from balancer.model import Candidate, Fault, Outcome, Refused, Reply, Statement, Trouble, Unfit, Verdict
 from balancer.policy.classify import is_model_unknown
 from balancer.policy.remedies import sentence
+from balancer.policy.statements import CAPABILITY, REQUEST, class_of, is_clients_own, quoted, statement
 
 RETRY_AFTER_MIN_S = 1
 RETRY_AFTER_MAX_S = claude_code.RETRY_AFTER_MAX_S
@@ -43,6 +50,26 @@ class Failure(msgspec.Struct, frozen=True):
     needs_operator: Trouble | None = None
     model_unknown: bool = False
     """It does not know the model: waiting does not help, but the provider is well."""
+    said: Statement | None = None
+    """What it said."""
+    left_s: float = 0.0
+    """How long it is not asked yet, in seconds."""
+    unable: bool = False
+    """It said no to this request, or to this client's credential: waiting does not help."""
+    unfit: bool = False
+    """It could not even be asked this."""
+
+    def passes_in_s(self, now: float) -> float | None:
+        """Return in how many seconds it may answer, as far as is known; None: not by waiting."""
+        if self.needs_operator or self.model_unknown or self.unable:
+            return None
+        return max(self.left_s, self.said.resets_at - now if self.said else 0.0)
+
+    def passes_soon(self, now: float) -> bool:
+        """Say whether it may answer while the client waits. A cooldown that nobody named is a guess: it may."""
+        if self.passes_in_s(now) is None:
+            return False
+        return self.said is None or self.said.resets_at - now <= RETRY_AFTER_MAX_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +84,8 @@ class ErrorReply:
     """Set: this goes to the client as it is, instead of the words above."""
     retrying_helps: bool = True
     """False: the client is told not to try again (`x-should-retry: false`)."""
+    limits: Headers = ()
+    """The `anthropic-ratelimit-*` headers of the provider that recovers first."""
 
     @property
     def outcome(self) -> str:
@@ -117,14 +146,25 @@ def shown_kind(fault: Fault) -> str:
 
 
 def answer(
-    model: str, attempts: Attempts, unasked: Sequence[Failure], recovery_s: float | None, *, overloaded: bool
+    model: str,
+    attempts: Attempts,
+    unasked: Sequence[Failure],
+    recovery_s: float | None,
+    *,
+    overloaded: bool,
+    now: float = 0.0,
+    wall: float = 0.0,
+    secrets: Collection[str] = (),
 ) -> ErrorReply:
     """Return what to tell the client.
 
     `unasked` are the candidates without an attempt, also those that are paused or disabled; `recovery_s` is the time
-    until the earliest candidate of all may be asked; `overloaded`: there was no slot at a provider that works.
+    until the earliest candidate may be asked that waiting helps; `overloaded`: there was no slot at a provider that
+    works. `now` and `wall` are the time on the driver's clock and since the epoch; `secrets` are blotted out.
     """
-    if own := _clients_own(attempts):
+    asked = _latest(attempts, now, secrets)
+    told = [one for one in asked if not one.unfit] + list(unasked)
+    if own := _as_it_came(attempts, soon=any(one.passes_soon(now) for one in told)):
         return own
     failed = [one for one in unasked if one.reason or one.needs_operator]
     unfit = [outcome.message for _, outcome, _ in attempts if isinstance(outcome, Unfit)]
@@ -132,37 +172,55 @@ def answer(
         return ErrorReply(400, "invalid_request_error", " ".join(unfit))
     if overloaded:
         return no_place(model)
-    told = [*_latest(attempts), *unasked]
+    lines = [f"{one.provider}: {quoted(one.reason, one.said, now, wall)}" for one in asked]
+    who = "; ".join(lines + [_why_unasked(one, now, wall) for one in failed]) or "none is enabled"
     if told and all(one.status == 404 for one in told):
-        return ErrorReply(404, "not_found_error", f"no provider knows the model '{model}': {_who(attempts, failed)}")
+        return ErrorReply(404, "not_found_error", f"no provider knows the model '{model}': {who}")
     if _is_permanent(told):
-        message = f"no provider can answer for '{model}': {'; '.join(map(_sentence, told))}"
-        return ErrorReply(503, "api_error", message, retrying_helps=False)
-    retry_after_s = max(RETRY_AFTER_MIN_S, min(RETRY_AFTER_MAX_S, math.ceil(recovery_s or 0.0)))
-    message = f"no provider could answer for '{model}': {_who(attempts, failed)}"
-    if told and all(one.status == 429 for one in told):
-        return ErrorReply(429, "rate_limit_error", message, retry_after_s)
-    return ErrorReply(503, "api_error", message, retry_after_s)
+        sentences = "; ".join(_sentence(one, now, wall) for one in told)
+        return ErrorReply(503, "api_error", f"no provider can answer for '{model}': {sentences}", retrying_helps=False)
+    waits = [(wait_s, one) for one in told if (wait_s := one.passes_in_s(now)) is not None]
+    wait_s, first = min(waits, key=lambda pair: pair[0], default=(0.0, None))
+    retry_after_s = math.ceil(max(wait_s, recovery_s or 0.0))
+    retry_after_s = max(RETRY_AFTER_MIN_S, min(RETRY_AFTER_MAX_S, retry_after_s))
+    limits = first.said.limits if first and first.said else ()
+    limited = bool(told) and all(one.status == 429 for one in told)
+    status, kind = (429, "rate_limit_error") if limited else (503, "api_error")
+    message = f"no provider could answer for '{model}': {who}"
+    return ErrorReply(status, kind, message, retry_after_s, limits=limits)
 
 
-def _clients_own(attempts: Attempts) -> ErrorReply | None:
-    """Return the latest refusal on which the client can act, as the provider said it."""
-    refusals = [
-        (o.fault, v)
-        for _, o, v in attempts
-        if isinstance(o, Refused) and (o.fault.callers_own or o.fault.status in _CLIENTS)
-    ]
-    theirs = [fault for fault, verdict in refusals if verdict.mark is Mark.NONE]
-    if not theirs and len(refusals) == len(attempts) and not any(verdict.needs_operator for _, verdict in refusals):
-        theirs = [fault for fault, _ in refusals]
+def is_lasting(outcome: Outcome, verdict: Verdict) -> bool:
+    """Say whether waiting does not help against an outcome."""
+    if isinstance(outcome, Unfit) or verdict.needs_operator or is_clients_own(verdict):
+        return True
+    return class_of(outcome, verdict) in (REQUEST, CAPABILITY) or is_model_unknown(verdict.scope, verdict.status)
+
+
+def _as_it_came(attempts: Attempts, *, soon: bool) -> ErrorReply | None:
+    """Return the latest refusal on which the client can act, as the provider said it.
+
+    `soon`: somebody else may answer while the client waits. Then only the request's own fault goes back.
+    """
+    refusals = [(o.fault, v, class_of(o, v)) for _, o, v in attempts if isinstance(o, Refused)]
+    theirs = [fault for fault, _, whose in refusals if whose is REQUEST]
+    if not theirs and not soon:
+        theirs = [fault for fault, _, whose in refusals if whose is CAPABILITY]
+        theirs = theirs or [fault for fault, verdict, _ in refusals if is_clients_own(verdict)]
+    if not theirs and not soon and len(refusals) == len(attempts):
+        mendable = all(
+            (fault.callers_own or fault.status in _CLIENTS) and not verdict.needs_operator
+            for fault, verdict, _ in refusals
+        )
+        theirs = [fault for fault, _, _ in refusals] if mendable else []
     if not theirs:
         return None
     fault = theirs[-1]
     return ErrorReply(fault.status, fault.kind, fault.message, reply=fault.reply)
 
 
-def _latest(attempts: Attempts) -> list[Failure]:
-    """Return what came of asking each candidate last, without those that could not take the request at all."""
+def _latest(attempts: Attempts, now: float, secrets: Collection[str]) -> list[Failure]:
+    """Return what came of asking each candidate last."""
     last = {id(candidate): (candidate, outcome, verdict) for candidate, outcome, verdict in attempts}
     return [
         Failure(
@@ -171,9 +229,11 @@ def _latest(attempts: Attempts) -> list[Failure]:
             verdict.status,
             verdict.needs_operator,
             is_model_unknown(verdict.scope, verdict.status),
+            statement(outcome, now, secrets),
+            unable=is_lasting(outcome, verdict),
+            unfit=isinstance(outcome, Unfit),
         )
         for candidate, outcome, verdict in last.values()
-        if not isinstance(outcome, Unfit)
     ]
 
 
@@ -185,20 +245,16 @@ def _is_permanent(told: Sequence[Failure]) -> bool:
     return any(one.needs_operator for one in told) and all(one.needs_operator or one.model_unknown for one in told)
 
 
-def _sentence(one: Failure) -> str:
-    if one.needs_operator is None:
-        return f"{one.provider}: {one.reason}"
-    return sentence(one.provider, one.needs_operator, one.reason)
+def _sentence(one: Failure, now: float, wall: float) -> str:
+    reason = quoted(one.reason, one.said, now, wall)
+    return sentence(one.provider, one.needs_operator, reason) if one.needs_operator else f"{one.provider}: {reason}"
 
 
-def _who(attempts: Attempts, failed: Sequence[Failure]) -> str:
-    """Return who was asked, and who was not, each with the reason."""
-    said = [f"{candidate.provider.name}: {verdict.reason}" for candidate, _, verdict in attempts]
-    said += [
-        _sentence(one) if one.needs_operator in _TAKEN_OUT else f"{one.provider}: cooling down after {one.reason}"
-        for one in failed
-    ]
-    return "; ".join(said) or "none is enabled"
+def _why_unasked(one: Failure, now: float, wall: float) -> str:
+    """Return why a candidate was not asked."""
+    if one.needs_operator in _TAKEN_OUT:
+        return _sentence(one, now, wall)
+    return f"{one.provider}: cooling down after {quoted(one.reason, one.said, now, wall)}"
 
 
 _TAKEN_OUT = (Trouble.PAUSED, Trouble.DISABLED)

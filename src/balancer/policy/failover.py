@@ -9,19 +9,22 @@ how an attempt ended. The rules, in their order:
    token one request at a time goes ahead, and the others wait until it has shown whether the provider works. Where
    it has just shown the contrary, no request goes.
 3. No candidate is usable because all are full: queue, for a bounded time.
-4. No candidate is usable because all cool down: wait for the earliest recovery if it is near; else, once, try the
-   one that failed longest ago (the panic rule).
-5. All were tried: come back to them after growing waits, `RETRIES` times at most, each for a token.
-6. A prompt that was too long goes on only to candidates that are known to have a larger context.
-7. A candidate whose provider is paused meanwhile is passed over, as if it were not there.
-8. Else it is over; `exhausted.py` says what the client is told.
+4. No candidate is usable because all cool down, or are probed by other requests: wait for the earliest of them, for
+   `NEAR_S` in all. Waiting costs no token.
+5. None of them is near: try the one that failed longest ago (the panic rule). After a failure that costs a token. A
+   cooldown that the provider named is kept: it is not cut short here. One that needs a person is the last choice.
+6. All were tried: come back to them after growing waits, `RETRIES` times at most, each for a token. Nobody is asked
+   again who was too slow: it would begin the same work anew.
+7. A prompt that was too long goes on only to candidates that are known to have a larger context.
+8. A candidate whose provider is paused meanwhile is passed over, as if it were not there.
+9. Else it is over; `exhausted.py` says what the client is told.
 
 The phases of a failover. It only ever moves down this table; phases may be left out.
 
     phase       what it means                                           what `next` may still do
     ASKING      untried candidates are asked in their order             everything
-    WAITED      the one wait for a near recovery is used up             try, queue, panic, come back
-    PANICKED    the one try of what cools down is used up               try, queue, come back
+    WAITED      the time to wait for near recoveries is used up         try, queue, panic, come back
+    PANICKED    what cools down was tried: only tokens buy another try  try, queue, panic, come back
     RETURNING   every candidate was tried; tried ones are asked again   queue, come back
     SETTLED     an outcome was recorded that stands                     nothing: it is over
     NO_SLOT     the time to wait for a slot is used up                  nothing: it is over
@@ -38,9 +41,10 @@ from typing import TypeAlias
 
 import msgspec
 
-from balancer.model import Candidate, Mark, Outcome, Unfit, Verdict
+from balancer.model import Broken, Candidate, Mark, Outcome, Unfit, Verdict
 from balancer.policy.classify import judge_of, lasting, too_long
 from balancer.policy.retry_budget import Budget
+from balancer.script import Cause
 
 RETRIES = 2
 """How often a request may come back to candidates that have failed it already. What two more tries some seconds apart
@@ -51,7 +55,7 @@ FIRST_WAIT_S = 0.5
 as a burst of overload takes, and short enough that a client does not notice the first."""
 
 NEAR_S = 5.0
-"""A recovery within this time is worth waiting for: it is the first cooldown, and shorter than an answer takes."""
+"""How long a request waits for recoveries in all: it is the first cooldown, and shorter than an answer takes."""
 
 SHOWN_S = 0.5
 """A failure within this time shows that a provider fails now, even where none is made to cool down. Longer than an
@@ -76,6 +80,10 @@ class Availability(msgspec.Struct, frozen=True, gc=False):
     in_flight: int = 0
     paused: bool = False
     """A person has taken its provider out."""
+    named_until: float = 0.0
+    """Until when the provider itself asked to be left alone; 0: it did not."""
+    needs_operator: bool = False
+    """It cools down until a person mends it: to ask it is hardly of use."""
 
 
 Availabilities: TypeAlias = Callable[[Candidate, float], Availability]
@@ -87,7 +95,7 @@ class Try(msgspec.Struct, frozen=True, gc=False):
     candidate: Candidate
     within_s: float
     last_hope: bool
-    """No other candidate is left untried."""
+    """No other candidate is left that could be asked in its place: it may take its time."""
 
 
 class Wait(msgspec.Struct, frozen=True, gc=False):
@@ -139,10 +147,14 @@ class Failover(msgspec.Struct):
     """How long to wait in all for a slot at a provider."""
     optional: bool = False
     """There is an answer without any provider: nothing is worth waiting for, or asking twice."""
+    all_well: bool = False
+    """When it began, no candidate cooled down or was paused. It saves looking."""
     attempts: list[tuple[Candidate, Outcome, Verdict]] = []
     queued_s: float = 0.0
     """How long it has waited for slots; the driver counts it."""
     phase: Phase = ASKING
+    _waited_s: float = 0.0
+    """How long it has waited for recoveries."""
     _retries: int = 0
     _returning_to: Candidate | None = None
     """While RETURNING: the candidate to be asked after the wait."""
@@ -157,22 +169,21 @@ class Failover(msgspec.Struct):
         if self.phase.ended or now >= self.deadline or not self.candidates:
             return _DONE
         untried = [c for c in self.candidates if not self._tried(c)] if self.attempts else self.candidates
-        last_hope = len(untried) == 1
         standings: Standings = []
         for candidate in untried:
             state = availability(candidate, now)
             if state.usable and not state.full:
-                if not self.attempts:
-                    return Try(candidate, self.deadline - now, last_hope)
-                if step := self._go(candidate, state, now, last_hope):
-                    return step
+                if not self.attempts or self._may_go(state, now):
+                    return self._try(candidate, untried, now, availability)
+                if state.in_flight and not self.optional:
+                    return self._wait(LOOK_AGAIN_S, now)
             if not state.paused:
                 standings.append((candidate, state))
         if not standings:
             return self._come_back(now, availability, chance)
         if any(state.full and state.cooldown_until <= now for _, state in standings):
             return self._queue(now, standings)
-        return self._nobody(now, standings)
+        return self._nobody(now, availability, chance, standings)
 
     def record(self, candidate: Candidate, outcome: Outcome) -> Verdict:
         """Note how a try ended, and return what follows from it."""
@@ -192,16 +203,21 @@ class Failover(msgspec.Struct):
     def _tried(self, candidate: Candidate) -> bool:
         return any(tried is candidate for tried, _, _ in self.attempts)
 
-    def _try(self, candidate: Candidate, now: float, *, last_hope: bool) -> Try:
+    def _try(self, candidate: Candidate, untried: Sequence[Candidate], now: float, availability: Availabilities) -> Try:
+        """Return the step to ask an untried candidate; nobody else may be left who could be asked in time."""
+        last_hope = len(untried) == 1
+        if not last_hope and (self.attempts or not self.all_well):
+            in_time = now + candidate.provider.timeouts.request_s
+            others = (availability(other, now) for other in untried if other is not candidate)
+            last_hope = not any(other.cooldown_until < in_time and not other.paused for other in others)
         return Try(candidate, self.deadline - now, last_hope)
 
-    def _go(self, candidate: Candidate, state: Availability, now: float, last_hope: bool) -> Next | None:
-        """Return the step to a usable candidate; None: it would only amplify an outage."""
+    def _may_go(self, state: Availability, now: float) -> bool:
+        """Say whether a usable candidate is asked after others have failed: else that would only amplify an outage."""
+        if state.proven or not self._failed_before():
+            return True
         shown_bad = state.last_failure > 0 and now - state.last_failure < SHOWN_S
-        free = state.proven or not self._failed_before()
-        if free or (state.in_flight == 0 and not shown_bad) or self.budget.spend():
-            return self._try(candidate, now, last_hope=last_hope)
-        return None if state.in_flight == 0 or self.optional else self._wait(LOOK_AGAIN_S, now)
+        return (state.in_flight == 0 and not shown_bad) or self.budget.spend()
 
     def _failed_before(self) -> bool:
         return any(not isinstance(outcome, Unfit) for _, outcome, _ in self.attempts)
@@ -217,38 +233,53 @@ class Failover(msgspec.Struct):
         ]
         return Wait(min([left_s, *cooldowns_s]), for_place=True)
 
-    def _nobody(self, now: float, standings: Standings) -> Next:
+    def _nobody(self, now: float, availability: Availabilities, chance: float, standings: Standings) -> Next:
         """All the untried cool down, or are being probed by other requests."""
-        if self.optional or (self.phase is not ASKING and self.phase is not WAITED):
+        if self.optional:
             return _DONE
-        recovery_s = min(state.cooldown_until for _, state in standings) - now
-        if 0 < recovery_s <= NEAR_S and self.phase is ASKING and now + recovery_s < self.deadline:
-            self.phase = WAITED
-            return self._wait(recovery_s, now)
-        free = [(candidate, state.last_failure) for candidate, state in standings if not state.full]
+        if self.phase is ASKING and (wait := self._wait_for_recovery(now, standings)):
+            return wait
+        unnamed = [(candidate, state) for candidate, state in standings if state.named_until <= now]
+        if not unnamed or self.phase is RETURNING:
+            return self._come_back(now, availability, chance)
+        free = [(state.needs_operator, state.last_failure, candidate) for candidate, state in unnamed if not state.full]
         if not free:
-            return self._queue(now, standings)
-        if self._failed_before() and not self.budget.spend():
-            return _DONE
+            return self._queue(now, unnamed)
+        needs_operator, _, oldest = min(free, key=lambda one: one[:2])
+        if self._failed_before() and ((self.phase is PANICKED and needs_operator) or not self.budget.spend()):
+            return self._come_back(now, availability, chance)
         self.phase = PANICKED
-        oldest, _ = min(free, key=lambda pair: pair[1])
-        return self._try(oldest, now, last_hope=True)
+        return self._try(oldest, [candidate for candidate, _ in standings], now, availability)
+
+    def _wait_for_recovery(self, now: float, standings: Standings) -> Wait | None:
+        """Return the wait for whoever is usable first; None: nobody is near enough. A probe may end at any time."""
+        waits_s = [max(LOOK_AGAIN_S, state.cooldown_until - now) for _, state in standings if not state.usable]
+        wait_s = min(waits_s, default=self.deadline)
+        if self._waited_s + wait_s > NEAR_S or now + wait_s >= self.deadline:
+            self.phase = WAITED
+            return None
+        self._waited_s += wait_s
+        return Wait(wait_s)
 
     def _come_back(self, now: float, availability: Availabilities, chance: float) -> Next:
-        """Every candidate was tried and failed: wait, and ask again the one that failed longest ago."""
+        """Every candidate was tried, or may not be: wait, and ask again the one that failed longest ago."""
         if (candidate := self._returning_to) is not None:
             state = availability(candidate, now)
             if state.full and not state.paused:
                 return self._queue(now, [(candidate, state)])
             self._returning_to = None
             if not state.paused:
-                return self._try(candidate, now, last_hope=True)
-        hopeful = [c for c in self.candidates if self._is_hopeful(c) and not availability(c, now).paused]
+                return Try(candidate, self.deadline - now, last_hope=True)
+        hopeful = [
+            (state.last_failure, max(self._named_cooldown_s(c), state.named_until - now), c)
+            for c in self.candidates
+            if self._is_hopeful(c) and not (state := availability(c, now)).paused
+        ]
+        hopeful = [one for one in hopeful if one[1] <= NEAR_S]
         if not hopeful or self._retries == RETRIES or self.optional:
             return _DONE
-        candidate = min(hopeful, key=lambda c: availability(c, now).last_failure)
-        backoff_s = FIRST_WAIT_S * 2.0**self._retries * chance
-        wait_s = max(backoff_s, self._named_cooldown_s(candidate))
+        _, named_s, candidate = min(hopeful, key=lambda one: one[0])
+        wait_s = max(FIRST_WAIT_S * 2.0**self._retries * chance, named_s)
         if now + wait_s >= self.deadline or not self.budget.spend():
             return _DONE
         self.phase = RETURNING
@@ -257,17 +288,19 @@ class Failover(msgspec.Struct):
         return Wait(wait_s)
 
     def _is_hopeful(self, candidate: Candidate) -> bool:
-        """Say whether a candidate that was tried may say something else if it is asked again.
+        """Say whether a candidate was tried and may say something else if it is asked again.
 
-        A refused key, a request that it can't take, or a long cooldown of its own stay what they are.
+        A refused key, a request that it can't take, or a long cooldown of its own stay what they are. What was too slow
+        would only begin anew.
         """
-        return not any(
+        said = [(outcome, verdict) for tried, outcome, verdict in self.attempts if tried is candidate]
+        return bool(said) and not any(
             verdict.needs_operator
             or verdict.mark is Mark.NONE
             or (verdict.cooldown_s or 0.0) > NEAR_S
             or lasting(outcome)
-            for tried, outcome, verdict in self.attempts
-            if tried is candidate
+            or _was_slow(outcome)
+            for outcome, verdict in said
         )
 
     def _named_cooldown_s(self, candidate: Candidate) -> float:
@@ -275,3 +308,11 @@ class Failover(msgspec.Struct):
 
     def _wait(self, seconds: float, now: float) -> Next:
         return Wait(min(seconds, max(0.0, self.deadline - now)))
+
+
+def _was_slow(outcome: Outcome) -> bool:
+    """Say whether an attempt ended because its answer did not begin in time."""
+    return isinstance(outcome, Broken) and outcome.cause in _SLOW
+
+
+_SLOW = (Cause.SILENT, Cause.HEAD_TIMEOUT, Cause.IDLE_TIMEOUT)

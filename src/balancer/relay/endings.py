@@ -29,6 +29,7 @@ class Endings:
         self._fleet = fleet
         self._counting = counting
         self._now = clock.now
+        self._wall = clock.wall
 
     async def conclude(self, record: RequestRecord, response: ClientResponse, failover: Failover) -> None:
         """End a request whose failover is over without a whole answer."""
@@ -37,8 +38,18 @@ class Endings:
             _, outcome, verdict = attempts[-1]
             await self._break_off(record, response, outcome, verdict)
             return
-        unasked, recovery_s = self._fleet.unasked(record.request, failover, self._now())
-        reply = exhausted.answer(record.request.model, attempts, unasked, recovery_s, overloaded=failover.overloaded)
+        fleet, now = self._fleet, self._now()
+        unasked, recovery_s = fleet.unasked(record.request, failover, now)
+        reply = exhausted.answer(
+            record.request.model,
+            attempts,
+            unasked,
+            recovery_s,
+            overloaded=failover.overloaded,
+            now=now,
+            wall=self._wall(),
+            secrets=fleet.secrets,
+        )
         if record.request.operation.counts and reply.reply is None:
             await self._estimate(record, response)
         else:
@@ -55,7 +66,7 @@ class Endings:
             body, headers = without(reply.reply.body, self._fleet.secrets), reply.reply.headers
         else:
             body = error_body(reply.kind, message, record.request.id)
-            headers = (CONTENT_TYPE_JSON, (API_REQUEST_ID, record.request.id.encode()))
+            headers = (CONTENT_TYPE_JSON, (API_REQUEST_ID, record.request.id.encode()), *reply.limits)
         if reply.retry_after_s is not None:
             headers = (*headers, (b"retry-after", b"%d" % reply.retry_after_s))
         if not reply.retrying_helps:

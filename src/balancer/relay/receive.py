@@ -103,7 +103,7 @@ class Reception(msgspec.Struct, eq=False):
             left_s = self._answer.deadline - self._receiver.now()
             if left_s <= 0:
                 raise TransportError(Cause.SILENT, sent=True)
-            return body.read(min(left_s, idle_s))
+            return body.read(left_s if self._record.last_hope else min(left_s, idle_s))
         if body.flows:
             self._unhandled = ()
             return body.flow(self._hand_on, idle_s)
@@ -185,6 +185,8 @@ class Reception(msgspec.Struct, eq=False):
         if request.operation.answers:
             self.sample = receiver.counting.sample(request.body, candidate)
             receiver.fleet.stats(candidate.provider.name).content_began(record.first_content_s, now)
+            if receiver.fleet.health.probes:
+                receiver.fleet.health.content_began(candidate)
             if record.route is not None and not (record.pinned and record.detour):
                 receiver.fleet.pins.put(request, record.route, candidate.provider.name, now)
         elif request.operation.counts:

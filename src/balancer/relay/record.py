@@ -74,6 +74,8 @@ class RequestRecord(msgspec.Struct):
     attempts: list[Attempt] = []
     fault_injected: bool = False
     """The latest attempt met a fault that was ordered."""
+    last_hope: bool = False
+    """Nobody else is left for the latest attempt: until content begins, silence is not held against it."""
     queued_s: float = 0.0
 
     @property

@@ -139,7 +139,7 @@ class Relay:
     async def _attempt(self, record: RequestRecord, response: ClientResponse, step: Try, began: float) -> Outcome:
         """Ask one provider once, and give the client its answer if it is a good one. Return how that ended."""
         candidate, request = step.candidate, record.request
-        record.usage, record.fault_injected = NO_USAGE, False
+        record.usage, record.fault_injected, record.last_hope = NO_USAGE, False, step.last_hope
         with self.fleet.admission.slot(candidate, began) as stats:
             attempt_id = f"{request.id}.{len(record.attempts)}"
             ask = Ask(request, candidate, request.operation, stats.provider_state, self._wall(), attempt_id)

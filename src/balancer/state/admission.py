@@ -46,6 +46,7 @@ class Slot(msgspec.Struct, eq=False):
 
     _stats: ProviderStats
     _probes: dict[HealthKey, int]
+    _shown: set[HealthKey]
     _probed: Sequence[HealthKey]
     """The half-open circuits that this request probes."""
     _queue: SlotQueue
@@ -64,6 +65,7 @@ class Slot(msgspec.Struct, eq=False):
             self._probes[key] -= 1
             if not self._probes[key]:
                 del self._probes[key]
+                self._shown.discard(key)
         if self._queue.waiting:
             self._queue.wake()
 
@@ -110,7 +112,7 @@ class Admission:
         """Return a slot at the candidate's provider, to be held with `with`; it probes what is half-open."""
         health = self._health
         probed = health.half_open(candidate, now) if health.entries else ()
-        return Slot(self._stats[candidate.provider.name], health.probes, probed, self._queue)
+        return Slot(self._stats[candidate.provider.name], health.probes, health.shown, probed, self._queue)
 
     async def slot_freed(self, within_s: float) -> None:
         """Return when a slot may be free, or after `within_s`."""

@@ -20,16 +20,17 @@ from dataclasses import replace
 import msgspec
 
 from balancer import config as configuration
-from balancer.config import Config, Settings
+from balancer.config import Config
 from balancer.events import Bus, Reloaded
 from balancer.model import Candidate, Mark, Operation, Outcome, Request, Route, Trouble, Verdict
 from balancer.policy import deadlines
 from balancer.policy import routes as routing
 from balancer.policy.circuit import CooldownPolicy
-from balancer.policy.exhausted import Failure
+from balancer.policy.exhausted import Failure, is_lasting
 from balancer.policy.failover import Failover
 from balancer.policy.retry_budget import Budget
 from balancer.policy.routes import Routing
+from balancer.policy.statements import statement
 from balancer.policy.strategies import STRATEGIES, Strategy, View, priority
 from balancer.redact import secrets_of
 from balancer.state.admission import Admission, SlotQueue
@@ -48,9 +49,12 @@ class Rules(msgspec.Struct, frozen=True):
     deduplicates: bool
     replay_s: float
     whole_answer_s: float
+    longest_s: float
+    """The longest time that any provider is given until content begins."""
 
     @classmethod
-    def of(cls, settings: Settings) -> Rules:
+    def of(cls, config: Config) -> Rules:
+        settings = config.settings
         limits, shared = settings.limits, settings.deduplication
         return cls(
             limits.max_body_bytes,
@@ -59,6 +63,7 @@ class Rules(msgspec.Struct, frozen=True):
             shared.enabled,
             shared.replay_s,
             max(deadlines.WHOLE_ANSWER_S, settings.non_streaming_timeout),
+            max((provider.timeouts.request_s for provider in config.providers.values()), default=0.0),
         )
 
 
@@ -116,7 +121,7 @@ class Fleet:
         self.config = config
         self.routing = routing.compile(config.routes)
         self.secrets = _secrets(config)
-        self.rules = Rules.of(settings)
+        self.rules = Rules.of(config)
         self._strategy = STRATEGIES[settings.selection_strategy]
         self._candidates = {}
         self.health.apply(CooldownPolicy(settings.cooldown_s, settings.cooldown_constant))
@@ -178,9 +183,13 @@ class Fleet:
 
     def failover(self, request: Request, candidates: list[Candidate], now: float) -> Failover:
         """Return the failover of a request that arrived at `now`."""
-        deadline = now + deadlines.overall_s(request, self.rules.whole_answer_s)
+        rules, stream_s = self.rules, deadlines.STREAM_MAX_S
+        if rules.longest_s > stream_s:
+            stream_s = max([stream_s, *(candidate.provider.timeouts.request_s for candidate in candidates)])
+        deadline = now + deadlines.overall_s(request, rules.whole_answer_s, stream_s)
+        all_well = not self.health.entries and not self.health.paused
         # Counting is optional: there is an estimate.
-        return Failover(candidates, deadline, self.budget, self.rules.queue_s, request.operation.counts)
+        return Failover(candidates, deadline, self.budget, rules.queue_s, request.operation.counts, all_well)
 
     def observe(
         self,
@@ -206,12 +215,13 @@ class Fleet:
             return
         else:
             self._stats[candidate.provider.name].failed(outcome, verdict, wall)
-        self.health.observe(candidate, verdict, began, now, wall, injected=injected)
+        said = statement(outcome, now, self.secrets)
+        self.health.observe(candidate, verdict, began, now, wall, injected=injected, said=said)
         if injected:
             self.orders.met(candidate.provider.name, now, wall)
 
     def unasked(self, request: Request, failover: Failover, now: float) -> tuple[list[Failure], float | None]:
-        """Return what is known against the candidates that were not asked, and the seconds until one may be.
+        """Return what is known against the candidates that were not asked, and the seconds until waiting helps.
 
         With them are the providers of the route that are paused, and those that are disabled if there are no others.
         """
@@ -225,7 +235,9 @@ class Fleet:
         if route is not None and not failures and not asked:
             names = dict.fromkeys(target.provider for target in route.targets)
             failures += [Failure(name, needs_operator=Trouble.DISABLED) for name in names]
-        return failures, health.recovery_s(failover.candidates, now)
+        lasting = {id(candidate) for candidate, outcome, verdict in failover.attempts if is_lasting(outcome, verdict)}
+        passing = [candidate for candidate in failover.candidates if id(candidate) not in lasting]
+        return failures, health.recovery_s(passing, now)
 
     def stats(self, name: str) -> ProviderStats:
         """Return a provider's statistics."""

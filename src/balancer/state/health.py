@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from balancer.events import Bus, CooldownStarted, ProviderRecovered
-from balancer.model import Candidate, Provider, Scope, Trouble, Verdict
+from balancer.model import Candidate, Provider, Scope, Statement, Trouble, Verdict
 from balancer.policy import circuit
 from balancer.policy.circuit import Circuit, CooldownPolicy, Health
 from balancer.policy.classify import is_model_unknown
@@ -39,6 +39,8 @@ class HealthTable:
         """Empty: nothing has failed, or nothing since it recovered."""
         self.probes: dict[HealthKey, int] = {}
         """How many requests probe what is half-open; `admission.Slot` counts them."""
+        self.shown: set[HealthKey] = set()
+        """Of `probes`, those in which content has begun: others need not wait for the end of the answer."""
         self.paused: set[str] = set()
         """Providers that a person has taken out, by name: not configuration, so a reload leaves it."""
         self._without_faults: dict[HealthKey, Health] = {}
@@ -64,14 +66,18 @@ class HealthTable:
             return Availability(True, full, 0.0, 0.0, 0.0 < stats.first_content_at > now - PROVEN_S, stats.in_flight)
         paused = candidate.provider.name in self.paused
         usable, cooldown_until, last_failure = not paused, 0.0, 0.0
+        named_until, needs_operator = 0.0, False
         for key in _needed(candidate):
             health = self.entries.get(key)
             if health is None:
                 continue
             last_failure = max(last_failure, health.last_failure)
+            named_until = max(named_until, health.named_until)
             state = health.circuit(now)
-            if state is Circuit.OPEN or (state is Circuit.HALF_OPEN and key in self.probes):
+            probed = state is Circuit.HALF_OPEN and key in self.probes and key not in self.shown
+            if state is Circuit.OPEN or probed:
                 usable = False
+                needs_operator = needs_operator or health.needs_operator is not None
                 cooldown_until = max(cooldown_until, health.cooldown_until)
         return Availability(
             usable=usable,
@@ -81,6 +87,8 @@ class HealthTable:
             proven=stats.first_content_at > max(last_failure, now - PROVEN_S),
             in_flight=stats.in_flight,
             paused=paused,
+            named_until=named_until,
+            needs_operator=needs_operator,
         )
 
     def half_open(self, candidate: Candidate, now: float) -> list[HealthKey]:
@@ -93,6 +101,10 @@ class HealthTable:
 
     # What was learnt
 
+    def content_began(self, candidate: Candidate) -> None:
+        """Note that content of a candidate's answer has begun: what it probes works."""
+        self.shown.update(key for key in _tested(candidate) if key in self.probes)
+
     def observe(
         self,
         candidate: Candidate,
@@ -102,23 +114,26 @@ class HealthTable:
         wall: float,
         *,
         injected: bool,
+        said: Statement | None = None,
     ) -> None:
         """Learn from an attempt that began at `began` and ended at `now`, well or badly (`verdict.mark`).
 
-        `injected`: it met a fault that was ordered, so it says nothing about the provider (`end_injected`).
+        `injected`: it met a fault that was ordered, so it says nothing about the provider (`end_injected`). `said` is
+        what the provider said.
         """
         if verdict.mark.good:
             keys = [key for key in _tested(candidate) if key in self.entries]
         else:
             keys = [_blamed(candidate, verdict.scope)]
             self._make_room()
+            self.shown.difference_update(keys)
         for key in keys:
             before, chance = self.entries.get(key, HEALTHY), self._rng.random()
-            after = self.entries[key] = circuit.observe(before, verdict, now, self._policy, chance, began)
+            after = self.entries[key] = circuit.observe(before, verdict, now, self._policy, chance, began, said)
             if injected:
                 self._without_faults.setdefault(key, before)
             elif (real := self._without_faults.get(key)) is not None:
-                self._without_faults[key] = circuit.observe(real, verdict, now, self._policy, chance, began)
+                self._without_faults[key] = circuit.observe(real, verdict, now, self._policy, chance, began, said)
             self._tell(key, before, after, now, wall)
 
     def _tell(self, key: HealthKey, before: Health, after: Health, now: float, wall: float) -> None:
@@ -197,7 +212,8 @@ class HealthTable:
             return Failure(name)
         (_, scope, _), health = max(known, key=lambda one: (bool(one[1].needs_operator), one[1].cooldown_until))
         unknown = is_model_unknown(scope, health.status)
-        return Failure(name, health.reason, health.status, health.needs_operator, unknown)
+        left_s = max(0.0, health.cooldown_until - now)
+        return Failure(name, health.reason, health.status, health.needs_operator, unknown, health.said, left_s)
 
     def recovery_s(self, candidates: Iterable[Candidate], now: float) -> float | None:
         """Return the seconds until the earliest of the candidates may be asked; None: there are none."""

@@ -1,0 +1,151 @@
+"""What providers said: whose matter it is, and what of it a client may read."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from stand_ins import candidate
+
+from balancer.model import (
+    Broken,
+    Fault,
+    Mark,
+    Outcome,
+    RefusalClass,
+    Refused,
+    Reply,
+    Scope,
+    Stage,
+    Statement,
+    Trouble,
+    Unfit,
+    Verdict,
+)
+from balancer.policy.classify import judge_of
+from balancer.policy.statements import WORDS_MAX_CHARS, class_of, in_words, is_clients_own, quoted, statement
+from balancer.script import Cause
+
+A = candidate("a")
+
+
+def said(message: str = "", retry_after_s: float | None = None, **headers: str) -> Statement | None:
+    lines = tuple((name.replace("_", "-").encode(), value.encode()) for name, value in headers.items())
+    fault = Fault(429, "rate_limit_error", message, retry_after_s, reply=Reply(429, lines))
+    return statement(Refused(fault, Stage.WAIT), 100.0, ("sk-known-secret", "plainly-secret"))
+
+
+def words(message: str) -> str:
+    told = said(message)
+    return told.words if told else ""
+
+
+def test_what_is_no_refusal_says_nothing() -> None:
+    assert statement(Broken(Stage.WAIT, Cause.RESET), 1.0, ()) is None
+    assert statement(Unfit("no PDF"), 1.0, ()) is None
+    assert said() is None
+
+
+def test_words_time_and_limits_are_kept() -> None:
+    told = said("Come back later.", 7200.0, anthropic_ratelimit_unified_reset="1800007200", retry_after="7200")
+
+    assert told == Statement("Come back later.", 7300.0, ((b"anthropic-ratelimit-unified-reset", b"1800007200"),))
+
+
+def test_limits_are_bounded() -> None:
+    many = {f"anthropic_ratelimit_{n}_reset": "1" for n in range(100)}
+    told = said("", None, **many, anthropic_ratelimit_huge="x" * 1000)
+
+    assert told is not None
+    assert len(told.limits) == 32
+    assert all(value == b"1" for _, value in told.limits)
+
+
+@pytest.mark.parametrize("word", ["Overloaded", "text", "JSON", " no "])
+def test_one_word_says_no_more_than_the_status(word: str) -> None:
+    assert words(word) == ""
+
+
+def test_words_in_a_writing_without_spaces_are_words() -> None:
+    assert words("服务器繁忙") == "服务器繁忙"
+
+
+def test_words_are_redacted_and_cut() -> None:
+    assert words("bad key sk-known-secret here") == "bad key [redacted] here"
+    assert words("see https://internal.example.com/x?key=1 for more") == "see https://[redacted] for more"
+    assert words("no access for org-0123456789abcdefXY") == "no access for [redacted]"
+    assert words("a <html> page") == "an HTML page"
+    assert words("two\nlines\x1b[31m red") == "two lines  red"
+    long = words("word " * 1000)
+    assert len(long) <= WORDS_MAX_CHARS + len(" ...")
+    assert long.endswith("word ...")
+    assert words("x " + "y" * (WORDS_MAX_CHARS - 2)) == "x " + "y" * (WORDS_MAX_CHARS - 2)
+
+
+def test_a_secret_at_any_place_is_never_shown_in_part() -> None:
+    for before in range(990, 1030):
+        assert "pla" not in words("https://" + "x" * before + " plainly-secret and more")
+
+
+def test_hostile_words_take_no_time() -> None:
+    began = time.perf_counter()
+    for piece in ("/", " at /:1:", "a.", "sk-", "https://", "Bearer ", "<", "\x1b["):
+        words(piece * 8192)
+
+    assert time.perf_counter() - began < 2.0
+
+
+def refused(status: int, kind: str = "x", message: str = "words") -> Refused:
+    return Refused(Fault(status, kind, message), Stage.WAIT)
+
+
+CLASSES: dict[str, tuple[Outcome, RefusalClass | None]] = {
+    "a field": (refused(400), RefusalClass.REQUEST),
+    "a refused key": (refused(401), RefusalClass.ACCOUNT),
+    "a limit": (refused(429), RefusalClass.LIMIT),
+    "an unknown model": (refused(404, message="model: x"), RefusalClass.MODEL),
+    "an overload": (refused(529), RefusalClass.PROVIDER),
+    "nothing sent": (Unfit("no"), None),
+    "a reset": (Broken(Stage.WAIT, Cause.RESET), None),
+}
+
+
+@pytest.mark.parametrize(("outcome", "whose"), CLASSES.values(), ids=CLASSES)
+def test_whose_matter_it_is(outcome: Outcome, whose: RefusalClass | None) -> None:
+    assert class_of(outcome, judge_of(A, outcome)) is whose
+
+
+def test_without_a_class_the_mark_and_the_scope_say_it() -> None:
+    assert class_of(refused(400), Verdict(Mark.NONE, retry_elsewhere=True)) is RefusalClass.CAPABILITY
+    assert class_of(refused(529), Verdict(Mark.BAD, scope=Scope.MODEL)) is RefusalClass.MODEL
+    assert class_of(refused(500), Verdict(Mark.BAD, refusal=RefusalClass.INTERMEDIARY)) is RefusalClass.INTERMEDIARY
+
+
+def test_whose_credential_it_is() -> None:
+    assert is_clients_own(Verdict(Mark.NONE, client_only=True))
+    assert is_clients_own(Verdict(Mark.NONE, needs_operator=Trouble.CLIENT_KEY))
+    assert not is_clients_own(Verdict(Mark.BAD, needs_operator=Trouble.KEY))
+
+
+def test_a_reason_with_the_providers_own_words() -> None:
+    assert quoted("429 x", None, 100.0, 0.0) == "429 x"
+    assert quoted("429 x", Statement("Wait a bit."), 100.0, 0.0) == '429 x: "Wait a bit."'
+    assert quoted("its answer was cut", Statement("its answer was cut"), 100.0, 0.0) == "its answer was cut"
+    assert quoted("429 x", Statement("", 120.0), 100.5, 0.0) == "429 x (asks to wait 20 s)"
+    assert quoted("429 x", Statement("", 120.0), 120.0, 0.0) == "429 x"
+
+
+@pytest.mark.parametrize(
+    ("left_s", "told"),
+    [
+        (0.2, "1 s"),
+        (119.0, "119 s"),
+        (119.5, "2 min, until 1970-01-01 00:02 UTC"),
+        (3600.0, "1 h 0 min, until 1970-01-01 01:00 UTC"),
+        (7230.0, "2 h 1 min, until 1970-01-01 02:00 UTC"),
+        (90000.0, "1 d 1 h, until 1970-01-02 01:00 UTC"),
+        (1e12, "11574074 d 1 h"),
+    ],
+)
+def test_a_time_in_words(left_s: float, told: str) -> None:
+    assert in_words(left_s, 0.0) == told
