@@ -267,6 +267,9 @@ PASSING: dict[str, Refuse] = {
 }
 """What goes wrong with the provider before any content; another provider can answer, and it may be over soon."""
 
+SILENT = frozenset({"silence", "silence after head", "pings only"})
+"""Of those, what shows only with time."""
+
 BREAKS: dict[str, Refuse] = {
     "broken by a reset": _breaks("broken by a reset", Fail(Cause.RESET)),
     "broken by a close": _breaks("broken by a close", Fail(Cause.CLOSED)),

@@ -42,6 +42,8 @@ class Knowledge:
         """Until when the provider itself asked to be left in peace."""
         self.paused: set[str] = set()
         self.probes: dict[Key, int] = {}
+        self.shown: set[Key] = set()
+        """Of those, what has begun to answer: others need not wait for the end of that answer."""
         self.troubled: dict[str, float] = {}
         """When a provider was last paused, or its health last changed for the worse or the better."""
 
@@ -80,7 +82,7 @@ class Knowledge:
                 return False
             if now < until + EDGE_S:
                 said = None
-            elif self.probes.get(key):
+            elif self.probes.get(key) and key not in self.shown:
                 return False
         return said
 

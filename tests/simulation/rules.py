@@ -222,10 +222,16 @@ class Rules:
     def _keeps_named(self, run: Run, candidate: Candidate, now: float) -> None:
         """A time that a provider named is kept while there is anybody else to ask."""
 
+    def content_began(self, exchange: Exchange) -> None:
+        """Hear that content has come: what is probed works, as far as anybody can tell."""
+        self.known.shown.update(self._probes.get(exchange.number, ()))
+
     def closed(self, exchange: Exchange) -> None:
         """Hear that an exchange is over."""
         for key in self._probes.pop(exchange.number, ()):
             self.known.probes[key] -= 1
+            if not self.known.probes[key]:
+                self.known.shown.discard(key)
 
     def observed(self, candidate: Candidate, outcome: Outcome, verdict: Verdict, now: float) -> None:
         """Judge what the balancer has concluded from an attempt."""
@@ -279,6 +285,7 @@ class Rules:
             self.violate(f"'{behaviour.kind}' counts for the {verdict.scope.value} of {name}, not the {scope}", who)
         key = (name, scope, candidate.model if scope == "model" else "")
         self._last_bad[key] = self._bad_since[name] = now
+        self.known.shown.discard(key)
         if not self.plan.cooldown[0]:
             return
         until = self.known.until.get(key, 0.0)

@@ -30,6 +30,10 @@ class Referee(Protocol):
         """An exchange begins."""
         ...
 
+    def content_began(self, exchange: Exchange) -> None:
+        """Content of its answer has come."""
+        ...
+
     def closed(self, exchange: Exchange) -> None:
         """An exchange is over."""
         ...
@@ -46,6 +50,9 @@ class Exchange(UpstreamResponse):
         self._limits_s = connect_s, head_s
         self._next = 0
         self._over = False
+        self._seen = b""
+        self.shown = False
+        """Content of its answer has come."""
         self.began = self._loop.time()
         self.number = len(transport.exchanges)
         self.upstream: Upstream = transport.by_port[wire.origin.port]
@@ -105,8 +112,19 @@ class Exchange(UpstreamResponse):
                 return None
             self._next += 1
             if step.data:
-                return step.data
+                return self._read(step.data)
         return b""
+
+    def _read(self, data: bytes) -> bytes:
+        """Note what is read of the answer."""
+        if not self.shown:
+            self._seen += data
+            at = self._seen.find(b"content_block_delta")
+            if (at >= 0 and b"\n\n" in self._seen[at:]) or (self.behaviour.whole and self._seen == self.behaviour.content):
+                self.shown = True
+                if self._transport.referee is not None and not self.counts:
+                    self._transport.referee.content_began(self)
+        return data
 
     async def read(self, within_s: float) -> bytes:
         if self._over:
@@ -118,7 +136,7 @@ class Exchange(UpstreamResponse):
                 raise _broken(step)
             self._next += 1
             if step.data:
-                return step.data
+                return self._read(step.data)
         return b""
 
     async def flow(self, give: Callable[[bytes], bool], within_s: float) -> None:
@@ -131,7 +149,7 @@ class Exchange(UpstreamResponse):
             if ready or self._next == len(self.steps) - 1:
                 return
             self._next += 1
-            if step.data and not give(step.data):
+            if step.data and not give(self._read(step.data)):
                 return
 
 

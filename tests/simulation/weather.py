@@ -103,8 +103,11 @@ def steady(phase: Phase) -> Weather:
 
 
 def failing(rng: random.Random) -> Weather:
-    """Return a provider that is down all the time."""
-    return steady(down(rng) if rng.random() < 0.8 else out_of_order(rng))
+    """Return a provider that is down all the time. It says so: who waits for silence looks again twenty times a second."""
+    if rng.random() < 0.2:
+        return steady(out_of_order(rng))
+    kinds = tuple(rng.sample(sorted(set(answers.PASSING) - answers.SILENT), rng.randrange(1, 4)))
+    return steady(Phase("down", 1.0, kinds, rng.choice((0.01, 0.2))))
 
 
 def independent(share: float) -> Weather:
