@@ -100,6 +100,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="play this one, and print its whole story")
     parser.add_argument("--flavour", default="", choices=["", *FLAVOURS], help="providers of this sort only")
     parser.add_argument("--digest", action="store_true", help="print a hash of each story")
+    parser.add_argument("--stop", action="store_true", help="end at the first seed in which a rule is broken")
     parser.add_argument("-j", type=int, default=2, help="how many processes (2)")
     args = parser.parse_args()
     if args.seed is not None:
@@ -110,7 +111,18 @@ def main() -> int:
         for seed in range(args.first, args.first + args.seeds):
             print(seed, Story.digest(simulate(seed, args.flavour).story))
         return 0
+    if args.stop:
+        return _first(args.first, args.seeds, args.flavour)
     return _all(args.first, args.seeds, args.flavour, args.j)
+
+
+def _first(first: int, count: int, flavour: str) -> int:
+    for seed in range(first, first + count):
+        result = simulate(seed, flavour)
+        if result.violations:
+            print(told(result, flavour))
+            return 1
+    return 0
 
 
 def _all(first: int, count: int, flavour: str, processes: int) -> int:

@@ -220,11 +220,17 @@ class Rules:
         return not full and self.known.usable(candidate, now) is True
 
     def _keeps_named(self, run: Run, candidate: Candidate, now: float) -> None:
-        """A time that a provider named is kept while there is anybody else to ask."""
+        """A time that a provider named is kept, whoever is left to ask."""
+        for key in needed(candidate):
+            if (until := self.known.named.get(key, 0.0)) > now + EDGE_S:
+                name = candidate.provider.name
+                self.violate(f"{name} is asked {until - now:.3f} s before the time that it named", run.client.who)
 
     def content_began(self, exchange: Exchange) -> None:
-        """Hear that content has come: what is probed works, as far as anybody can tell."""
-        self.known.shown.update(self._probes.get(exchange.number, ()))
+        """Hear that content has come: what is probed works, as far as anybody can tell, whoever it was that probed."""
+        name, model = exchange.upstream.name, exchange.model
+        keys: tuple[Key, ...] = ((name, "provider", ""), (name, "model", model))
+        self.known.shown.update(key for key in keys if self.known.probes.get(key))
 
     def closed(self, exchange: Exchange) -> None:
         """Hear that an exchange is over."""
@@ -286,10 +292,8 @@ class Rules:
         key = (name, scope, candidate.model if scope == "model" else "")
         self._last_bad[key] = self._bad_since[name] = now
         self.known.shown.discard(key)
-        if not self.plan.cooldown[0]:
-            return
         until = self.known.until.get(key, 0.0)
-        if until <= now:
+        if until <= now and self.plan.cooldown[0]:
             self.violate(f"{name} failed by '{behaviour.kind}', and does not cool down", who)
         if behaviour.named_s and isinstance(outcome, Refused):
             named_until = now + min(behaviour.named_s, NAMED_MAX_S)
