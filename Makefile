@@ -43,7 +43,7 @@ else \
 fi
 endef
 
-.PHONY: help setup run demo test check bench scorecard screenshots mutants tools docs site requirements clean
+.PHONY: help setup run demo test check bench scorecard screenshots mutants simulate simulate-faults tools docs site requirements clean
 
 help:
 	@echo 'make run           serve with providers.yaml; if there is none, with three simulated providers'

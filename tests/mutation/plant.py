@@ -75,7 +75,9 @@ def caught(fault: Fault, copy: Path, module: list[str] | None = None) -> tuple[b
         done = subprocess.run(command, cwd=copy, env=_environment(), capture_output=True, text=True, timeout=WITHIN_S)
         code = done.returncode
         if code not in (0, 1, 2):  # 2: a fault that keeps a test file from being imported is noticed too
-            raise SystemExit(f"{fault.name}: {command[3]} ended with {code}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+            raise SystemExit(
+                f"{fault.name}: {command[3]} ended with {code}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+            )
     except subprocess.TimeoutExpired:
         code = 1  # a test that hangs is a test that fails
     finally:

@@ -204,7 +204,9 @@ async def test_who_finds_no_place_in_the_balancer_waits_and_then_is_told_to_come
 @in_virtual_time
 async def test_a_place_in_the_balancer_is_waited_for_no_longer_than_the_client_waits() -> None:
     """Its limit would run out first: it is to be told why it gets no answer."""
-    world = World([[SSE, Data(START + TEXT + DELTA), Pause(40), Data(STOP)]], None, ", limits: {max_in_flight: 1, queue_s: 30}")
+    world = World(
+        [[SSE, Data(START + TEXT + DELTA), Pause(40), Data(STOP)]], None, ", limits: {max_in_flight: 1, queue_s: 30}"
+    )
     first, second = Taker(), Taker()
 
     tasks = [world.begin(first), world.begin(second, client_timeout_s=12.0)]

@@ -95,7 +95,9 @@ def told(result: Result, flavour: str = "", *, whole: bool = False) -> str:
 def main() -> int:
     """Play what the command line asks for."""
     parser = argparse.ArgumentParser(prog="make simulate", description=__doc__.partition("\n")[0])
-    parser.add_argument("seeds", nargs="?", type=int, default=10_000, help=f"how many, {REQUESTS} requests each (10000)")
+    parser.add_argument(
+        "seeds", nargs="?", type=int, default=10_000, help=f"how many, {REQUESTS} requests each (10000)"
+    )
     parser.add_argument("--from", dest="first", type=int, default=0, metavar="SEED", help="the first of them (0)")
     parser.add_argument("--seed", type=int, help="play this one, and print its whole story")
     parser.add_argument("--flavour", default="", choices=["", *FLAVOURS], help="providers of this sort only")

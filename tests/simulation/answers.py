@@ -307,9 +307,7 @@ BAD_REQUESTS: dict[str, Refuse] = {
 }
 """What the request itself has made."""
 
-TOO_LONG = _refusal(
-    Blame.REQUEST, 400, "invalid_request_error", "prompt is too long: 250000 tokens > 200000 maximum"
-)
+TOO_LONG = _refusal(Blame.REQUEST, 400, "invalid_request_error", "prompt is too long: 250000 tokens > 200000 maximum")
 """What a model with a small context says to a long prompt."""
 
 UNKNOWN_BETA = _refusal(

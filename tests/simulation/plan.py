@@ -161,6 +161,11 @@ def draw(seed: int, flavour: str = "", requests: int = REQUESTS) -> Plan:
     count = 3 if flavour == "independent" else rng.choice((1, 2, 2, 3, 3, 4, 5))
     upstreams = [_upstream(rng, index, FLAVOURS[flavour][1](rng, span_s, index)) for index in range(count)]
     plan = Plan(seed, flavour, upstreams, asks, _settings(rng))
+    if flavour == "independent":  # by it the share of requests that fail is measured: nothing else may be the reason
+        plan.settings.update(failure_cooldown=60, limits={"max_in_flight": 1000, "queue_s": 10})
+        for one in upstreams:
+            one.max_in_flight, one.request_timeout_s = None, 10.0
+        return plan
     if flavour in ("changing", "one works") and rng.random() < 0.5:
         plan.orders = _orders(rng, plan, span_s)
     if rng.random() < 0.05:
@@ -177,7 +182,10 @@ def _settings(rng: random.Random) -> dict[str, Any]:
         "failure_cooldown": rng.choice((60, 60, 60, 20, 0, {"seconds": seconds, "backoff": "constant"})),
         "on_broken_stream": rng.choice(("auto", "abort", "error_event")),
         "sticky": {"enabled": rng.random() < 0.8, "ttl": rng.choice((5, 300))},
-        "limits": {"max_in_flight": rng.choice((1000, 1000, 1000, 1000, 1000, 10)), "queue_s": rng.choice((0, 0.5, 2, 10))},
+        "limits": {
+            "max_in_flight": rng.choice((1000, 1000, 1000, 1000, 1000, 10)),
+            "queue_s": rng.choice((0, 0.5, 2, 10)),
+        },
         "deduplication": {"enabled": rng.random() < 0.8, "replay_s": rng.choice((0, 0, 2))},
     }
 

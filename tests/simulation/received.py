@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 
-import grammar
 from simulation.clients import SimulatedClient
 from simulation.upstream import Exchange
 
@@ -14,12 +13,10 @@ from balancer.wire.stream import PING
 
 _MARK = re.compile(rb"q(\d+)x(\d+)[a-e]")
 _ERROR_EVENT = b"event: error\n"
-READ_EVERY = 50
-"""Of so many streams one is read word by word (`grammar`): that takes longer than all the rest."""
 
 
-def breaches(client: SimulatedClient, exchanges: list[Exchange]) -> list[str]:
-    """Return what is wrong with what a client has got."""
+def breaches(client: SimulatedClient, exchanges: list[Exchange], *, read: bool) -> list[str]:
+    """Return what is wrong with what a client has got. `read`: a stream is read word by word, which takes longer."""
     body = b"".join(client.parts)
     if client.status == 0:
         return ["it got a body without a head"] if body else []
@@ -27,7 +24,7 @@ def breaches(client: SimulatedClient, exchanges: list[Exchange]) -> list[str]:
         return _error(client, body)
     if client.ask.counts:
         return _count(client, body)
-    return _stream(client, body, exchanges) if client.ask.stream else _message(client, body, exchanges)
+    return _stream(client, body, exchanges, read) if client.ask.stream else _message(client, body, exchanges)
 
 
 def outcome(client: SimulatedClient) -> tuple[str, ...]:
@@ -57,9 +54,9 @@ def _error(client: SimulatedClient, body: bytes) -> list[str]:
     except (ValueError, KeyError, TypeError):
         found.append("its error is not one of the Messages API")
     wait = client.headers.get(b"retry-after")
-    if client.status in (429, 503) and client.headers.get(b"x-should-retry") != b"false":
-        if wait is None or not 1 <= int(wait) <= 60:
-            found.append(f"its retry-after is {wait!r}")
+    passing = client.status in (429, 503) and client.headers.get(b"x-should-retry") != b"false"
+    if passing and (wait is None or not 1 <= int(wait) <= 60):
+        found.append(f"its retry-after is {wait!r}")
     return found
 
 
@@ -94,11 +91,13 @@ def _message(client: SimulatedClient, body: bytes, exchanges: list[Exchange]) ->
     source = _source(body, client, exchanges)
     if isinstance(source, str):
         return [source]
-    good = body == source.behaviour.content if client.progress is COMPLETE else source.behaviour.content.startswith(body)
+    good = (
+        body == source.behaviour.content if client.progress is COMPLETE else source.behaviour.content.startswith(body)
+    )
     return [] if good else ["its message is not what the provider said"]
 
 
-def _stream(client: SimulatedClient, body: bytes, exchanges: list[Exchange]) -> list[str]:
+def _stream(client: SimulatedClient, body: bytes, exchanges: list[Exchange], read: bool) -> list[str]:
     parts = body.split(PING)
     if any(part and not part.endswith(b"\n\n") for part in parts[:-1]):
         return ["a ping stands inside an event"]
@@ -108,12 +107,8 @@ def _stream(client: SimulatedClient, body: bytes, exchanges: list[Exchange]) -> 
     content = plain[:at] if told else plain
     if told and (found := _error_event(plain[at:])):
         return [found]
-    if client.ask.number % READ_EVERY == 0:
-        whole = client.progress is COMPLETE and not told
-        try:
-            grammar.read(content, whole=whole)
-        except (AssertionError, ValueError, KeyError) as error:
-            return [f"its stream is not grammatical: {error!r}"]
+    if read and (breach := _ungrammatical(content, whole=client.progress is COMPLETE and not told)):
+        return [breach]
     if not content:
         return [] if told or client.progress is not COMPLETE else ["its stream ended without an answer"]
     if not _MARK.search(content):
@@ -130,6 +125,17 @@ def _stream(client: SimulatedClient, body: bytes, exchanges: list[Exchange]) -> 
     if told and content == sent and source.behaviour.whole:
         return ["its stream is whole, and told as broken"]
     return []
+
+
+def _ungrammatical(content: bytes, *, whole: bool) -> str:
+    """Return what is wrong with a stream in the Messages API's grammar; empty: nothing."""
+    import grammar  # its models of the API take a second to be made
+
+    try:
+        grammar.read(content, whole=whole)
+    except (AssertionError, ValueError, KeyError) as error:
+        return f"its stream is not grammatical: {error!r}"
+    return ""
 
 
 def _error_event(frame: bytes) -> str:

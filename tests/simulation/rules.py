@@ -25,6 +25,8 @@ OPERATOR_MAX_S = 3600.0
 TIMEOUTS = (Cause.CONNECT_TIMEOUT, Cause.HEAD_TIMEOUT, Cause.IDLE_TIMEOUT, Cause.SILENT)
 SHOWN_S = 0.5
 """For so long after a failure no further request need be risked on a provider."""
+READ_EVERY = 10
+"""In every so many simulations some streams are read word by word."""
 BUDGET = 10
 EXTRA = 1.2
 
@@ -59,7 +61,9 @@ class Run:
 class Rules:
     """Judges one simulation. What it finds stands in `violations`, and in the story."""
 
-    def __init__(self, plan: Plan, story: Story, transport: SimulatedTransport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, plan: Plan, story: Story, transport: SimulatedTransport, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self.plan = plan
         self.story = story
         self.transport = transport
@@ -80,6 +84,7 @@ class Rules:
         self._last_bad: dict[Key, float] = {}
         self._bad_since: dict[str, float] = {}
         self._openings: dict[Key, int] = {}
+        self._reads = plan.seed % READ_EVERY == READ_EVERY - 1
         self._explored = 0
         """Attempts after a failure, at a provider of which nobody knew how it was at that time."""
         transport.referee = self
@@ -183,7 +188,11 @@ class Rules:
         limit = candidate.provider.max_in_flight
         if limit is not None and self.transport.open[name] > limit:
             self.violate(f"{name} has {self.transport.open[name]} requests, more than its {limit}", who)
-        if len(run.exchanges) > 1 and self.transport.open[name] == 1 and now - self._bad_since.get(name, -1.0) > SHOWN_S:
+        if (
+            len(run.exchanges) > 1
+            and self.transport.open[name] == 1
+            and now - self._bad_since.get(name, -1.0) > SHOWN_S
+        ):
             self._explored += 1
         in_flight = self.fleet.stats(name).in_flight
         if in_flight != self.transport.open[name]:
@@ -220,7 +229,12 @@ class Rules:
         return not full and self.known.usable(candidate, now) is True
 
     def _keeps_named(self, run: Run, candidate: Candidate, now: float) -> None:
-        """A time that a provider named is kept, whoever is left to ask."""
+        """A time that a provider named is kept, whoever is left to ask.
+
+        Not looked at: what it named while a request already waited to come back to it.
+        """
+        if run.tried(candidate):
+            return
         for key in needed(candidate):
             if (until := self.known.named.get(key, 0.0)) > now + EDGE_S:
                 name = candidate.provider.name
@@ -323,7 +337,7 @@ class Rules:
         if client.progress not in FINISHED and client.progress is not LEFT:
             self.violate(f"its answer never ended: {client.progress.value}", who)
             return
-        for breach in received.breaches(client, self.transport.exchanges):
+        for breach in received.breaches(client, self.transport.exchanges, read=self._reads and ask.number % 5 == 0):
             self.violate(breach, who)
         if ask.stream and ask.reads_all and client.longest_silence_s > SILENT_MAX_S:
             self.violate(f"its client heard nothing for {client.longest_silence_s:.3f} s", who)
@@ -338,8 +352,10 @@ class Rules:
             self.violate(f"it is told as '{run.ended.outcome}', and its client has: {' or '.join(got)}", who)
         if run.ended.outcome == "failed" and not client.followed:
             self._had_to_fail(run)
-        if "broken_stream" in got and not client.followed and self.plan.stops_at is None and ask.reads_all:
-            if run.exchanges and run.exchanges[-1].behaviour.whole and run.exchanges[-1].behaviour.kind == "good":
+        stopped = self.plan.stops_at is not None
+        if "broken_stream" in got and not client.followed and not stopped and ask.reads_all and run.exchanges:
+            behaviour = run.exchanges[-1].behaviour
+            if behaviour.whole and behaviour.kind == "good":
                 self.violate("a good answer reached its client broken", who)
 
     def _had_to_fail(self, run: Run) -> None:

@@ -7,7 +7,7 @@ import math
 import random
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from simulation import answers
 from simulation.answers import Asked, Behaviour, Blame
@@ -67,7 +67,7 @@ class Exchange(UpstreamResponse):
     def steps(self) -> list[answers.Timed]:
         return self.behaviour.steps
 
-    async def __aenter__(self) -> Exchange:
+    async def __aenter__(self) -> Self:
         self._transport.begin(self)
         try:
             await self._head()
@@ -120,7 +120,9 @@ class Exchange(UpstreamResponse):
         if not self.shown:
             self._seen += data
             at = self._seen.find(b"content_block_delta")
-            if (at >= 0 and b"\n\n" in self._seen[at:]) or (self.behaviour.whole and self._seen == self.behaviour.content):
+            if (at >= 0 and b"\n\n" in self._seen[at:]) or (
+                self.behaviour.whole and self._seen == self.behaviour.content
+            ):
                 self.shown = True
                 if self._transport.referee is not None and not self.counts:
                     self._transport.referee.content_began(self)

@@ -207,9 +207,11 @@ def _admitted(ask: Ask) -> Admitted:
 def _body(ask: Ask) -> bytes:
     number = ask.number if ask.same_as is None else ask.same_as
     stream = b"true" if ask.stream else b"false"
-    return (
-        b'{"model":"%b","max_tokens":%d,"stream":%b,"messages":[{"role":"user","content":"question %d"}]}'
-        % (ask.model.encode(), 100 + number % 400, stream, number)
+    return b'{"model":"%b","max_tokens":%d,"stream":%b,"messages":[{"role":"user","content":"question %d"}]}' % (
+        ask.model.encode(),
+        100 + number % 400,
+        stream,
+        number,
     )
 
 
