@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import missing
 
 from balancer.cli import build
 from balancer.commands import completion
@@ -76,7 +77,7 @@ def test_every_shell_gets_its_hook(shell: str, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_hook_is_taken_by_its_shell(shell: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     if shutil.which(shell) is None:
-        pytest.skip(f"{shell} is not installed")
+        missing(shell, f"install your system's package {shell}")
     completion.run(build().parse_args(["completion", shell]))
     hook = tmp_path / "hook"
     prelude = "autoload -U compinit; compinit -u -D\n" if shell == "zsh" else ""

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import missing
 
 from balancer.cli import build
 from balancer.commands.arguments import commands_of, parse
@@ -38,7 +39,7 @@ def test_hints_are_found_where_they_stand() -> None:
 @pytest.fixture
 def env(tmp_path: Path) -> dict[str, str]:
     if not (BIN / "balancer").exists():
-        pytest.skip("it is not installed")
+        missing("the command balancer", "run: make setup")
     return environment(PATH=f"{BIN}:/usr/bin:/bin", HOME=str(tmp_path), XDG_STATE_HOME=str(tmp_path / "state"))
 
 

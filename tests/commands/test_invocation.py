@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import missing
 
 from balancer.commands.invocation import form, hint
 
@@ -92,7 +93,7 @@ STARTED = {
 def test_what_it_says_can_be_run(argv: list[str], activated: bool) -> None:
     """The first command of the help, as a shell runs it in the same place."""
     if not os.access(argv[0], os.X_OK):
-        pytest.skip("it is not installed")
+        missing(argv[0], "run: make setup")
     path = f"{Path(sys.executable).parent}:/usr/bin:/bin" if activated else "/usr/bin:/bin"
     env = environment(PATH=path, PYTHONPATH=str(ROOT / "src"))
     told = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout

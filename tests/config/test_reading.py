@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from balancer.config import EMBEDDED, Config, ConfigError, embedded, find, load, override, parse
-
-ROOT = Path(__file__).resolve().parents[2]
+from balancer.config import Config, ConfigError, parse
 
 GOOD = """\
 providers:
@@ -379,57 +375,3 @@ def test_a_damaged_file_never_shows_a_key(places: list[int], what: str) -> None:
         told = str(error)
 
     assert "sk-canary" not in told
-
-
-def test_the_example_of_the_project_is_valid_without_any_environment() -> None:
-    config = load(ROOT / "providers.example.yaml", {})
-
-    assert config.warnings == ()
-    assert config.settings == embedded({}).settings.model_copy(update={"drills": False})
-
-
-def test_what_is_served_without_a_file() -> None:
-    config = embedded({})
-
-    assert [provider.type for provider in config.providers.values()] == ["simulated"] * 3
-    assert "simulated" in EMBEDDED
-
-
-def test_files_that_are_none(tmp_path: Path) -> None:
-    for path, message in ((tmp_path / "no.yaml", "no such file"), (tmp_path, "a folder")):
-        with pytest.raises(ConfigError, match=message):
-            load(path, {})
-
-
-def test_keys_that_others_can_read_are_warned_of(tmp_path: Path) -> None:
-    path = tmp_path / "providers.yaml"
-    path.write_text(GOOD)
-    path.chmod(0o644)
-    (warning,) = load(path, {}).warnings
-    assert warning.line == 5
-    assert "chmod 600" in warning.message
-    path.chmod(0o600)
-    assert load(path, {}).warnings == ()
-
-
-def test_find(tmp_path: Path) -> None:
-    here = tmp_path / "providers.yaml"
-    here.write_text(GOOD)
-
-    assert find(None, {}, tmp_path) == here
-    assert find("providers.yaml", {}, tmp_path) == here
-    assert find(None, {"BALANCER_CONFIG": str(here)}, Path("/")) == here
-    with pytest.raises(ConfigError, match="--config names it"):
-        find("other.yaml", {}, tmp_path)
-    with pytest.raises(ConfigError, match="BALANCER_CONFIG names it"):
-        find(None, {"BALANCER_CONFIG": "/no/where.yaml"}, tmp_path)
-
-
-def test_a_flag_wins_over_the_environment_over_the_file() -> None:
-    config = read(GOOD + "settings: {port: 1, host: 127.0.0.3, log_level: debug}")
-
-    both: Any = override(config, {"PORT": "2", "LOG_COLOR": "false"}, port=3).settings
-    assert (both.port, both.host, both.log_level, both.log_color) == (3, "127.0.0.3", "DEBUG", False)
-    assert override(config, {"PORT": "2"}).settings.port == 2
-    with pytest.raises(ConfigError, match="environment: PORT: must be a whole number, not 'x'"):
-        override(config, {"PORT": "x"})

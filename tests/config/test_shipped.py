@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+import reference_pages as reference
 
-from balancer.config import reference, shipped
+from balancer.config import shipped
 from balancer.config.reading import parse
 
 

@@ -204,14 +204,14 @@ def test_what_is_no_request_is_refused(body: bytes) -> None:
 
 def test_corrections_are_learnt_slowly_and_within_bounds() -> None:
     correction = Correction()
-    correction.learn("p", "m", 100, 200)
-    correction.learn("p", "m", 100, 100)
+    correction.observe("p", "m", 100, 200)
+    correction.observe("p", "m", 100, 100)
     assert correction.correct("p", "m", 1000) == 1500  # the first ones weigh alike
     for _ in range(30):
-        correction.learn("p", "m", 100, 150)
+        correction.observe("p", "m", 100, 150)
     assert correction.correct("p", "m", 1000) == pytest.approx(1500, abs=2)
     for _ in range(30):
-        correction.learn("p", "m", 100, 100_000)
+        correction.observe("p", "m", 100, 100_000)
     assert correction.correct("p", "m", 1000) == pytest.approx(2000, abs=2)
     assert correction.correct("other", "m", 1000) == 1000
-    correction.learn("p", "m", 0, 5)
+    correction.observe("p", "m", 0, 5)

@@ -135,9 +135,8 @@ ERRORS = {
 @pytest.mark.parametrize("bytewise", [False, True], ids=["in one read", "byte by byte"])
 @pytest.mark.parametrize(("data", "status", "kind", "words"), ERRORS.values(), ids=ERRORS)
 def test_what_is_no_answer_is_a_fault(data: bytes, status: int, kind: str, words: str, bytewise: bool) -> None:
-    if bytewise and len(data) > 50_000:
-        pytest.skip("it would take long, and says nothing more")
-    pieces, decoder = run(*([data[at : at + 1] for at in range(len(data))] if bytewise else [data]))
+    step = 1 if len(data) < 50_000 else 997  # a large one byte by byte would take long, and say nothing more
+    pieces, decoder = run(*([data[at : at + step] for at in range(0, len(data), step)] if bytewise else [data]))
     faults = [piece.error for piece in pieces if piece.error]
 
     assert [(fault.status, fault.kind, fault.message) for fault in faults] == [(status, kind, words)]

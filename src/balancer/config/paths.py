@@ -22,6 +22,8 @@ def not_authorities(path: str) -> str:
 
 def not_writable(path: str) -> str:
     """Say why nothing can be written to a file that may not exist yet; nothing if it can. Makes nothing."""
+    if "\0" in path:  # Python's own functions differ in whether they raise
+        return "it is not the name of a file"
     try:
         file = Path(path)
         if file.is_dir():
@@ -31,8 +33,6 @@ def not_writable(path: str) -> str:
         folder = next(parent for parent in (file.parent, *file.absolute().parents) if parent.exists())
     except OSError as error:
         return error.strerror or "it can't be reached"
-    except ValueError:
-        return "it is not the name of a file"
     if not folder.is_dir():
         return "a part of its path is a file, not a folder"
     return "" if os.access(folder, os.W_OK | os.X_OK) else "no permission to write to its folder"

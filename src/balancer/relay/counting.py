@@ -66,7 +66,7 @@ class Counting:
         idle = now - self._asked_at > limits.active_s
         if idle and dialects.get(candidate.provider.type).supports(Operation.COUNT_TOKENS):
             return None
-        samples = self._correction.lessons(candidate.provider.name, candidate.model)
+        samples = self._correction.samples(candidate.provider.name, candidate.model)
         if samples >= limits.first_samples and now - self._sampled_at < limits.sample_every_s:
             return None
         self._sampled_at = now
@@ -78,7 +78,7 @@ class Counting:
 
         def compare(done: asyncio.Task[int]) -> None:
             if not done.cancelled():
-                self._correction.learn(candidate.provider.name, candidate.model, done.result(), real)
+                self._correction.observe(candidate.provider.name, candidate.model, done.result(), real)
 
         sample.add_done_callback(compare)
 

@@ -48,8 +48,8 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "tokens_total": ("Tokens as the providers reported them.", ("provider", "type")),
     "stream_truncations_total": ("Answers that broke after content had been sent.", ("provider",)),
     "client_disconnects_total": ("Requests whose client left before the end.", ()),
-    "dedup_hits_total": ("Requests that shared the answer to a twin.", ()),
-    "provider_rests_total": ("Times that a provider was left alone after failing.", ("provider", "long")),
+    "dedup_hits_total": ("Requests that shared the answer to an identical request in flight.", ()),
+    "provider_rests_total": ("Cooldowns that began after a failure.", ("provider", "long")),
     "provider_recoveries_total": ("Times that a provider answered again.", ("provider",)),
     "provider_wakes_total": ("Times that a provider's cooldowns were ended before their time.", ("provider", "by")),
     "config_reloads_total": ("Changed configurations.", ("result",)),
@@ -231,7 +231,11 @@ def _gauges(view: Mapping[str, Any]) -> Iterator[str]:
             "0 healthy, 1 probing, 2 resting, 3 disabled, 4 paused.",
             lambda p: _STATES.get(p.get("state"), 2),
         ),
-        ("provider_cooldown_seconds", "How long a provider is still left alone.", lambda p: p.get("resting_for_s")),
+        (
+            "provider_cooldown_seconds",
+            "Seconds until a provider's cooldown ends.",
+            lambda p: p.get("resting_for_s"),
+        ),
         ("inflight", "Requests that a provider works on.", lambda p: p.get("in_flight")),
         ("provider_failures", "Failures in a row.", lambda p: p.get("failure_count")),
     ):

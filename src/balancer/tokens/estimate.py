@@ -327,17 +327,17 @@ class Correction:
 
     def __init__(self) -> None:
         self._ratios: OrderedDict[tuple[str, str], tuple[float, int]] = OrderedDict()
-        """With how many lessons it took."""
+        """The ratio of real to estimated tokens, and from how many answers it is known."""
 
-    def learn(self, provider: str, model: str, estimate: int, real: int) -> None:
-        """An answer said what was estimated before. The first lessons weigh alike, then the latest most."""
+    def observe(self, provider: str, model: str, estimate: int, real: int) -> None:
+        """Compare an estimate with the usage of its answer. The first few samples weigh alike, then the latest most."""
         if estimate <= 0 or real <= 0:
             return
         low, high = self.BOUNDS
         ratio = min(high, max(low, real / estimate))
-        known, lessons = self._ratios.get((provider, model), (1.0, 0))
-        step = max(self.STEP, 1 / (lessons + 1))
-        self._ratios[provider, model] = known + step * (ratio - known), lessons + 1
+        known, samples = self._ratios.get((provider, model), (1.0, 0))
+        step = max(self.STEP, 1 / (samples + 1))
+        self._ratios[provider, model] = known + step * (ratio - known), samples + 1
         self._ratios.move_to_end((provider, model))
         if len(self._ratios) > self.LIMIT:
             self._ratios.popitem(last=False)
@@ -347,6 +347,6 @@ class Correction:
         ratio, _ = self._ratios.get((provider, model), (1.0, 0))
         return max(1, round(estimate * ratio))
 
-    def lessons(self, provider: str, model: str) -> int:
-        """Return how often it was corrected."""
+    def samples(self, provider: str, model: str) -> int:
+        """Return from how many answers the correction is known."""
         return self._ratios.get((provider, model), (1.0, 0))[1]

@@ -14,7 +14,7 @@ from balancer.dialect import Incapable
 from balancer.dialects.openai import request, responses
 from balancer.dialects.openai.profiles import PROFILES, Profile
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 CASES = sorted(path.name.removesuffix(".in.json") for path in GOLDEN.glob("*.in.json"))
 
 

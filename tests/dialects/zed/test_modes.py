@@ -88,3 +88,17 @@ def test_thresholds_are_configurable() -> None:
     assert not modes.complex_coding_task(EDIT, 10)
     assert modes.multi_step_analysis(steps, 1, low)
     assert not modes.multi_step_analysis(steps, 1)
+
+
+PASTED = {
+    "in a code block": ("look:\n```\n1. a\n2. b\n3. c\n```", False),
+    "in a block that does not end": ("look:\n  ~~~text\n1. a\n2. b\n3. c", False),
+    "around a code block": ("1. a\n```\n9. x\n```\n2. b\n3. c", True),
+}
+
+
+@pytest.mark.parametrize(("text", "steps"), PASTED.values(), ids=PASTED)
+def test_numbered_lines_of_pasted_code_are_no_steps_of_the_user(text: str, steps: bool) -> None:
+    body = {"messages": [{"role": "user", "content": [{"type": "text", "text": text}]}]}
+
+    assert modes.multi_step_analysis(body, 1) is steps

@@ -92,7 +92,7 @@ def test_what_the_struct_has_no_place_for_is_named(more: dict[str, Any]) -> None
         tidy.tidied({**BODY, **more})
 
 
-def test_models_are_found_by_name_then_by_beginning() -> None:
+def test_models_are_found_by_name_and_without_what_is_no_part_of_it() -> None:
     catalogue: list[dict[str, Any]] = [
         {"id": "claude-sonnet-4"},
         {"id": "claude-sonnet-4-5"},
@@ -100,8 +100,18 @@ def test_models_are_found_by_name_then_by_beginning() -> None:
 
     assert tidy.zed_model("claude-sonnet-4", catalogue)["id"] == "claude-sonnet-4"
     assert tidy.zed_model("claude-sonnet-4-5-20250929", catalogue)["id"] == "claude-sonnet-4-5"
+    assert tidy.zed_model("claude-sonnet-4-5-20250929[1m]", catalogue)["id"] == "claude-sonnet-4-5"
+    assert tidy.zed_model("claude-sonnet-4-latest", catalogue)["id"] == "claude-sonnet-4"
     assert tidy.zed_model("claude-new-20260101", catalogue)["id"] == "claude-new"
     assert tidy.zed_model("claude-new-20260101", [])["id"] == "claude-new-20260101"
+
+
+@pytest.mark.parametrize(
+    "name", ["claude-sonnet-4-5", "claude-sonnet-4-5-20250929", "claude-sonnet-45", "claude-sonnet-4-x[1m]"]
+)
+def test_a_model_is_never_silently_another_one(name: str) -> None:
+    with pytest.raises(tidy.Untakable, match="it has 'claude-sonnet-4' but not that one"):
+        tidy.zed_model(name, [{"id": "claude-sonnet-4"}, {"id": "claude"}])
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,31 @@ def test_a_growing_history_is_shortened_in_the_same_way_and_keeps_its_beginning(
     assert rotation.applicable([cut], messages[:at]) is None, "the client rewound to before the cut"
 
 
+def agent(rounds: int) -> list[dict[str, Any]]:
+    return [text("the task"), *(m for at in range(rounds) for m in (call(str(at)), result(str(at))))]
+
+
+@given(st.integers(0, 40), st.integers(0, 2000))
+def test_one_long_prompt_is_cut_between_its_rounds(rounds: int, room: int) -> None:
+    messages = agent(rounds)
+    cut = rotation.cut_for(messages, 4, room)
+
+    assert (cut > 0) is (rounds > 1)
+    if cut:
+        kept = rotation.Cut(cut, "", "summary").applied(messages)
+        assert [b["text"] for b in kept[0]["content"]] == ["summary", "the task"]
+        assert [m["role"] for m in kept] == ["user", "assistant"] * (len(kept) // 2) + ["user"]
+        calls = {b["id"] for m in kept for b in m["content"] if b["type"] == "tool_use"}
+        assert calls == {b["tool_use_id"] for m in kept for b in m["content"] if b["type"] == "tool_result"}
+
+
+def test_of_a_long_prompt_behind_others_its_own_task_is_kept() -> None:
+    messages = [text("before"), text("done", "assistant"), *agent(30)]
+    cut = rotation.cut_for(messages, 1, 100)
+
+    assert [b["text"] for b in rotation.Cut(cut, "", "s").applied(messages)[0]["content"]] == ["s", "the task"]
+
+
 def test_words_beside_a_result_are_no_place_to_cut() -> None:
     messages = [text("a"), call(), result("t", {"type": "text", "text": "stop"}), text("ok", "assistant"), text("b")]
 

@@ -58,8 +58,9 @@ MODES: dict[str, tuple[dict[str, Any], tuple[str, str]]] = {
     "the route": ({"mode": "burn"}, ("burn", "route")),
     "a header": ({"headers": BURN}, ("burn", "header")),
     "a header that is not listened to": ({"headers": BURN, "mode_header": False}, ("normal", "default_mode")),
-    "a header that says nothing": ({"headers": ((b"x-balancer-zed-mode", b"max"),)}, ("normal", "default_mode")),
-    "a header that is no text": ({"headers": ((b"x-balancer-zed-mode", b"\xff"),)}, ("normal", "default_mode")),
+    "a header in capitals": ({"headers": ((b"x-balancer-zed-mode", b"BURN"),)}, ("burn", "header")),
+    "the service's own word for it": ({"headers": ((b"x-balancer-zed-mode", b" Max "),)}, ("burn", "header")),
+    "an empty header": ({"headers": ((b"x-balancer-zed-mode", b""),)}, ("normal", "default_mode")),
     "the route against a header": ({"mode": "normal", "headers": BURN}, ("normal", "route")),
     "a model without it": (
         {"mode": "burn", "entry": {"supports_max_mode": False}}, ("normal", "the model has no burn mode"),
@@ -70,6 +71,15 @@ MODES: dict[str, tuple[dict[str, Any], tuple[str, str]]] = {
 @pytest.mark.parametrize(("how", "expected"), MODES.values(), ids=MODES)
 def test_the_mode_and_why(how: dict[str, Any], expected: tuple[str, str]) -> None:
     assert chosen(**how) == expected
+
+
+@pytest.mark.parametrize("value", [b"fast", b"\xff", b"burn mode"])
+def test_a_mode_that_there_is_not_is_refused_with_the_name_of_the_header(value: bytes) -> None:
+    with pytest.raises(FlowFailed) as failed:
+        chosen(headers=((b"x-balancer-zed-mode", value),))
+
+    assert failed.value.fault.callers_own
+    assert failed.value.fault.message == "x-balancer-zed-mode: must be normal or burn"
 
 
 def test_burn_lasts_for_the_prompt_and_not_for_the_next_one() -> None:
@@ -271,3 +281,68 @@ def test_nor_does_the_budget_for_the_larger_window_have_to_be_there() -> None:
     with pytest.raises(FlowFailed, match="prompt is too long"):
         task.make_fit(one)
     assert (one.mode, one.why) == ("normal", "budget")
+
+
+def one_prompt(rounds: int, size: int) -> list[dict[str, Any]]:
+    """One prompt of an agent with so many tool calls, each with a result of so many characters."""
+    messages = [said("the task")]
+    for at in range(rounds):
+        use = {"type": "tool_use", "id": f"t{at}", "name": "Read", "input": {}}
+        result = {"type": "tool_result", "tool_use_id": f"t{at}", "is_error": False, "content": "x" * size}
+        messages += [{"role": "assistant", "content": [use]}, {"role": "user", "content": [result]}]
+    return messages
+
+
+SMALL: dict[str, Any] = {
+    "max_context_tokens": 4000,
+    "context_management": {"summarization_method": "truncate", "burn_context_tokens": 5000},
+}
+
+
+def test_the_rounds_of_one_long_prompt_are_cut_and_its_task_is_kept() -> None:
+    one = begun(one_prompt(60, 400), **SMALL)
+    task.choose(one)
+    assert shortened(one)
+
+    assert one.tokens < one.window("normal")
+    assert "the task" in json.dumps(one.sent[0])
+    calls = {b["id"] for m in one.sent for b in m["content"] if b["type"] == "tool_use"}
+    assert calls == {b["tool_use_id"] for m in one.sent for b in m["content"] if b["type"] == "tool_result"}
+    assert 0 < len(calls) < 60
+
+
+def test_the_next_round_is_sent_behind_the_same_cut() -> None:
+    messages, state = one_prompt(60, 400), TypedState()
+    first = begun(messages[:-4], state=state, **SMALL)
+    task.choose(first)
+    assert shortened(first)
+    then = begun(messages, state=state, **SMALL)
+
+    assert then.cut == first.cut
+    assert then.sent[: len(first.sent)] == first.sent
+
+
+@pytest.mark.parametrize("content", ["x" * 60_000, [{"type": "text", "text": "x" * 60_000}]], ids=["text", "parts"])
+def test_a_result_too_large_for_the_window_loses_its_middle_and_that_is_told(content: Any) -> None:
+    messages = one_prompt(1, 1)
+    messages[-1]["content"][0]["content"] = content
+    one = begun(messages, **SMALL)
+    task.choose(one)
+    assert shortened(one)
+    task.make_fit(one)
+
+    assert one.tokens < one.window("normal")
+    assert "were left out" in json.dumps(one.sent[-1])
+    assert one.full[-1]["content"][0]["content"] == content, "another provider gets the whole"
+    assert one.thread.untold is not None
+    assert one.thread.untold[0] == "results;generation=1;dropped=0"
+
+
+def test_a_result_is_shortened_no_further_than_to_be_of_use() -> None:
+    one = begun([said("y" * 80_000), *one_prompt(1, 3000)[1:]], **SMALL)
+    task.choose(one)
+    shortened(one)
+
+    with pytest.raises(FlowFailed, match="prompt is too long"):
+        task.make_fit(one)
+    assert one.thread.result_chars in (None, 2000)

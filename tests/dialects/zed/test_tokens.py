@@ -28,9 +28,17 @@ def jwt(payload: Any) -> str:
     return f"e30.{part}.signature"
 
 
-@pytest.mark.parametrize(("exp", "ends"), [(123, 123.0), (123.5, 123.5), (0, 0.0)])
-def test_a_token_says_when_it_ends(exp: float, ends: float) -> None:
-    assert tokens.expiry(jwt({"exp": exp}), WALL) == ends
+@pytest.mark.parametrize("ahead_s", [0, -7200, 7200, 0.5])
+def test_a_token_lives_as_long_as_it_says_whatever_the_services_clock_shows(ahead_s: float) -> None:
+    issued = WALL + ahead_s
+
+    assert tokens.expiry(jwt({"iat": issued, "exp": issued + 3600}), WALL) == WALL + 3600
+
+
+def test_without_the_time_of_its_issue_its_end_counts_if_that_is_to_come() -> None:
+    assert tokens.expiry(jwt({"exp": WALL + 900}), WALL) == WALL + 900
+    for passed in (123, 123.5, 0, WALL - 1):
+        assert tokens.expiry(jwt({"exp": passed}), WALL) == WALL + tokens.ASSUMED_S
 
 
 UNTOLD = {
@@ -41,6 +49,8 @@ UNTOLD = {
     "a list": jwt([1]),
     "no end": jwt({}),
     "an end in words": jwt({"exp": "123"}),
+    "an end that is no date": jwt({"exp": 10**400}),
+    "it ends before it was issued": jwt({"iat": WALL, "exp": WALL - 9}),
     "an end that is true": jwt({"exp": True}),
     "no base64": "a.!.c",
     "no ASCII": "a.\u00fc.c",

@@ -180,9 +180,6 @@ FAULTS: dict[str, Misbehaviour] = {
 DIALECT = "anthropic"
 """The provider type that reads what these scripts say."""
 
-AFTER_CONTENT = frozenset({"stall_after", "error_event_after", "cut", "truncated"})
-"""Of a stream these can't be masked: the client has some of the answer already."""
-
 
 def script(fault: str, stream: bool) -> Script:
     """Return the script of `fault`. Raises `KeyError` for a name that is not in `FAULTS`."""
@@ -218,14 +215,3 @@ def due(drill: Drill, now: float) -> bool:
     if drill.requests_left is not None and drill.requests_left <= 0:
         return False
     return drill.until is None or now < drill.until
-
-
-def play(drill: Drill, now: float, *, stream: bool) -> tuple[Drill | None, Script | None]:
-    """Return what is left of `drill` after a request at `now`, and what that request meets.
-
-    No drill: it is over. No script: this request is none of the drill's.
-    """
-    if not due(drill, now):
-        return None, None
-    rest = drill.spent()
-    return (rest if due(rest, now) else None), script(drill.fault, stream)

@@ -58,7 +58,7 @@ class Zed:
             return
         asked = _tidied(ask)  # before anything is sent
         catalogue = yield from account.models(ask)
-        entry = zed_model(ask.model, catalogue)
+        entry = _entry(ask, catalogue)
         body = fitted(asked, entry)
         if ask.operation is Operation.COUNT_TOKENS:
             body.setdefault("max_tokens", COUNT_MAX_TOKENS)
@@ -113,9 +113,18 @@ def _tidied(ask: Ask) -> dict[str, Any]:
     try:
         return tidied(decoded_object(ask.request.body))
     except Untakable as error:
-        raise Incapable(
-            f"{ask.provider.name}: Zed can't take {error}; route such requests to another provider"
-        ) from None
+        raise _incapable(ask, error) from None
+
+
+def _entry(ask: Ask, catalogue: list[dict[str, Any]]) -> dict[str, Any]:
+    try:
+        return zed_model(ask.model, catalogue)
+    except Untakable as error:
+        raise _incapable(ask, error) from None
+
+
+def _incapable(ask: Ask, error: Untakable) -> Incapable:
+    return Incapable(f"{ask.provider.name}: Zed can't take {error}; route such requests to another provider")
 
 
 def _is_too_long(ask: Ask, reply: Reply) -> bool:
@@ -140,7 +149,7 @@ def _envelope(task: Task) -> dict[str, Any]:
     if options_of(ask).wire_profile == "legacy" and not side:
         envelope["mode"] = "max" if task.mode == "burn" else "normal"
     _remember(task, prompt.burst)
-    request = {**task.body, "messages": task.cut.applied(full) if task.cut else full}
+    request = {**task.body, "messages": task.sent}
     return {**envelope, "provider": "anthropic", "model": task.entry["id"], "provider_request": request}
 
 

@@ -42,6 +42,8 @@ class Thread:
     prompts: OrderedDict[str, Prompt] = field(default_factory=OrderedDict)
     renewed_tokens: int = 0
     """How large it was when it got a new id and nothing else."""
+    result_chars: int | None = None
+    """How much is sent of the text of a result, since one was too large for the window; None: all of it."""
     untold: tuple[str, str] | None = None
     """A rotation that no answer has told of yet, in the words of the header and of the log."""
 
@@ -70,7 +72,8 @@ class Rotation:
     """The new one."""
     generation: int
     method: str
-    """`ai`, `truncate` or `none`; with why not `ai` where that was wanted."""
+    """`ai`, `truncate`, `results` (only the middles of large results are left out) or `none`; with why not `ai` where
+    that was wanted."""
     reason: str
     messages: int
     """How many the history had."""

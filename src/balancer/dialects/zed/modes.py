@@ -12,7 +12,10 @@ from balancer.dialects.zed.threads import prompt_start, tool_calls, user_text
 EDITORS = frozenset({"Edit", "MultiEdit", "Write", "NotebookEdit", "apply_patch"})
 PLANNERS = frozenset({"TodoWrite", "update_plan"})
 SUBAGENTS = frozenset({"Task", "Agent"})
-_STEP = re.compile(r"^\s*\d+[.)]\s", re.MULTILINE)
+_STEP = re.compile(r"\s*\d+[.)]\s")
+_FENCES = ("```", "~~~")
+WORDS = {"normal": "normal", "burn": "burn", "max": "burn"}
+"""What a mode is called: `max` is what the service itself called burn mode."""
 
 
 DEFAULT = BurnThresholds()
@@ -46,7 +49,21 @@ def multi_step_analysis(body: dict[str, Any], estimate: int, at: BurnThresholds 
     if any(call.get("name") in SUBAGENTS or _open_items(call) >= at.open_items for call in calls):
         return True
     start = prompt_start(messages)
-    return start >= 0 and len(_STEP.findall(user_text(messages[start]))) >= at.numbered_steps
+    return start >= 0 and _steps(user_text(messages[start])) >= at.numbered_steps
+
+
+def _steps(text: str) -> int:
+    """Return how many numbered lines a text has outside of code blocks: those are pasted, not asked for."""
+    count, fence = 0, ""
+    for line in text.splitlines():
+        stripped = line.lstrip()
+        if fence:
+            fence = "" if stripped.startswith(fence) else fence
+        elif stripped.startswith(_FENCES):
+            fence = stripped[:3]
+        elif _STEP.match(line):
+            count += 1
+    return count
 
 
 def agent_panel_usage(body: dict[str, Any], estimate: int, at: BurnThresholds = DEFAULT) -> bool:

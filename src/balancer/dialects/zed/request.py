@@ -33,7 +33,8 @@ EMPTY_RESULT = "<Tool returned an empty string>"
 """An empty result makes the provider behind the service fail."""
 
 _TOOL = ("name", "description", "input_schema", "eager_input_streaming", "cache_control")
-_DATED = re.compile(r"-(?:\d{8}|latest)$")
+_SUFFIX = re.compile(r"(?:-(?:\d{8}|latest))?(?:\[\w+\])?\Z")
+"""A date, or `latest`, and what the client appends for a larger context: the same model without it."""
 
 
 class Untakable(Exception):
@@ -158,11 +159,15 @@ def fitted(body: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def zed_model(name: str, catalogue: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the catalogue's entry for a name: itself, else the longest that the name begins with."""
-    for entry in catalogue:
-        if entry["id"] == name:
-            return entry
-    begins = [entry for entry in catalogue if name.startswith(entry["id"])]
-    if begins:
-        return max(begins, key=lambda entry: len(entry["id"]))
-    return {"id": _DATED.sub("", name) if catalogue else name}
+    """Return the catalogue's entry for a name: itself, else the one without a date, `-latest` and `[1m]`.
+
+    Raises `Untakable` where the service would silently answer as another model: it takes any name for the longest one
+    of its own that the name begins with. A name of which that is not so goes through.
+    """
+    known = {entry["id"]: entry for entry in catalogue}
+    for asked in (name, bare := _SUFFIX.sub("", name)):
+        if asked in known:
+            return known[asked]
+    if other := max((one for one in known if bare.startswith(one)), key=len, default=None):
+        raise Untakable(f"the model {name!r}, as it has {other!r} but not that one")
+    return {"id": bare if catalogue else name}

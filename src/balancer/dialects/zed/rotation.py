@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from balancer.dialects.zed.threads import user_text
+from balancer.dialects.zed.results import shortened
+from balancer.dialects.zed.threads import prompt_start, user_text
 from balancer.model import Usage
 
 MARK = "[Summary of the earlier part of this conversation, made automatically]\n"
@@ -34,10 +35,14 @@ class Cut:
     summary: str
 
     def applied(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Return the history with the summary in the block of the user whose words come next."""
-        first = messages[self.at]
+        """Return the history with the summary before the user's words that come next.
+
+        Where the cut is within a prompt, those are the words of the prompt itself: the task is never lost.
+        """
         block = {"type": "text", "text": self.summary}
-        return [{"role": "user", "content": [block, *first["content"]]}, *messages[self.at + 1 :]]
+        if messages[self.at]["role"] == "user":
+            return [{"role": "user", "content": [block, *messages[self.at]["content"]]}, *messages[self.at + 1 :]]
+        return [{"role": "user", "content": [block, *_task(messages, self.at)]}, *messages[self.at :]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,15 @@ def boundaries(messages: list[dict[str, Any]]) -> list[int]:
     ]
 
 
+def rounds(messages: list[dict[str, Any]]) -> list[int]:
+    """Return where a history may be cut within a prompt: before an answer, when every earlier call has its result."""
+    return [
+        at
+        for at in range(2, len(messages))
+        if messages[at]["role"] == "assistant" and messages[at - 1]["role"] == "user"
+    ]
+
+
 def weight(value: Any) -> int:
     """Estimate the tokens of a part of a request."""
     if isinstance(value, str):
@@ -77,15 +91,26 @@ def fixed_weight(body: dict[str, Any]) -> int:
     return weight({key: value for key, value in body.items() if key != "messages"})
 
 
-def size(full: list[dict[str, Any]], cut: Cut | None, fixed_tokens: int, metered: Metered | None) -> int:
+def sent(full: list[dict[str, Any]], cut: Cut | None, result_chars: int | None) -> list[dict[str, Any]]:
+    """Return the history as it is sent: behind the cut, with results of at most `result_chars` characters."""
+    return shortened(cut.applied(full) if cut else full, result_chars)
+
+
+def size(
+    full: list[dict[str, Any]],
+    cut: Cut | None,
+    fixed_tokens: int,
+    metered: Metered | None,
+    result_chars: int | None = None,
+) -> int:
     """Return the tokens of what is about to be sent: the service's last count and what was added, or an estimate."""
-    estimate = fixed_tokens + weight(cut.applied(full) if cut else full)
+    estimate = fixed_tokens + weight(sent(full, cut, result_chars))
     if metered is None or metered.cut != (cut.at if cut else 0) or len(full) <= metered.at:
         return estimate
     if prefix_of(full, metered.at) != metered.prefix:
         return estimate
     answered = full[metered.at].get("role") == "assistant"  # that is in its output already
-    added = weight(full[metered.at + answered :]) + fixed_tokens - metered.fixed_tokens
+    added = weight(shortened(full[metered.at + answered :], result_chars)) + fixed_tokens - metered.fixed_tokens
     return metered.tokens + added if (metered.tokens + added) * BELIEVABLE >= estimate else estimate
 
 
@@ -102,15 +127,34 @@ def total(usage: Usage) -> int:
 def cut_for(messages: list[dict[str, Any]], keep_turns: int, room_tokens: int, after: int = 0) -> int:
     """Return where to cut: `keep_turns` turns are left, or fewer where they are too large; 0: nowhere.
 
+    Where even the last turn is too large, as an agent's run of many tool calls is, its own earlier rounds are cut off.
     Only a cut later than `after` counts, so that repeated rotation comes to an end.
     """
+    left = _weights_from(messages)
     found = boundaries(messages)
-    wanted = found[-keep_turns:] if len(found) >= keep_turns else found
-    wanted = [at for at in wanted if at > after]
-    fits = [at for at in wanted if weight(messages[at:]) <= room_tokens]
+    wanted = [at for at in found[-keep_turns:] if at > after]
+    fits = [at for at in wanted if left[at] <= room_tokens]
     if fits:
         return fits[0]
+    within = [at for at in rounds(messages) if at > max(after, found[-1] if found else 0)]
+    if within:
+        room_tokens -= weight(_task(messages, within[0]))
+        return next((at for at in within if left[at] <= room_tokens), within[-1])
     return wanted[-1] if wanted else 0
+
+
+def _weights_from(messages: list[dict[str, Any]]) -> list[int]:
+    """Return for each place what the history from there on weighs."""
+    left = [0] * (len(messages) + 1)
+    for at in range(len(messages) - 1, -1, -1):
+        left[at] = left[at + 1] + weight(messages[at])
+    return left
+
+
+def _task(messages: list[dict[str, Any]], at: int) -> list[dict[str, Any]]:
+    """Return what the user said in the prompt that is under way at `at`."""
+    start = prompt_start(messages[:at])
+    return [block for block in messages[start]["content"] if block.get("type") != "tool_result"] if start >= 0 else []
 
 
 def prefix_of(messages: list[dict[str, Any]], cut: int) -> str:

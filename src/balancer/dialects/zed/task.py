@@ -15,6 +15,7 @@ from balancer.dialects.zed import budget, modes, rotation, summary, threads
 from balancer.dialects.zed.account import Part, options_of
 from balancer.dialects.zed.memory import Rotation, Thread, memory_of
 from balancer.dialects.zed.options import CostControl
+from balancer.dialects.zed.results import LEAST_CHARS, longest
 from balancer.headers import header
 from balancer.model import Fault, Usage
 
@@ -53,9 +54,15 @@ class Task:
         """The prompt's name whatever the generation."""
         return threads.prompt_id(threads.thread_id(self.key, 0), self.full)
 
+    @property
+    def sent(self) -> list[dict[str, Any]]:
+        """The history as it is sent."""
+        return rotation.sent(self.full, self.cut, self.thread.result_chars)
+
     def measure(self) -> None:
-        self.cut = rotation.applicable(self.thread.cuts, self.full)
-        self.tokens = rotation.size(self.full, self.cut, self.fixed_tokens, self.thread.metered)
+        thread = self.thread
+        self.cut = rotation.applicable(thread.cuts, self.full)
+        self.tokens = rotation.size(self.full, self.cut, self.fixed_tokens, thread.metered, thread.result_chars)
 
     def window(self, mode: str) -> int:
         """Return how much may be sent, in tokens: what is configured, if the model takes it beside its answer."""
@@ -90,14 +97,14 @@ def begun(ask: Ask, catalogue: list[dict[str, Any]], entry: dict[str, Any], body
 def choose(task: Task) -> None:
     """Decide on the mode; within a prompt burn is taken back only for want of budget."""
     ask, options = task.ask, options_of(task.ask)
-    told = (header(ask.request.headers, _MODE) or b"").decode(errors="replace").strip() if options.mode_header else ""
+    told = _told_mode(ask)
     burn_exists = task.entry.get("supports_max_mode") is not False
     shortens = options.thread_management.auto_rotate and options.context_management.summarization_method != "none"
     mode, why = modes.chosen(
         {**task.body, "messages": task.full},
         task.tokens,
         route=ask.candidate.mode,
-        header=told or None,
+        header=told,
         default=options.default_mode,
         triggers=options.auto_burn_mode_triggers,
         windows=(task.window("normal"), 0 if shortens else task.window("burn")),
@@ -111,6 +118,18 @@ def choose(task: Task) -> None:
     if over := _over(task):
         _save(task, over)
     prompt.burn = prompt.burn or task.mode == "burn"
+
+
+def _told_mode(ask: Ask) -> str | None:
+    """Return the mode that the client asks for in a header; None: it does not. Raises `FlowFailed`."""
+    value = header(ask.request.headers, _MODE) if options_of(ask).mode_header else None
+    told = (value or b"").decode(errors="replace").strip()
+    if not told:
+        return None
+    if (mode := modes.WORDS.get(told.lower())) is None:
+        words = f"{_MODE.decode()}: must be normal or burn"
+        raise FlowFailed(Fault(400, "invalid_request_error", words, callers_own=True))
+    return mode
 
 
 def _over(task: Task) -> str:
@@ -168,8 +187,18 @@ def shorten(task: Task, *, at_any_size: bool = False) -> Part[bool]:
     if context.summarization_method == "none":
         _renew(task, threshold, reason)
         return False
+    shorter = yield from _cut(task, reason)
+    if task.tokens >= window or (at_any_size and not shorter):
+        shorter = _shorten_results(task, threshold, reason) or shorter
+    return shorter
+
+
+def _cut(task: Task, reason: str) -> Part[bool]:
+    """Replace the earlier part of the history, and say whether there was a place for that."""
+    context = options_of(task.ask).context_management
     held = task.cut.at if task.cut else 0
-    at = rotation.cut_for(task.full, context.keep_last_turns, window // 2 - task.fixed_tokens, held)
+    room_tokens = task.window(task.mode) // 2 - task.fixed_tokens
+    at = rotation.cut_for(task.full, context.keep_last_turns, room_tokens, held)
     if not at:
         return False
     prefix = rotation.prefix_of(task.full, at)
@@ -180,6 +209,23 @@ def shorten(task: Task, *, at_any_size: bool = False) -> Part[bool]:
         task.thread.keep(rotation.Cut(at, prefix, text))
         task.measure()
         _note(task, method, reason, at, before)
+    return True
+
+
+def _shorten_results(task: Task, threshold: int, reason: str) -> bool:
+    """Leave out the middles of the largest results until the history fits, and say whether any was shortened."""
+    thread, before = task.thread, task.tokens
+    most_chars = longest(task.sent)
+    if most_chars <= LEAST_CHARS:
+        return False
+    while task.tokens >= threshold and most_chars > LEAST_CHARS:
+        most_chars = max(LEAST_CHARS, most_chars // 2)
+        thread.result_chars, thread.metered = most_chars, None
+        task.measure()
+    if task.tokens >= before:
+        return False
+    thread.generation += 1
+    _note(task, "results", reason, 0, before)
     return True
 
 

@@ -7,9 +7,9 @@ import json
 import jsonschema
 import pytest
 import yaml
+from reference_pages import DOCS, reference, schema
 
 from balancer.config import EMBEDDED
-from balancer.config.reference import DOCS, reference, schema
 
 SEED = """\
 providers:

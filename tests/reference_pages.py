@@ -1,6 +1,6 @@
 """Writes what is generated from the models: the reference and the JSON schema for editors.
 
-`python -m balancer.config.reference` writes both into docs/; a test checks that they are current.
+`make docs` runs it; tests/config/test_model.py checks that both are current.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic.json_schema import models_json_schema
 from balancer import dialects
 from balancer.config.model import ProviderEntry, Settings, TargetEntry
 
-DOCS = Path(__file__).resolve().parents[3] / "docs"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 _INTRO = """\
 # Configuration
@@ -77,7 +77,7 @@ A variable of the real environment wins over one in the file. The file is watche
 ends the cooldown of its provider. It fills references only (`PORT=1` in it changes nothing) and reaches no other
 program. Keep it readable by its owner alone (`chmod 600 .env`); `check` warns otherwise, and names lines that can't be
 read as `.env:LINE`.
-"""  # noqa: E501 - rows of a table
+"""
 
 _ROUTES = """\
 ## model_routes

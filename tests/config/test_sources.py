@@ -1,0 +1,95 @@
+"""Where a configuration comes from: a file, what is built in, the environment, flags; and what two of them differ in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from balancer.config import EMBEDDED, ConfigError, changes, embedded, find, load, needs_restart, override, parse
+
+ROOT = Path(__file__).resolve().parents[2]
+
+GOOD = """\
+providers:
+  - name: a
+    type: anthropic
+    base_url: https://api.example.com/v1/
+    auth_value: sk-canary
+model_routes:
+  "*": [{provider: a}]
+"""
+
+
+def test_the_example_of_the_project_is_valid_without_any_environment() -> None:
+    config = load(ROOT / "providers.example.yaml", {})
+
+    assert config.warnings == ()
+    assert config.settings == embedded({}).settings.model_copy(update={"drills": False})
+
+
+def test_what_is_served_without_a_file() -> None:
+    config = embedded({})
+
+    assert [provider.type for provider in config.providers.values()] == ["simulated"] * 3
+    assert "simulated" in EMBEDDED
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    for path, message in ((tmp_path / "no.yaml", "no such file"), (tmp_path, "a folder")):
+        with pytest.raises(ConfigError, match=message):
+            load(path, {})
+
+
+def test_keys_that_others_can_read_are_warned_of(tmp_path: Path) -> None:
+    path = tmp_path / "providers.yaml"
+    path.write_text(GOOD)
+    path.chmod(0o644)
+    (warning,) = load(path, {}).warnings
+    assert warning.line == 5
+    assert "chmod 600" in warning.message
+    path.chmod(0o600)
+    assert load(path, {}).warnings == ()
+
+
+def test_find(tmp_path: Path) -> None:
+    here = tmp_path / "providers.yaml"
+    here.write_text(GOOD)
+
+    assert find(None, {}, tmp_path) == here
+    assert find("providers.yaml", {}, tmp_path) == here
+    assert find(None, {"BALANCER_CONFIG": str(here)}, Path("/")) == here
+    with pytest.raises(ConfigError, match="--config names it"):
+        find("other.yaml", {}, tmp_path)
+    with pytest.raises(ConfigError, match="BALANCER_CONFIG names it"):
+        find(None, {"BALANCER_CONFIG": "/no/where.yaml"}, tmp_path)
+
+
+def test_a_flag_wins_over_the_environment_over_the_file() -> None:
+    config = parse(GOOD + "settings: {port: 1, host: 127.0.0.3, log_level: debug}", "providers.yaml", {})
+
+    both: Any = override(config, {"PORT": "2", "LOG_COLOR": "false"}, port=3).settings
+    assert (both.port, both.host, both.log_level, both.log_color) == (3, "127.0.0.3", "DEBUG", False)
+    assert override(config, {"PORT": "2"}).settings.port == 2
+    with pytest.raises(ConfigError, match="environment: PORT: must be a whole number, not 'x'"):
+        override(config, {"PORT": "x"})
+
+
+def test_what_a_reload_changes_is_named() -> None:
+    before = parse(GOOD, "p.yaml", {})
+    moved = GOOD.replace("api.example.com", "other.example.com") + "settings: {failure_cooldown: 9}\n"
+
+    assert list(changes(before, before)) == []
+    named = " ".join(changes(before, parse(moved, "p.yaml", {})))
+    assert "failure_cooldown" in named
+    assert "'a'" in named
+    assert "sk-canary" not in named
+
+
+def test_only_what_is_bound_at_the_start_needs_a_restart() -> None:
+    started = parse(GOOD, "p.yaml", {}).settings
+    now = parse(GOOD + "settings: {port: 9, failure_cooldown: 9}\n", "p.yaml", {}).settings
+
+    assert needs_restart(started, started) == ()
+    assert needs_restart(started, now) == ("port",)
