@@ -50,19 +50,9 @@ class WatchedFleet(Fleet):
         self._rules.ordered(request, ordered, pinned, now)
         return ordered, pinned
 
-    def observe(
-        self,
-        candidate: Candidate,
-        outcome: Outcome,
-        verdict: Verdict,
-        *,
-        began: float,
-        now: float,
-        wall: float,
-        injected: bool = False,
-    ) -> None:
-        super().observe(candidate, outcome, verdict, began=began, now=now, wall=wall, injected=injected)
-        self._rules.observed(candidate, outcome, verdict, now)
+    def observe(self, candidate: Candidate, outcome: Outcome, verdict: Verdict, **more: Any) -> None:
+        super().observe(candidate, outcome, verdict, **more)
+        self._rules.observed(candidate, outcome, verdict, more["now"])
 
 
 @dataclass(slots=True)
