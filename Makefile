@@ -44,7 +44,7 @@ else \
 fi
 endef
 
-.PHONY: help setup run demo test check bench scorecard screenshots mutants tools codex docs site requirements clean
+.PHONY: help setup run demo test check bench scorecard screenshots mutants simulate simulate-faults tools codex docs site requirements clean
 
 help:
 	@echo 'make run           serve with providers.yaml; if there is none, with three simulated providers'
@@ -57,6 +57,8 @@ help:
 	@echo "make tools         the real Claude Code client (needs npm) and llama.cpp's server, for the tests with them"
 	@echo 'make codex         the real client Codex (needs npm, 420 MB), for the test with it'
 	@echo 'make mutants       plant small faults one at a time, and see which the tests do not notice'
+	@echo 'make simulate      a million requests against failing providers, on virtual time; SEEDS=100 plays fewer'
+	@echo 'make simulate-faults  plant small faults one at a time, and see which the simulation does not notice'
 	@echo 'make bench         ratios to nginx, from one run (needs nginx)'
 	@echo 'make scorecard     play every known fault, and write docs/scorecard.md'
 	@echo 'make screenshots   draw the terminal pictures of the documentation again'
@@ -105,6 +107,12 @@ scorecard: $(DEV)
 
 mutants: $(DEV)
 	@PYTHONPATH=tests $(BIN)/python -m mutation.plant $(ARGS)
+
+simulate: $(DEV)
+	@PYTHONPATH=src:tests $(BIN)/python -m simulation $(SEEDS) $(ARGS)
+
+simulate-faults: $(DEV)
+	@PYTHONPATH=tests $(BIN)/python -m mutation.plant --list simulation/faults.toml $(ARGS)
 
 screenshots: $(DEV)
 	@$(BIN)/python tests/live/screenshots.py

@@ -25,6 +25,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+OWN_SOCKETS = 1
+"""The loop's own, by which threads and signals wake it. Nobody does here, and to look would cost more than all else."""
+
+
 class NothingWillHappen(Exception):
     """Everybody waits, and neither a timer nor a socket can wake anybody."""
 
@@ -32,23 +36,31 @@ class NothingWillHappen(Exception):
 class _Jumping(selectors.SelectSelector):
     """Never waits: where nothing is ready, the time of the next timer has come."""
 
-    now = 0.0
+    def __init__(self, tick_s: float) -> None:
+        super().__init__()
+        self.now = 0.0
+        self._tick_s = tick_s
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(0)
+        ready = super().select(0) if len(self.get_map()) > OWN_SOCKETS else []
         if ready or timeout == 0:
+            self.now += self._tick_s
             return ready
         if timeout is None:
             raise NothingWillHappen
-        self.now += timeout
+        self.now += timeout + self._tick_s
         return []
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """An event loop at whose `time()` 0 it was made. It counts what it is asked for."""
+    """An event loop at whose `time()` 0 it was made. It counts what it is asked for.
 
-    def __init__(self) -> None:
-        self._jumping = _Jumping()
+    `tick_s` is how long every turn of the loop takes. Where a program waits for what is left of a sum of floats, that
+    may be 1e-16 s, which added to the time is nothing: on a loop without ticks it waits for that without end.
+    """
+
+    def __init__(self, tick_s: float = 0.0) -> None:
+        self._jumping = _Jumping(tick_s)
         self.timers = 0
         """How many timers were made."""
         self.tasks = 0
@@ -81,9 +93,9 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return done
 
 
-def run(work: Coroutine[Any, Any, T]) -> T:
+def run(work: Coroutine[Any, Any, T], tick_s: float = 0.0) -> T:
     """Run `work` to its end on a loop of its own, and return what it returns."""
-    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+    with asyncio.Runner(loop_factory=functools.partial(VirtualTimeLoop, tick_s)) as runner:
         return runner.run(work)
 
 

@@ -5,6 +5,8 @@ survivors and writes the table into docs/testing.md. `make mutants ARGS=policy` 
 or file holds the word.
 
 A fault is a text that stands exactly once in its file, and what replaces it.
+
+`make simulate-faults` does the same with the list of the simulation, which says itself what is run (`command`).
 """
 
 from __future__ import annotations
@@ -40,8 +42,8 @@ class Fault:
     """Below src/balancer."""
     old: str
     new: str
-    tests: tuple[str, ...]
-    """The tests nearest to it, below tests/."""
+    tests: tuple[str, ...] = ()
+    """The tests nearest to it, below tests/. None: what the whole list is run with."""
     equivalent: str = ""
     """Why no test can notice it, where that is so: it is planted all the same, and counts in no share."""
 
@@ -52,24 +54,30 @@ class Fault:
         return text.replace(self.old, self.new)
 
 
-def faults() -> list[Fault]:
-    """Return the kept list."""
-    entries = tomllib.loads(LIST.read_text())["fault"]
-    return [Fault(**{**entry, "tests": tuple(entry["tests"])}) for entry in entries]
+def faults(path: Path = LIST) -> list[Fault]:
+    """Return a kept list."""
+    entries = tomllib.loads(path.read_text())["fault"]
+    return [Fault(**{**entry, "tests": tuple(entry.get("tests", ()))}) for entry in entries]
 
 
-def caught(fault: Fault, copy: Path) -> tuple[bool, float]:
-    """Plant `fault` in `copy`, run its tests, and take it out again. Returns whether a test failed, and the seconds."""
+def caught(fault: Fault, copy: Path, module: list[str] | None = None) -> tuple[bool, float]:
+    """Plant `fault` in `copy`, run its tests, and take it out again. Returns whether a test failed, and the seconds.
+
+    `module`: what is run instead of tests, a module with its arguments; it fails with 1.
+    """
     path = copy / "src" / "balancer" / fault.file
     sound = path.read_text()
     path.write_text(fault.planted(sound))
     began = time.monotonic()
-    command = [sys.executable, "-B", "-m", "pytest", "-x", "-q", "-p", "no:xdist", *(f"tests/{t}" for t in fault.tests)]
+    tests = ["pytest", "-x", "-q", "-p", "no:xdist", *(f"tests/{test}" for test in fault.tests)]
+    command = [sys.executable, "-B", "-m", *(module or tests)]
     try:
         done = subprocess.run(command, cwd=copy, env=_environment(), capture_output=True, text=True, timeout=WITHIN_S)
         code = done.returncode
         if code not in (0, 1, 2):  # 2: a fault that keeps a test file from being imported is noticed too
-            raise SystemExit(f"{fault.name}: pytest ended with {code}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+            raise SystemExit(
+                f"{fault.name}: {command[3]} ended with {code}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+            )
     except subprocess.TimeoutExpired:
         code = 1  # a test that hangs is a test that fails
     finally:
@@ -79,7 +87,7 @@ def caught(fault: Fault, copy: Path) -> tuple[bool, float]:
 
 def _environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("BALANCER_")}
-    return {**kept, "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**kept, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": os.pathsep.join(("src", "tests"))}
 
 
 def _copies(folder: Path, count: int) -> Queue[Path]:
@@ -96,7 +104,7 @@ def _copies(folder: Path, count: int) -> Queue[Path]:
     return copies
 
 
-def run(chosen: list[Fault], at_once: int) -> list[tuple[Fault, bool]]:
+def run(chosen: list[Fault], at_once: int, module: list[str] | None = None) -> list[tuple[Fault, bool]]:
     """Plant each of `chosen`; return which were caught, in the order of the list."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(at_once) as pool:
         copies = _copies(Path(folder), at_once)
@@ -104,7 +112,7 @@ def run(chosen: list[Fault], at_once: int) -> list[tuple[Fault, bool]]:
         def one(fault: Fault) -> tuple[Fault, bool]:
             copy = copies.get()
             try:
-                found, took_s = caught(fault, copy)
+                found, took_s = caught(fault, copy, module)
             finally:
                 copies.put(copy)
             print(f"{'caught  ' if found else 'SURVIVED'} {took_s:5.1f} s  {fault.file}: {fault.name}", flush=True)
@@ -129,15 +137,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make mutants", description=__doc__)
     parser.add_argument("words", nargs="*", help="only faults whose name or file holds one of these")
     parser.add_argument("-j", type=int, default=2, help="how many at once (2)")
+    parser.add_argument("--list", type=Path, default=LIST, help="another list, below tests/")
     args = parser.parse_args()
-    every = faults()
+    path = ROOT / "tests" / args.list
+    every, kept = faults(path), tomllib.loads(path.read_text())
     chosen = [f for f in every if not args.words or any(word in f"{f.file} {f.name}" for word in args.words)]
-    results = run(chosen, args.j)
+    results = run(chosen, args.j, kept.get("command"))
     survivors = [fault for fault, found in results if not found and not fault.equivalent]
     if len(chosen) == len(every):
-        text = PAGE.read_text()
-        block = f"<!-- make mutants -->\n{table(results)}\n<!-- end -->"
-        PAGE.write_text(re.sub(r"<!-- make mutants -->.*?<!-- end -->", lambda _: block, text, flags=re.DOTALL))
+        begin, text = f"<!-- {kept.get('page_block', 'make mutants')} -->", PAGE.read_text()
+        block = f"{begin}\n{table(results)}\n<!-- end -->"
+        PAGE.write_text(re.sub(rf"{begin}.*?<!-- end -->", lambda _: block, text, flags=re.DOTALL))
     print(f"{len(results)} planted, {len(survivors)} survive")
     return 1 if survivors else 0
 

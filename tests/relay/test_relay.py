@@ -21,6 +21,7 @@ from worlds import (
     OVERLOADED,
     SSE,
     START,
+    STOP,
     TEXT,
     WHOLE,
     World,
@@ -227,6 +228,22 @@ async def test_who_finds_no_place_in_the_balancer_waits_and_then_is_told_to_come
     assert [taker.status for taker in (first, second, third)] == [200, 200, 503]
     assert b"every place for 'm' is taken" in third.body
     assert [round(event.queued_s, 1) for event in world.events if hasattr(event, "queued_s")] == [0.0, 1.0, 0.9]
+
+
+@in_virtual_time
+async def test_a_place_in_the_balancer_is_waited_for_no_longer_than_the_client_waits() -> None:
+    """Its limit would run out first: it is to be told why it gets no answer."""
+    world = World(
+        [[SSE, Data(START + TEXT + DELTA), Pause(40), Data(STOP)]], None, ", limits: {max_in_flight: 1, queue_s: 30}"
+    )
+    first, second = Taker(), Taker()
+
+    tasks = [world.begin(first), world.begin(second, client_timeout_s=12.0)]
+    await asyncio.sleep(7.5)
+
+    assert second.status == 503
+    assert b"every place for 'm' is taken" in second.body
+    await asyncio.gather(*tasks)
 
 
 @in_virtual_time

@@ -564,6 +564,21 @@ async def test_a_task_that_is_cancelled_from_outside_is_cancelled() -> None:
 
 
 @in_virtual_time
+async def test_a_balancer_that_is_stopped_waits_for_no_client_that_has_yet_to_read_its_answer() -> None:
+    front = Front(SLOW)
+    wires = await both(front)
+    wires[0].connection.pause_writing()
+    await asyncio.sleep(10)
+    (task,) = front.state.tasks
+    task.cancel()
+    await settled()
+
+    assert [wire.answers[0].whole for wire in wires] == [False, True]
+    assert wires[0].closed
+    assert front.in_flight.held_bytes == 0
+
+
+@in_virtual_time
 async def test_an_answer_that_breaks_is_broken_for_both() -> None:
     front = Front([SSE, Data(START + TEXT + DELTA), Pause(5), Fail(Cause.RESET)], settings="on_broken_stream: abort")
     wires = await both(front)

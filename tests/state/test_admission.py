@@ -174,7 +174,7 @@ async def test_of_those_that_wait_the_one_goes_first_whose_client_holds_the_fewe
     admission, now, order = shared(5), asyncio.get_running_loop().time, []
 
     async def comes(client: str) -> None:
-        await admission.wait(now, client)
+        await admission.wait(now, client=client)
         if admission.may_come(client):
             with admission.place(client):
                 order.append(client)
@@ -203,9 +203,9 @@ async def test_who_gives_up_waiting_lets_others_pass() -> None:
     with ExitStack() as held:
         for client in ("alice", "alice", "bob"):
             held.enter_context(admission.place(client))
-        first = asyncio.create_task(admission.wait(now, "carol"))
+        first = asyncio.create_task(admission.wait(now, client="carol"))
         await asyncio.sleep(0)
-        assert await admission.wait(now, "alice") == 0
+        assert await admission.wait(now, client="alice") == 0
         await first
 
 

@@ -36,7 +36,7 @@ from balancer.model import (
 )
 from balancer.policy import exhausted
 from balancer.policy.classify import judge_of
-from balancer.policy.deadlines import patience_s
+from balancer.policy.deadlines import overall_s, patience_s
 from balancer.policy.exhausted import ErrorReply
 from balancer.policy.failover import Failover, Try, Wait
 from balancer.redact import scrub
@@ -107,7 +107,8 @@ class Relay:
             return
         admission = fleet.admission
         if admission.full or (admission.fair and not admission.may_come(request.client)):
-            record.queued_s = await admission.wait(self._now, request.client)
+            longest_s = overall_s(request, fleet.rules.whole_answer_s)
+            record.queued_s = await admission.wait(self._now, longest_s, request.client)
             if not admission.may_come(request.client):
                 await self._endings.send_error(record, response, exhausted.no_place(request.model))
                 return

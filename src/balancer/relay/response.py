@@ -72,7 +72,8 @@ class Watch:
         self.now = now
         self.limits = limits
         self.loop = asyncio.get_running_loop()
-        self.responses: set[ClientResponse] = set()
+        self.responses: dict[ClientResponse, None] = {}
+        """A dict, so that they are looked at in the same order in every process."""
         self.timer: asyncio.TimerHandle | None = None
         """Set while a look is planned. It comes before anything that begins now can be due."""
 
@@ -107,13 +108,13 @@ class ClientResponse(msgspec.Struct, eq=False):
 
     def __enter__(self) -> Self:
         watch = self._watch
-        watch.responses.add(self)
+        watch.responses[self] = None
         if watch.timer is None:
             watch.timer = watch.loop.call_later(watch.limits.hold_max_s, watch.look)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._watch.responses.discard(self)
+        self._watch.responses.pop(self, None)
         if self._ping:
             self._ping.cancel()
 

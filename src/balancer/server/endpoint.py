@@ -188,9 +188,11 @@ class Messages:
             try:
                 await self._relay.answer(request, leading, task)
             finally:
-                if leading.pumped:
-                    await leading.drained()
-                leading.close()
+                try:
+                    if leading.pumped:
+                        await leading.drained()
+                finally:  # the balancer may be stopped meanwhile
+                    leading.close()
         except asyncio.CancelledError:
             if shared.leader is not Leader.LEFT:
                 raise

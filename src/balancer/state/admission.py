@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Self
@@ -157,12 +158,13 @@ class Admission:
             return False
         return all(self._held[other] >= held for other in self._waiting if other != client)
 
-    async def wait(self, now: Callable[[], float], client: str = "") -> float:
-        """Wait until a request of this client may come in, for a bounded time; return how long it took, in seconds."""
+    async def wait(self, now: Callable[[], float], within_s: float = math.inf, client: str = "") -> float:
+        """Wait until this client's request may come in, `within_s` at most; return how long it took, in seconds."""
         began = now()
+        longest_s = min(self._queue_s, within_s)
         self._waiting[client] += 1
         try:
-            while not self.may_come(client) and (left_s := began + self._queue_s - now()) > 0:
+            while not self.may_come(client) and (left_s := began + longest_s - now()) > 0:
                 await self._queue.freed(left_s)
         finally:
             self._waiting[client] -= 1

@@ -9,6 +9,7 @@ import pytest
 from stand_ins import provider, request
 
 from balancer.dialect import Ask, Incapable, TypedState
+from balancer.dialects.openai.dialect import DIALECT
 from balancer.dialects.openai.options import Options
 from balancer.dialects.openai.passthrough import MISSING_FOR_S
 from balancer.model import Candidate, Operation, Reply, WireRequest

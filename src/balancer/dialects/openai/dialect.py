@@ -75,9 +75,7 @@ class OpenAI:
 
     def flow(self, ask: Ask) -> Flow:
         if ask.operation.openai:
-            says = settled(ask.options(Options), ask.provider.base_url, ask.model)
-            path = passthrough.PATHS[ask.operation]
-            yield from passthrough.flow(ask, _wire(ask, b"POST", path, (), where=_address(ask, says)))
+            yield from passthrough.flow(ask, _wire(ask, b"POST", passthrough.PATHS[ask.operation], ()))
             return
         known, attempt = _known(ask), ask.attempt_state.of(_Attempt)
         says = settled(ask.options(Options), ask.provider.base_url, ask.model)
