@@ -63,7 +63,7 @@ NEAR_S = 5.0
 
 WAIT_MAX_S = 2 * NEAR_S
 """How long a request waits for recoveries in all. After the first wait it may be refused and need another one: with
-half of this, 4 % of requests fail where three providers refuse 15 % each (simulated, 100 requests a second)."""
+half of this, 1 % of requests fail where three providers refuse 15 % each (simulated, 100 requests a second)."""
 
 EARNING_S = 1.0
 """While a request has succeeded within this time, tokens come in, and one is worth waiting for."""
