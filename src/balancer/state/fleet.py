@@ -273,12 +273,12 @@ class Fleet:
 
         `injected`: it met a fault that was ordered (`Orders.inject`). `request`: what the attempt was for.
         """
-        witness, said = 0, None
         if verdict.mark.good:
             self._stats[candidate.provider.name].succeeded(now - began)
             self.budget.earn(now)
             if not self.health.entries:
                 return
+            witness, said = 0, None
         elif verdict.mark is Mark.NONE and verdict.proof is not Proof.UNSURE:
             return
         else:
