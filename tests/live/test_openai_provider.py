@@ -380,7 +380,7 @@ async def test_a_server_that_only_streams_answers_whole_and_a_restart_does_not_f
                 answer = await sdk.messages.create(**ASK)
                 shown = await shown_at(f"{running.url}/providers")
 
-            assert answer.content[0].text.strip() == "Hello from OpenAI."  # type: ignore[union-attr]
+            assert answer.content[0].text.strip() == "Hello from OpenAI."
             assert answer.stop_reason == "end_turn"
             assert len(up.asked) == asked
             assert shown["providers"][0]["openai"]["lessons"] == {"claude-opus-5-5": ["config:streaming=always"]}
