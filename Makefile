@@ -128,6 +128,7 @@ $(TOOLS)/llama/.ready: requirements-tools.txt | $(RUN)
 
 docs: $(DEV)
 	@$(BIN)/python tests/modules_page.py
+	@$(BIN)/python tests/refusals_page.py
 	@$(BIN)/python tests/reference_pages.py
 
 # Links and references that lead nowhere end it.

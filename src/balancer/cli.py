@@ -82,6 +82,8 @@ def _run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
         return 0
     _together(known[args.command], args)
     module = getattr(args, "module", args.command)
+    if args.command == "explain" and args.error is not None:
+        module = "explain_error"
     code: int = importlib.import_module(f"balancer.commands.{module}").run(args)
     if sys.stdout:
         sys.stdout.flush()
@@ -92,6 +94,11 @@ def _together(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None
     """Refuse arguments that are right one by one and make no sense together."""
     if args.command == "drill" and not args.list and (args.name is None or not (args.fault or args.off)):
         parser.error("name a provider, and --fault FAULT or --off; `drill --list` lists the faults")
+    if args.command == "explain":
+        if (args.model is None) is (args.error is None):
+            parser.error("name a model, or a provider's answer: --error FILE")
+        if args.error is None and (args.status or args.provider):
+            parser.error("--status and --provider say more about --error FILE, and there is none")
     if args.command == "serve":
         if args.to is None and (flag := next((f for f in ("key_env", "type", "model") if getattr(args, f)), None)):
             parser.error(f"--{flag.replace('_', '-')} says more about --to URL, and there is none")
@@ -267,10 +274,21 @@ def _preset_arguments(parser: argparse.ArgumentParser, count: str) -> None:
 
 def _explain(commands: Any) -> None:
     parser = _add(
-        commands, "explain", "say which providers serve a model, in which order, and why", "explain claude-sonnet-4-5"
+        commands,
+        "explain",
+        "say which providers serve a model, and why; or how a provider's error is taken",
+        "explain claude-sonnet-4-5",
+        "explain --error answer.txt --provider main",
+        "explain --error - --status 400 < body.json",
     )
-    model = parser.add_argument("model", metavar="MODEL", help="the name that a client asks for")
+    model = parser.add_argument("model", metavar="MODEL", nargs="?", help="the name that a client asks for")
     completing(model, completion.models)
+    parser.add_argument(
+        "--error", metavar="FILE", help="a provider's answer as `curl -i` prints it, or its body; -: stdin"
+    )
+    parser.add_argument("--status", type=arguments.status, metavar="N", help="with --error: the answer's status")
+    provider = parser.add_argument("--provider", metavar="NAME", help="with --error: whose answer it is")
+    completing(provider, completion.providers)
     _config(parser)
 
 

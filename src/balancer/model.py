@@ -119,6 +119,39 @@ class Timeouts:
     """A whole non-streaming answer."""
 
 
+class RefusalClass(enum.Enum):
+    """Whose matter a refusal is: what decides who is asked next, who cools down, and what the client is told."""
+
+    REQUEST = "request"
+    """The request's own fault: it goes back as it came, and blames nobody."""
+    CAPABILITY = "capability"
+    """This provider can't do it (a beta, a size, a file of another account): another may, and nobody cools down."""
+    ACCOUNT = "account"
+    """The account or the key: only a person can mend it."""
+    LIMIT = "limit"
+    """A limit of requests, tokens or money that resets by itself."""
+    MODEL = "model"
+    """The model is missing or in trouble there."""
+    PROVIDER = "provider"
+    """The provider itself is in trouble."""
+    INTERMEDIARY = "intermediary"
+    """Somebody between the balancer and the provider has answered: a firewall's page, another server's body."""
+
+
+class ErrorRule(msgspec.Struct, frozen=True):
+    """A row of `error_rules`: how a user wants a refusal to be classed. Every condition that it has must hold."""
+
+    name: str
+    """Where it stands: `settings.error_rules[0]`."""
+    refusal: RefusalClass
+    status: int | None = None
+    type: str = ""
+    """Of the error, in any case of letters."""
+    code: str = ""
+    contains: str = ""
+    """What the message holds, in any case of letters."""
+
+
 @dataclass(frozen=True, slots=True)
 class Provider:
     """One upstream as configured. What was learnt about it lives in `Fleet`, under its name."""
@@ -139,6 +172,8 @@ class Provider:
     """Added to every request to this provider, over the client's own. Some carry credentials."""
     timeouts: Timeouts = Timeouts()
     max_in_flight: int | None = None
+    error_rules: tuple[ErrorRule, ...] = ()
+    """Its own, then those of the settings: the first that fits decides."""
     options: object = None
     """`zed_config`, `openai_config`, `simulated_config`, in the class of the dialect. `Ask.options` reads it."""
 
@@ -231,6 +266,18 @@ class Fault(msgspec.Struct, frozen=True, gc=False):
     """The request is at fault, whatever the status: no mark, and the client is told as it is."""
     elsewhere: bool = False
     """The request is at fault here, but another provider may take it."""
+    type: str = ""
+    """The error's type as the provider wrote it."""
+    code: str = ""
+    """Its code, as written."""
+    marks: tuple[str, ...] = ()
+    """Its further machine-readable words: `status`, `reason`."""
+    param: str = ""
+    """The field of the request that it names for machines."""
+    foreign: bool = False
+    """It has no form that an API's errors have: a page, another server's body."""
+    account_window: bool = False
+    """The limit that was met is a window of the whole account, not one model's."""
 
 
 class Completed(msgspec.Struct, frozen=True, gc=False):
@@ -310,6 +357,8 @@ class Trouble(enum.Enum):
     CREDIT = "credit"
     SPEND_CAP = "spend_cap"
     """A limit of spending was reached, and the provider says that retrying is of no use."""
+    ADDRESS = "address"
+    """Its base_url is answered with a redirect. None is followed: the key would go along."""
     CLIENT_KEY = "client_key"
     """The client's own credential was refused, at a provider to which it is passed through."""
     PAUSED = "paused"
@@ -318,23 +367,15 @@ class Trouble(enum.Enum):
     """The configuration says `enabled: false`."""
 
 
-class RefusalClass(enum.Enum):
-    """Whose matter a refusal is: what decides who is asked next, who cools down, and what the client is told."""
+class Proof(enum.Enum):
+    """How much one failure proves against whom it is held."""
 
-    REQUEST = "request"
-    """The request's own fault: it goes back as it came, and blames nobody."""
-    CAPABILITY = "capability"
-    """This provider can't do it (a beta, a size, a file of another account): another may, and nobody cools down."""
-    ACCOUNT = "account"
-    """The account or the key: only a person can mend it."""
-    LIMIT = "limit"
-    """A limit of requests, tokens or money that resets by itself."""
-    MODEL = "model"
-    """The model is missing or in trouble there."""
-    PROVIDER = "provider"
-    """The provider itself is in trouble."""
-    INTERMEDIARY = "intermediary"
-    """Somebody between the balancer and the provider has answered: a firewall's page, another server's body."""
+    CERTAIN = "certain"
+    """The refusal itself says whose matter it is, or the request can have no part in it."""
+    LIKELY = "likely"
+    """It counts at once; but a request that met the same at another provider may be the cause itself."""
+    UNSURE = "unsure"
+    """It counts when a second, different request meets the same. The mark is `NONE` until then."""
 
 
 class Statement(msgspec.Struct, frozen=True, gc=False):
@@ -367,6 +408,9 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     """Whose matter the refusal is; None: it was none."""
     client_only: bool = False
     """It is about the credential that the client itself sent: it counts for this client alone."""
+    proof: Proof = Proof.CERTAIN
+    evidence: str = ""
+    """The provider's words that speak against it; none where its status or its error's type do."""
 
 
 class Piece(msgspec.Struct, gc=False):

@@ -40,7 +40,7 @@ OFFERED = {
     "flags": ("balancer status --w", ["--watch"]),
     "providers": ("balancer drill a", ["alpha"]),
     "faults": ("balancer drill alpha --fault error_", [name for name in drills.FAULTS if name.startswith("error_")]),
-    "models": ("balancer explain ", ["claude-x", "other-y", "--config"]),
+    "models": ("balancer explain ", ["claude-x", "other-y", "--config", "--error", "--status", "--provider"]),
     "shells": ("balancer completion f", ["fish"]),
     "commands to be explained": ("balancer help ver", ["version"]),
     "levels": ("balancer serve --log-level W", ["WARNING"]),

@@ -153,6 +153,25 @@ MEANT = {
         "model_routes:", "routes:", "6 unknown key 'routes'; did you mean 'model_routes'?"
     ),
     "disabled": slip("    type", "    disabled: true\n    type", "3 'disabled'; enabled: false"),
+    "a rule without a class": more(
+        "settings: {error_rules: [{status: 400}]}\n", "9 required key 'class': class: account"
+    ),
+    "a rule without a condition": more(
+        "settings: {error_rules: [{class: limit}]}\n", "9 error_rules; needs a condition"
+    ),
+    "a rule of no class": more(
+        "settings: {error_rules: [{status: 400, class: acount}]}\n", "9 class must be one of; did you mean 'account'?"
+    ),
+    "a rule with a slip": more(
+        "settings:\n  error_rules:\n    - {status: 400, class: limit}\n    - {contain: x, class: limit}\n",
+        "12 'contain'; did you mean 'contains'?",
+    ),
+    "a rule's status in words": more(
+        "settings: {error_rules: [{status: 4xx, class: limit}]}\n", "9 status must be a whole number, not '4xx'"
+    ),
+    "rules that are no list": slip(
+        "    auth", "    error_rules: {status: 400}\n    auth", "5 error_rules must be a list: error_rules: [{status"
+    ),
     "no number": more("settings: {port: eighty}\n", "9 port must be a whole number, not 'eighty'"),
     "seconds": more("settings: {request_timeout: 60s}\n", "9 request_timeout; number of seconds: 60, not '60s'"),
     "minutes": more("settings: {request_timeout: 2m}\n", "9 request_timeout; number of seconds: 120, not '2m'"),

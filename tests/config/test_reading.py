@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balancer.config import Config, ConfigError, parse
+from balancer.model import ErrorRule, RefusalClass
 
 GOOD = """\
 providers:
@@ -93,6 +94,24 @@ def test_a_type_may_say_how_many_requests_it_takes_at_once_and_the_entry_wins() 
     assert zed(", zed_config: {max_concurrency: 2}").providers["z"].max_in_flight == 2
     assert zed(", zed_config: {max_concurrency: null}").providers["z"].max_in_flight is None
     assert zed(", max_in_flight: 9, zed_config: {max_concurrency: 2}").providers["z"].max_in_flight == 9
+
+
+def test_a_providers_rows_for_refusals_come_before_those_of_the_settings() -> None:
+    text = """
+providers:
+  - {name: a, type: simulated, error_rules: [{status: 400, contains: " juice ", class: account}, {code: 1113, class: limit}]}
+  - {name: b, type: simulated}
+model_routes: {"*": [{provider: a}]}
+settings: {error_rules: [{type: odd, class: request}]}
+"""
+    found = read(text).providers
+
+    assert found["a"].error_rules == (
+        ErrorRule("error_rules[0] of a", RefusalClass.ACCOUNT, 400, contains="juice"),
+        ErrorRule("error_rules[1] of a", RefusalClass.LIMIT, code="1113"),
+        ErrorRule("settings.error_rules[0]", RefusalClass.REQUEST, type="odd"),
+    )
+    assert [rule.name for rule in found["b"].error_rules] == ["settings.error_rules[0]"]
 
 
 def test_a_type_may_have_remarks() -> None:

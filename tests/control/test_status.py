@@ -114,6 +114,30 @@ def test_each_scope_has_its_own_place() -> None:
     assert told["counting_resting_for_s"] == 15.0
 
 
+ONLY = """
+providers: [{name: a, type: anthropic, base_url: "http://127.0.0.1:1", auth_value: s}]
+model_routes:
+  "m": [{provider: a}]
+  "n": [{provider: a}]
+"""
+
+
+def test_a_provider_all_of_whose_models_cool_down_is_in_cooldown() -> None:
+    board = Board()
+    board.fleet.reload(config.parse(ONLY, "p", {}), 0.0)
+    for model, named_s in (("m", 30.0), ("n", 20.0)):
+        assert shown(board)["state"] == "healthy"
+        board.world.observe(
+            board.world.candidate("a", model=model), OVERLOADED, failed(scope=Scope.MODEL, cooldown_s=named_s), 0.0
+        )
+    board.at = 5.0
+    told = shown(board)
+
+    assert (told["state"], told["healthy"], told["resting_for_s"]) == ("resting", False, 15.0)
+    board.at = 21.0
+    assert shown(board)["state"] == "healthy", "one of them may be asked"
+
+
 def test_a_fault_that_is_injected_is_shown() -> None:
     board = Board()
     board.fleet.orders.inject("a", Drill("a", "cut"), 0.0, 0.0)

@@ -166,12 +166,10 @@ async def silence_of_everybody() -> None:
 
 
 async def fallback_refuses() -> None:
-    """What the second says of the request is told as it said it, for the first is not to be had."""
+    """A fault of the request is told as the second said it, though the first may be had later."""
 
     async def picky(seen: Seen, peer: Peer) -> None:
-        await peer.whole(
-            400, refusal("invalid_request_error", "This model does not support assistant message prefill.")
-        )
+        await peer.whole(400, refusal("invalid_request_error", "messages.0.content: Input should be a valid list"))
 
     async with (
         Upstream(overloaded) as a,
@@ -182,9 +180,7 @@ async def fallback_refuses() -> None:
         answer = await http.post("/v1/messages", json=ask())
 
         assert (answer.status_code, len(a.asked), len(b.asked)) == (400, 1, 1)
-        assert answer.content == refusal(
-            "invalid_request_error", "This model does not support assistant message prefill."
-        )
+        assert answer.content == refusal("invalid_request_error", "messages.0.content: Input should be a valid list")
 
 
 async def accounting() -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from balancer.model import Mark, Statement, Trouble, Verdict
+from balancer.model import Mark, Proof, Statement, Trouble, Verdict
 from balancer.policy.circuit import (
+    DECAY_S,
     FIRST_COOLDOWN_S,
     OPERATOR_COOLDOWN_MAX_S,
     OPERATOR_COOLDOWN_S,
+    WITNESS_S,
     Circuit,
     CooldownPolicy,
     Health,
@@ -81,8 +84,52 @@ def test_the_doubling_decays_with_time_in_health() -> None:
     again_soon = seen(health, BAD, 140.0)
     again_later = seen(health, BAD, 115.0 + 10 * 60.0)
 
-    assert again_soon.cooldown_until - 140.0 == 40.0
+    assert again_soon.cooldown_until - 140.0 == 10.0, "it was not twice in a row"
     assert again_later.cooldown_until - (115.0 + 600.0) == 5.0
+
+
+def test_failures_of_single_requests_among_good_answers_do_not_double_the_cooldown() -> None:
+    health, now = Health(), 100.0
+    for _ in range(20):
+        health = seen(health, BAD, now)
+        assert health.cooldown_until - now == FIRST_COOLDOWN_S
+        health = seen(health, GOOD, health.cooldown_until + 1.0)
+        now = health.last_failure + DECAY_S
+
+
+def test_failures_close_together_among_good_answers_halve_the_cooldown_down_to_a_quarter() -> None:
+    health, now, cooldowns = Health(), 100.0, []
+    for _ in range(4):
+        health = seen(health, BAD, now)
+        cooldowns.append(health.cooldown_until - now)
+        health = seen(health, GOOD, health.cooldown_until + 1.0)
+        now = health.last_failure + DECAY_S - 0.1
+    assert cooldowns == [5.0, 2.5, 1.25, 1.25]
+
+    in_a_row = []
+    for _ in range(4):
+        health = seen(health, BAD, now)
+        in_a_row.append(health.cooldown_until - now)
+        now = health.cooldown_until
+    assert in_a_row == pytest.approx([1.25, 2.5, 5.0, 10.0])
+
+
+def test_what_needs_a_person_never_halves_its_cooldown() -> None:
+    refused = Verdict(Mark.BAD, retry_elsewhere=True, needs_operator=Trouble.KEY)
+    mended = Health(level=1, last_failure=100.0, content_at=110.0, needs_operator=Trouble.KEY)
+
+    assert seen(mended, refused, 120.0).cooldown_until == 120.0 + OPERATOR_COOLDOWN_S
+
+
+def test_what_breaks_off_after_content_has_not_gone_well() -> None:
+    broken_off = Verdict(Mark.BAD, retry_elsewhere=False, reason="cut short")
+    first = Health(level=1, last_failure=100.0, content_at=106.0)
+
+    assert seen(first, broken_off, 107.0).level == 2
+    assert seen(first, BAD, 107.0).level == 0
+    assert seen(first, BAD, 100.0 + DECAY_S).level == 1
+    assert seen(Health(level=3, last_failure=100.0, content_at=106.0), BAD, 107.0).level == 2
+    assert seen(Health(level=3, last_failure=100.0, content_at=100.0), BAD, 107.0).level == 4
 
 
 def test_a_client_that_left_changes_nothing() -> None:
@@ -235,7 +282,7 @@ def test_a_good_answer_forgets_all_but_how_often_it_was_doubled() -> None:
     named = Verdict(Mark.BAD, needs_operator=Trouble.KEY, cooldown_s=700.0, reason="401", status=401)
     health = seen(seen(Health(), named, 100.0), GOOD, 900.0)
 
-    assert health == Health(level=1, last_failure=100.0, last_good=900.0)
+    assert health == Health(level=1, last_failure=100.0, last_good=900.0, content_at=900.0)
 
 
 def test_the_reason_and_its_status_are_those_of_the_latest_failure() -> None:
@@ -281,9 +328,9 @@ def test_what_a_provider_named_is_kept_without_cooldowns_of_our_own() -> None:
 
 def test_what_the_provider_said_last_is_known() -> None:
     first, second = Statement("busy until two", 200.0), Statement("busy until three", 300.0)
-    health = observe(Health(), BAD, 100.0, CooldownPolicy(), EVEN, 99.0, first)
+    health = observe(Health(), BAD, 100.0, CooldownPolicy(), EVEN, 99.0, said=first)
     assert health.said is first
-    health = observe(health, BAD, 101.0, CooldownPolicy(), EVEN, 100.0, second)
+    health = observe(health, BAD, 101.0, CooldownPolicy(), EVEN, 100.0, said=second)
     assert health.said is second
     assert seen(health, GOOD, 400.0).said is None
 
@@ -331,3 +378,67 @@ def test_no_jitter_exceeds_the_longest_cooldown(chance: float) -> None:
     health = Health(failures=9, level=9, cooldown_until=99.0, last_failure=90.0)
 
     assert observe(health, BAD, 100.0, CooldownPolicy(max_s=60.0), chance, 100.0).cooldown_until <= 160.0
+
+
+# Witnesses: how much one request proves
+
+UNSURE = Verdict(Mark.NONE, retry_elsewhere=True, reason="403 no API's error", proof=Proof.UNSURE)
+LIKELY = Verdict(Mark.BAD, retry_elsewhere=True, reason="500", proof=Proof.LIKELY)
+
+
+def met(health: Health, verdict: Verdict, now: float, witness: int) -> Health:
+    return observe(health, verdict, now, CooldownPolicy(), EVEN, now, witness)
+
+
+def test_what_may_be_the_requests_own_fault_counts_once_another_request_meets_it() -> None:
+    once = met(Health(), UNSURE, 1.0, witness=7)
+    again = met(once, UNSURE, 2.0, witness=7)
+    other = met(again, UNSURE, 3.0, witness=8)
+
+    assert once.circuit(1.0) is again.circuit(2.0) is Circuit.CLOSED
+    assert (once.failures, again.failures, other.failures) == (0, 0, 1)
+    assert (other.circuit(3.0), other.cooldown_until) == (Circuit.OPEN, 3.0 + FIRST_COOLDOWN_S)
+    assert other.reason == UNSURE.reason
+
+
+def test_the_two_have_to_meet_the_same_not_long_apart_and_with_no_good_answer_between() -> None:
+    once = met(Health(), UNSURE, 1.0, witness=7)
+    another = replace(UNSURE, reason="402 no API's error")
+
+    assert met(once, another, 2.0, witness=8).circuit(2.0) is Circuit.CLOSED
+    assert met(seen(once, GOOD, 1.5), UNSURE, 2.0, witness=8).circuit(2.0) is Circuit.CLOSED
+    assert met(once, UNSURE, 1.0 + WITNESS_S, witness=8).circuit(1.0 + WITNESS_S) is Circuit.CLOSED
+    assert met(once, UNSURE, WITNESS_S, witness=8).circuit(WITNESS_S) is Circuit.OPEN
+
+
+def test_a_request_that_is_not_known_is_no_second_witness() -> None:
+    assert met(met(Health(), UNSURE, 1.0, witness=0), UNSURE, 2.0, witness=0).circuit(2.0) is Circuit.CLOSED
+
+
+def test_a_second_witness_of_an_account_makes_the_cooldown_long() -> None:
+    account = replace(UNSURE, needs_operator=Trouble.ACCESS)
+    health = met(met(Health(), account, 1.0, witness=7), account, 2.0, witness=8)
+
+    assert (health.needs_operator, health.cooldown_until) == (Trouble.ACCESS, 2.0 + OPERATOR_COOLDOWN_S)
+
+
+def test_a_request_that_is_repeated_makes_the_cooldown_no_longer() -> None:
+    health, now = met(Health(), LIKELY, 1.0, witness=7), 1.0
+    for _ in range(3):
+        now = health.cooldown_until
+        health = met(health, LIKELY, now, witness=7)
+        assert health.cooldown_until - now == FIRST_COOLDOWN_S
+    now = health.cooldown_until
+    assert met(health, LIKELY, now, witness=8).cooldown_until - now == 2 * FIRST_COOLDOWN_S
+
+
+def test_it_is_the_same_request_also_after_a_good_answer_to_another() -> None:
+    health = met(seen(met(Health(), LIKELY, 1.0, witness=7), GOOD, 9.0), LIKELY, 10.0, witness=7)
+
+    assert health.cooldown_until - 10.0 == FIRST_COOLDOWN_S
+
+
+def test_what_is_certain_doubles_whoever_meets_it() -> None:
+    health = met(met(Health(), BAD, 0.0, witness=7), BAD, FIRST_COOLDOWN_S, witness=7)
+
+    assert health.cooldown_until - FIRST_COOLDOWN_S == 2 * FIRST_COOLDOWN_S

@@ -127,7 +127,7 @@ def test_which_refusals_go_back_as_they_came(status: int) -> None:
     reply = Reply(status, (), b"theirs")
     said = told(refused(Fault(status, "x", "words", reply=reply)))
 
-    assert (said.reply is reply) is (status in {400, 413, 422})
+    assert (said.reply is reply) is (status in {400, 404, 410, 413, 422})
 
 
 def test_a_model_unknown_here_and_overload_there_is_an_outage() -> None:
@@ -281,6 +281,19 @@ def test_which_error_reaches_the_client(
 
     assert said.status == status
     assert said.reply is (None if whose is None else made[whose][0].fault.reply)
+
+
+@pytest.mark.parametrize("status", [405, 414, 415, 416, 431])
+def test_a_request_whose_form_nobody_takes_is_the_clients_error(status: int) -> None:
+    form = refused(Fault(status, "invalid_request_error", "an HTML page"))
+    said = told(form, form)
+
+    assert (said.status, said.kind, said.outcome) == (status, "invalid_request_error", "client_error")
+    assert said.message == (
+        f'no provider takes this request: a: {status} invalid_request_error: "an HTML page"; '
+        f'b: {status} invalid_request_error: "an HTML page"'
+    )
+    assert told(form, OVERLOADED).status == 503
 
 
 def test_the_limits_are_those_of_the_provider_that_recovers_first() -> None:
@@ -454,3 +467,19 @@ def test_the_error_of_a_broken_stream_names_the_provider_and_its_reason(name: st
     outcome, kind, message = BROKEN_OFF[name]
 
     assert broken_off("a", outcome, judge_of(A, outcome)) == (kind, message)
+
+
+@pytest.mark.parametrize("status", [405, 414, 415, 416, 431, 400, 413])
+def test_what_nobody_takes_in_this_form_is_told_as_the_requests(status: int) -> None:
+    refusal = refused(Fault(status, "invalid_request_error", "an HTML page", foreign=True))
+    told = answer("m", [(one, refusal, judge_of(one, refusal)) for one in (A, B)], [], None, overloaded=False)
+
+    assert told.status == status
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 451])
+def test_a_page_in_place_of_a_refused_key_never_goes_to_the_client(status: int) -> None:
+    refusal = refused(Fault(status, "permission_error", "an HTML page", foreign=True))
+    told = answer("m", [(one, refusal, judge_of(one, refusal)) for one in (A, B)], [], None, overloaded=False)
+
+    assert (told.status, told.reply) == (503, None)

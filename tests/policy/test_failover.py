@@ -14,10 +14,12 @@ from balancer.model import Abandoned, Broken, Candidate, Completed, Fault, Outco
 from balancer.policy import exhausted
 from balancer.policy import failover as failover_rule
 from balancer.policy.failover import (
+    EARNING_S,
     LOOK_AGAIN_S,
     NEAR_S,
     RETRIES,
     SHOWN_S,
+    WAIT_MAX_S,
     Availability,
     Done,
     Failover,
@@ -125,7 +127,7 @@ def test_a_near_recovery_is_waited_for_and_the_probe_of_another_request_too_then
 
     assert told[0] == "wait 4"
     assert set(told[1:-1]) == {f"wait {LOOK_AGAIN_S:g}"}
-    assert len(told[1:-1]) == pytest.approx((NEAR_S - 4.0) / LOOK_AGAIN_S, abs=1)
+    assert len(told[1:-1]) == pytest.approx((WAIT_MAX_S - 4.0) / LOOK_AGAIN_S, abs=1)
     assert told[-1] == "a"
 
 
@@ -355,6 +357,36 @@ def test_the_larger_context_that_fails_is_told_as_a_prompt_that_is_too_long() ->
     assert exhausted.answer("m", way.attempts, [], None, overloaded=False).status == 400
 
 
+# What a substitute can't take
+
+NARROW = Refused(Fault(400, "invalid_request_error", "tools.0.x: Extra inputs are not permitted"), Stage.WAIT)
+FIRST, SECOND = candidate("a", priority=1), candidate("b", priority=2)
+
+
+def test_what_a_substitute_cant_take_is_no_answer_while_the_first_may_be_back_soon() -> None:
+    busy = Refused(Fault(529, "overloaded_error", retry_after_s=2.0), Stage.WAIT)
+    way = failover(FIRST, SECOND)
+    told = travel(way, World(), {"a": busy, "b": NARROW})
+
+    assert told[:4] == ["a", "b", "wait 2", "a"]
+    assert told.count("b") == 1, "it would say the same"
+    assert exhausted.answer("m", way.attempts, [], None, overloaded=False).status == 503
+
+
+def test_the_first_that_cools_down_is_waited_for_where_its_substitute_cant_take_it() -> None:
+    world = World({"a": Availability(usable=False, cooldown_until=3.0)})
+
+    assert travel(failover(FIRST, SECOND), world, {"b": NARROW})[:2] == ["b", "wait 3"]
+
+
+def test_what_the_first_cant_take_goes_back_at_once() -> None:
+    assert travel(failover(FIRST, SECOND), World(), {"a": NARROW}) == ["a"]
+    refused_key = Refused(Fault(401, "authentication_error"), Stage.WAIT)
+    way = failover(FIRST, SECOND)
+    assert travel(way, World(), {"a": refused_key, "b": NARROW}) == ["a", "b"], "that does not pass"
+    assert exhausted.answer("m", way.attempts, [], None, overloaded=False).status == 400
+
+
 # Bounds
 
 
@@ -423,13 +455,37 @@ def test_a_recovery_at_the_deadline_is_not_waited_for(deadline: float, waits: bo
     assert isinstance(failover(A, deadline=deadline).next(10.0, world, 1.0), Wait) is waits
 
 
-def test_a_recovery_is_waited_for_once() -> None:
+def test_recoveries_are_waited_for_a_bounded_time() -> None:
     way, world = failover(A), World({"a": Availability(usable=False, cooldown_until=4.0)})
     assert way.next(0.0, world, 1.0) == Wait(4.0)
-    world.states["a"] = Availability(usable=False, cooldown_until=8.0)
+    world.states["a"] = Availability(usable=False, cooldown_until=8.5)
+    assert way.next(4.0, world, 1.0) == Wait(4.5)
+    world.states["a"] = Availability(usable=False, cooldown_until=10.5)
 
-    assert way.next(4.0, world, 1.0) == Try(A, 296.0, last_hope=True)
+    assert way.next(8.5, world, 1.0) == Try(A, 291.5, last_hope=True), "that would be 10.5 s in all"
     assert way.phase is Phase.PANICKED
+
+
+def test_a_token_is_waited_for_while_requests_succeed() -> None:
+    budget = Budget(tokens=0.9)
+    way, world = Failover([A, B], 300.0, budget), World({"b": Availability(False, cooldown_until=99.0)})
+    way.record(A, OVERLOADED)
+    budget.earned_at = 10.0
+    assert way.next(10.0 + EARNING_S, world, 1.0) == Wait(LOOK_AGAIN_S)
+    assert way.next(10.01 + EARNING_S, world, 1.0) == Done(), "nobody earns any"
+    budget.earn(11.5)
+
+    assert isinstance(way.next(11.6, world, 1.0), Try)
+
+
+def test_a_token_is_waited_for_a_bounded_time() -> None:
+    budget = Budget(tokens=0.0, earned_at=0.0)
+    way, world, now = Failover([A, B], 300.0, budget), World({"b": Availability(False, cooldown_until=99.0)}), 0.0
+    way.record(A, OVERLOADED)
+    while isinstance(step := way.next(now, world, 1.0), Wait):
+        now = budget.earned_at = now + step.seconds
+
+    assert now == pytest.approx(WAIT_MAX_S, abs=2 * LOOK_AGAIN_S)
 
 
 def test_a_probe_by_another_request_is_waited_for_a_while() -> None:
@@ -439,7 +495,7 @@ def test_a_probe_by_another_request_is_waited_for_a_while() -> None:
     while isinstance(step := way.next(now, world, 1.0), Wait):
         now += step.seconds
 
-    assert now == pytest.approx(10.0 + NEAR_S, abs=2 * LOOK_AGAIN_S)
+    assert now == pytest.approx(10.0 + WAIT_MAX_S, abs=2 * LOOK_AGAIN_S)
     assert isinstance(step, Try)
 
 
@@ -581,7 +637,11 @@ def test_while_all_are_paused_nobody_comes_back() -> None:
 ENDS: dict[str, tuple[Outcome, Phase]] = {
     "a whole answer": (Completed(), Phase.SETTLED),
     "a client that left": (Abandoned(Stage.WAIT), Phase.SETTLED),
-    "the caller's own fault": (Refused(Fault(400, "invalid_request_error", "x"), Stage.WAIT), Phase.SETTLED),
+    "the caller's own fault": (
+        Refused(Fault(400, "invalid_request_error", "max_tokens: x"), Stage.WAIT),
+        Phase.SETTLED,
+    ),
+    "what may be anybody's fault": (Refused(Fault(400, "invalid_request_error", "x"), Stage.WAIT), Phase.ASKING),
     "a failure after content": (Broken(Stage.STREAM, Cause.RESET), Phase.SETTLED),
     "a failure before content": (OVERLOADED, Phase.ASKING),
     "a request that does not fit": (Unfit("no"), Phase.ASKING),

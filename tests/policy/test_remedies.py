@@ -16,6 +16,7 @@ WORDS = {
     "then run balancer wake main",
     Trouble.CLIENT_KEY: "it refused the credential that this client sent (401 x): sign in again, or check the key "
     "that the client is set to",
+    Trouble.ADDRESS: "it has another address (401 x): set its base_url in providers.yaml to the one that it redirects to",
     Trouble.PAUSED: "it was paused by hand (401 x): run balancer resume main",
     Trouble.DISABLED: "it is disabled (401 x): set enabled: true in providers.yaml",
 }

@@ -25,9 +25,9 @@ def test_part_of_a_token_buys_nothing(tokens: float, spent: bool) -> None:
 def test_five_successes_earn_one_retry() -> None:
     budget = Budget(tokens=0.0)
     for _ in range(4):
-        budget.earn()
+        budget.earn(1.0)
     assert not budget.spend()
-    budget.earn()
+    budget.earn(1.0)
 
     assert budget.tokens == pytest.approx(1.0)
     assert budget.spend()
@@ -35,8 +35,8 @@ def test_five_successes_earn_one_retry() -> None:
 
 def test_it_never_holds_more_than_its_capacity() -> None:
     budget = Budget(capacity=3.0, tokens=2.9)
-    budget.earn()
+    budget.earn(1.0)
     assert budget.tokens == 3.0
-    budget.earn()
+    budget.earn(1.0)
 
     assert budget.tokens == 3.0

@@ -149,3 +149,13 @@ MODELS = {
 @pytest.mark.parametrize(("routes", "model"), MODELS.values(), ids=MODELS)
 def test_a_model_that_a_provider_is_asked_for(routes: list[Route], model: str) -> None:
     assert routing.model_for(routes, "a") == model
+
+
+def test_all_models_that_a_provider_is_asked_for() -> None:
+    exact = Route("x", (Target("a", "passthrough"), Target("b", "n")))
+    mapped = Route("*", (Target("a", "m"), Target("b", "passthrough")))
+    disabled = Route("*", (Target("a", "passthrough", enabled=False),))
+
+    assert routing.only_models([exact, mapped, disabled], "a") == {"x", "m"}
+    assert routing.only_models([exact, mapped], "b") == frozenset(), "any"
+    assert routing.only_models([exact], "c") == frozenset()

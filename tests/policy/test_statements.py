@@ -1,32 +1,14 @@
-"""What providers said: whose matter it is, and what of it a client may read."""
+"""What providers said, as far as a client may read it."""
 
 from __future__ import annotations
 
 import time
 
 import pytest
-from stand_ins import candidate
 
-from balancer.model import (
-    Broken,
-    Fault,
-    Mark,
-    Outcome,
-    RefusalClass,
-    Refused,
-    Reply,
-    Scope,
-    Stage,
-    Statement,
-    Trouble,
-    Unfit,
-    Verdict,
-)
-from balancer.policy.classify import judge_of
-from balancer.policy.statements import WORDS_MAX_CHARS, class_of, in_words, is_clients_own, quoted, statement
+from balancer.model import Broken, Fault, Refused, Reply, Stage, Statement, Unfit
+from balancer.policy.statements import WORDS_MAX_CHARS, in_words, quoted, statement
 from balancer.script import Cause
-
-A = candidate("a")
 
 
 def said(message: str = "", retry_after_s: float | None = None, **headers: str) -> Statement | None:
@@ -93,38 +75,6 @@ def test_hostile_words_take_no_time() -> None:
         words(piece * 8192)
 
     assert time.perf_counter() - began < 2.0
-
-
-def refused(status: int, kind: str = "x", message: str = "words") -> Refused:
-    return Refused(Fault(status, kind, message), Stage.WAIT)
-
-
-CLASSES: dict[str, tuple[Outcome, RefusalClass | None]] = {
-    "a field": (refused(400), RefusalClass.REQUEST),
-    "a refused key": (refused(401), RefusalClass.ACCOUNT),
-    "a limit": (refused(429), RefusalClass.LIMIT),
-    "an unknown model": (refused(404, message="model: x"), RefusalClass.MODEL),
-    "an overload": (refused(529), RefusalClass.PROVIDER),
-    "nothing sent": (Unfit("no"), None),
-    "a reset": (Broken(Stage.WAIT, Cause.RESET), None),
-}
-
-
-@pytest.mark.parametrize(("outcome", "whose"), CLASSES.values(), ids=CLASSES)
-def test_whose_matter_it_is(outcome: Outcome, whose: RefusalClass | None) -> None:
-    assert class_of(outcome, judge_of(A, outcome)) is whose
-
-
-def test_without_a_class_the_mark_and_the_scope_say_it() -> None:
-    assert class_of(refused(400), Verdict(Mark.NONE, retry_elsewhere=True)) is RefusalClass.CAPABILITY
-    assert class_of(refused(529), Verdict(Mark.BAD, scope=Scope.MODEL)) is RefusalClass.MODEL
-    assert class_of(refused(500), Verdict(Mark.BAD, refusal=RefusalClass.INTERMEDIARY)) is RefusalClass.INTERMEDIARY
-
-
-def test_whose_credential_it_is() -> None:
-    assert is_clients_own(Verdict(Mark.NONE, client_only=True))
-    assert is_clients_own(Verdict(Mark.NONE, needs_operator=Trouble.CLIENT_KEY))
-    assert not is_clients_own(Verdict(Mark.BAD, needs_operator=Trouble.KEY))
 
 
 def test_a_reason_with_the_providers_own_words() -> None:

@@ -16,7 +16,7 @@ from balancer.model import Operation
 from balancer.policy import exhausted
 from balancer.relay.record import RequestRecord
 from balancer.relay.response import ClientResponse, Watch
-from balancer.script import Cause, Data, Fail, Pause, Step
+from balancer.script import Cause, Data, Fail, Head, Pause, Step
 
 # Before content
 
@@ -39,7 +39,7 @@ async def test_the_callers_fault_goes_back_untouched_and_blames_nobody() -> None
 
 @in_virtual_time
 async def test_a_400_that_quotes_our_key_is_the_only_one_that_is_touched() -> None:
-    world = World([error(400, "invalid_request_error", "bad: sk-secret-of-a")], [GOOD])
+    world = World([error(400, "invalid_request_error", "tools: sk-secret-of-a")], [GOOD])
 
     taker = await world.ask()
 
@@ -545,3 +545,15 @@ async def test_what_a_provider_says_of_a_request_to_count_is_passed_on() -> None
 
     assert taker.status == 400
     assert b"at least one message" in taker.body
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+@in_virtual_time
+async def test_an_address_that_redirects_to_tls_is_asked_once_and_told_at_once(status: int) -> None:
+    moved: list[Step] = [Head(status, ((b"location", b"https://127.0.0.1:1001/v1/messages"),))]
+    world = World([moved], text=OPENAI.replace("openai", "anthropic"))
+
+    taker = await world.ask()
+
+    assert (world.asked, taker.status, taker.headers[b"x-should-retry"]) == ("a", 503, b"false")
+    assert b"base_url should be https:// instead of http://" in taker.body

@@ -278,3 +278,86 @@ async def test_a_fault_of_our_own_is_logged_and_blames_no_provider(caplog: pytes
     assert "secret" not in world.ended.reason
     assert world.fleet.stats("a").failures == 0
     assert "asking a failed in a way that it should not" in caplog.text
+
+
+PASSED_ON = """
+providers:
+  - {name: a, type: anthropic, base_url: "http://127.0.0.1:1001", auth_value: passthrough}
+  - {name: b, type: anthropic, base_url: "http://127.0.0.1:1002", auth_value: sk-secret-of-b}
+model_routes: {"m": [{provider: a, priority: 1}, {provider: b, priority: 2}]}
+"""
+
+
+@in_virtual_time
+async def test_that_another_provider_answers_for_a_refused_credential_is_logged_once_for_each(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World([error(402, "billing_error", "Your subscription has not been paid.")], [GOOD], text=PASSED_ON)
+    for client in ("aa11", "aa11", "bb22"):
+        taker = await world.ask(client=client)
+        assert (taker.status, taker.headers[b"x-balancer-attempts"]) == (200, b"2")
+
+    lines = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert [line.split(" (")[0] for line in lines] == [
+        "a refused the credential that client aa11 sent",
+        "a refused the credential that client bb22 sent",
+    ]
+    assert all(line.endswith(": b answers in its place") for line in lines)
+
+
+@in_virtual_time
+async def test_a_refused_credential_goes_back_as_it_came_and_is_not_logged_where_nobody_else_answers(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    limits = {"anthropic_ratelimit_unified_reset": "1800007200", "retry_after": "7200"}
+    limited = error(429, "rate_limit_error", "Your limit resets at three.", **limits)
+    world = World([limited, GOOD], text=PASSED_ON.replace(", {provider: b, priority: 2}", ""))
+
+    taker = await world.ask(client="aa11")
+    assert (taker.status, taker.headers[b"retry-after"]) == (429, b"7200")
+    assert taker.headers[b"anthropic-ratelimit-unified-reset"] == b"1800007200"
+    assert b"Your limit resets at three." in taker.body
+    assert (await world.ask(client="bb22")).status == 200, "it is nobody else's matter"
+    assert not caplog.records
+
+
+@in_virtual_time
+async def test_the_limits_of_a_provider_go_along_with_the_balancers_own_answer() -> None:
+    limits = {"anthropic_ratelimit_unified_reset": "1800007200", "retry_after": "7200"}
+    limited = error(429, "rate_limit_error", "Your limit resets at three.", **limits)
+    world = World([limited], text=CONFIG_OF_ONE)
+    for _ in range(3):
+        taker = await world.ask()
+        assert (taker.status, taker.headers[b"retry-after"]) == (429, b"60")
+        assert taker.headers[b"anthropic-ratelimit-unified-reset"] == b"1800007200"
+        assert b"Your limit resets at three." in taker.body
+        assert b"asks to wait 2 h 0 min, until" in taker.body
+
+    assert world.asked == "a", "what it named is kept"
+
+
+CONFIG_OF_ONE = """
+providers: [{name: a, type: anthropic, base_url: "http://127.0.0.1:1001", auth_value: sk-secret-of-a, request_timeout: 900}]
+model_routes: {"m": [{provider: a}]}
+"""
+
+
+@in_virtual_time
+async def test_the_only_provider_may_take_as_long_as_it_is_configured_to() -> None:
+    world = World([[SSE, Pause(330.0), Data(ANSWER)]], text=CONFIG_OF_ONE)
+
+    taker = await world.ask()
+
+    assert (taker.status, taker.end, world.asked) == (200, "whole", "a")
+    assert b"event: error" not in taker.body
+
+
+@in_virtual_time
+async def test_the_last_provider_left_may_take_its_time() -> None:
+    slow: list[Step] = [SSE, Pause(100.0), Data(ANSWER)]
+    world = World([slow], [slow], text=PASSED_ON)
+
+    taker = await world.ask()
+
+    assert (taker.status, taker.end, world.asked) == (200, "whole", "ab")
+    assert world.ended.duration_s == pytest.approx(160.0)

@@ -10,7 +10,8 @@ from stand_ins import request
 from balancer import config
 from balancer.dialects.simulated.faults import Drill
 from balancer.events import Reloaded
-from balancer.model import Abandoned, Completed, Mark, Operation, Stage, Trouble, Verdict
+from balancer.headers import Headers
+from balancer.model import Abandoned, Completed, Mark, Operation, Proof, Stage, Trouble, Verdict
 from balancer.policy import deadlines, routes
 from balancer.policy.exhausted import Failure
 from balancer.policy.strategies import STRATEGIES
@@ -366,3 +367,57 @@ def test_the_time_until_a_candidate_may_be_asked_is_known() -> None:
     way = world.fleet.failover(request(), candidates, 0.0)
     assert world.fleet.unasked(request(), way, 2.0)[1] == 19.0
     assert world.fleet.unasked(request(), world.fleet.failover(request(), [], 0.0), 2.0)[1] is None
+
+
+# Which request it was
+
+UNSURE = Verdict(Mark.NONE, retry_elsewhere=True, reason="403 no API's error", status=403, proof=Proof.UNSURE)
+NO_CREDIT = Verdict(
+    Mark.BAD, retry_elsewhere=True, needs_operator=Trouble.CREDIT, reason="400 no credit", evidence="Credit Balance"
+)
+
+
+def fails(world: World, verdict: Verdict, at: float, body: bytes = b"{}", headers: Headers = ()) -> bool:
+    """Observe a failure of `a` on a request with this body; say whether `a` cools down then."""
+    world.fleet.observe(
+        world.candidate("a"), OVERLOADED, verdict, began=at, now=at, wall=at, request=request(body, headers)
+    )
+    return not world.availability("a", at).usable
+
+
+def test_requests_are_told_apart_by_their_bodies() -> None:
+    world = World()
+
+    assert not fails(world, UNSURE, 1.0, b'{"a":1}')
+    assert not fails(world, UNSURE, 2.0, b'{"a":1}'), "the same again"
+    assert world.fleet.stats("a").failures == 0
+    assert fails(world, UNSURE, 3.0, b'{"a":2}')
+
+
+def test_a_good_answer_between_two_doubtful_refusals_ends_the_doubt() -> None:
+    world = World()
+    fails(world, UNSURE, 1.0, b'{"a":1}')
+    world.succeed("a", 2.0)
+
+    assert not fails(world, UNSURE, 3.0, b'{"a":2}')
+
+
+QUOTING = {
+    "its body": (b'{"messages":"my CREDIT BALANCE is odd"}', ()),
+    "a header": (b"{}", ((b"x-note", b"credit balance"),)),
+}
+
+
+@pytest.mark.parametrize("where", QUOTING)
+def test_words_that_stand_in_the_request_too_may_be_quoted_from_it(where: str) -> None:
+    world = World()
+    body, headers = QUOTING[where]
+
+    assert not fails(world, NO_CREDIT, 1.0, body, headers)
+    assert fails(world, NO_CREDIT, 2.0, b'{"other":1}'), "these words are the provider's own"
+
+
+def test_after_content_a_request_is_known_by_its_id() -> None:
+    world = World()
+    assert not fails(world, UNSURE, 1.0, b"")
+    assert not fails(world, UNSURE, 2.0, b""), "the same id"

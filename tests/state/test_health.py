@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace as altered
 
 from balancer.events import CooldownStarted, ProviderRecovered
-from balancer.model import Candidate, Completed, Mark, Operation, Scope, Trouble, Verdict
+from balancer.model import Candidate, Completed, Mark, Operation, Proof, RefusalClass, Scope, Trouble, Verdict
 from balancer.policy.exhausted import Failure
 from balancer.policy.failover import Availability
 from balancer.state.health import MODELS_MAX, PROVEN_S
@@ -484,7 +485,7 @@ def test_what_a_probe_has_shown_is_open_to_others_before_its_answer_ends() -> No
     world.fail("a", 1.0)
     with world.fleet.admission.slot(candidate, 100.0):
         assert not world.availability("a", 100.0).usable, "it is being probed"
-        world.health.content_began(candidate)
+        world.health.content_began(candidate, 100.5)
         assert world.availability("a", 100.0).usable, "and has shown that it works"
         world.fail("a", 101.0)
         assert not world.availability("a", 101.0).usable
@@ -492,12 +493,112 @@ def test_what_a_probe_has_shown_is_open_to_others_before_its_answer_ends() -> No
     assert not world.health.shown
     with world.fleet.admission.slot(candidate, 200.0):
         assert not world.availability("a", 200.0).usable, "the next probe has shown nothing yet"
-        world.health.content_began(candidate)
+        world.health.content_began(candidate, 100.5)
     assert not world.health.shown
+
+
+def test_content_that_began_since_a_failure_keeps_the_next_cooldown_short() -> None:
+    world, other = World("failure_cooldown: 60", names="a"), World("failure_cooldown: 60", names="a")
+    for each in (world, other):
+        each.fail("a", 1.0)
+        each.fail("a", 50.0)
+    world.health.content_began(world.candidate("a"), 100.0)
+    for each in (world, other):
+        each.fail("a", 101.0)
+
+    assert 4.0 <= world.availability("a", 101.0).cooldown_until - 101.0 <= 6.0
+    assert 16.0 <= other.availability("a", 101.0).cooldown_until - 101.0 <= 24.0
 
 
 def test_content_shows_nothing_of_what_is_not_probed() -> None:
     world = World(names="a")
-    world.health.content_began(world.candidate("a"))
+    world.health.content_began(world.candidate("a"), 1.0)
 
     assert not world.health.shown
+
+
+# Whom a failure reaches
+
+OVERLOAD = Verdict(
+    Mark.BAD, retry_elsewhere=True, scope=Scope.MODEL, reason="529", status=529, refusal=RefusalClass.PROVIDER
+)
+LIMITED = Verdict(
+    Mark.BAD, retry_elsewhere=True, scope=Scope.MODEL, reason="429", status=429, refusal=RefusalClass.LIMIT
+)
+
+
+def usable(world: World, name: str, model: str, at: float) -> bool:
+    return world.health.availability(world.candidate(name, model=model), at).usable
+
+
+def test_an_overload_is_the_models_until_a_second_model_is_overloaded_too() -> None:
+    world = World()
+    world.observe(world.candidate("a", model="opus"), OVERLOADED, OVERLOAD, 1.0)
+    assert (usable(world, "a", "opus", 1.0), usable(world, "a", "sonnet", 1.0)) == (False, True)
+
+    world.observe(world.candidate("a", model="opus"), OVERLOADED, OVERLOAD, 1.5)
+    assert usable(world, "a", "sonnet", 1.5), "the same model again says nothing about others"
+
+    world.observe(world.candidate("a", model="sonnet"), OVERLOADED, OVERLOAD, 2.0)
+    assert not usable(world, "a", "haiku", 2.0)
+    assert usable(world, "b", "opus", 2.0), "another provider"
+
+
+def test_an_overload_of_another_model_that_is_over_is_no_second_one() -> None:
+    world = World()
+    world.observe(world.candidate("a", model="opus"), OVERLOADED, OVERLOAD, 1.0)
+    world.observe(world.candidate("a", model="sonnet"), OVERLOADED, OVERLOAD, 10.0)
+
+    assert usable(world, "a", "haiku", 10.0)
+
+
+def test_limits_of_two_models_are_two_limits() -> None:
+    world = World()
+    for at, model in enumerate(("opus", "sonnet")):
+        world.observe(world.candidate("a", model=model), OVERLOADED, LIMITED, float(at))
+    world.observe(world.candidate("a", model="fable"), OVERLOADED, OVERLOAD, 2.0)
+
+    assert usable(world, "a", "haiku", 2.0)
+
+
+# What one request proves
+
+FAILED = Verdict(Mark.BAD, retry_elsewhere=True, reason="500", status=500, proof=Proof.LIKELY)
+CUT = Verdict(Mark.BAD, retry_elsewhere=True, reason="connection reset (by a)", proof=Proof.LIKELY)
+
+
+def note(world: World, name: str, verdict: Verdict, at: float, witness: int) -> bool:
+    """Note a failure; say whether the provider cools down then."""
+    world.health.observe(world.candidate(name), verdict, at, at, at, injected=False, witness=witness)
+    return not world.availability(name, at).usable
+
+
+@pytest.mark.parametrize("verdict", [FAILED, CUT])
+def test_a_request_on_which_two_providers_fail_alike_rests_only_the_first(verdict: Verdict) -> None:
+    world = World()
+    alike = altered(verdict, reason=verdict.reason.replace("by a", "by b"))
+
+    assert note(world, "a", verdict, 1.0, witness=7)
+    assert not note(world, "b", alike, 1.1, witness=7)
+    assert not note(world, "c", alike, 1.2, witness=7)
+    assert not note(world, "a", verdict, 10.0, witness=7), "nor the first again"
+    assert note(world, "b", verdict, 10.0, witness=8), "another request"
+
+
+def test_what_a_provider_says_for_certain_counts_whoever_else_says_it() -> None:
+    world = World()
+    certain = altered(FAILED, proof=Proof.CERTAIN)
+
+    assert note(world, "a", certain, 1.0, witness=7)
+    assert note(world, "b", certain, 1.1, witness=7)
+
+
+def test_a_refusal_that_needs_a_second_witness_gets_one() -> None:
+    world = World()
+    unsure = Verdict(Mark.NONE, retry_elsewhere=True, reason="403 no API's error", proof=Proof.UNSURE)
+
+    assert not note(world, "a", unsure, 1.0, witness=7)
+    assert not note(world, "a", unsure, 1.1, witness=7)
+    assert world.told == []
+    assert note(world, "a", unsure, 1.2, witness=8)
+    assert isinstance(world.told[-1], CooldownStarted)

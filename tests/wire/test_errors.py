@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 
+from balancer.headers import Headers
 from balancer.model import Fault, Reply
 from balancer.wire import errors, sse
-from balancer.wire.errors import SAME_AS, STATUS_OF, fault_of, kind_of, messages_status, retry_after
+from balancer.wire.errors import (
+    REDIRECTED_TO_TLS,
+    SAME_AS,
+    STATUS_OF,
+    fault_of,
+    kind_of,
+    messages_status,
+    redirected,
+    retry_after,
+)
 
 WALL = 1_800_000_000.0
 
@@ -72,7 +83,7 @@ REFUSALS = {
     "only words": (Reply(429, (), b'{"error":"slow down"}'), "rate_limit_error", "slow down"),
     "no error": (Reply(404, (), b"{}"), "not_found_error", ""),
     "a page": (Reply(502, (), b"<html>bad gateway</html>"), "api_error", "an HTML page"),
-    "text": (Reply(502, (), b"bad gateway"), "api_error", "text"),
+    "text": (Reply(502, (), b" bad gateway\n"), "api_error", "bad gateway"),
     "a list": (Reply(500, (), b"[]"), "api_error", "JSON"),
     "too deep": (Reply(500, (), b'{"error":' + b"[" * 100_000), "api_error", "JSON"),
     "white space": (Reply(500, (), b" \n"), "api_error", "nothing"),
@@ -241,3 +252,84 @@ SORTS = {b"": "nothing", b" \n": "nothing", b"<p>": "an HTML page", b"{": "JSON"
 @pytest.mark.parametrize(("data", "words"), SORTS.items())
 def test_what_something_is_that_should_be_something_else(data: bytes, words: str) -> None:
     assert errors.sort_of(data) == words
+
+
+# Whose limit it is
+
+U = b"anthropic-ratelimit-unified-"
+WINDOWS: dict[str, tuple[Headers, bool]] = {
+    "five hours": (((U + b"status", b"rejected"), (U + b"5h-status", b"rejected")), True),
+    "seven days": (((U + b"7d-status", b"rejected"), (U + b"5h-status", b"allowed")), True),
+    "another span": (((U + b"30d-status", b"rejected"),), True),
+    "one model's allowance": (((U + b"7d-status", b"allowed"), (U + b"7d_oi-status", b"rejected")), False),
+    "one model's allowance, claimed": (((U + b"representative-claim", b"seven_day_opus"),), False),
+    "claimed, without the windows": (
+        ((U + b"status", b"rejected"), (U + b"representative-claim", b"five_hour")),
+        True,
+    ),
+    "claimed, but another one is rejected": (
+        ((U + b"representative-claim", b"five_hour"), (U + b"7d_oi-status", b"rejected")),
+        False,
+    ),
+    "claimed, but allowed": (((U + b"status", b"allowed"), (U + b"representative-claim", b"five_hour")), False),
+    "overage alone": (((U + b"status", b"rejected"), (U + b"overage-status", b"rejected")), False),
+    "limits of the API": (((b"anthropic-ratelimit-tokens-remaining", b"0"),), False),
+    "nothing": ((), False),
+}
+
+
+@pytest.mark.parametrize("case", WINDOWS)
+def test_a_window_of_the_whole_account_is_told_from_an_allowance_of_one_model(case: str) -> None:
+    headers, expected = WINDOWS[case]
+
+    assert fault_of(Reply(429, headers), WALL).account_window is expected
+
+
+FORMS: dict[str, tuple[bytes, bool]] = {
+    "an error of the API": (b'{"type":"error","error":{"type":"api_error","message":"x"}}', False),
+    "an error in a string": (b'{"error":"no"}', False),
+    "nothing": (b"", False),
+    "a page": (b"<html>no</html>", True),
+    "text": (b"no", True),
+    "another server's JSON": (b'{"detail":"Method Not Allowed"}', True),
+    "an error that is none": (b'{"error":null}', True),
+    "a list": (b"[]", True),
+}
+
+
+@pytest.mark.parametrize("case", FORMS)
+def test_an_answer_in_no_form_of_an_apis_error_is_known(case: str) -> None:
+    body, foreign = FORMS[case]
+
+    assert fault_of(Reply(403, (), body), WALL).foreign is foreign
+
+
+def test_words_of_other_servers_are_found() -> None:
+    for key in ("message", "detail", "msg"):
+        assert fault_of(Reply(400, (), msgspec.json.encode({key: "why", "code": "E1"})), WALL).message == "why"
+    assert fault_of(Reply(400, (), b'{"detail":[1]}'), WALL).message == ""
+    assert fault_of(Reply(400, (), b'{"error":{"message":3,"code":"E1","param":"top_k"}}'), WALL).code == "E1"
+
+
+REDIRECTS: dict[str, tuple[int, bytes | None, bool, str]] = {
+    "to the same with TLS": (301, b"https://api.example/v1/messages", False, REDIRECTED_TO_TLS),
+    "in capitals": (307, b"HTTPS://api.example", False, REDIRECTED_TO_TLS),
+    "from TLS": (301, b"https://other.example", True, "it redirects to another address"),
+    "to a path": (302, b"/login", False, "it redirects to another address"),
+    "without an address": (304, None, False, "as it was"),
+    "no redirect": (401, b"https://api.example", False, "as it was"),
+}
+
+
+@pytest.mark.parametrize(("status", "location", "tls", "message"), REDIRECTS.values(), ids=REDIRECTS)
+def test_a_redirect_says_what_base_url_should_be(status: int, location: bytes | None, tls: bool, message: str) -> None:
+    headers = () if location is None else ((b"location", location),)
+    fault = redirected(Fault(status, "api_error", "as it was"), Reply(status, headers), tls=tls)
+
+    assert fault.message == message
+
+
+def test_bytes_that_are_not_utf_8_are_no_reason_to_lose_the_rest() -> None:
+    fault = fault_of(Reply(400, (), b'{"error":{"type":"billing_error","message":"no \xff credit"}}'), WALL)
+
+    assert (fault.kind, fault.message, fault.foreign) == ("billing_error", "no \ufffd credit", False)

@@ -96,6 +96,10 @@ def _unknown(parser: argparse.ArgumentParser, words: Sequence[str]) -> NoReturn:
 # Values. Each raises `ArgumentTypeError` with what would be right.
 
 
+def status(text: str) -> int:
+    return _number(text, 100, 999, "an HTTP status is 100 to 999")
+
+
 def port(text: str) -> int:
     return _number(text, 0, 65535, "a port is 0 to 65535")
 

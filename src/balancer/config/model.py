@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9 _.@-]*$"
 """The form of a provider's name."""
@@ -71,6 +71,33 @@ class Auth(Part):
         return keys
 
 
+def _as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class ErrorRuleEntry(Part):
+    """How a provider's refusals are to be classed. All conditions that are given must hold; there must be one."""
+
+    status: int | None = Field(None, ge=300, le=999)
+    """The HTTP status of the refusal."""
+    type: str = Field("", max_length=200)
+    """The error's `type`, whole, in any case of letters."""
+    code: Annotated[str, BeforeValidator(_as_text)] = Field("", max_length=200)
+    """The error's `code` (or `status`, or `reason`), whole, in any case of letters."""
+    contains: str = Field("", max_length=500)
+    """Words of the error's message, in any case of letters. Those in quotation marks do not count, because they may be
+    the request's, unless these words hold quotation marks themselves."""
+    refusal: Literal["request", "capability", "account", "limit", "model", "provider"] = Field(alias="class")
+    """`request`: the client gets the refusal as it came. `capability`: another provider is asked, nobody cools down.
+    `account`: long cooldown, reported loudly. `limit`, `model`: cooldown for the model there. `provider`: cooldown."""
+
+    @model_validator(mode="after")
+    def _has_a_condition(self) -> ErrorRuleEntry:
+        if self.status is None and not (self.type or self.code or self.contains.strip()):
+            raise ValueError("a row needs a condition: status, type, code or contains")
+        return self
+
+
 class Limits(Part):
     """Bounds that keep the balancer itself healthy."""
 
@@ -92,10 +119,11 @@ class Settings(Part):
     selection_strategy: Literal["priority", "round_robin", "random", "weighted", "least_busy", "fastest"] = "priority"
     """Which provider comes first among usable ones of the same priority."""
     failure_cooldown: Annotated[Cooldown, BeforeValidator(_cooldown)] = Cooldown()
-    """Seconds: the longest ordinary cooldown of a failing provider; 0: none. Or
-    `{seconds: 60, backoff: constant}` for cooldowns that do not double."""
+    """Seconds: the longest ordinary cooldown of a failing provider; 0: only the times that providers name
+    themselves are kept. Or `{seconds: 60, backoff: constant}` for cooldowns that do not double."""
     request_timeout: Seconds = 60.0
-    """Seconds that a provider may take to begin its answer (until the first content of a stream)."""
+    """Seconds that a provider may take to begin its answer (until the first content of a stream) before another
+    one is asked. The last one left has as long as all attempts may take: 300, or this where it is longer."""
     connect_timeout: Seconds = 5.0
     """Seconds for name, TCP, proxy and TLS together."""
     stream_idle_timeout: Seconds = 120.0
@@ -116,6 +144,8 @@ class Settings(Part):
     """Host names, besides this machine's, under which the balancer may be addressed."""
     limits: Limits = Limits()
     """Bounds that keep the balancer itself healthy."""
+    error_rules: tuple[ErrorRuleEntry, ...] = ()
+    """Rows for refusals of any provider, asked after a provider's own and before the balancer's."""
     drills: bool = False
     """Whether faults may be injected into providers (`balancer drill`)."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
@@ -177,6 +207,8 @@ class ProviderEntry(Part):
     """Overrides `settings.non_streaming_timeout`."""
     max_in_flight: int | None = Field(None, ge=1)
     """The most requests in flight at once; when they are reached, the next provider gets the request."""
+    error_rules: tuple[ErrorRuleEntry, ...] = ()
+    """Rows for this provider's refusals; the first row that fits decides."""
 
 
 class TargetEntry(Part):

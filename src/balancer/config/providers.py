@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -13,11 +13,11 @@ from balancer import dialects
 from balancer.config import addresses, credentials, paths, words
 from balancer.config.checking import MISPLACED, Checker
 from balancer.config.document import Path
-from balancer.config.model import NAME, ProviderEntry, Settings
+from balancer.config.model import NAME, ErrorRuleEntry, ProviderEntry, Settings
 from balancer.config.problem import Problem
 from balancer.config.quoting import Theirs, is_keylike, looks_random, nearest
 from balancer.headers import Headers
-from balancer.model import Origin, Provider, Timeouts
+from balancer.model import ErrorRule, Origin, Provider, RefusalClass, Timeouts
 
 _NOT_TO_BE_SET = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "expect", "te", "trailer", "upgrade"}
@@ -163,6 +163,10 @@ class Providers:
                 non_streaming_s=entry.non_streaming_timeout or settings.non_streaming_timeout,
             ),
             max_in_flight=entry.max_in_flight or getattr(options, "max_concurrency", None),
+            error_rules=(
+                *_rules(entry.error_rules, f"error_rules[{{}}] of {entry.name}"),
+                *_rules(settings.error_rules, "settings.error_rules[{}]"),
+            ),
             options=options,
         )
 
@@ -243,6 +247,12 @@ class Providers:
             else:
                 lines.append((name.lower().encode(), value.encode("utf-8", "replace")))
         return tuple(lines)
+
+
+def _rules(entries: Iterable[ErrorRuleEntry], named: str) -> Iterator[ErrorRule]:
+    for at, entry in enumerate(entries):
+        refusal = RefusalClass(entry.refusal)
+        yield ErrorRule(named.format(at), refusal, entry.status, entry.type, entry.code, entry.contains.strip())
 
 
 def _is_off(enabled: Any) -> bool:

@@ -21,6 +21,7 @@ _BYTES_IN = {"k": 1024, "m": 1024**2, "g": 1024**3}
 
 _FORMS = {
     "headers": "headers: {x-team: blue}",
+    "error_rules": 'error_rules: [{status: 400, contains: "words of the message", class: account}]',
     "auth": 'auth: {keys: ["${BALANCER_KEY}"]}',
     "sticky": "sticky: {enabled: true}",
     "deduplication": "deduplication: {enabled: true}",
@@ -86,7 +87,7 @@ def unknown_key(key: str, model: type[BaseModel] | None, also: Collection[str] =
         return *said, f"; it holds {odd}"
     if message := slips.missing_blank(key):
         return message
-    known = [*(model.model_fields if model else words.SECTIONS), *also]
+    known = [*(words.keys_of(model) if model else words.SECTIONS), *also]
     ours, note = words.aside(key, model)
     if ours is not None and (ours in known or model is None):
         return *said, f"; did you mean '{ours}'?"
@@ -183,6 +184,7 @@ def _example(key: str) -> Message:
         "name": ": name: main",
         "type": ": type: anthropic (or openai, zed, simulated)",
         "provider": ": {provider: NAME}",
+        "class": ": class: account (or request, capability, limit, model, provider)",
     }
     return (shown[key],) if key in shown else ()
 

@@ -302,7 +302,7 @@ def known() -> frozenset[str]:
 
 def _words_of(model: type[BaseModel]) -> Iterator[str]:
     for name, info in model.model_fields.items():
-        yield name
+        yield info.alias or name
         yield from _choices(info.annotation)
 
 
@@ -319,5 +319,10 @@ def _choices(annotation: Any) -> Iterator[str]:
 
 def choices_of(model: type[BaseModel], key: str) -> tuple[str, ...]:
     """Return the values that a key of `model` may have, where it is a choice among words."""
-    info = model.model_fields.get(key)
+    info = next((info for name, info in model.model_fields.items() if (info.alias or name) == key), None)
     return tuple(_choices(info.annotation)) if info is not None else ()
+
+
+def keys_of(model: type[BaseModel]) -> list[str]:
+    """Return the keys of a part, as they stand in the file."""
+    return [info.alias or name for name, info in model.model_fields.items()]

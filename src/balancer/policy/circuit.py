@@ -14,7 +14,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, replace
 
-from balancer.model import Mark, Statement, Trouble, Verdict
+from balancer.model import Mark, Proof, Statement, Trouble, Verdict
 
 FIRST_COOLDOWN_S = 5.0
 """The first cooldown; each further one is twice as long. Most overloads and restarts are over by then."""
@@ -28,8 +28,16 @@ OPERATOR_COOLDOWN_MAX_S = 3600.0
 JITTER = 0.2
 """Cooldowns differ by up to a fifth, so that what failed together is not asked again together."""
 
+LEVEL_MIN = -1
+"""The level of the shortest cooldown, a quarter of the first: of a provider that refuses some requests among good
+answers. Where three refuse 15 % each, all cool down at once most of the time, and requests wait for them; with 5 s
+at least, 1 % of requests then fail (simulated, 100 requests a second)."""
+
 DECAY_S = 60.0
 """Each such span without a failure takes one doubling back."""
+
+WITNESS_S = 600.0
+"""For so long a refusal that might be the request's own fault waits for a second, different request to meet it."""
 
 
 class Circuit(enum.Enum):
@@ -57,11 +65,13 @@ class Health:
     failures: int = 0
     """In a row, since the last good answer."""
     level: int = 0
-    """How often the cooldown was doubled; decays with time without failures."""
+    """How often the cooldown was doubled, the first being 1; below that it was halved. Decays without failures."""
     cooldown_until: float = 0.0
     """0: the circuit is closed."""
     last_failure: float = 0.0
     last_good: float = 0.0
+    content_at: float = 0.0
+    """When an answer's content last began after a failure; 0: never."""
     opened_at: float = 0.0
     """When the present cooldown began."""
     named_until: float = 0.0
@@ -74,6 +84,11 @@ class Health:
     """The status behind `reason`; None: there was no answer."""
     said: Statement | None = None
     """What the provider said at its latest failure; None: nothing that is of use to a client."""
+    witness: int = 0
+    """Names the request that failed last; 0: not known."""
+    doubt: str = ""
+    """A refusal that one request met, and that counts once another meets it."""
+    doubted_at: float = 0.0
 
     def circuit(self, now: float) -> Circuit:
         """Return what this health allows at `now`."""
@@ -89,6 +104,7 @@ def observe(
     policy: CooldownPolicy,
     chance: float,
     began: float,
+    witness: int = 0,
     said: Statement | None = None,
 ) -> Health:
     """Return `health` after `verdict` was reached at `now` about an attempt that began at `began`.
@@ -98,14 +114,27 @@ def observe(
     the cooldown, never double it. A cooldown that the provider named is a minimum, and an end never moves closer; it is
     kept even where the policy has no cooldowns. `chance` (0 to 1) places the jitter, `said` is what the provider said.
     Raises nothing.
+
+    `witness` names the request. What may be its own fault counts once a second request meets the same (`UNSURE`), and
+    what it meets again and again is one failure: only another request makes the cooldown longer.
     """
-    if verdict.mark is Mark.NONE:
-        return health
     if verdict.mark is Mark.GOOD:
         if began < health.last_failure:
             return health
-        return Health(level=health.level, last_failure=health.last_failure, last_good=now)
-    failed = replace(health, failures=health.failures + 1, last_failure=now)
+        return Health(
+            level=health.level,
+            last_failure=health.last_failure,
+            last_good=now,
+            content_at=now,
+            witness=health.witness,
+        )
+    if verdict.mark is Mark.NONE:
+        if verdict.proof is not Proof.UNSURE:
+            return health
+        if not _is_confirmed(health, verdict, now, witness):
+            return replace(health, witness=witness, doubt=verdict.reason, doubted_at=now)
+    repeated = verdict.proof is not Proof.CERTAIN and witness != 0 and witness == health.witness
+    failed = replace(health, failures=health.failures + 1, last_failure=now, witness=witness)
     if verdict.needs_operator or not health.needs_operator or health.circuit(now) is not Circuit.OPEN:
         failed = replace(
             failed, needs_operator=verdict.needs_operator, reason=verdict.reason, status=verdict.status, said=said
@@ -118,7 +147,15 @@ def observe(
     if health.circuit(now) is Circuit.OPEN and (health.needs_operator or not verdict.needs_operator):
         return replace(failed, named_until=named_until, cooldown_until=max(health.cooldown_until, named_until))
     same_kind = (verdict.needs_operator is None) == (health.needs_operator is None)
-    level = (_decayed(health, now) if same_kind else 0) + 1  # trouble of another kind doubles anew
+    level = _decayed(health, now) if same_kind else 0  # trouble of another kind doubles anew
+    if repeated:
+        level = max(1, level)
+    elif health.content_at > health.last_failure and verdict.retry_elsewhere:
+        # It has gone well meanwhile: only failures in a row double the cooldown, and those close together halve it.
+        often = now - health.last_failure < DECAY_S and not verdict.needs_operator
+        level = max(LEVEL_MIN if often else 1, level - 1)
+    else:  # what breaks off after content, when nobody else may be asked, has not gone well
+        level += 1
     cooldown_until = now + _cooldown_s(level, verdict.needs_operator is not None, policy, chance)
     return replace(
         failed,
@@ -135,6 +172,11 @@ def end_early(health: Health, now: float) -> Health:
     The circuit is half-open then: one live request shows whether it works. What needed a person no longer does.
     """
     return replace(health, cooldown_until=max(now, health.named_until), needs_operator=None)
+
+
+def _is_confirmed(health: Health, verdict: Verdict, now: float, witness: int) -> bool:
+    """Say whether a different request has met the same as this one, not long ago and with no good answer since."""
+    return health.doubt == verdict.reason and health.witness != witness and now - health.doubted_at < WITNESS_S
 
 
 def _decayed(health: Health, now: float) -> int:

@@ -1,13 +1,13 @@
 """What an outcome means: the provider's mark, whether another may be tried, how long it cools down.
 
-A status alone is not enough for a 400. Most are about the request, and go back as they came, because Claude Code
-repairs its request by their wording. Some are about the provider (no credit, an unknown model or beta, another
-provider's thinking signature), and the next provider may answer.
+Whose matter a refusal is stands in one table, `refusal_rows.ROWS`; what follows from its row is decided here. A status
+alone is not enough: most 400s are about the request, and go back as they came, because Claude Code repairs its request
+by their wording, but some are about the account, a limit, or what this provider can't do.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from typing import assert_never
 
 from msgspec.structs import replace
@@ -17,9 +17,12 @@ from balancer.model import (
     Broken,
     Candidate,
     Completed,
+    ErrorRule,
     Fault,
     Mark,
     Outcome,
+    Proof,
+    RefusalClass,
     Refused,
     Scope,
     Stage,
@@ -27,45 +30,26 @@ from balancer.model import (
     Unfit,
     Verdict,
 )
+from balancer.policy import refusals
+from balancer.policy.refusal_rows import Row
 from balancer.script import Cause
 from balancer.wire.overflow import is_overflow
 
 NAMED_COOLDOWN_MAX_S = 900.0
 """The longest cooldown that a provider may name itself; more counts as this much."""
 
-LOOKED_AT_CHARS = 2048
-"""How much of a refusal's words decides what it means. The pattern for models takes time by the square of a length."""
-
-_NO_CREDIT = re.compile(
-    r"credit balance|insufficient (?:credit|quota|balance|funds)|insufficient_quota|spend(?:ing)? limit"
-    r"|payment required|out of credits?",
-    re.IGNORECASE,
-)
-_UNKNOWN_MODEL = re.compile(
-    r"^model: |(?:unknown|invalid|unsupported|unrecognized|no such|not a valid) model|model_not_found|no model named"
-    r"|\bmodel(?: id| name| identifier)?[\s:=]*"
-    r"(?:(?:[`'\"][\w.:/@\[\]-]+[`'\"]|(?=[a-z]*[-.:/\d])[\w.:/@\[\]-]+)[\s,:]+)??"
-    r"(?:(?:is|was|does|has been|could) )?(?:currently )?"
-    r"(?:(?:not (?:be )?|(?:cannot|can't) be )(?:found|exist|supported|available|valid)"
-    r"|unavailable|invalid|no longer (?:supported|available)|deprecated|decommissioned|retired)",
-    re.IGNORECASE,
-)
-"""The model itself is missing; not something that a model lacks ("thinking is not supported by this model")."""
-_UNKNOWN_BETA = re.compile(r"anthropic-beta", re.IGNORECASE)
-_SIGNATURE = re.compile(
-    r"(?:invalid|unexpected|missing).{0,40}signature|signature.{0,80}(?:thinking|invalid)", re.IGNORECASE | re.DOTALL
-)
-
 _CALLERS_OWN = frozenset({400, 413, 422})
-_TROUBLES = {401: Trouble.KEY, 402: Trouble.CREDIT, 403: Trouble.ACCESS, 451: Trouble.ACCESS}
-_MODEL_GONE = frozenset({404, 410})
-
+_LASTING = frozenset({RefusalClass.REQUEST, RefusalClass.CAPABILITY, RefusalClass.MODEL, RefusalClass.INTERMEDIARY})
+_OF_A_CREDENTIAL = frozenset({401, 402, 403, 451})
 
 _GOOD = Verdict(Mark.GOOD)
 
 
-def judge(outcome: Outcome) -> Verdict:
-    """Say what follows from `outcome`. Total: a new kind of outcome fails type checking here."""
+def judge(outcome: Outcome, rules: Sequence[ErrorRule] = ()) -> Verdict:
+    """Say what follows from `outcome`. Total: a new kind of outcome fails type checking here.
+
+    `rules` are the user's own, for refusals.
+    """
     match outcome:
         case Completed():
             return _GOOD
@@ -76,9 +60,10 @@ def judge(outcome: Outcome) -> Verdict:
         case Broken(stage=stage, cause=Cause.CRASHED):  # our own fault: the provider is not to blame
             return Verdict(Mark.NONE, retry_elsewhere=stage is not Stage.STREAM, reason=in_words(Cause.CRASHED))
         case Broken(stage=stage, cause=cause, detail=detail):
-            return Verdict(Mark.BAD, retry_elsewhere=stage is not Stage.STREAM, reason=in_words(cause, detail))
+            proof = Proof.CERTAIN if stage is Stage.CONNECT else Proof.LIKELY
+            return Verdict(Mark.BAD, stage is not Stage.STREAM, reason=in_words(cause, detail), proof=proof)
         case Refused(fault=fault, stage=stage):
-            verdict = _refusal(fault)
+            verdict = refused(fault, rules)
             if stage is not Stage.STREAM:
                 return verdict
             return replace(verdict, retry_elsewhere=False)
@@ -89,81 +74,92 @@ def judge(outcome: Outcome) -> Verdict:
 def judge_of(candidate: Candidate, outcome: Outcome) -> Verdict:
     """Say what follows from `outcome` for `candidate`: no more than was put to the test.
 
-    Where the client's own credential was sent, it is the credential that was refused. A provider
+    Where the client's own credential was sent, what is said of an account or a limit is that client's alone. A provider
     that can't count tokens, or not in the little time that counting is given, may still answer.
     """
-    verdict = judge(outcome)
-    if verdict.mark.good or verdict.mark is Mark.NONE:
+    verdict = judge(outcome, candidate.provider.error_rules)
+    if verdict.mark.good:
         return verdict
-    if verdict.needs_operator and candidate.provider.passthrough:
-        return Verdict(
-            Mark.NONE,
-            verdict.retry_elsewhere,
-            needs_operator=Trouble.CLIENT_KEY,
+    if candidate.provider.passthrough and _is_of_the_credential(verdict):
+        return replace(
+            verdict,
+            mark=Mark.NONE,
+            needs_operator=Trouble.CLIENT_KEY if verdict.needs_operator else None,
             reason=f"{verdict.reason} (the client's own key)",
-            status=verdict.status,
+            client_only=True,
+            proof=Proof.CERTAIN,
         )
+    if verdict.mark is Mark.NONE and verdict.proof is not Proof.UNSURE:
+        return verdict
     counted = candidate.operation.counts and not verdict.needs_operator
     if counted and getattr(outcome, "stage", None) is not Stage.CONNECT:
         return replace(verdict, scope=Scope.COUNTING)
     return verdict
 
 
+def _is_of_the_credential(verdict: Verdict) -> bool:
+    if verdict.refusal is RefusalClass.INTERMEDIARY:
+        return verdict.status in _OF_A_CREDENTIAL
+    return verdict.refusal is RefusalClass.ACCOUNT or verdict.refusal is RefusalClass.LIMIT
+
+
 def too_long(outcome: Outcome) -> bool:
     """Say whether the prompt is longer than the model's context: a larger one may take it."""
-    return isinstance(outcome, Refused) and callers_own(outcome.fault) and is_overflow(outcome.fault.message)
+    return isinstance(outcome, Refused) and outcome.fault.status in _CALLERS_OWN and is_overflow(outcome.fault.message)
 
 
 def lasting(outcome: Outcome) -> bool:
     """Say whether the same provider would say the same again: it was the request, or the model."""
-    return isinstance(outcome, Refused) and outcome.fault.status in _CALLERS_OWN | _MODEL_GONE
+    return isinstance(outcome, Refused) and refused(outcome.fault).refusal in _LASTING
 
 
 def is_model_unknown(scope: Scope, status: int | None) -> bool:
-    """Say whether a failure of this scope and status is that the provider does not know the model."""
-    return scope is Scope.MODEL and status != 429
+    """Say whether a failure of this scope and status is that the provider does not know the model.
+
+    Models can also have limits (429) and be overloaded (529).
+    """
+    return scope is Scope.MODEL and status is not None and 400 <= status < 500 and status != 429
 
 
 def callers_own(fault: Fault) -> bool:
     """Say whether the fault is the request's: no other provider would answer otherwise."""
-    return fault.callers_own or (fault.status in _CALLERS_OWN and _about_the_provider(fault) is None)
+    return refused(fault).refusal is RefusalClass.REQUEST
 
 
-def _refusal(fault: Fault) -> Verdict:
-    reason = f"{fault.status} {fault.kind}"
-    if fault.status == 502 and fault.reply is None:  # not the provider's words but ours: they say what was wrong
-        reason = fault.message or reason
-    if fault.callers_own or fault.elsewhere:
-        return Verdict(Mark.NONE, retry_elsewhere=fault.elsewhere, reason=reason, status=fault.status)
-    if fault.status in _CALLERS_OWN:
-        return _about_the_provider(fault) or Verdict(Mark.NONE, reason=reason, status=fault.status)
-    cooldown_s = None if fault.retry_after_s is None else min(fault.retry_after_s, NAMED_COOLDOWN_MAX_S)
-    trouble, scope = _TROUBLES.get(fault.status), Scope.PROVIDER
-    if fault.kind == "billing_error":
-        trouble = Trouble.CREDIT
-    elif fault.status == 429 and fault.should_retry is False:  # it will not pass by waiting
-        trouble, reason = Trouble.SPEND_CAP, f"{reason}, not to be retried"
-    elif fault.status == 429:
-        scope = Scope.MODEL
-    elif fault.status in _MODEL_GONE:
-        scope, cooldown_s = Scope.MODEL, None
-    return Verdict(Mark.BAD, True, cooldown_s, trouble, scope, reason, fault.status)
+def refused(fault: Fault, rules: Sequence[ErrorRule] = ()) -> Verdict:
+    """Return what follows from a refusal that came before any content. `rules` are the user's own."""
+    found = refusals.find(fault, rules)
+    row = found.row
+    status = row.stands_for or fault.status
+    marks = row.scope is not None and row.proof is not Proof.UNSURE
+    return Verdict(
+        Mark.BAD if marks else Mark.NONE,
+        retry_elsewhere=row.refusal is not RefusalClass.REQUEST,
+        cooldown_s=_named_s(fault, row),
+        needs_operator=row.trouble,
+        scope=row.scope or Scope.PROVIDER,
+        reason=_reason(fault, row),
+        status=status,
+        refusal=row.refusal,
+        proof=row.proof,
+        evidence=found.evidence if marks else "",
+    )
 
 
-def _about_the_provider(fault: Fault) -> Verdict | None:
-    """Return the verdict on a 400, 413 or 422 whose wording is about the provider; None: it is about the request."""
-    status, words = fault.status, fault.message[:LOOKED_AT_CHARS]
-    if is_overflow(fault.message):
+def _named_s(fault: Fault, row: Row) -> float | None:
+    """Return the cooldown that the provider named; None where no time was named, or no time helps."""
+    if fault.retry_after_s is None or row.scope is None or row.refusal is RefusalClass.MODEL:
         return None
-    if fault.kind == "billing_error" or _NO_CREDIT.search(words):
-        return Verdict(Mark.BAD, True, None, Trouble.CREDIT, Scope.PROVIDER, f"{status} no credit", status)
-    if _UNKNOWN_MODEL.search(words):
-        return Verdict(Mark.BAD, True, None, None, Scope.MODEL, f"{status} unknown model", status)
-    if _UNKNOWN_BETA.search(words):
-        return Verdict(Mark.NONE, True, reason=f"{status} unknown beta", status=status)
-    if _SIGNATURE.search(words):
-        return Verdict(Mark.NONE, True, reason=f"{status} foreign thinking signature", status=status)
-    return None
+    return min(fault.retry_after_s, NAMED_COOLDOWN_MAX_S)
+
+
+def _reason(fault: Fault, row: Row) -> str:
+    if fault.status == 502 and fault.reply is None and fault.message:  # our words: they say what was wrong
+        return fault.message
+    if row.is_said:
+        return f"{fault.status} {row.name}"
+    said = f"{fault.status} {fault.kind}"
+    return f"{said}, {row.name}" if row.given else said
 
 
 CAUSES = {

@@ -26,10 +26,23 @@ import msgspec
 
 from balancer import claude_code
 from balancer.headers import Headers
-from balancer.model import Candidate, Fault, Outcome, Refused, Reply, Statement, Trouble, Unfit, Verdict
+from balancer.model import (
+    Candidate,
+    Fault,
+    Mark,
+    Outcome,
+    Proof,
+    RefusalClass,
+    Refused,
+    Reply,
+    Statement,
+    Trouble,
+    Unfit,
+    Verdict,
+)
 from balancer.policy.classify import is_model_unknown
 from balancer.policy.remedies import sentence
-from balancer.policy.statements import CAPABILITY, REQUEST, class_of, is_clients_own, quoted, statement
+from balancer.policy.statements import quoted, statement
 
 RETRY_AFTER_MIN_S = 1
 RETRY_AFTER_MAX_S = claude_code.RETRY_AFTER_MAX_S
@@ -164,7 +177,8 @@ def answer(
     """
     asked = _latest(attempts, now, secrets)
     told = [one for one in asked if not one.unfit] + list(unasked)
-    if own := _as_it_came(attempts, soon=any(one.passes_soon(now) for one in told)):
+    soon = any(one.passes_soon(now) for one in told)
+    if own := _as_it_came(attempts, soon=soon):
         return own
     failed = [one for one in unasked if one.reason or one.needs_operator]
     unfit = [outcome.message for _, outcome, _ in attempts if isinstance(outcome, Unfit)]
@@ -174,6 +188,8 @@ def answer(
         return no_place(model)
     lines = [f"{one.provider}: {quoted(one.reason, one.said, now, wall)}" for one in asked]
     who = "; ".join(lines + [_why_unasked(one, now, wall) for one in failed]) or "none is enabled"
+    if (status := _status_of_its_form(attempts)) and not soon:
+        return ErrorReply(status, "invalid_request_error", f"no provider takes this request: {who}")
     if told and all(one.status == 404 for one in told):
         return ErrorReply(404, "not_found_error", f"no provider knows the model '{model}': {who}")
     if _is_permanent(told):
@@ -192,9 +208,25 @@ def answer(
 
 def is_lasting(outcome: Outcome, verdict: Verdict) -> bool:
     """Say whether waiting does not help against an outcome."""
-    if isinstance(outcome, Unfit) or verdict.needs_operator or is_clients_own(verdict):
+    if isinstance(outcome, Unfit) or verdict.needs_operator or verdict.client_only:
         return True
-    return class_of(outcome, verdict) in (REQUEST, CAPABILITY) or is_model_unknown(verdict.scope, verdict.status)
+    unable = verdict.refusal in (RefusalClass.REQUEST, RefusalClass.CAPABILITY) or is_of_its_form(verdict)
+    return unable or is_model_unknown(verdict.scope, verdict.status)
+
+
+def is_of_its_form(verdict: Verdict) -> bool:
+    """Say whether somebody before the provider has refused the request's form: its headers, query or media type.
+
+    A page in place of a 401, 403 or 404 is no such refusal: it may be about the balancer's key or address.
+    """
+    status = verdict.status or 0
+    certain = verdict.mark is Mark.NONE and verdict.proof is Proof.CERTAIN
+    return verdict.refusal is RefusalClass.INTERMEDIARY and certain and 400 <= status < 500
+
+
+def _status_of_its_form(attempts: Attempts) -> int | None:
+    """Return the latest status with which the request's form was refused; None: it was not."""
+    return next((verdict.status for _, _, verdict in reversed(attempts) if is_of_its_form(verdict)), None)
 
 
 def _as_it_came(attempts: Attempts, *, soon: bool) -> ErrorReply | None:
@@ -202,17 +234,17 @@ def _as_it_came(attempts: Attempts, *, soon: bool) -> ErrorReply | None:
 
     `soon`: somebody else may answer while the client waits. Then only the request's own fault goes back.
     """
-    refusals = [(o.fault, v, class_of(o, v)) for _, o, v in attempts if isinstance(o, Refused)]
-    theirs = [fault for fault, _, whose in refusals if whose is REQUEST]
+    refusals = [(outcome.fault, verdict) for _, outcome, verdict in attempts if isinstance(outcome, Refused)]
+    theirs = [fault for fault, verdict in refusals if verdict.refusal is RefusalClass.REQUEST]
     if not theirs and not soon:
-        theirs = [fault for fault, _, whose in refusals if whose is CAPABILITY]
-        theirs = theirs or [fault for fault, verdict, _ in refusals if is_clients_own(verdict)]
+        theirs = [fault for fault, verdict in refusals if verdict.refusal is RefusalClass.CAPABILITY]
+        theirs = theirs or [fault for fault, verdict in refusals if verdict.client_only]
     if not theirs and not soon and len(refusals) == len(attempts):
         mendable = all(
             (fault.callers_own or fault.status in _CLIENTS) and not verdict.needs_operator
-            for fault, verdict, _ in refusals
+            for fault, verdict in refusals
         )
-        theirs = [fault for fault, _, _ in refusals] if mendable else []
+        theirs = [fault for fault, _ in refusals] if mendable else []
     if not theirs:
         return None
     fault = theirs[-1]

@@ -18,6 +18,7 @@ _WORDS: dict[Trouble, tuple[str, str]] = {
         "its spending limit is reached",
         "raise the limit, or wait until it is reset, then run balancer wake {name}",
     ),
+    Trouble.ADDRESS: ("it has another address", "set its base_url in providers.yaml to the one that it redirects to"),
     Trouble.CLIENT_KEY: (
         "it refused the credential that this client sent",
         "sign in again, or check the key that the client is set to",

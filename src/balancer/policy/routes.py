@@ -78,6 +78,13 @@ def model_for(routes: Iterable[Route], provider: str) -> str:
     return next((name for name in names if not _is_pattern(name)), SOME_MODEL)
 
 
+def only_models(routes: Iterable[Route], provider: str) -> frozenset[str]:
+    """Return all models that the routes ask this provider for; none where there may be any."""
+    targets = [(route.pattern, target) for route in routes for target in route.targets if target.provider == provider]
+    names = {pattern if target.model == PASSTHROUGH else target.model for pattern, target in targets if target.enabled}
+    return frozenset() if any(map(_is_pattern, names)) else frozenset(names)
+
+
 def _candidates(route: Route, model: str, providers: Mapping[str, Provider]) -> Iterable[Candidate]:
     for target in route.targets:
         provider = providers.get(target.provider)

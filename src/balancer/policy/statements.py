@@ -11,7 +11,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 
 from balancer.headers import Headers
-from balancer.model import Fault, Mark, Outcome, RefusalClass, Refused, Scope, Statement, Trouble, Verdict
+from balancer.model import Fault, Outcome, Refused, Statement
 from balancer.redact import anonymous, scrub, without
 
 WORDS_MAX_CHARS = 300
@@ -23,8 +23,6 @@ _LOOKED_AT_CHARS = 1024
 _LIMITS_MAX = 32
 _LIMIT_MAX_BYTES = 256
 """The most headers about limits that are kept, and the longest: they are remembered as long as the cooldown."""
-
-CAPABILITY, REQUEST = RefusalClass.CAPABILITY, RefusalClass.REQUEST
 
 
 def statement(outcome: Outcome, now: float, secrets: Collection[str]) -> Statement | None:
@@ -53,24 +51,6 @@ def _limits(fault: Fault) -> Headers:
         if name.startswith(b"anthropic-ratelimit-") and len(name) + len(value) <= _LIMIT_MAX_BYTES
     ]
     return tuple(limits[:_LIMITS_MAX])
-
-
-def class_of(outcome: Outcome, verdict: Verdict) -> RefusalClass | None:
-    """Return whose matter an outcome is; None: it was no refusal."""
-    if verdict.refusal is not None or not isinstance(outcome, Refused):
-        return verdict.refusal
-    if verdict.needs_operator:
-        return RefusalClass.ACCOUNT
-    if verdict.mark is Mark.NONE:
-        return CAPABILITY if verdict.retry_elsewhere else REQUEST
-    if outcome.fault.status == 429:
-        return RefusalClass.LIMIT
-    return RefusalClass.MODEL if verdict.scope is Scope.MODEL else RefusalClass.PROVIDER
-
-
-def is_clients_own(verdict: Verdict) -> bool:
-    """Say whether a refusal is about the credential that the client itself sent."""
-    return verdict.client_only or verdict.needs_operator is Trouble.CLIENT_KEY
 
 
 def quoted(reason: str, said: Statement | None, now: float, wall: float) -> str:

@@ -21,7 +21,7 @@ from balancer.model import Fault, Reply, Timeouts, WireRequest
 from balancer.relay.limits import DEFAULT, RelayLimits
 from balancer.state.stats import ProviderStats
 from balancer.transport import TransportError, UpstreamResponse
-from balancer.wire.errors import broken
+from balancer.wire.errors import broken, redirected
 
 T = TypeVar("T")
 
@@ -96,7 +96,7 @@ class FlowRunner:
                 if wire is None and good:
                     return await receive(GoodAnswer(dialect.decoder(ask, head), head, answer, deadline))
                 if wire is None:
-                    return dialect.fault(ask, head)
+                    return redirected(dialect.fault(ask, head), head, tls=ask.candidate.provider.origin.tls)
         raise RuntimeError("the flow ended without a request")
 
     async def whole(self, dialect: Dialect, ask: Ask, deadline: float) -> bytes | Fault:

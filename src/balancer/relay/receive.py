@@ -185,8 +185,8 @@ class Reception(msgspec.Struct, eq=False):
         if request.operation.answers:
             self.sample = receiver.counting.sample(request.body, candidate)
             receiver.fleet.stats(candidate.provider.name).content_began(record.first_content_s, now)
-            if receiver.fleet.health.probes:
-                receiver.fleet.health.content_began(candidate)
+            if receiver.fleet.health.entries:
+                receiver.fleet.health.content_began(candidate, now)
             if record.route is not None and not (record.pinned and record.detour):
                 receiver.fleet.pins.put(request, record.route, candidate.provider.name, now)
         elif request.operation.counts:

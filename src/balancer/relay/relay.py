@@ -35,7 +35,7 @@ from balancer.model import (
 from balancer.policy import exhausted
 from balancer.policy.classify import judge_of
 from balancer.policy.deadlines import overall_s, patience_s
-from balancer.policy.failover import Try, Wait
+from balancer.policy.failover import Failover, Try, Wait
 from balancer.redact import scrub
 from balancer.relay.counting import Counting
 from balancer.relay.endings import Endings
@@ -125,6 +125,7 @@ class Relay:
                         now=now,
                         wall=self._wall(),
                         injected=record.fault_injected,
+                        request=request,
                     )
                 elif isinstance(step, Wait):
                     await (admission.slot_freed(step.seconds) if step.for_place else asyncio.sleep(step.seconds))
@@ -135,6 +136,8 @@ class Relay:
                     break
             if response.state is not OVER:
                 await self._endings.conclude(record, response, failover)
+            if len(failover.attempts) > 1 and record.candidate is not None:
+                self._tell_replaced(record, failover)
 
     async def _attempt(self, record: RequestRecord, response: ClientResponse, step: Try, began: float) -> Outcome:
         """Ask one provider once, and give the client its answer if it is a good one. Return how that ended."""
@@ -169,6 +172,23 @@ class Relay:
             finally:
                 if record.candidate is not None:
                     stats.count(record.usage)
+
+    def _tell_replaced(self, record: RequestRecord, failover: Failover) -> None:
+        """Log, once for each credential, that another provider answers in the place of one that refused a client's own.
+
+        It may be somebody else who pays for that.
+        """
+        client = record.request.client
+        for candidate, _, verdict in failover.attempts:
+            name = candidate.provider.name
+            if verdict.client_only and self.fleet.refused_credentials.is_new(name, client):
+                _log.warning(
+                    "%s refused the credential that client %s sent (%s): %s answers in its place",
+                    name,
+                    client or "(unnamed)",
+                    verdict.reason,
+                    record.provider,
+                )
 
     def _inject(self, record: RequestRecord, stats: ProviderStats, wire: WireRequest) -> WireRequest | None:
         """Return what is played instead of `wire` where a fault was ordered, and note that it was."""

@@ -6,6 +6,7 @@
     `fleet.pins`        conversations and their providers               `pins.Pins`
     `fleet.orders`      what people order: wake, pause, resume, faults  `orders.Orders`
     `fleet.budget`      retries that an outage may still cost           `policy.retry_budget.Budget`
+    `fleet.refused_credentials`    of clients, told once for each       `credentials.RefusedCredentials`
 
 `Fleet` itself holds the configuration, and puts candidates in order. Configuration is not state: a reload replaces
 `config` whole, while what was learnt stays with its owner under the provider's name. Everything runs on one event
@@ -18,11 +19,12 @@ import random
 from dataclasses import replace
 
 import msgspec
+from msgspec.structs import replace as replace_fields
 
 from balancer import config as configuration
 from balancer.config import Config
 from balancer.events import Bus, Reloaded
-from balancer.model import Candidate, Mark, Operation, Outcome, Request, Route, Trouble, Verdict
+from balancer.model import Candidate, Mark, Operation, Outcome, Proof, Request, Route, Trouble, Verdict
 from balancer.policy import deadlines
 from balancer.policy import routes as routing
 from balancer.policy.circuit import CooldownPolicy
@@ -34,6 +36,7 @@ from balancer.policy.statements import statement
 from balancer.policy.strategies import STRATEGIES, Strategy, View, priority
 from balancer.redact import secrets_of
 from balancer.state.admission import Admission, SlotQueue
+from balancer.state.credentials import RefusedCredentials
 from balancer.state.health import HealthTable
 from balancer.state.orders import Orders
 from balancer.state.pins import Pins
@@ -92,6 +95,7 @@ class Fleet:
         self.draining = False
         self.budget = Budget()
         self.pins = Pins()
+        self.refused_credentials = RefusedCredentials()
         self._stats = StatsTable(ProviderStats)
         self.health = HealthTable(self._stats, bus, rng, queue.wake)
         self.admission = Admission(self._stats, self.health, queue)
@@ -124,7 +128,8 @@ class Fleet:
         self.rules = Rules.of(config)
         self._strategy = STRATEGIES[settings.selection_strategy]
         self._candidates = {}
-        self.health.apply(CooldownPolicy(settings.cooldown_s, settings.cooldown_constant))
+        only_models = {name: routing.only_models(config.routes, name) for name in config.providers}
+        self.health.apply(CooldownPolicy(settings.cooldown_s, settings.cooldown_constant), only_models)
         self.pins.apply(enabled=settings.sticky.enabled, ttl_s=settings.sticky.ttl)
         self.orders.apply(config.providers)
         self.admission.apply(max_in_flight=settings.limits.max_in_flight, queue_s=settings.limits.queue_s)
@@ -201,22 +206,28 @@ class Fleet:
         now: float,
         wall: float,
         injected: bool = False,
+        request: Request | None = None,
     ) -> None:
         """Learn from an attempt that began at `began` and ended with this outcome at `now`.
 
-        `injected`: it met a fault that was ordered (`Orders.inject`).
+        `injected`: it met a fault that was ordered (`Orders.inject`). `request`: what the attempt was for.
         """
+        witness, said = 0, None
         if verdict.mark.good:
             self._stats[candidate.provider.name].succeeded(now - began)
-            self.budget.earn()
+            self.budget.earn(now)
             if not self.health.entries:
                 return
-        elif verdict.mark is Mark.NONE:
+        elif verdict.mark is Mark.NONE and verdict.proof is not Proof.UNSURE:
             return
         else:
-            self._stats[candidate.provider.name].failed(outcome, verdict, wall)
-        said = statement(outcome, now, self.secrets)
-        self.health.observe(candidate, verdict, began, now, wall, injected=injected, said=said)
+            witness = _witness(request)
+            if verdict.mark is Mark.BAD:
+                self._stats[candidate.provider.name].failed(outcome, verdict, wall)
+            if verdict.evidence and request is not None and _quotes(verdict.evidence, request):
+                verdict = replace_fields(verdict, mark=Mark.NONE, proof=Proof.UNSURE)
+            said = statement(outcome, now, self.secrets)
+        self.health.observe(candidate, verdict, began, now, wall, injected=injected, witness=witness, said=said)
         if injected:
             self.orders.met(candidate.provider.name, now, wall)
 
@@ -242,6 +253,18 @@ class Fleet:
     def stats(self, name: str) -> ProviderStats:
         """Return a provider's statistics."""
         return self._stats[name]
+
+
+def _witness(request: Request | None) -> int:
+    """Return what names a request as the cause of a failure: equal bodies are one request. 0: there is none."""
+    return hash(request.body or request.id) if request is not None else 0
+
+
+def _quotes(words: str, request: Request) -> bool:
+    """Say whether a provider's words stand in the request too: they may be no more than quoted from it."""
+    spoken = words.lower()
+    heads = (value for _, value in request.headers)
+    return spoken.encode() in request.body.lower() or any(spoken.encode() in value.lower() for value in heads)
 
 
 _NO_VIEW = View(0, random.Random())

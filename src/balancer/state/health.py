@@ -8,11 +8,13 @@ is well the table is empty, and nobody pays for it.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import TypeAlias
 
 from balancer.events import Bus, CooldownStarted, ProviderRecovered
-from balancer.model import Candidate, Provider, Scope, Statement, Trouble, Verdict
+from balancer.model import Candidate, Proof, Provider, RefusalClass, Scope, Statement, Trouble, Verdict
 from balancer.policy import circuit
 from balancer.policy.circuit import Circuit, CooldownPolicy, Health
 from balancer.policy.classify import is_model_unknown
@@ -20,6 +22,7 @@ from balancer.policy.exhausted import Failure
 from balancer.policy.failover import Availability
 from balancer.policy.remedies import in_words
 from balancer.state.stats import StatsTable
+from balancer.state.suspects import Suspects
 
 PROVEN_S = 60.0
 """A provider whose content began within this time, and that has not failed since, is known to work."""
@@ -45,15 +48,21 @@ class HealthTable:
         """Providers that a person has taken out, by name: not configuration, so a reload leaves it."""
         self._without_faults: dict[HealthKey, Health] = {}
         """What the health would be without injected faults, where one has changed it."""
+        self._suspects = Suspects()
         self._policy = CooldownPolicy()
+        self._only_models: Mapping[str, frozenset[str]] = {}
         self._stats = stats
         self._bus = bus
         self._rng = rng
         self._on_recovery = on_recovery
 
-    def apply(self, policy: CooldownPolicy) -> None:
-        """Use this policy for cooldowns that begin from now on."""
+    def apply(self, policy: CooldownPolicy, only_models: Mapping[str, frozenset[str]]) -> None:
+        """Use this policy for cooldowns that begin from now on.
+
+        `only_models` are all models that each provider is asked for, where these are known.
+        """
         self._policy = policy
+        self._only_models = only_models
 
     # What may be asked
 
@@ -101,9 +110,14 @@ class HealthTable:
 
     # What was learnt
 
-    def content_began(self, candidate: Candidate) -> None:
+    def content_began(self, candidate: Candidate, now: float) -> None:
         """Note that content of a candidate's answer has begun: what it probes works."""
-        self.shown.update(key for key in _tested(candidate) if key in self.probes)
+        for key in _tested(candidate):
+            if key in self.probes:
+                self.shown.add(key)
+            health = self.entries.get(key)
+            if health is not None and health.content_at <= health.last_failure:
+                self.entries[key] = replace(health, content_at=now)
 
     def observe(
         self,
@@ -114,27 +128,48 @@ class HealthTable:
         wall: float,
         *,
         injected: bool,
+        witness: int = 0,
         said: Statement | None = None,
     ) -> None:
         """Learn from an attempt that began at `began` and ended at `now`, well or badly (`verdict.mark`).
 
-        `injected`: it met a fault that was ordered, so it says nothing about the provider (`end_injected`). `said` is
-        what the provider said.
+        `injected`: it met a fault that was ordered, so it says nothing about the provider (`end_injected`). `witness`
+        names the request: a hash of its body; 0: not known. `said` is what the provider said.
         """
         if verdict.mark.good:
             keys = [key for key in _tested(candidate) if key in self.entries]
         else:
-            keys = [_blamed(candidate, verdict.scope)]
+            if verdict.proof is Proof.LIKELY and self._is_the_requests(candidate, verdict, witness, now):
+                return
+            keys = [_blamed(candidate, self._reach(candidate, verdict, now))]
             self._make_room()
             self.shown.difference_update(keys)
         for key in keys:
             before, chance = self.entries.get(key, HEALTHY), self._rng.random()
-            after = self.entries[key] = circuit.observe(before, verdict, now, self._policy, chance, began, said)
+            seen = partial(circuit.observe, witness=witness, said=said)
+            after = self.entries[key] = seen(before, verdict, now, self._policy, chance, began)
             if injected:
                 self._without_faults.setdefault(key, before)
             elif (real := self._without_faults.get(key)) is not None:
-                self._without_faults[key] = circuit.observe(real, verdict, now, self._policy, chance, began, said)
+                self._without_faults[key] = seen(real, verdict, now, self._policy, chance, began)
             self._tell(key, before, after, now, wall)
+
+    def _is_the_requests(self, candidate: Candidate, verdict: Verdict, witness: int, now: float) -> bool:
+        """Say whether it is the request on which this provider failed, since another has failed on it alike."""
+        failure = verdict.reason.partition(" (")[0] if verdict.status is None else str(verdict.status)
+        return self._suspects.met(witness, failure, candidate.provider.name, now)
+
+    def _reach(self, candidate: Candidate, verdict: Verdict, now: float) -> Scope:
+        """Return what a failure speaks against: overload of a second model is the whole provider's."""
+        if verdict.scope is not Scope.MODEL or verdict.refusal is not RefusalClass.PROVIDER:
+            return verdict.scope
+        others = (
+            health
+            for (name, scope, model), health in self.entries.items()
+            if name == candidate.provider.name and scope is Scope.MODEL and model != candidate.model
+        )
+        widened = any(one.status == verdict.status and one.circuit(now) is Circuit.OPEN for one in others)
+        return Scope.PROVIDER if widened else Scope.MODEL
 
     def _tell(self, key: HealthKey, before: Health, after: Health, now: float, wall: float) -> None:
         """Emit that a cooldown began, was prolonged, or is over because of a good answer."""
@@ -220,7 +255,10 @@ class HealthTable:
         return min((self.availability(candidate, now).cooldown_until - now for candidate in candidates), default=None)
 
     def state_of(self, provider: Provider, now: float) -> tuple[str, Health]:
-        """Return a provider's state in the words of `GET /providers`, and its health as a whole."""
+        """Return a provider's state in the words of `GET /providers`, and its health as a whole.
+
+        Where all models that it is asked for cool down, so does the provider: until the first of them may be asked.
+        """
         whole = self.entries.get((provider.name, Scope.PROVIDER, None), HEALTHY)
         if not provider.enabled:
             return "disabled", whole
@@ -230,6 +268,10 @@ class HealthTable:
             return "probing", whole
         if whole.circuit(now) is Circuit.OPEN:
             return "resting", whole
+        only = self._only_models.get(provider.name, ())
+        models = [self.entries.get((provider.name, Scope.MODEL, model), HEALTHY) for model in only]
+        if models and all(model.circuit(now) is Circuit.OPEN for model in models):
+            return "resting", min(models, key=lambda model: model.cooldown_until)
         return "healthy", whole
 
     def cooling_models(self, provider: str, now: float) -> dict[str, float]:

@@ -26,6 +26,7 @@ from balancer.wire.errors import (
     retry_after,
     sort_of,
 )
+from balancer.wire.marks import marks_of
 
 NESTED_MAX = 8
 """How many objects and lists may stand around an error."""
@@ -158,6 +159,7 @@ def fault_of(reply: Reply, wall: float, request_id: str) -> Fault:
     if status == 429 and "insufficient_quota" in said.words:
         kind = "billing_error"
     should_retry = header(reply.headers, b"x-should-retry")
+    marks = marks_of(reply.body)
     return Fault(
         status,
         kind,
@@ -169,6 +171,11 @@ def fault_of(reply: Reply, wall: float, request_id: str) -> Fault:
             (CONTENT_TYPE_JSON, (API_REQUEST_ID, request_id.encode())),
             error_body(kind, message, request_id),
         ),
+        type=marks.type,
+        code=marks.code,
+        marks=marks.others,
+        param=marks.param,
+        foreign=sort_of(reply.body) == "an HTML page",
     )
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from itertools import compress
+from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from balancer.headers import API_REQUEST_ID, Headers, header, names_of
 from balancer.model import Fault, Reply
 from balancer.wire import sse
+from balancer.wire.loose import loosely_decoded, object_of, string_of
+from balancer.wire.marks import marks_in
 
 STATUS_OF = {
     "invalid_request_error": 400,
@@ -36,6 +41,12 @@ SAME_AS = {408: 504, 451: 403, 503: 529}
 MESSAGE_MAX_CHARS = 8192
 """No more is read of a provider's message: it may quote all of the request, or be anything. The client gets the body as
 it came."""
+
+POLICY_BLOCKED = "policy_blocked"
+"""The type by which a gateway's own policy refuses a request, whatever the status: the client shows it as it is."""
+
+PLAIN_MAX_CHARS = 300
+"""A longer text that is no JSON is a page, not a message."""
 
 CONTENT_TYPE_JSON = (b"content-type", b"application/json")
 
@@ -62,7 +73,9 @@ class Error(msgspec.Struct):
 def stated(error: Error | None, message: str = "") -> Fault:
     """Return the fault that an error inside a 200 stands for; `message` where it has no words."""
     kind = error.type if error else "api_error"
-    return Fault(STATUS_OF.get(kind, 500), kind, (error.message[:MESSAGE_MAX_CHARS] if error else "") or message)
+    words = (error.message[:MESSAGE_MAX_CHARS] if error else "") or message
+    status = 400 if kind == POLICY_BLOCKED else STATUS_OF.get(kind, 500)
+    return Fault(status, kind, words)
 
 
 def broken(message: str) -> Fault:
@@ -90,35 +103,93 @@ def error_frame(kind: str, message: str, request_id: str) -> bytes:
     return sse.frame("error", error_body(kind, message, request_id))
 
 
-class _Body(msgspec.Struct):
-    error: Error | str | None = None
-
-
 def fault_of(reply: Reply, wall: float) -> Fault:
     """Return the fault of an answer that is not 2xx, of a server that speaks the Messages API.
 
     `wall` is now, in seconds since the epoch, for limits that name a date.
     """
-    kind, message = kind_of(reply.status), ""
-    try:
-        error = msgspec.json.decode(reply.body, type=_Body).error
-    except (msgspec.MsgspecError, RecursionError):
-        message = sort_of(reply.body) if reply.body else ""
-    else:
-        if isinstance(error, str):
-            message = error[:MESSAGE_MAX_CHARS]
-        elif error is not None:
-            message = error.message[:MESSAGE_MAX_CHARS]
-            kind = error.type if error.type in STATUS_OF else kind
+    value = _decoded(reply.body)
+    error = object_of(value).get("error")
+    said = marks_in(value)
+    stated_kind = string_of(object_of(error).get("type"))
     should_retry = header(reply.headers, b"x-should-retry")
     return Fault(
         reply.status,
-        kind,
-        message,
+        stated_kind if stated_kind in STATUS_OF or stated_kind == POLICY_BLOCKED else kind_of(reply.status),
+        _message(value, error, reply.body)[:MESSAGE_MAX_CHARS],
         retry_after_s=retry_after(reply.headers, wall, limited=reply.status == 429),
         should_retry=None if should_retry is None else should_retry.strip().lower() == b"true",
         reply=Reply(reply.status, reply_headers(reply.headers), reply.body),
+        type=said.type,
+        code=said.code,
+        marks=said.others,
+        param=said.param,
+        foreign=bool(reply.body) and not error,
+        account_window=is_account_window(reply.headers),
     )
+
+
+REDIRECTED_TO_TLS = "base_url should be https:// instead of http://"
+
+
+def redirected(fault: Fault, reply: Reply, *, tls: bool) -> Fault:
+    """Return the fault of an answer that may be a redirect, which is not followed: the key would go along.
+
+    `tls`: the provider was asked with it.
+    """
+    location = header(reply.headers, b"location")
+    if not 300 <= reply.status < 400 or location is None:
+        return fault
+    to_tls = not tls and location[:8].lower() == b"https://"
+    return replace(fault, message=REDIRECTED_TO_TLS if to_tls else "it redirects to another address")
+
+
+def _decoded(body: bytes) -> Any:
+    """Return what a body says in JSON; None: it is none. Bytes that are not UTF-8 are read as U+FFFD."""
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        pass
+    try:
+        return loosely_decoded(body.decode(errors="replace"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _message(value: Any, error: Any, body: bytes) -> str:
+    """Return the words of an error: those of the API's own shape, or what stands where other servers put theirs."""
+    if isinstance(error, str):
+        return error
+    if isinstance(error, dict):
+        return string_of(error.get("message"))
+    if isinstance(value, dict):
+        return next((words for key in ("message", "detail", "msg") if (words := string_of(value.get(key)))), "")
+    if not body:
+        return ""
+    sort = sort_of(body)
+    return body.decode("utf-8", "replace").strip() if sort == "text" and len(body) < PLAIN_MAX_CHARS else sort
+
+
+_WINDOW = re.compile(rb"\d{1,4}[a-z]-status")
+"""`5h-status`; that of one model's allowance has more in it (`7d_oi-status`)."""
+_ACCOUNT_CLAIM = re.compile(rb"[a-z0-9]{1,20}_(?:minute|hour|day|week|month)s?")
+"""`five_hour`; that of one model's allowance has more behind it (`seven_day_opus`)."""
+_UNIFIED = b"anthropic-ratelimit-unified-"
+
+
+def is_account_window(headers: Headers) -> bool:
+    """Say whether the limit that was met is a window of a whole account (five hours, seven days), not one model's.
+
+    The windows that are rejected say it; where none says so, the claim that the provider calls decisive.
+    """
+    limits = {name[len(_UNIFIED) :]: value for name, value in headers if name.startswith(_UNIFIED)}
+    rejected = {
+        name for name, value in limits.items() if value == b"rejected" and name not in (b"status", b"overage-status")
+    }
+    if rejected:
+        return any(_WINDOW.fullmatch(name) for name in rejected)
+    claim = limits.get(b"representative-claim", b"")
+    return limits.get(b"status") != b"allowed" and _ACCOUNT_CLAIM.fullmatch(claim) is not None
 
 
 def retry_after(headers: Headers, wall: float, *, limited: bool = False) -> float | None:
