@@ -22,6 +22,8 @@ from balancer.server.progress import FINISHED, LEFT
 from balancer.state.fleet import Fleet
 
 NAMED_MAX_S = 900.0
+FIRST_S = 5.0
+"""The first ordinary cooldown, without jitter."""
 OPERATOR_MAX_S = 3600.0
 TIMEOUTS = (Cause.CONNECT_TIMEOUT, Cause.HEAD_TIMEOUT, Cause.IDLE_TIMEOUT, Cause.SILENT)
 SHOWN_S = 0.5
@@ -84,8 +86,13 @@ class Rules:
         self._probes: dict[int, list[Key]] = {}
         self._last_bad: dict[Key, float] = {}
         self._bad_since: dict[str, float] = {}
-        self._openings: dict[Key, int] = {}
+        self._openings: dict[Key, dict[int, None]] = {}
+        """Which questions have opened a circuit in a row, without any content between."""
         self._reads = plan.seed % READ_EVERY == READ_EVERY - 1
+        self._opened: dict[Key, int] = {}
+        """How often each circuit was opened."""
+        self._failed_on: dict[int, set[str]] = {}
+        """Who has failed on which question."""
         self._explored = 0
         """Attempts after a failure, at a provider of which nobody knew how it was at that time."""
         transport.referee = self
@@ -152,10 +159,17 @@ class Rules:
             self.violate(f"{event.provider} cools down for {event.cooldown_s} s, longer than allowed", run.client.who)
         if now < open_until - EDGE_S:
             return  # it was open: only prolonged
-        opened = self._openings[key] = self._openings.get(key, 0) + 1 if key in self.known.until else 1
-        least_s = 600.0 if event.needs_operator else max_s if constant else 0.8 * min(5.0, max_s)
-        if not event.needs_operator and not constant and exchange.behaviour.blame is not Blame.ACCOUNT and opened > 2:
-            least_s = min(0.8 * 5.0 * 2.0 ** (opened - 3), 0.8 * max_s)  # some may have been of another kind
+        asked = run.client.ask.number if run.client.ask.same_as is None else run.client.ask.same_as
+        met = self._openings.setdefault(key, {})
+        met[asked] = None
+        shortest_s = 0.8 * FIRST_S / 4  # among good answers
+        if len(met) > 2 and exchange.behaviour.blame is not Blame.ACCOUNT:
+            shortest_s = 0.8 * FIRST_S * 2.0 ** (len(met) - 3)  # some may have been of another kind
+        least_s = 600.0 if event.needs_operator else max_s if constant else min(shortest_s, 0.8 * max_s)
+        ever = self._opened[key] = self._opened.get(key, 0) + 1
+        most_s = max(named_s, max_s if constant or event.needs_operator else 1.2 * FIRST_S * 2.0 ** (ever - 1))
+        if event.cooldown_s > most_s + EDGE_S and not event.needs_operator:
+            self.violate(f"{event.provider} cools down for {event.cooldown_s} s at failure {ever}", run.client.who)
         if event.cooldown_s < max(least_s, named_s) - EDGE_S:
             self.violate(f"{event.provider} cools down for {event.cooldown_s} s, which is too short", run.client.who)
 
@@ -245,6 +259,8 @@ class Rules:
         """Hear that content has come: what is probed works, as far as anybody can tell, whoever it was that probed."""
         name, model = exchange.upstream.name, exchange.model
         keys: tuple[Key, ...] = ((name, "provider", ""), (name, "model", model))
+        for key in [key for key in self._openings if key[0] == name]:
+            del self._openings[key]
         self.known.shown.update(key for key in keys if self.known.probes.get(key))
 
     def closed(self, exchange: Exchange) -> None:
@@ -279,7 +295,7 @@ class Rules:
             return
         if blame is Blame.NOBODY and not timed_out:
             self.violate(f"a good answer of {candidate.provider.name} counts as a failure: {verdict.reason}", who)
-        self._opens(candidate, exchange, outcome, verdict, now, who)
+        self._opens(run, candidate, outcome, verdict, now)
 
     def _was_patient(self, run: Run, exchange: Exchange, now: float) -> None:
         upstream = exchange.upstream
@@ -293,28 +309,37 @@ class Rules:
             if key in self.known.until and self._last_bad.get(key, 0.0) < exchange.began:
                 self.violate(f"{candidate.provider.name} has answered, and its circuit is not closed", who)
 
-    def _opens(
-        self, candidate: Candidate, exchange: Exchange, outcome: Outcome, verdict: Verdict, now: float, who: str
-    ) -> None:
+    def _opens(self, run: Run, candidate: Candidate, outcome: Outcome, verdict: Verdict, now: float) -> None:
         """A failure begins a cooldown, of the scope and length that it stands for."""
+        exchange, who = run.exchanges[-1], run.client.who
         name, behaviour = candidate.provider.name, exchange.behaviour
-        scope = _scope(exchange, outcome)
+        scopes, suspect = _scopes(exchange, outcome), self._is_suspect(run, name)
         if verdict.mark.value != "bad":
             self.violate(f"'{behaviour.kind}' is not held against {name}", who)
             return
-        if verdict.scope.value != scope:
-            self.violate(f"'{behaviour.kind}' counts for the {verdict.scope.value} of {name}, not the {scope}", who)
-        key = (name, scope, candidate.model if scope == "model" else "")
-        self._last_bad[key] = self._bad_since[name] = now
-        self.known.shown.discard(key)
-        until = self.known.until.get(key, 0.0)
-        if until <= now and self.plan.cooldown[0]:
+        if verdict.scope.value not in scopes:
+            self.violate(f"'{behaviour.kind}' counts for the {verdict.scope.value} of {name}, not the {scopes[0]}", who)
+        keys = [(name, scope, candidate.model if scope == "model" else "") for scope in scopes]
+        self._bad_since[name] = now
+        for key in keys:
+            self._last_bad[key] = now
+            self.known.shown.discard(key)
+        until = max(self.known.until.get(key, 0.0) for key in keys)
+        if until <= now and self.plan.cooldown[0] and not suspect:
             self.violate(f"{name} failed by '{behaviour.kind}', and does not cool down", who)
-        if behaviour.named_s and isinstance(outcome, Refused):
+        if behaviour.named_s and isinstance(outcome, Refused) and not suspect:
             named_until = now + min(behaviour.named_s, NAMED_MAX_S)
+            key = max(keys, key=lambda key: self.known.until.get(key, 0.0))
             self.known.named[key] = max(self.known.named.get(key, 0.0), named_until)
             if until < named_until - EDGE_S:
                 self.violate(f"{name} named {behaviour.named_s} s, and cools down for {until - now:.3f} s", who)
+
+    def _is_suspect(self, run: Run, name: str) -> bool:
+        """Note who has failed on a question; say whether another had before: then it may be the question's fault."""
+        ask = run.client.ask
+        failed = self._failed_on.setdefault(ask.number if ask.same_as is None else ask.same_as, set())
+        failed.add(name)
+        return len(failed) > 1
 
     def _has_followers(self, run: Run) -> bool:
         """Say whether another client waits for the same answer."""
@@ -405,17 +430,23 @@ class Rules:
             self.violate(f"{attempts} attempts for {len(leaders)} requests in a total outage")
 
 
-def _scope(exchange: Exchange, outcome: Outcome) -> str:
-    """Return what a failure is held against."""
-    blame, step = exchange.behaviour.blame, exchange.behaviour.steps[0][1]
+def _scopes(exchange: Exchange, outcome: Outcome) -> tuple[str, ...]:
+    """Return what a failure may be held against: overload is the model's until a second model meets it."""
+    behaviour = exchange.behaviour
+    blame, step = behaviour.blame, behaviour.steps[0][1]
     if blame is Blame.ACCOUNT:
-        return Scope.PROVIDER.value
+        return (Scope.PROVIDER.value,)
     unsent = isinstance(step, Fail) and step.cause in NOTHING_SENT
     if isinstance(outcome, Broken) and outcome.cause is Cause.CONNECT_TIMEOUT:
         unsent = True
     if exchange.counts and not unsent:
-        return Scope.COUNTING.value
-    return Scope.MODEL.value if blame is Blame.MODEL and isinstance(outcome, Refused) else Scope.PROVIDER.value
+        return (Scope.COUNTING.value,)
+    if not isinstance(outcome, Refused):
+        return (Scope.PROVIDER.value,)
+    if blame is Blame.MODEL:
+        return (Scope.MODEL.value,)
+    overloaded = outcome.fault.kind == "overloaded_error"
+    return (Scope.MODEL.value, Scope.PROVIDER.value) if overloaded else (Scope.PROVIDER.value,)
 
 
 __all__ = ["Rules", "Run", "needed"]

@@ -153,18 +153,22 @@ def _has_value(data: bytes, key: bytes) -> bool:
     return count > 0 and count != data.count(key + b":null") + data.count(key + b": null")
 
 
-def _has_content(delta: Any) -> bool:
-    return delta is not None and any(
-        (
-            delta.content,
-            delta.tool_calls,
-            delta.reasoning_content,
-            delta.reasoning,
-            delta.reasoning_details,
-            delta.refusal,
-            delta.function_call,
-        )
-    )
+_SAID = (
+    "content",
+    "tool_calls",
+    "reasoning_content",
+    "reasoning",
+    "reasoning_details",
+    "reasoning_text",
+    "reasoning_opaque",
+    "refusal",
+    "function_call",
+)
+"""The members of a fragment that are content."""
+
+
+def _has_content(delta: dict[str, Any] | None) -> bool:
+    return delta is not None and any(map(delta.get, _SAID))
 
 
 # Responses
