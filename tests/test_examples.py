@@ -116,7 +116,7 @@ def test_commands_in_sentences_name_a_command_and_its_flags(page: Path) -> None:
 
 @pytest.mark.parametrize("block", blocks("bash"), ids=str)
 def test_shell_names_targets_files_modules_and_addresses_that_exist(block: Block) -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     paths = endpoints.paths()
     for words in commands(block.text):
         match Path(words[0]).name, words[1:]:
