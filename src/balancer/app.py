@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from balancer.server.paths import OPERATIONS, canonical
 from balancer.server.rejected import Rejected, new_id, reject
 from balancer.server.resources import ResourceEndpoints, is_resource
 from balancer.state.fleet import Fleet
+from balancer.state.grants import Grants
 from balancer.telemetry.logs import Logs
 from balancer.telemetry.metrics import Metrics
 from balancer.transport import Transport
@@ -76,6 +77,7 @@ class App:
         self._started = clock.now()
         self.one_of_several = multiprocessing.parent_process() is not None  # a supervisor has started it, with others
         self._resources = AsyncExitStack()
+        self._grants = Grants()
         self.connections = Connections()
 
     # ASGI
@@ -102,6 +104,8 @@ class App:
         elif self.fleet.config.settings.proxy_endpoints and is_resource(scope["path"]):
             await self.resources(scope, receive, send, admitted)
         else:
+            if admitted.grant is not None and admitted.grant.may_ask is not None:
+                scope[api.MAY_ASK] = admitted.grant.may_ask
             await self._control(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
@@ -174,12 +178,14 @@ class App:
     def _make_gate(self, config: Config) -> Gate:
         settings = config.settings
         return Gate(
-            settings.auth.keys,
+            settings.auth.plain_keys,
             settings.auth.admin_keys,
             settings.allowed_hosts,
             self._seed,
             allowed_origins=settings.allowed_origins,
             trusted_proxies=settings.trusted_proxies,
+            named=self._grants.apply(config.named_keys),
+            wall=self._clock.wall,
         )
 
     def _bound_connections(self, config: Config) -> None:
@@ -206,8 +212,10 @@ class App:
         if (fleet := getattr(self, "fleet", None)) is not None:
             fleet.draining = True
 
-    async def models(self, limit: int | None, after: str | None, before: str | None) -> dict[str, Any]:
-        return await self._catalogue.page(limit, after, before)
+    async def models(
+        self, limit: int | None, after: str | None, before: str | None, may_ask: Callable[[str], bool] | None
+    ) -> dict[str, Any]:
+        return await self._catalogue.page(limit, after, before, may_ask)
 
     async def model(self, name: str) -> dict[str, Any] | None:
         return await self._catalogue.find(name)

@@ -22,7 +22,7 @@ from balancer.claude_code import BASE_URL, CUSTOM_HEADERS, TOKEN
 from balancer.commands import reading
 from balancer.config import Config
 from balancer.config.addresses import is_loopback
-from balancer.server.access import GATE_HEADER
+from balancer.server.keys import GATE_HEADER
 
 ANY_TOKEN = "balancer"  # noqa: S105 - any word does where no key is asked for
 

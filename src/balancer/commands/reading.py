@@ -36,7 +36,8 @@ def address(provider: Provider) -> str:
 
 def client_key(config: Config) -> str | None:
     """Return a key by which clients of this balancer are let in; None where it asks for none."""
-    return next(iter(config.settings.auth.keys), None)
+    named = (key.secret for key in config.named_keys if key.secret and "messages" in key.rights)
+    return next(iter((*config.settings.auth.plain_keys, *named)), None)
 
 
 def takes_clients_login(config: Config) -> bool:
