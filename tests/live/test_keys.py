@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from typing import Any
 
 import httpx2
@@ -127,3 +128,37 @@ async def test_keys_come_and_go_without_a_restart_and_two_are_good_meanwhile() -
                 codes.append([(await ask(http, name)).status_code for name in ("first", "second")])
 
     assert codes == [[200, 401], [200, 200], [401, 200]]
+
+
+async def test_the_audit_log_tells_who_changed_what_and_which_keys_were_refused() -> None:
+    async with Upstream() as up, Upstream() as other, balancer(text(up, other)) as running:
+        path = running.folder / "logs" / "audit.jsonl"
+
+        def noted() -> list[dict[str, Any]]:
+            return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+        ops = {"x-api-key": f"{KEY}-ops"}
+        async with httpx2.AsyncClient(base_url=running.url) as http:
+            await http.post("/admin/pause", json={"provider": "a"}, headers=ops)
+            config = running.folder / "providers.yaml"
+            config.write_text(config.read_text().replace("rpm: 1", "rpm: 2"))
+            await http.post("/providers/reload", headers=ops)
+            for name in ("team", "unknown", "unknown"):
+                await http.post("/admin/wake", json={"provider": "a"}, headers={"x-api-key": f"{KEY}-{name}"})
+        await eventually(lambda: len(noted()) >= 5)
+        started, pause, reload, team, unknown = noted()
+        mode = path.stat().st_mode & 0o777
+
+        assert started["event"] == "started"
+        assert (pause["event"], pause["provider"], pause["key"], pause["address"]) == ("pause", "a", "ops", "127.0.0.1")
+        assert pause["key_hash"] == hashlib.sha256(f"{KEY}-ops".encode()).hexdigest()[:8]
+        assert (reload["event"], reload["key"], reload["by"]) == ("reloaded", "ops", "client")
+        assert "key 'slow' changed" in reload["changes"]
+        assert (team["event"], team["key"], team["status"]) == ("key_refused", "team", 403)
+        assert (unknown["event"], unknown["status"], "key" in unknown) == ("key_refused", 401, False)
+        assert unknown["key_hash"] == hashlib.sha256(f"{KEY}-unknown".encode()).hexdigest()[:8]
+        assert mode == 0o600
+        running.process.terminate()
+        await running.process.wait()
+        assert noted()[-1]["event"] == "ended"
+        assert KEY not in path.read_text()

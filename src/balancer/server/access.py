@@ -164,6 +164,12 @@ class Gate:
         raw = b"\x00".join([raw for _, _, raw in presented])
         return _admitted(self._name(raw) if raw else "", headers, first, found)
 
+    def address(self, client: tuple[str, int] | None, headers: Headers) -> str:
+        """Return the address of whoever asks, for a record: behind trusted proxies, else the connection's."""
+        peer = client[0] if client else ""
+        told = self._forwarded_for(dict(headers)) if peer and self._is_trusted(peer) else ""
+        return told[:HOST_MAX_CHARS] or peer
+
     def _by_key_and_address(
         self, path: str, method: str, seen: str | Unseen, found: Found, presented: bool
     ) -> Denied | None:

@@ -125,8 +125,8 @@ def _may(grant: KeyGrant, path: str, method: str) -> bool:
 
 
 def hash_of(presented: list[tuple[bytes, bytes, bytes]]) -> str:
-    """Return how the SHA-256 of the first credential begins that was presented."""
-    return hashlib.sha256(presented[0][2]).hexdigest()[:KEY_HASH_CHARS]
+    """Return how the SHA-256 of the first credential begins that was presented; nothing: none was."""
+    return hashlib.sha256(presented[0][2]).hexdigest()[:KEY_HASH_CHARS] if presented else ""
 
 
 def _digest(key: bytes) -> bytes:
