@@ -104,6 +104,8 @@ async def test_each_limit_is_answered_with_429_and_the_time_to_wait() -> None:
             release.set()
             single = [await first, *single, await ask(http, "single")]
             free = await ask(http, "team")
+            metrics = (await http.get("/metrics", headers={"x-api-key": f"{KEY}-monitor"})).text
+        limited = [end for end in await running.ended(8) if end["status"] == 429]
 
     for answers, words in ((slow, "1 requests a minute"), (small, "5 tokens a minute"), (single, "in flight")):
         assert [answer.status_code for answer in answers[:2]] == [200, 429]
@@ -112,6 +114,9 @@ async def test_each_limit_is_answered_with_429_and_the_time_to_wait() -> None:
         assert 1 <= int(answers[1].headers["retry-after"]) <= 60
     assert single[2].status_code == 200
     assert free.status_code == 200
+    assert 'balancer_requests_by_key_total{key="slow",outcome="client_error"} 1' in metrics
+    assert sorted(end["key"] for end in limited) == ["single", "slow", "small"]
+    assert all("has reached its limit" in end["reason"] for end in limited)
 
 
 async def test_keys_come_and_go_without_a_restart_and_two_are_good_meanwhile() -> None:

@@ -20,6 +20,7 @@ from balancer.model import OpenAIRequest, Operation, Request
 from balancer.policy import affinity
 from balancer.policy.grants import KeyGrant
 from balancer.redact import scrub
+from balancer.relay.record import RequestRecord
 from balancer.relay.relay import Relay
 from balancer.relay.writer import ClientWriter
 from balancer.server import keys
@@ -151,12 +152,16 @@ class Messages:
         return coding_of(encoding) if encoding is not None else None
 
     def _check_grant(self, grant: KeyGrant, request: Request) -> None:
-        """Refuse what a named key may not ask, or not now. Raises `Rejected`."""
+        """Refuse what a named key may not ask, or not now: that is a request with an end. Raises `Rejected`."""
+        clock, fleet = self._relay.clock, self._relay.fleet
         try:
-            keys.check(grant, request.operation, self._relay.clock.now(), request.model, self._relay.fleet.route)
-        except Rejected:
-            if request.on_drop is not None:
-                request.drop_body()
+            keys.check(grant, request.operation, clock.now(), request.model, fleet.route)
+        except Rejected as error:
+            record = RequestRecord(request, clock.now(), len(request.body), status=error.status)
+            record.close("client_error", error.message)
+            fleet.bus.emit(record.began(clock.wall()))
+            request.drop_body()
+            fleet.bus.emit(record.ended(clock.wall(), clock.now()))
             raise
 
     def _request(self, admitted: Admitted, operation: Operation, query: bytes, body: bytes, request_id: str) -> Request:
