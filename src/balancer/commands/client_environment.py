@@ -49,6 +49,13 @@ def sets_token(config: Config | None, env: Mapping[str, str]) -> bool:
     return config is None or not reading.takes_clients_login(config)
 
 
+def lacking(config: Config | None, env: Mapping[str, str]) -> str:
+    """Say that the balancer asks for a key that is not known here; nothing: it does not, or one is known."""
+    if config is None or not config.settings.auth.keys or env.get("BALANCER_KEY") or reading.client_key(config):
+        return ""
+    return "settings.auth.keys holds no client's key itself, only hashes; set BALANCER_KEY to yours first"
+
+
 def _with_key(headers: str, key: str) -> str:
     """Return the client's extra headers, one a line, with the balancer's key among them."""
     name = GATE_HEADER.decode()
