@@ -280,7 +280,7 @@ def _explain(commands: Any) -> None:
         "say which providers serve a model, and why; or how a provider's error is taken",
         "explain claude-sonnet-4-5",
         "explain --error answer.txt --provider main",
-        "explain --error - --status 400 < body.json",
+        "explain --error body.json --status 400",
     )
     model = parser.add_argument("model", metavar="MODEL", nargs="?", help="the name that a client asks for")
     completing(model, completion.models)
