@@ -376,6 +376,7 @@ def _faults(**_: object) -> tuple[str, ...]:
 def _key(commands: Any) -> None:
     parser = _add(commands, "key", "print a new key for settings.auth", "key new")
     parser.add_argument("what", choices=("new",), help="make one; nothing is stored")
+    parser.add_argument("--hash", action="store_true", help="print its SHA-256 too, for key_sha256")
 
 
 def _completion(commands: Any) -> None:
