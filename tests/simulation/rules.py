@@ -329,7 +329,8 @@ class Rules:
             self.violate(f"{name} failed by '{behaviour.kind}', and does not cool down", who)
         if behaviour.named_s and isinstance(outcome, Refused) and not suspect:
             named_until = now + min(behaviour.named_s, NAMED_MAX_S)
-            key = max(keys, key=lambda key: self.known.until.get(key, 0.0))
+            # The narrowest that cools down for so long: the provider may do so for a reason that it named no time for.
+            key = next((key for key in keys if self.known.until.get(key, 0.0) >= named_until - EDGE_S), keys[-1])
             self.known.named[key] = max(self.known.named.get(key, 0.0), named_until)
             if until < named_until - EDGE_S:
                 self.violate(f"{name} named {behaviour.named_s} s, and cools down for {until - now:.3f} s", who)
