@@ -14,9 +14,8 @@ from simulation.plan import Plan
 from simulation.story import Story
 from simulation.upstream import EDGE_S, Exchange, SimulatedTransport, is_takable
 
-from balancer.events import CooldownStarted, Event, RequestBegan, RequestEnded
-from balancer.model import Broken, Candidate, Completed, Outcome, Refused, Request
-from balancer.policy.verdicts import Scope, Verdict
+from balancer.events import CooldownStarted, Event, ProviderWoken, RequestBegan, RequestEnded
+from balancer.model import Broken, Candidate, Completed, Outcome, Refused, Request, Scope, Verdict
 from balancer.script import NOTHING_SENT, Cause, Fail
 from balancer.server.progress import FINISHED, LEFT
 from balancer.state.fleet import Fleet
@@ -116,6 +115,8 @@ class Rules:
         else:
             if isinstance(event, CooldownStarted):
                 self._cools_down(event, now)
+            if isinstance(event, ProviderWoken):
+                self.went_well(event.provider)
             self.known.told(event, now)
             self._tell(event, now)
 
@@ -259,9 +260,13 @@ class Rules:
         """Hear that content has come: what is probed works, as far as anybody can tell, whoever it was that probed."""
         name, model = exchange.upstream.name, exchange.model
         keys: tuple[Key, ...] = ((name, "provider", ""), (name, "model", model))
-        for key in [key for key in self._openings if key[0] == name]:
-            del self._openings[key]
+        self.went_well(name)
         self.known.shown.update(key for key in keys if self.known.probes.get(key))
+
+    def went_well(self, provider: str) -> None:
+        """A provider has begun to answer, or is to count as if it had: the next failure is the first in a row."""
+        for key in [key for key in self._openings if key[0] == provider]:
+            del self._openings[key]
 
     def closed(self, exchange: Exchange) -> None:
         """Hear that an exchange is over."""
@@ -323,14 +328,15 @@ class Rules:
         self._bad_since[name] = now
         for key in keys:
             self._last_bad[key] = now
-            self.known.shown.discard(key)
+            if len(keys) == 1 or self.known.until.get(key, 0.0) > now:
+                self.known.shown.discard(key)
         until = max(self.known.until.get(key, 0.0) for key in keys)
         if until <= now and self.plan.cooldown[0] and not suspect:
             self.violate(f"{name} failed by '{behaviour.kind}', and does not cool down", who)
         if behaviour.named_s and isinstance(outcome, Refused) and not suspect:
             named_until = now + min(behaviour.named_s, NAMED_MAX_S)
-            # The narrowest that cools down for so long: the provider may do so for a reason that it named no time for.
-            key = next((key for key in keys if self.known.until.get(key, 0.0) >= named_until - EDGE_S), keys[-1])
+            kept = (key for key in keys if self.known.until.get(key, 0.0) >= named_until - EDGE_S)
+            key = next(kept, keys[0])  # the narrower scope first
             self.known.named[key] = max(self.known.named.get(key, 0.0), named_until)
             if until < named_until - EDGE_S:
                 self.violate(f"{name} named {behaviour.named_s} s, and cools down for {until - now:.3f} s", who)
