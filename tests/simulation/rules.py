@@ -15,7 +15,8 @@ from simulation.story import Story
 from simulation.upstream import EDGE_S, Exchange, SimulatedTransport, is_takable
 
 from balancer.events import CooldownStarted, Event, ProviderWoken, RequestBegan, RequestEnded
-from balancer.model import Broken, Candidate, Completed, Outcome, Refused, Request, Scope, Verdict
+from balancer.model import Broken, Candidate, Completed, Outcome, Refused, Request
+from balancer.policy.verdicts import Scope, Verdict
 from balancer.script import NOTHING_SENT, Cause, Fail
 from balancer.server.progress import FINISHED, LEFT
 from balancer.state.fleet import Fleet
