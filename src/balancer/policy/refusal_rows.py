@@ -307,7 +307,10 @@ ROWS = (
     Row("not to be retried", C.ACCOUNT, frozenset({429}), given=frozenset({F.FINAL}), trouble=T.SPEND_CAP),
     Row("account's window", C.LIMIT, frozenset({429}), given=frozenset({F.WINDOW})),
     Row("rate limit", C.LIMIT, frozenset({429}), scope=S.MODEL),
-    Row("no API's error", C.INTERMEDIARY, frozenset({404, 410}), given=frozenset({F.FOREIGN}), scope=S.MODEL, proof=Proof.UNSURE),
+    Row(  # it says nothing of the model, so no client may be told that nobody knows it
+        "no API's error", C.INTERMEDIARY, frozenset({404, 410}), given=frozenset({F.FOREIGN}), scope=S.MODEL, proof=Proof.UNSURE,
+        stands_for=502,
+    ),
     Row("something else is missing", C.CAPABILITY, frozenset({404, 410}), given=frozenset({F.WORDED}), scope=S.MODEL, proof=Proof.UNSURE),
     Row("unknown model", C.MODEL, frozenset({404, 410}), scope=S.MODEL),
     Row("redirected", C.PROVIDER, frozenset({301, 302, 303, 307, 308}), trouble=T.ADDRESS, words=_words(r"^base_url should be https://")),
