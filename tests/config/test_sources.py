@@ -76,6 +76,26 @@ def test_a_flag_wins_over_the_environment_over_the_file() -> None:
         override(config, {"PORT": "x"})
 
 
+def test_a_flag_leaves_every_other_setting_as_it_is() -> None:
+    settings = """settings:
+  failure_cooldown: {seconds: 7, backoff: constant}
+  error_rules: [{status: 400, contains: no juice, class: account}, {code: "1113", class: limit}]
+  passthrough_to: [a]
+  drop_headers: [x-team]
+  allowed_origins: ["https://app.example.com"]
+  trusted_proxies: ["10.0.0.0/8"]
+  limits: {max_connections: 50, max_connections_per_address: 5}
+  deduplication: {enabled: false}
+  stream_idle_timeout: 20
+  log_file: null
+"""
+    config = parse(GOOD + settings, "providers.yaml", {})
+    changed = override(config, {}, port=3)
+
+    assert changed.settings.port == 3
+    assert override(changed, {}, port=config.settings.port) == config
+
+
 def test_what_a_reload_changes_is_named() -> None:
     before = parse(GOOD, "p.yaml", {})
     moved = GOOD.replace("api.example.com", "other.example.com") + "settings: {failure_cooldown: 9}\n"

@@ -351,6 +351,14 @@ def test_what_all_have_said_counts_for_those_that_cool_down_after_it_too() -> No
     assert told(LIMITED, unasked=(Failure("b"),)).status == 503, "nothing is known against it"
 
 
+@pytest.mark.parametrize("status", [404, 410])
+def test_a_page_in_place_of_an_answer_says_nothing_of_the_model(status: int) -> None:
+    said = told(refused(Fault(status, "not_found_error", "an HTML page", foreign=True)))
+
+    assert (said.status, said.kind) == (503, "api_error")
+    assert "knows the model" not in said.message
+
+
 def test_a_reason_that_begins_like_a_status_is_none() -> None:
     assert told(GONE, unasked=(Failure("b", "404 things went wrong", None),)).status == 503
 

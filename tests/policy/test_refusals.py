@@ -88,6 +88,12 @@ ABOUT_WHO_ASKS = [
     "The credential you sent belongs to another product.",
     "You have used 100% of your weekly usage.",
     "An upgraded membership is needed: see your account",
+    "Subscription required. Please subscribe to continue.",
+    "The monthly budget of this key is used up.",
+    "Account has been flagged by our abuse team.",
+    "You have exhausted your capacity on this plan.",
+    "Please complete KYC before using the service",
+    "A subscription is required before you go on",
 ]
 THINKING = [
     "messages.7.content.34: `thinking` or `redacted_thinking` blocks in the latest assistant message cannot be modified. "
@@ -180,6 +186,13 @@ IN_A_400 = {
     "Requests rate limit exceeded, please try again later.": (LIMIT, Scope.MODEL, None, Proof.CERTAIN),
     "Extra usage is required for long context requests.": (LIMIT, None, None, Proof.CERTAIN),
     "The model `gpt-9` does not exist or you do not have access to it.": (MODEL, Scope.MODEL, None, Proof.CERTAIN),
+    "Output violates our usage guidelines. Failed check: SAFETY_CHECK_TYPE_BIO": (REQUEST, None, None, Proof.CERTAIN),
+    "Too many concurrent requests": (LIMIT, Scope.MODEL, None, Proof.CERTAIN),
+    "Concurrency limit exceeded for account, please retry later": (LIMIT, Scope.MODEL, None, Proof.CERTAIN),
+    "Not found the model claude-x or Permission denied": (MODEL, Scope.MODEL, None, Proof.CERTAIN),
+    "Model not allowed for this key": (MODEL, Scope.MODEL, None, Proof.CERTAIN),
+    "This key can only access models=['gpt-4o']. Tried to access claude-x": (MODEL, Scope.MODEL, None, Proof.CERTAIN),
+    "模型 glm-9 不存在，请检查模型代码。": (MODEL, Scope.MODEL, None, Proof.CERTAIN),
     "Your organization does not have access to claude-opus-5-5.": (MODEL, Scope.MODEL, None, Proof.CERTAIN),
 }
 
@@ -315,6 +328,11 @@ BY_STATUS: dict[str, tuple[Fault, RefusalClass, Proof, Scope | None]] = {
         fault(403, "No access to workspace wrkspc_01"), ACCOUNT, Proof.UNSURE, Scope.PROVIDER,
     ),
     "a model that the plan lacks": (fault(403, "The model claude-x is not available on your plan"), MODEL, Proof.CERTAIN, Scope.MODEL),
+    "a gateway without a channel for the model": (
+        fault(503, "当前分组 default 下对于模型 x 无可用渠道", code="model_not_found"), MODEL, Proof.CERTAIN, Scope.MODEL,
+    ),
+    "a suspended account, called a precondition": (fault(412, "Account x is suspended"), ACCOUNT, Proof.CERTAIN, Scope.PROVIDER),
+    "safeguards": (fault(403, "Content violates usage guidelines. Team: x"), REQUEST, Proof.CERTAIN, None),
     "moderation": (fault(403, "Your input was flagged by moderation"), REQUEST, Proof.CERTAIN, None),
     "a request that costs more than is left": (
         fault(402, "This request requires more credits, or fewer max_tokens."), ACCOUNT, Proof.UNSURE, Scope.PROVIDER,

@@ -515,6 +515,26 @@ async def test_where_no_provider_can_count_the_client_gets_an_estimate() -> None
     assert world.ended.outcome == "ok"
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("count_tokens is not supported here", 200), ("messages: at least one message is required", 400)],
+    ids=["the provider can't count", "the request is wrong"],
+)
+@in_virtual_time
+async def test_what_a_provider_can_not_count_is_estimated_and_what_is_wrong_goes_back(
+    words: str, expected: int
+) -> None:
+    refusal = json.dumps({"type": "error", "error": {"type": "invalid_request_error", "message": words}}).encode()
+    world = World([[Head(400), Data(refusal)]], [[Head(400), Data(refusal)]])
+
+    taker = await world.ask(
+        operation=Operation.COUNT_TOKENS, stream=False, body=b'{"messages":[{"role":"user","content":"hello world"}]}'
+    )
+
+    assert taker.status == expected
+    assert taker.headers.get(b"x-balancer-token-source") == (b"estimate" if expected == 200 else None)
+
+
 @in_virtual_time
 async def test_a_type_that_can_not_count_is_not_asked_to() -> None:
     world = World([GOOD], text=OPENAI)

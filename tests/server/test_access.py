@@ -248,8 +248,11 @@ TYPES = {b"application/json": 200, b"application/json; charset=utf-8": 200, b"te
 @pytest.mark.parametrize(("kind", "expected"), TYPES.items(), ids=[kind.decode() or "none" for kind in TYPES])
 def test_a_body_for_the_control_endpoints_is_declared_as_json(kind: bytes, expected: int) -> None:
     headers: Headers = (HOST, (b"content-length", b"9"), *(((b"content-type", kind),) if kind else ()))
+    known = gate()
+    check(known, "/v1/messages", headers=(HOST,))  # a name that was answered before is known
 
     assert status(check(gate(), "/admin/drill", headers=headers)) == expected
+    assert status(check(known, "/admin/drill", headers=headers)) == expected
     assert (
         status(check(gate(), "/admin/drill", headers=(HOST, (b"transfer-encoding", b"chunked"), *headers[2:])))
         == expected

@@ -146,8 +146,9 @@ ERRORS = {
     ),
     "two starts": (START + START + TEXT + DELTA + STOP, 502, "api_error", "a second message in one stream"),
     "an end without a start": (STOP, 502, "api_error", "the end of a message without its start"),
-    "content and an end without a start": (
-        TEXT + DELTA * 2 + STOP, 502, "api_error", "the end of a message without its start",
+    "content without a start": (TEXT + DELTA * 2 + STOP, 502, "api_error", "content before the start of its message"),
+    "content whose block did not start, without a start": (
+        DELTA * 2 + STOP, 502, "api_error", "content before the start of its message",
     ),
 }  # fmt: skip
 
@@ -480,6 +481,8 @@ def plainly(data: bytes) -> Read:
             named = error.get("type", "api_error")
             words = error.get("message") or "the provider reported an error without words"
             fault = (STATUS_OF.get(named, 500), named, words)
+        if has_content and not started:
+            fault = (502, "api_error", "content before the start of its message")
         if fault is not None:
             read.fault = fault
             return read

@@ -63,6 +63,17 @@ def test_why_it_stopped_survives() -> None:
     assert there_and_back(refused) == refused
 
 
+@pytest.mark.parametrize(("kind", "member"), [("text_delta", "text"), ("thinking_delta", "thinking")])
+def test_the_words_of_a_block_whose_start_is_missing_are_kept(kind: str, member: str) -> None:
+    assembly = Assembly()
+    assembly.take({"type": "message_start", "message": message()})
+    for words in ("one ", "two"):
+        assembly.take({"type": "content_block_delta", "index": 0, "delta": {"type": kind, member: words}})
+    assembly.take({"type": "content_block_delta", "index": 1, "delta": {"type": "new", "x": 1}})
+
+    assert json.loads(assembly.message() or b"")["content"] == [{"type": member, member: "one two"}]
+
+
 def test_what_has_an_odd_type_does_no_harm() -> None:
     odd = message({"type": "text", "text": 7}, usage="none", stop_reason=None)
     back = there_and_back({**odd, "content": [*odd["content"], 7, "x"]})

@@ -214,7 +214,8 @@ class Settings(Part):
     allowed_hosts: tuple[str, ...] = ()
     """Host names, besides this machine's, under which the balancer may be addressed."""
     allowed_origins: tuple[str, ...] = ()
-    """Origins of web pages, `https://host[:port]`, that may call the balancer besides its own."""
+    """Origins of web pages, `https://host[:port]`, that are served besides the balancer's own address: those under
+    which a reverse proxy shows it. No CORS headers are sent: pages of other sites can't read its answers."""
     trusted_proxies: tuple[str, ...] = ()
     """Addresses or networks of reverse proxies whose `x-forwarded-for` is believed. What comes through any other
     proxy is served with a key only."""

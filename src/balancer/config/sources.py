@@ -125,7 +125,7 @@ def override(config: Config, env: Mapping[str, str], **flags: object) -> Config:
     if not given:
         return config
     try:
-        settings = Settings.model_validate({**config.settings.model_dump(), **given})
+        settings = Settings.model_validate({**config.settings.model_dump(by_alias=True), **given})
     except ValidationError as error:
         raise ConfigError(list(_in_words(error, names))) from None
     auth = settings.auth

@@ -221,6 +221,16 @@ def answer(
     return ErrorReply(status, kind, message, retry_after_s, limits=limits)
 
 
+def is_to_be_estimated(attempts: Attempts, reply: ErrorReply) -> bool:
+    """Say whether tokens that no provider has counted are estimated, instead of telling the client `reply`.
+
+    Not where the request itself was refused, or the client's own credential: only the client can mend that.
+    """
+    if reply.reply is None:
+        return True
+    return not any(verdict.refusal is RefusalClass.REQUEST or verdict.client_only for _, _, verdict in attempts)
+
+
 def is_lasting(outcome: Outcome, verdict: Verdict) -> bool:
     """Say whether waiting does not help against an outcome."""
     if isinstance(outcome, Unfit) or verdict.needs_operator or verdict.client_only:

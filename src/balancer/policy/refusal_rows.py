@@ -85,7 +85,7 @@ C, S, T, F = RefusalClass, Scope, Trouble, Feature
 
 _BAD = frozenset({400, 413, 422})
 _BAD_OR_GONE = _BAD | {403, 404, 410}
-_REFUSED = _BAD | {401, 402, 403, 404, 406, 409, 410, 429, 451}
+_REFUSED = _BAD | {401, 402, 403, 404, 406, 409, 410, 412, 429, 451}
 _OF_THE_FORM = frozenset({405, 406, 411, 412, 414, 415, 416, 417, 428, 431})
 _FAILED = frozenset({*range(300, 400), 408, 409, 425, 499, *range(500, 1000)})
 
@@ -99,7 +99,9 @@ _MODEL = _words(
     r"(?:access to|permission to use|use of) (?:the )?[`'\"]?(?:claude|gpt|gemini|grok|llama|mi[sx]tral|deepseek|qwen|glm|kimi|o[134])\b",
     r"no (?:endpoints?|available channels?|allowed providers?|instances?|deployments?)\b.{0,30}\b(?:found|available)?"
     r" ?(?:for|under)\b(?!.{0,40}\bsupport)",
-    r"the api deployment for this resource does not exist|模型不存在|无可用渠道",
+    r"the api deployment for this resource does not exist|模型.{0,60}不存在|无可用渠道|\bnot found the model\b",
+    r"\bmodels? (?:is |are )?not allowed\b|can only (?:access|use|call) (?:the )?(?:following )?models?\b",
+    r"\brestricted to (?:other|certain|specific|some) models\b",
     r"\bmodel(?: id| name| identifier)?[\s:=]{0,4}"
     r"(?:(?:[`'\"][\w.:/@\[\]…-]{1,100}[`'\"]|(?=[a-z]{0,40}[-.:/\d])[\w.:/@\[\]-]{1,100})[\s,:]{1,3})??"
     r"(?:(?:is|was|does|has been|could|has) )?(?:currently )?"
@@ -113,6 +115,9 @@ _WHO_ASKS = (
     r"(?:account|workspace|organi[sz]ation|subscription|membership|credential|tenant|licen[cs]e|api[ _-]?(?:key|token))s?\b"
     r"|\b(?:your|its) (?:[\w-]{1,30} ){0,2}(?:plan|wallet|payment|billing|invoice|balance|trial|usage|quota|credits?|tier|project)\b"
     r"|\b(?:extra|plan|subscription|api) usage\b|\b(?:oauth|access|bearer|auth) tokens?\b|\bpayment method\b"
+    r"|\b(?:this|the|your) key\b|^(?:account|subscription|membership|billing|payment|api key)\b"
+    r"|\b(?:subscription|payment|membership|kyc|billing|recharge)\b.{0,30}\b(?:required|needed|necessary|before|first|declined|failed|to continue)\b"
+    r"|\b(?:complete|pass|finish) (?:the )?kyc\b|\bon (?:this|the|your) (?:\w{1,20} )?plan\b|\b(?:subscribe|upgrade) to\b"
 )
 """Who asks, and not what is asked."""
 
@@ -134,7 +139,8 @@ ROWS = (
         words=_words(
             r"content[ _-](?:filter(?:ing)?|policy|management policy|moderation|safety)",
             r"(?:input|prompt|request|message|output|content) (?:was|has been|is|were) (?:flagged|blocked|rejected by (?:our|the) safety)",
-            r"requires moderation|inappropriate content|safety system",
+            r"requires moderation|inappropriate content|safety system|safety[ _]check"
+            r"|(?:content|input|prompt|request|message|output|image)s? violates?\b",
         ),
     ),
     # Capability: another provider may take it, nobody cools down
@@ -183,6 +189,10 @@ ROWS = (
         signs=("modelnotfound", "deploymentnotfound", "modelnotexist", "invalidmodel", "unknownmodel", "modelnotsupported",
                "unsupportedmodel", "modelnotavailable", "modeldecommissioned", "modelaccessdenied", "nosuchmodel"),
         words=_MODEL,
+    ),
+    Row(
+        "no channel for the model", C.MODEL, frozenset({500, 503}), scope=S.MODEL,
+        signs=("modelnotfound", "noavailablechannel", "nosuchmodel", "unknownmodel"), words=_words(r"无可用渠道|no available channels? for"),
     ),
     # Accounts: only a person can mend it
     Row(
@@ -260,7 +270,7 @@ ROWS = (
         signs=("ratelimit", "limitrequests", "limittokens", "toomanyrequests", "throttl", "resourceexhausted", "quotaexceeded",
                "userratelimitexceeded", "dailylimitexceeded", "requestlimit"),
         words=_words(
-            r"rate[ -]limit|too many requests|(?:tokens|requests)[ -]per[ -](?:second|minute|hour|day)|\bthrottl|quota exceeded",
+            r"rate[ -]limit|too many (?:\w{1,20} ){0,2}requests|concurren\w{1,5} (?:\w{1,20} )?limit|(?:tokens|requests)[ -]per[ -](?:second|minute|hour|day)|\bthrottl|quota exceeded",
             r"exceeded your (?:current )?quota|quota (?:has been )?exhausted|try again in \d",
         ),
     ),
@@ -297,7 +307,10 @@ ROWS = (
     Row("not to be retried", C.ACCOUNT, frozenset({429}), given=frozenset({F.FINAL}), trouble=T.SPEND_CAP),
     Row("account's window", C.LIMIT, frozenset({429}), given=frozenset({F.WINDOW})),
     Row("rate limit", C.LIMIT, frozenset({429}), scope=S.MODEL),
-    Row("no API's error", C.INTERMEDIARY, frozenset({404, 410}), given=frozenset({F.FOREIGN}), scope=S.MODEL, proof=Proof.UNSURE),
+    Row(  # it says nothing of the model, so no client may be told that nobody knows it
+        "no API's error", C.INTERMEDIARY, frozenset({404, 410}), given=frozenset({F.FOREIGN}), scope=S.MODEL, proof=Proof.UNSURE,
+        stands_for=502,
+    ),
     Row("something else is missing", C.CAPABILITY, frozenset({404, 410}), given=frozenset({F.WORDED}), scope=S.MODEL, proof=Proof.UNSURE),
     Row("unknown model", C.MODEL, frozenset({404, 410}), scope=S.MODEL),
     Row("redirected", C.PROVIDER, frozenset({301, 302, 303, 307, 308}), trouble=T.ADDRESS, words=_words(r"^base_url should be https://")),

@@ -55,7 +55,7 @@ class Endings:
         )
         if record.skipped:
             reply = replace(reply, message=exhausted.with_skipped(reply.message, record.skipped))
-        if record.request.operation.counts and reply.reply is None:
+        if record.request.operation.counts and exhausted.is_to_be_estimated(attempts, reply):
             await self._estimate(record, response)
         else:
             await self.send_error(record, response, reply)

@@ -280,8 +280,7 @@ class StreamDecoder(BaseDecoder):
     def _event(self, frame: bytes, kind: str, data: bytes, read: Event) -> Piece:
         match kind:
             case "content_block_delta":
-                self._content_began()
-                return Piece(frame, has_content=True)
+                return self._content(frame)
             case "error":
                 return self._fail(inner_fault(decoded_object(data)))
             case "message_start":
@@ -293,10 +292,7 @@ class StreamDecoder(BaseDecoder):
                 return Piece(frame, usage=usage)
             case "content_block_start":
                 block = read.content_block
-                has_content = block is not None and block.type not in PLAIN_BLOCKS
-                if has_content:
-                    self._content_began()
-                return Piece(frame, has_content=has_content)
+                return Piece(frame) if block is None or block.type in PLAIN_BLOCKS else self._content(frame)
             case "message_delta":
                 if read.delta and read.delta.stop_reason:
                     self.stopped = True
@@ -320,9 +316,11 @@ class StreamDecoder(BaseDecoder):
             self._stray = data[:_SORT_BYTES]
         return Piece(frame)
 
-    def _content_began(self) -> None:
-        if self._state is _STARTED:
-            self._state = _FLOWING
+    def _content(self, frame: bytes) -> Piece:
+        if self._state is _BEFORE:  # no client can read it, and another provider may do better
+            return self._fail(broken("content before the start of its message"))
+        self._state = _FLOWING
+        return Piece(frame, has_content=True)
 
 
 def _is_json(data: bytes) -> bool:

@@ -29,6 +29,9 @@ _JOINED = {
 _REPLACED = {"signature_delta": "signature", "compaction_delta": "encrypted_content"}
 """Deltas that hold all of a member."""
 
+_BEGUN = {"text_delta": {"type": "text", "text": ""}, "thinking_delta": {"type": "thinking", "thinking": ""}}
+"""Blocks that are known by their deltas alone."""
+
 
 # A message as a stream
 
@@ -105,8 +108,12 @@ class Assembly:
                 self._message = dict(object_of(event.get("message")))
             case "content_block_start" if isinstance(at, int):
                 self._blocks[at] = dict(object_of(event.get("content_block")))
-            case "content_block_delta" if isinstance(at, int) and at in self._blocks:
-                self._add(at, object_of(event.get("delta")))
+            case "content_block_delta" if isinstance(at, int):
+                delta = object_of(event.get("delta"))
+                if at not in self._blocks and (begun := _BEGUN.get(string_of(delta.get("type")))):
+                    self._blocks[at] = dict(begun)  # its start is missing, its words need not be
+                if at in self._blocks:
+                    self._add(at, delta)
             case "message_delta":
                 self._message.update(_said(event.get("delta")))
                 self._message["usage"] = {**object_of(self._message.get("usage")), **_said(event.get("usage"))}
