@@ -218,6 +218,24 @@ async def test_places_are_counted_and_given_back() -> None:
 
 
 @in_virtual_time
+async def test_content_of_a_stream_from_before_a_failure_opens_no_provider_that_is_being_probed() -> None:
+    old: list[Step] = [SSE, Pause(10), Data(START + TEXT + DELTA), Pause(10), Data(STOP)]
+    probe: list[Step] = [SSE, Pause(20), Data(ANSWER)]
+    text = CONFIG.format(settings="").replace("request_timeout: 1", "request_timeout: 60")
+    world = World([old, error(500), probe], [GOOD], text=text)
+    takers = [Taker() for _ in range(4)]
+
+    tasks = []
+    for taker, pause_s in zip(takers, (0.1, 8.0, 3.0, 0.0), strict=True):
+        tasks.append(world.begin(taker))
+        await asyncio.sleep(pause_s)
+    await asyncio.gather(*tasks)
+
+    assert world.asked == "aabab"
+    assert [taker.status for taker in takers] == [200] * 4
+
+
+@in_virtual_time
 async def test_who_finds_no_place_in_the_balancer_waits_and_then_is_told_to_come_again() -> None:
     slow: list[Step] = [Pause(0.9), *GOOD]
     world = World([slow], [slow], ", limits: {max_in_flight: 1, queue_s: 1}")

@@ -111,13 +111,19 @@ class HealthTable:
 
     # What was learnt
 
-    def content_began(self, candidate: Candidate, now: float) -> None:
-        """Note that content of a candidate's answer has begun: what it probes works."""
+    def content_began(self, candidate: Candidate, began: float, now: float) -> None:
+        """Note that content has begun of an answer to an attempt that began at `began`: what is probed works.
+
+        An attempt that is older than the last failure shows nothing of the probes since.
+        """
         for key in _tested(candidate):
-            if key in self.probes:
-                self.shown.add(key)
             health = self.entries.get(key)
-            if health is not None and health.content_at <= health.last_failure:
+            if health is None:
+                continue
+            if key in self.probes and key not in self.shown and began >= health.last_failure:
+                self.shown.add(key)
+                self._on_recovery()
+            if health.content_at <= health.last_failure:
                 self.entries[key] = replace(health, content_at=now)
 
     def observe(
