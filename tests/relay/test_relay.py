@@ -217,6 +217,23 @@ async def test_places_are_counted_and_given_back() -> None:
     assert world.fleet.stats("a").in_flight == 0
 
 
+@pytest.mark.parametrize(("gap_s", "most"), [(0.01, 1.2 * 100 + 10), (0.1, 1.2 * 100 + 40 + 10), (5.0, 2 * 100 + 10)])
+@pytest.mark.parametrize("status", [500, 529], ids=["both alike", "each its own way"])
+@in_virtual_time
+async def test_attempts_in_a_total_outage_without_cooldowns(gap_s: float, most: float, status: int) -> None:
+    """Besides 1.2 for each request, at most two a second look whether the other one works again."""
+    text = CONFIG.format(settings="").replace("failure_cooldown: 60", "failure_cooldown: 0")
+    world = World([error(500)], [error(status)], text=text)
+
+    tasks = []
+    for number in range(100):
+        tasks.append(world.begin(Taker(), body=b'{"n":%d}' % number))
+        await asyncio.sleep(gap_s)
+    await asyncio.gather(*tasks)
+
+    assert 100 <= len(world.asked) <= most
+
+
 @in_virtual_time
 async def test_content_of_a_stream_from_before_a_failure_opens_no_provider_that_is_being_probed() -> None:
     old: list[Step] = [SSE, Pause(10), Data(START + TEXT + DELTA), Pause(10), Data(STOP)]

@@ -499,6 +499,17 @@ def test_what_a_probe_has_shown_is_open_to_others_before_its_answer_ends() -> No
     assert not world.health.shown
 
 
+def test_the_failure_of_a_request_that_is_suspect_itself_shows_nothing_but_when_it_was() -> None:
+    world, likely = World(), altered(BAD, proof=Proof.LIKELY)
+    world.fleet.stats("b").content_began(0.5, 0.5)
+    for name, at in (("a", 1.0), ("b", 2.0)):
+        world.health.observe(world.candidate(name), likely, at, at, 1000.0, injected=False, witness=7)
+
+    assert not world.availability("a", 2.0).usable
+    assert world.availability("b", 2.0) == Availability(usable=True, last_failure=2.0, proven=True)
+    assert world.health.failures([world.candidate("b")], 2.0) == [Failure("b")]
+
+
 def test_content_of_an_attempt_before_the_failure_shows_nothing_of_the_probe() -> None:
     world = World(names="a")
     candidate = world.candidate("a")

@@ -94,6 +94,7 @@ class Availability(msgspec.Struct, frozen=True, gc=False):
     """Its provider has no free slot."""
     cooldown_until: float = 0.0
     last_failure: float = 0.0
+    """When a request last failed there, be it by its own fault."""
     proven: bool = False
     """Its content has begun lately, and it has not failed since."""
     in_flight: int = 0
