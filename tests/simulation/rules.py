@@ -85,6 +85,8 @@ class Rules:
         self._followers: set[str] = set()
         self._probes: dict[int, list[Key]] = {}
         self._last_bad: dict[Key, float] = {}
+        self._gone: dict[asyncio.Future[None], float] = {}
+        """Who stopped waiting for a slot and is still in the queue, and since when."""
         self._failed_at: dict[Key, float] = {}
         """Of those, the failures that were held against just this."""
         self._bad_since: dict[str, float] = {}
@@ -140,11 +142,20 @@ class Rules:
         if run.ended is not None:
             self.violate("a request ended twice", run.client.who)
         run.ended = event
+        self._nobody_stays_in_the_queue()
         run.client.followed = event.dedup == "follower"
         self.story.tell(
             self.loop.time(), run.client.who, "is over: %s %d after %d attempts%s",
             event.outcome, event.status, len(event.attempts), f" ({event.dedup})" if event.dedup else "",
         )  # fmt: skip
+
+    def _nobody_stays_in_the_queue(self) -> None:
+        """Whoever stops waiting for a slot leaves the queue in the same moment."""
+        now = self.loop.time()
+        gone = [freed for freed in self.fleet.admission._queue.waiting if freed.cancelled()]
+        self._gone = {freed: self._gone.get(freed, now) for freed in gone}
+        if any(since < now - EDGE_S for since in self._gone.values()):
+            self.violate("a request is in the queue for a slot that does not wait any more")
 
     def _cools_down(self, event: CooldownStarted, now: float) -> None:
         """Check who is to blame for a cooldown, and how long it lasts."""
