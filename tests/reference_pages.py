@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, create_model
 from pydantic.fields import FieldInfo
@@ -122,8 +122,15 @@ def _tables(model: type[BaseModel], path: str = "") -> Iterator[str]:
 
 
 def _inner(info: FieldInfo) -> type[BaseModel] | None:
-    kinds = [info.annotation, *getattr(info.annotation, "__args__", ())]
-    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+    return next(_parts_in(info.annotation), None)
+
+
+def _parts_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Return the parts of the file inside an annotation, however deep."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _parts_in(inner)
 
 
 def _table(model: type[BaseModel], path: str = "") -> str:

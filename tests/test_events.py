@@ -18,6 +18,7 @@ from balancer import config, events
 from balancer.app import create_app
 from balancer.dialects.simulated.faults import Drill
 from balancer.events import Attempt, Bus, Event, ProviderRecovered, Reloaded
+from balancer.policy.grants import KeyGrant, KeyUse
 from balancer.script import Data, Head, Pause
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "balancer"
@@ -32,6 +33,7 @@ async def failing_over() -> list[Event]:
     limited = error(429, "rate_limit_error", retry_after="5")
     world = World([limited, GOOD, GOOD, error(401, "authentication_error")], [GOOD])
     asking: dict[str, Any] = {"conversation": "c", "client": "0123", "user_agent": "claude-cli/2"}
+    asking["grant"] = KeyGrant("team", KeyUse())
     await world.ask(**asking)
     await asyncio.sleep(600)  # the cooldown is over
     world.fleet.orders.wake("b", 1.0)

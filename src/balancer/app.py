@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,14 @@ from balancer.server.access import Denied, Gate
 from balancer.server.asgi import AsgiClient, Receive, Scope, Send
 from balancer.server.connections import Connections, bounded
 from balancer.server.endpoint import Messages
+from balancer.server.keys import hash_of, is_for_admins, presented_in
 from balancer.server.limits import ClientLimits
 from balancer.server.paths import OPERATIONS, canonical
 from balancer.server.rejected import Rejected, new_id, reject
 from balancer.server.resources import ResourceEndpoints, is_resource
 from balancer.state.fleet import Fleet
+from balancer.state.grants import Grants
+from balancer.telemetry.audit import ASKER, Asker, Audit
 from balancer.telemetry.logs import Logs
 from balancer.telemetry.metrics import Metrics
 from balancer.transport import Transport
@@ -76,6 +79,8 @@ class App:
         self._started = clock.now()
         self.one_of_several = multiprocessing.parent_process() is not None  # a supervisor has started it, with others
         self._resources = AsyncExitStack()
+        self._grants = Grants()
+        self._audit: Audit | None = None
         self.connections = Connections()
 
     # ASGI
@@ -94,6 +99,9 @@ class App:
         path, method, headers = scope["path"], scope["method"], tuple(scope["headers"])
         admitted = self.gate.check(path, method, scope.get("client"), headers, version=scope["http_version"])
         if isinstance(admitted, Denied):
+            if admitted.key and self._audit is not None:
+                asker = Asker(self.gate.address(scope.get("client"), headers), admitted.name, admitted.key)
+                self._audit.refused(asker, method, path, admitted.status)
             rejected = Rejected(admitted.status, admitted.kind, admitted.message)
             client = AsgiClient(receive, send, scope["http_version"], self.limits, asyncio.get_running_loop())
             await reject(client, rejected, new_id(), OPERATIONS.get(scope["path"]))
@@ -102,6 +110,11 @@ class App:
         elif self.fleet.config.settings.proxy_endpoints and is_resource(scope["path"]):
             await self.resources(scope, receive, send, admitted)
         else:
+            if admitted.grant is not None and admitted.grant.may_ask is not None:
+                scope[api.MAY_ASK] = admitted.grant.may_ask
+            if is_for_admins(path, method):
+                name = admitted.grant.name if admitted.grant is not None else ""
+                ASKER.set(Asker(self.gate.address(scope.get("client"), headers), name, hash_of(presented_in(headers))))
             await self._control(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
@@ -132,6 +145,10 @@ class App:
         bus.add(self._logs.take)
         bus.add(self.metrics.take, Metrics.KINDS)
         self._resources.callback(self._logs.close)
+        if config.settings.log_file:
+            self._audit = Audit(config.settings.log_file, self._clock.wall, self._clock.now)
+            bus.add(self._audit.take, Audit.KINDS)
+            self._resources.callback(self._audit.close)
         transport = Transport(self._clock)
         self._resources.push_async_callback(transport.close)
         self.transport = transport
@@ -158,6 +175,8 @@ class App:
         self._resources.callback(learnt.save)
         self._resources.push_async_callback(_end, asyncio.get_running_loop().create_task(learnt.run()))
         memory.settle()
+        if self._audit is not None:
+            self._audit.started()
 
     async def stop(self) -> None:
         """Close what was opened."""
@@ -174,12 +193,14 @@ class App:
     def _make_gate(self, config: Config) -> Gate:
         settings = config.settings
         return Gate(
-            settings.auth.keys,
+            settings.auth.plain_keys,
             settings.auth.admin_keys,
             settings.allowed_hosts,
             self._seed,
             allowed_origins=settings.allowed_origins,
             trusted_proxies=settings.trusted_proxies,
+            named=self._grants.apply(config.named_keys),
+            wall=self._clock.wall,
         )
 
     def _bound_connections(self, config: Config) -> None:
@@ -206,8 +227,10 @@ class App:
         if (fleet := getattr(self, "fleet", None)) is not None:
             fleet.draining = True
 
-    async def models(self, limit: int | None, after: str | None, before: str | None) -> dict[str, Any]:
-        return await self._catalogue.page(limit, after, before)
+    async def models(
+        self, limit: int | None, after: str | None, before: str | None, may_ask: Callable[[str], bool] | None
+    ) -> dict[str, Any]:
+        return await self._catalogue.page(limit, after, before, may_ask)
 
     async def model(self, name: str) -> dict[str, Any] | None:
         return await self._catalogue.find(name)

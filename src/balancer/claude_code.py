@@ -123,6 +123,10 @@ def is_compaction(typed: str) -> bool:
 
 # What it does on an error: it goes by the status, and on 400 by the wording
 
+TAKES_FOR_ITS_OWN = ("x-api-key", "api key", "credit balance", "prompt is too long", "oauth", "/login", "not logged in")
+"""Words in any error, in small letters, from which it concludes that its own key, account or prompt is at fault: it
+shows that instead of the message, or acts on it. (2.1.332; seen for `x-api-key`, the others read in its strings.)"""
+
 PROMPT_TOO_LONG = "prompt is too long"
 """Begins the only message of a 400 on which it compacts the conversation: `prompt is too long: 9 tokens > 8 maximum`.
 How much it drops, it reads from the two numbers."""

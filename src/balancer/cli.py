@@ -280,7 +280,7 @@ def _explain(commands: Any) -> None:
         "say which providers serve a model, and why; or how a provider's error is taken",
         "explain claude-sonnet-4-5",
         "explain --error answer.txt --provider main",
-        "explain --error - --status 400 < body.json",
+        "explain --error body.json --status 400",
     )
     model = parser.add_argument("model", metavar="MODEL", nargs="?", help="the name that a client asks for")
     completing(model, completion.models)
@@ -376,6 +376,7 @@ def _faults(**_: object) -> tuple[str, ...]:
 def _key(commands: Any) -> None:
     parser = _add(commands, "key", "print a new key for settings.auth", "key new")
     parser.add_argument("what", choices=("new",), help="make one; nothing is stored")
+    parser.add_argument("--hash", action="store_true", help="print its SHA-256 too, for key_sha256")
 
 
 def _completion(commands: Any) -> None:

@@ -79,6 +79,8 @@ class RequestEnded(
     """Why it did not end well, in plain words."""
     notes: tuple[str, ...] = ()
     """What a dialect dropped, repaired or rotated on the way."""
+    key: str = ""
+    """The name of the balancer's key that the client sent; empty where that has none."""
 
 
 class ReasoningLeft(msgspec.Struct, frozen=True, tag="reasoning_left", omit_defaults=True):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import msgspec
 
@@ -68,6 +68,20 @@ class Stage(enum.Enum):
     """The client already has part of the answer: too late for another provider."""
 
 
+class Grant(Protocol):
+    """What a named key of the balancer's may do, as far as a request's way depends on it (`policy.grants`)."""
+
+    name: str
+    providers: frozenset[str]
+    """Only these are asked; empty: all."""
+
+    def began(self) -> None:
+        """Note that a request with this key is in flight."""
+
+    def ended(self, usage: Usage, now: float) -> None:
+        """Note that it no longer is, and what it used."""
+
+
 class Request(msgspec.Struct):
     """One request of a client, decoded no further than the work needs.
 
@@ -105,6 +119,8 @@ class Request(msgspec.Struct):
     """It asks for a prompt cache that lives longer, as far as its headers tell."""
     asks_check: bool = False
     """It asks for the check of actions that Claude Code's auto mode needs, as far as its headers tell."""
+    grant: Grant | None = None
+    """What its key may do, where that is a named key of the balancer's."""
 
     def drop_body(self) -> None:
         """Let go of the body. After this the request can't be sent again."""

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 from conftest import missing
 
-from balancer.commands.client_environment import EXPORTS, sets_token, variables
+from balancer.commands.client_environment import EXPORTS, lacking, sets_token, variables
 from balancer.config import Config, parse
 
 URL = "http://127.0.0.1:8080"
@@ -30,11 +30,19 @@ OWN_LOGIN = config("passthrough")
 KEYED = config(keys="a-key-of-ours, another-key")
 BOTH = config("passthrough", keys="a-key-of-ours")
 
+NAMED = config(
+    keys="{name: m, key: the-key-of-m, rights: [read]}, {name: al, key: the-key-of-al, rights: [messages]}, "
+    "{name: bob, key: the-key-of-bob}"
+)
+HASHED = config(keys="{name: a, key_sha256: %s}" % ("ab" * 32))
+
 CASES: dict[str, tuple[Config | None, dict[str, str], dict[str, str]]] = {
     "no keys: any word": (config(), {}, {"ANTHROPIC_AUTH_TOKEN": "balancer"}),
     "a balancer elsewhere": (None, {}, {"ANTHROPIC_AUTH_TOKEN": "balancer"}),
     "a balancer elsewhere that asks for a key": (None, {"BALANCER_KEY": "k"}, {"ANTHROPIC_AUTH_TOKEN": "k"}),
     "keys: the first": (KEYED, {}, {"ANTHROPIC_AUTH_TOKEN": "a-key-of-ours"}),
+    "named keys: one that may ask and read": (NAMED, {}, {"ANTHROPIC_AUTH_TOKEN": "the-key-of-bob"}),
+    "only hashes": (HASHED, {"BALANCER_KEY": "k"}, {"ANTHROPIC_AUTH_TOKEN": "k"}),
     "the user's token stays": (config(), {"ANTHROPIC_AUTH_TOKEN": "mine"}, {}),
     "the word that we set ourselves is ours": (
         KEYED, {"ANTHROPIC_AUTH_TOKEN": "balancer"}, {"ANTHROPIC_AUTH_TOKEN": "a-key-of-ours"},
@@ -80,6 +88,13 @@ def test_no_proxy_is_asked_for_this_machine(url: str, env: dict[str, str], no_pr
     given = variables(url, None, env)
 
     assert given.get("NO_PROXY") == given.get("no_proxy") == no_proxy
+
+
+def test_where_only_hashes_are_known_the_user_is_asked_for_the_key() -> None:
+    assert "BALANCER_KEY" in lacking(HASHED, {})
+    assert [lacking(HASHED, {"BALANCER_KEY": "k"}), lacking(NAMED, {}), lacking(config(), {}), lacking(None, {})] == [
+        ""
+    ] * 4
 
 
 def test_whose_the_token_is() -> None:

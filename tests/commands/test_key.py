@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from balancer.cli import main
@@ -19,3 +21,12 @@ def test_every_key_is_another_one_and_good(capsys: pytest.CaptureFixture[str]) -
 
     assert len(keys) == 3
     assert [gate_oddity(key) for key in keys] == [None] * 3
+
+
+def test_its_hash_is_printed_below_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["key", "new", "--hash"]) == 0
+    out, err = capsys.readouterr()
+    key, hashed = out.split()
+
+    assert hashlib.sha256(key.encode()).hexdigest() == hashed
+    assert "key_sha256" in err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import httpx2
@@ -39,7 +40,9 @@ class Board:
     async def reload(self) -> tuple[tuple[str, ...], list[Problem]]:
         return self.changes, self.problems
 
-    async def models(self, limit: int | None, after: str | None, before: str | None) -> dict[str, Any]:
+    async def models(
+        self, limit: int | None, after: str | None, before: str | None, may_ask: Callable[[str], bool] | None
+    ) -> dict[str, Any]:
         self.asked.append((limit, after, before))
         return self.listed
 

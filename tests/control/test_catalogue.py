@@ -165,3 +165,11 @@ def test_an_entry_in_both_shapes(date: str | None, created: int) -> None:
 
     assert entry_in_both_shapes(model) == both
     assert in_both_shapes({"data": [model], "has_more": False}) == {"object": "list", "data": [both], "has_more": False}
+
+
+@in_virtual_time
+async def test_a_key_sees_only_the_models_that_it_may_ask_for() -> None:
+    listed = catalogue(world(listing(), listing(), '{"one": [{provider: a}], "two": [{provider: b}]}'))
+    page = await listed.page(None, None, None, lambda name: name == "two")
+
+    assert [model["id"] for model in page["data"]] == ["two"]

@@ -110,7 +110,9 @@ def _message(begin: dict[str, Any], delta: dict[str, Any], reason: str) -> list[
 
 
 MODELS = {
-    "models": [{"provider": "anthropic", "id": name} for name in ("claude-sonnet", "claude-opus", "claude-haiku")]
+    "models": [
+        {"provider": "anthropic", "id": name} for name in ("claude-sonnet-5-5", "claude-opus-5-5", "claude-haiku-4-5")
+    ]
 }
 
 

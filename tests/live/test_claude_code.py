@@ -217,6 +217,6 @@ async def test_a_key_that_only_a_person_can_mend_is_shown_and_not_retried(
         print(f"the client ended after {took_s:.1f} s: {result['result']}, {len(up.asked)} requests")
 
         assert result["is_error"] is True
-        assert "a: its key was refused (401 authentication_error): check its auth_value" in result["result"]
+        assert "a: its key was refused (401 key refused): check its auth_value" in result["result"]
         assert took_s <= within_s
         assert len(up.asked) <= 2

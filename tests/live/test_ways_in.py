@@ -26,9 +26,13 @@ class World:
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     async with (
         Upstream() as upstream,
-        balancer(configuration(upstream), by_uvicorn=request.param == "uvicorn") as running,
+        balancer(configuration(upstream, settings=PROXIES), by_uvicorn=request.param == "uvicorn") as running,
     ):
         yield World(running, upstream)
+
+
+PROXIES = "trusted_proxies: [127.0.0.1]"
+"""HTTP/1.0 is a proxy's, unless the proxy is trusted."""
 
 
 def post(number: int, *lines: str, stream: bool = False, version: str = "1.1", **more: Any) -> bytes:

@@ -192,7 +192,7 @@ REFUSALS = [
     (400, b"prompt is too long: 9 tokens > 8 maximum", 400, "healthy"),
     (413, b'{"code":"request_too_large","message":"context_length_exceeded"}', 400, "healthy"),
     (400, b'{"code":"x","message":"failed to parse Anthropic request: missing field `y`"}', 400, "healthy"),
-    (500, b'{"code":"upstream_http_error","message":"x","upstream_status":503}', 503, "resting"),
+    (500, b'{"code":"upstream_http_error","message":"x","upstream_status":503}', 503, "healthy"),  # the model's
     (502, b"<html>bad gateway</html>", 503, "resting"),
 ]
 

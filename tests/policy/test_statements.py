@@ -100,3 +100,14 @@ def test_a_reason_with_the_providers_own_words() -> None:
 )
 def test_a_time_in_words(left_s: float, told: str) -> None:
     assert in_words(left_s, 0.0) == told
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["invalid x-api-key", "Your credit balance is too low.", "Prompt is too long: 9 > 8", "OAuth token revoked"],
+)
+def test_words_that_the_client_takes_for_its_own_trouble_are_not_quoted(words: str) -> None:
+    said = statement(Refused(Fault(401, "authentication_error", words, retry_after_s=9.0), Stage.WAIT), 5.0, ())
+
+    assert said is not None
+    assert (said.words, said.resets_at) == ("", 14.0)

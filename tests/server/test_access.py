@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import pytest
@@ -9,15 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balancer.headers import Headers
+from balancer.policy.grants import KeyGrant, KeyUse
 from balancer.server.access import FORWARDING, HOSTS_MAX, NAMES_MAX, Admitted, Denied, Gate
 
 KEY = "gate-key-of-some-length"
 ADMIN = "admin-key-of-some-length"
+NAMED = b"named-key-of-some-length"
 LOCAL, REMOTE = ("127.0.0.1", 5), ("203.0.113.9", 5)
 
 
 def gate(
-    keys: tuple[str, ...] = (), admin_keys: tuple[str, ...] = (), hosts: tuple[str, ...] = (), **more: tuple[str, ...]
+    keys: tuple[str, ...] = (), admin_keys: tuple[str, ...] = (), hosts: tuple[str, ...] = (), **more: Any
 ) -> Gate:
     return Gate(keys, admin_keys, hosts, b"seed", **more)
 
@@ -315,7 +318,75 @@ def test_what_is_remembered_changes_no_answer(
             first.setdefault(name, value)
         assert answers[0].first == first
         assert b"x-balancer-key" not in first
-        assert not keys or KEY.encode() not in {value.removeprefix(b"Bearer ") for value in first.values()}
+        shown = {value.removeprefix(b"Bearer ") for _, value in answers[0].headers}
+        assert shown.isdisjoint(key.encode() for key in (*keys, *admin_keys))
+
+
+@pytest.mark.parametrize(("path", "method"), [("/v1/messages", "POST"), ("/providers/reload", "POST"), ("/x", "GET")])
+def test_no_key_of_the_balancer_goes_on_whatever_let_the_request_in(path: str, method: str) -> None:
+    named = {hashlib.sha256(NAMED).digest(): KeyGrant("team", KeyUse(), expires=1.0)}
+    ours = gate((KEY,), (ADMIN,), named=named)
+    shown = ((b"x-api-key", ADMIN.encode()), (b"authorization", b"Bearer " + KEY.encode()), (b"x-a", NAMED))
+
+    for headers in (shown, ((b"x-api-key", ADMIN.encode()), (b"authorization", NAMED), (b"x-a", NAMED))):
+        admitted = check(ours, path, method, headers=(HOST, *headers))
+
+        assert isinstance(admitted, Admitted)
+        assert admitted.headers == (HOST, (b"x-a", NAMED))
+
+
+def keyed(**more: Any) -> Gate:
+    """Return a gate with one named key, whose wall clock shows 100."""
+    grant = KeyGrant("team", KeyUse(), **more)
+    return gate(named={hashlib.sha256(NAMED).digest(): grant}, wall=lambda: 100.0)
+
+
+ASKED = {"messages": ("/v1/messages", "POST"), "read": ("/providers", "GET"), "admin": ("/admin/wake", "POST")}
+
+
+@pytest.mark.parametrize("held", [*ASKED, ""])
+@pytest.mark.parametrize("needed", ASKED)
+def test_a_named_key_may_do_what_its_rights_name_and_nothing_else(held: str, needed: str) -> None:
+    ours = keyed(rights=frozenset({held}))
+    path, method = ASKED[needed]
+
+    answer = check(ours, path, method, REMOTE, (HOST, (b"x-api-key", NAMED)))
+
+    assert status(answer) == (200 if held == needed else 403)
+    if isinstance(answer, Denied):
+        assert (answer.kind, answer.name) == ("permission_error", "team")
+        assert f"needs the right {needed}" in answer.message
+    else:
+        assert answer.grant is not None
+        assert answer.grant.name == "team"
+    assert status(check(ours, path, method, REMOTE, (HOST,))) == 401
+    assert status(check(ours, path, method, REMOTE, (HOST, (b"x-api-key", b"wrong")))) == 401
+
+
+def test_whoever_only_reads_sees_the_models_too() -> None:
+    headers = (HOST, (b"x-api-key", NAMED))
+    for rights, expected in (("read", 200), ("messages", 200), ("admin", 403)):
+        assert status(check(keyed(rights=frozenset({rights})), "/v1/models", "GET", REMOTE, headers)) == expected
+
+
+def test_only_who_has_an_expired_key_learns_that_it_has() -> None:
+    for expires, expected in ((99.0, 401), (101.0, 200)):
+        ours = keyed(expires=expires)
+        answer = check(ours, headers=(HOST, (b"authorization", b"Bearer " + NAMED)))
+        assert status(answer) == expected
+    late = check(keyed(expires=99.0), headers=(HOST, (b"x-api-key", NAMED)))
+    other = check(keyed(expires=99.0), headers=(HOST, (b"x-api-key", b"wrong")))
+
+    assert isinstance(late, Denied)
+    assert "'team' has expired (1970-01-01 00:01:39 UTC)" in late.message
+    assert isinstance(other, Denied)
+    assert "expired" not in other.message
+    assert other.key == hashlib.sha256(b"wrong").hexdigest()[:8]
+
+
+def test_a_named_key_with_the_admin_right_takes_it_from_whoever_is_on_this_machine() -> None:
+    for rights, expected in (({"messages"}, 200), ({"messages", "admin"}, 401)):
+        assert status(check(keyed(rights=frozenset(rights)), "/admin/wake", headers=(HOST,))) == expected
 
 
 def test_a_client_has_the_same_name_on_every_way() -> None:

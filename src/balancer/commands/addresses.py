@@ -40,7 +40,7 @@ def unusable(settings: Settings) -> str | None:
 
 def _refused(settings: Settings, host: str, client: str) -> Denied | None:
     """Return why a client that calls the balancer `host` is not let in. It is asked whoever decides it."""
-    keys = settings.auth.keys
+    keys = settings.auth.plain_keys
     shown = ((b"host", host.encode()), *((b"x-api-key", key.encode()) for key in keys[:1]))
     checked = Gate(keys, (), settings.allowed_hosts, b"").check("/v1/messages", "POST", (client, 1), shown)
     return checked if isinstance(checked, Denied) else None

@@ -22,7 +22,7 @@ from balancer.claude_code import BASE_URL, CUSTOM_HEADERS, TOKEN
 from balancer.commands import reading
 from balancer.config import Config
 from balancer.config.addresses import is_loopback
-from balancer.server.access import GATE_HEADER
+from balancer.server.keys import GATE_HEADER
 
 ANY_TOKEN = "balancer"  # noqa: S105 - any word does where no key is asked for
 
@@ -47,6 +47,13 @@ def sets_token(config: Config | None, env: Mapping[str, str]) -> bool:
     if env.get(TOKEN, ANY_TOKEN) not in ("", ANY_TOKEN):
         return False
     return config is None or not reading.takes_clients_login(config)
+
+
+def lacking(config: Config | None, env: Mapping[str, str]) -> str:
+    """Say that the balancer asks for a key that is not known here; nothing: it does not, or one is known."""
+    if config is None or not config.settings.auth.keys or env.get("BALANCER_KEY") or reading.client_key(config):
+        return ""
+    return "settings.auth.keys holds no client's key itself, only hashes; set BALANCER_KEY to yours first"
 
 
 def _with_key(headers: str, key: str) -> str:

@@ -8,7 +8,7 @@ import sys
 
 from balancer.commands import addresses, calling, client_environment, reading
 from balancer.commands.arguments import flags_given
-from balancer.commands.complaint import complain
+from balancer.commands.complaint import complain, notice
 from balancer.commands.invocation import hint
 from balancer.config import ConfigError
 
@@ -26,6 +26,8 @@ def run(args: argparse.Namespace) -> int:
             complain("settings.port is 0, any free port: say which one the balancer has taken with --port")
             return 2
         url = addresses.reached(config.settings)
+    if lacking := client_environment.lacking(config, os.environ):
+        notice(lacking)
     export = client_environment.EXPORTS[args.shell]
     given = client_environment.variables(url or "", config, os.environ)
     print("\n".join(export(name, value) for name, value in given.items()))

@@ -35,8 +35,15 @@ def address(provider: Provider) -> str:
 
 
 def client_key(config: Config) -> str | None:
-    """Return a key by which clients of this balancer are let in; None where it asks for none."""
-    return next(iter(config.settings.auth.keys), None)
+    """Return a key by which clients of this balancer are let in; None where it asks for none, or none is known.
+
+    Where there is a choice, it may read the balancer's state too, and is not narrowed to some models.
+    """
+    if plain := config.settings.auth.plain_keys:
+        return plain[0]
+    known = [key for key in config.named_keys if key.secret and "messages" in key.rights]
+    known.sort(key=lambda key: ("read" not in key.rights, key.expires is not None, bool(key.models or key.providers)))
+    return known[0].secret if known else None
 
 
 def takes_clients_login(config: Config) -> bool:

@@ -83,6 +83,8 @@ def _attended(client: str, arguments: Sequence[str], url: str, config: Config | 
     """Run the client in the foreground."""
     env = {name: value for name, value in os.environ.items() if name not in claude_code.CLOUDS}
     saved, source = client_settings.of_client(env, Path.cwd())
+    if lacking := client_environment.lacking(config, env | saved):
+        notice(lacking)
     given = client_environment.variables(url, config, env | saved)
     return foreground.attend([client, *_over(source, saved, url, arguments), *arguments], env | given)
 

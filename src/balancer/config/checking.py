@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from balancer.config import slips, words
 from balancer.config.document import Document, Path
-from balancer.config.model import ProviderEntry, TargetEntry
+from balancer.config.model import NAMED, PLAIN, ProviderEntry, TargetEntry
 from balancer.config.problem import ConfigError, Problem
 from balancer.config.quoting import Message, Part, nearest
 from balancer.config.wording import plainly
@@ -29,7 +29,7 @@ LONG_S = 10_000
 """Nobody waits that long for a provider: it is meant as milliseconds, as in other programs."""
 
 _GOES_ON = ("goes on",)
-_NOT_IN_THE_FILE = frozenset({"constrained-str", "function-before"})
+_NOT_IN_THE_FILE = frozenset({"constrained-str", "function-before", PLAIN, NAMED})
 
 
 _TIMES = (

@@ -13,6 +13,11 @@ DIFFERENT = 8
 SHORTEST = 8
 """No service hands out a shorter key."""
 
+GUESSABLE = (
+    "others can reach this balancer (host), and this key can be guessed: "
+    f"use {KEY_LENGTH} random characters or more; balancer key new prints one"
+)
+
 _MARKS = "\"'`\u201c\u201d\u201e\u2018\u2019\u00ab\u00bb"
 _SCHEME = re.compile(
     r"(?:bearer|basic|token|(?:proxy-)?authorization:?|x-api-key:?|api[-_]?key:?)(?:\s+|:\s*)", re.IGNORECASE

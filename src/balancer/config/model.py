@@ -9,7 +9,7 @@ import ipaddress
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9 _.@-]*$"
 """The form of a provider's name."""
@@ -57,22 +57,72 @@ class Deduplication(Part):
     """The most memory that shared answers may take; beyond it each request is sent on its own."""
 
 
+class KeyEntry(Part):
+    """A key of the balancer that has a name, rights and limits of its own."""
+
+    name: str = Field(min_length=1, max_length=100, pattern=NAME)
+    """Unique; shown in logs, metrics and errors. For a rotation give the new key a name of its own beside the old."""
+    key: str | None = Field(None, repr=False)
+    """The key, better as `${NAME}`. Exactly one of `key`, `key_sha256` and `key_file` is given."""
+    key_sha256: str | None = Field(None, repr=False)
+    """The SHA-256 of the key in hexadecimal digits: `balancer key new --hash` prints both."""
+    key_file: str | None = None
+    """The file that holds the key and nothing else; read again at a reload."""
+    rights: tuple[Literal["messages", "read", "admin"], ...] = ("messages", "read")
+    """`messages`: all below /v1/. `read`: status and metrics. `admin`: reload, wake, pause, fault injection."""
+    models: tuple[str, ...] = ()
+    """Patterns of the models that it may ask for, as in `model_routes`; none: all."""
+    providers: tuple[str, ...] = ()
+    """The providers that are asked for it; none: all."""
+    rpm: int | None = Field(None, ge=1)
+    """The most requests within 60 seconds; counting tokens is not counted. Each process counts for itself."""
+    tokens_per_minute: int | None = Field(None, ge=1)
+    """No further request when its answers of the last 60 seconds have used so many tokens: of the input without what
+    was read from the prompt cache, and of the output."""
+    max_in_flight: int | None = Field(None, ge=1)
+    """The most requests in flight at once."""
+    expires: str | None = None
+    """A date (to its end) or a time, of UTC where no zone is named, after which the key is refused."""
+
+
+PLAIN, NAMED = "a plain key", "a named key"
+"""What an entry of `auth.keys` can be; these words stand in the validator's paths, and not in the file."""
+
+
+def _form(entry: Any) -> str:
+    return NAMED if isinstance(entry, dict | KeyEntry) else PLAIN
+
+
+ClientKey = Annotated[Annotated[str, Tag(PLAIN)] | Annotated[KeyEntry, Tag(NAMED)], Discriminator(_form)]
+
+
 class Auth(Part):
     """Who may use this balancer."""
 
-    keys: tuple[str, ...] = Field((), repr=False)
+    keys: tuple[ClientKey, ...] = Field((), repr=False)
     """Client API keys, sent as `x-api-key` or `Authorization: Bearer`. Without any, only clients on this
-    machine are served."""
+    machine are served. An entry is a key, or a mapping (`auth.keys[]`) for one with a name, rights and limits."""
     admin_keys: tuple[str, ...] = Field((), repr=False)
     """Keys for what changes something (reload, wake, pause, fault injection); they give access to everything else too.
     Without any, only programs on the balancer's own machine may do that, and no client's key."""
 
     @field_validator("keys", "admin_keys")
     @classmethod
-    def _not_empty(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
-        if any(len(key) < 8 for key in keys):
+    def _not_empty(cls, keys: tuple[str | KeyEntry, ...]) -> tuple[str | KeyEntry, ...]:
+        if any(isinstance(key, str) and len(key) < 8 for key in keys):
             raise ValueError("every key needs at least 8 characters")
         return keys
+
+    @property
+    def plain_keys(self) -> tuple[str, ...]:
+        """Return the client API keys without names."""
+        return tuple(key for key in self.keys if isinstance(key, str))
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Return every key that stands here itself."""
+        named = (key.key for key in self.keys if isinstance(key, KeyEntry) and key.key)
+        return (*self.plain_keys, *named, *self.admin_keys)
 
 
 def _as_text(value: Any) -> Any:

@@ -97,6 +97,13 @@ def _is_spoken(segment: str) -> bool:
     return humps <= 2 and bool(re.search("[aeiouyAEIOUY]", letters)) and not _CONSONANTS.search(letters.lower())
 
 
+_KEY_SOURCES = frozenset({"key", "key_sha256", "key_file"})
+_BESIDE_A_KEY = frozenset(
+    {"name", "rights", "models", "providers", "rpm", "tokens_per_minute", "max_in_flight", "expires"}
+)
+"""What of a named key of the balancer (`settings.auth.keys[]`) is no secret."""
+
+
 def nearest(text: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     """Return the word of `known` that `text` is most like; None: it is like none of them."""
     if len(text) > LONGEST:
@@ -158,7 +165,10 @@ class Quoting:
     def _withhold_in(self, value: Any, telling: str = "") -> None:
         """Look through a value; `telling`: the key above it that says that there are credentials below."""
         if isinstance(value, dict):
+            named = "name" in value and not _KEY_SOURCES.isdisjoint(value)
             for key, inner in value.items():
+                if named and telling == "auth" and key in _BESIDE_A_KEY:
+                    continue
                 if telling and telling != "headers":
                     self._withhold(str(key))
                 self._withhold_in(inner, telling or (str(key) if _TELLING.search(str(key)) else ""))

@@ -11,9 +11,10 @@ from typing import Any
 from balancer.config import addresses, credentials, paths, words
 from balancer.config.checking import MISPLACED, Checker
 from balancer.config.document import Document, Path
+from balancer.config.keys import NamedKey, NamedKeys
 from balancer.config.model import Settings
 from balancer.config.problem import ConfigError, Problem
-from balancer.config.providers import Providers
+from balancer.config.providers import Providers, names_of
 from balancer.config.quoting import is_keylike
 from balancer.config.routes import Routes
 from balancer.config.wording import unknown_key
@@ -27,6 +28,8 @@ class Config:
     providers: Mapping[str, Provider]
     routes: tuple[Route, ...]
     settings: Settings
+    named_keys: tuple[NamedKey, ...] = ()
+    """Of `settings.auth.keys` those with names."""
     path: FilePath | None = None
     digest: str = ""
     """Of the file's bytes and the values that came from the environment."""
@@ -62,6 +65,9 @@ def _config(checker: Checker) -> Config:
     settings = _settings(root.get("settings"), checker)
     providers, routes = Providers(checker), Routes(checker)
     config = Config(providers.read(root, settings), routes.read(root), settings)
+    listed = root.get("providers")
+    named = NamedKeys(checker).read(settings, names_of(listed) if isinstance(listed, list) else config.providers)
+    config = replace(config, named_keys=named)
     disabled = providers.disabled(root.get("providers"))
     for note in document.notes:
         if not (note.variable and note.path[:1] == ("providers",) and note.path[1] in disabled):
@@ -79,19 +85,15 @@ def _digest(document: Document, text: str | bytes) -> str:
     return hashlib.blake2b(raw + b"\0" + put_in, digest_size=16).hexdigest()
 
 
-GUESSABLE = (
-    "others can reach this balancer (host), and this key can be guessed: "
-    f"use {credentials.KEY_LENGTH} random characters or more; balancer key new prints one"
-)
-
-
 def _settings(value: Any, checker: Checker) -> Settings:
     settings = Settings() if value is None else checker.checked(Settings, value, ("settings",)) or Settings()
     for kind in ("keys", "admin_keys"):
         for index, key in enumerate(getattr(settings.auth, kind)):
+            if not isinstance(key, str):  # `NamedKeys` looks at those with names
+                continue
             at: Path = ("settings", "auth", kind, index)
             if credentials.is_guessable(key) and not addresses.is_loopback(settings.host):
-                checker.tell(at, GUESSABLE)
+                checker.tell(at, credentials.GUESSABLE)
             elif odd := credentials.gate_oddity(key):
                 checker.warn(at, odd)
     checker.look_at_times(settings, ("settings",))

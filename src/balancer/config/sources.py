@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from balancer.config import envfile
+from balancer.config import envfile, keys
 from balancer.config.addresses import is_loopback
 from balancer.config.credentials import KEY_LENGTH, is_guessable
 from balancer.config.model import Settings
@@ -79,7 +79,7 @@ def _line_of_a_key(data: bytes, config: Config) -> int | None:
     providers = [p for p in config.providers.values() if not is_loopback(p.origin.host)]
     auth = config.settings.auth
     secrets = [secret for provider in providers for secret in secrets_of(provider)]
-    places = [data.find(secret.encode()) for secret in (*secrets, *auth.keys, *auth.admin_keys)]
+    places = [data.find(secret.encode()) for secret in (*secrets, *auth.secrets)]
     first = min((place for place in places if place >= 0), default=None)
     return None if first is None else data.count(b"\n", 0, first) + 1
 
@@ -129,7 +129,9 @@ def override(config: Config, env: Mapping[str, str], **flags: object) -> Config:
     except ValidationError as error:
         raise ConfigError(list(_in_words(error, names))) from None
     auth = settings.auth
-    if not is_loopback(settings.host) and any(map(is_guessable, (*auth.keys, *auth.admin_keys))):
+    if not is_loopback(settings.host) and any(
+        map(is_guessable, (*auth.secrets, *(key.secret for key in config.named_keys if key.secret)))
+    ):
         place = "environment" if "host" in names and flags.get("host") is None else "command line"
         words = (
             f"host {settings.host} can be reached by others, and a key in settings.auth can be guessed: "
@@ -180,6 +182,8 @@ def changes(old: Config, new: Config) -> Iterator[str]:
             yield f"{named(name)} changed"
     if old.routes != new.routes:
         yield "model_routes changed"
+    for name, what in keys.changed(old.named_keys, new.named_keys):
+        yield f"key '{name}' {what}" if quoting.may_show(name) else f"a key {what}"
     waiting = needs_restart(old.settings, new.settings)
     for key in Settings.model_fields:
         if key not in waiting and getattr(old.settings, key) != getattr(new.settings, key):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -31,6 +31,8 @@ _FORMS = {
     "zed_config": "zed_config: {default_mode: normal}",
     "simulated_config": "simulated_config: {latency: 0.2}",
     "keys": 'keys: ["${BALANCER_KEY}"]',
+    "rights": "rights: [messages, read]",
+    "models": 'models: ["*sonnet*"]',
     "admin_keys": 'admin_keys: ["${BALANCER_ADMIN_KEY}"]',
     "allowed_hosts": "allowed_hosts: [balancer.example.com]",
     "allowed_origins": "allowed_origins: [https://balancer.example.com]",
@@ -62,7 +64,7 @@ def plainly(fault: Mapping[str, Any], model: type[BaseModel], where: Path, also:
         case "dict_type" | "model_type" | "model_attributes_type":
             return name, " must be a mapping of keys and values", *_form(bare)
         case "literal_error" | "enum":
-            return no_choice(name, bare, given, words.choices_of(_part_at(model, where[:-1]) or model, bare))
+            return no_choice(name, bare, given, words.choices_of(_part_at(model, _around(where)) or model, bare))
         case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
             return name, f" must be {_bound(fault)}", *_not(given), *_in_seconds(bare, given)
         case "string_pattern_mismatch":
@@ -200,10 +202,22 @@ def _part_at(model: type[BaseModel], where: Path) -> type[BaseModel] | None:
         info = model.model_fields.get(str(key))
         if info is None:
             continue
-        inner = [
-            a for a in (info.annotation, *get_args(info.annotation)) if isinstance(a, type) and issubclass(a, BaseModel)
-        ]
-        if not inner:
+        inner = next(_parts_in(info.annotation), None)
+        if inner is None:
             return None
-        model = inner[0]
+        model = inner
     return model
+
+
+def _around(where: Path) -> Path:
+    """Return the way to the part that the last key of `where` belongs to."""
+    names = [index for index, part in enumerate(where) if isinstance(part, str)]
+    return where[: names[-1]] if names else ()
+
+
+def _parts_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Return the parts of the file inside an annotation, however deep."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _parts_in(inner)

@@ -30,6 +30,9 @@ REQUEST_ID = ID_HEADER.decode()
 PAGE_MAX = 1000
 """The most entries of a page of models, as in the Messages API."""
 
+MAY_ASK = "balancer.may_ask"
+"""In the scope of a request whose key may ask for some models only: the function that says for which."""
+
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -51,8 +54,10 @@ class Board(Protocol):
         """Return what changed, or what is wrong with the file."""
         ...
 
-    async def models(self, limit: int | None, after: str | None, before: str | None) -> dict[str, Any]:
-        """Return a page of the Messages API's list of models."""
+    async def models(
+        self, limit: int | None, after: str | None, before: str | None, may_ask: Callable[[str], bool] | None
+    ) -> dict[str, Any]:
+        """Return a page of the Messages API's list of models. `may_ask`: which are listed; None: all."""
         ...
 
     async def model(self, name: str) -> dict[str, Any] | None:
@@ -147,7 +152,9 @@ def _add_models(app: FastAPI, board: Board) -> None:
         limit = asked.get("limit")
         if limit is not None and not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= PAGE_MAX):
             return _problem(400, f"limit: must be a number from 1 to {PAGE_MAX}")
-        listed = await board.models(int(limit) if limit else None, asked.get("after_id"), asked.get("before_id"))
+        listed = await board.models(
+            int(limit) if limit else None, asked.get("after_id"), asked.get("before_id"), request.scope.get(MAY_ASK)
+        )
         if not _is_of_messages_api(request):
             listed = catalogue.in_both_shapes(listed)
         return JSONResponse(listed, headers={REQUEST_ID: new_id()})
@@ -155,7 +162,8 @@ def _add_models(app: FastAPI, board: Board) -> None:
     @app.api_route("/v1/models/{id:path}", methods=["GET", "HEAD"])
     async def model(request: Request) -> Response:
         name = request.path_params["id"]
-        found = await board.model(name)
+        may_ask = request.scope.get(MAY_ASK)
+        found = await board.model(name) if may_ask is None or may_ask(name) else None
         if found is None:
             openai = not _is_of_messages_api(request)
             return _problem(404, f"no route matches the model '{name[:200]}'", openai=openai, model=True)

@@ -26,13 +26,21 @@ class Catalogue:
         self._asked_at = float("-inf")
         self._generation = -1
 
-    async def page(self, limit: int | None, after: str | None, before: str | None) -> dict[str, Any]:
+    async def page(
+        self,
+        limit: int | None,
+        after: str | None,
+        before: str | None,
+        may_ask: Callable[[str], bool] | None = None,
+    ) -> dict[str, Any]:
         """Return one page of the Messages API's list, in an order that does not change between pages.
 
-        Without `limit` it holds all. `after` and `before` are ids; beyond one that is not in the list there is nothing.
+        Without `limit` it holds all; with `may_ask` only the models that it says yes to.
+        `after` and `before` are ids; beyond one that is not in the list there is nothing.
         """
         names = await self._models()
-        data, more = _page(list(names.values()), limit, after, before)
+        listed = [model for name, model in names.items() if may_ask is None or may_ask(name)]
+        data, more = _page(listed, limit, after, before)
         return {
             "data": data,
             "has_more": more,

@@ -10,6 +10,7 @@ import math
 from collections.abc import Collection
 from datetime import UTC, datetime
 
+from balancer import claude_code
 from balancer.headers import Headers
 from balancer.model import Fault, Outcome, Refused
 from balancer.policy.verdicts import Statement
@@ -40,6 +41,8 @@ def _words(message: str, secrets: Collection[str]) -> str:
     known = without(message.encode("utf-8", "surrogatepass"), secrets).decode("utf-8", "surrogatepass")
     words = anonymous(scrub(known[:_LOOKED_AT_CHARS])).strip()
     if words.isascii() and " " not in words:  # "Overloaded": the error's type says it already
+        return ""
+    if any(phrase in words.lower() for phrase in claude_code.TAKES_FOR_ITS_OWN):
         return ""
     return words if len(words) <= WORDS_MAX_CHARS else words[:WORDS_MAX_CHARS].rstrip() + " ..."
 

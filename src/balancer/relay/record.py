@@ -112,8 +112,10 @@ class RequestRecord(msgspec.Struct):
     # Events. Their arguments go by position: by name they cost 0.5 us more a request.
 
     def began(self, wall: float) -> RequestBegan:
-        """Return the event of its arrival."""
+        """Return the event of its arrival. For its key it is in flight now."""
         request = self.request
+        if request.grant is not None:
+            request.grant.began()
         return RequestBegan(
             request.id,
             wall,
@@ -139,8 +141,12 @@ class RequestRecord(msgspec.Struct):
         return ReasoningLeft(self.request.id, wall, self.left, self.provider, self.request.model)
 
     def ended(self, wall: float, now: float) -> RequestEnded:
-        """Return the event of its end."""
+        """Return the event of its end. What it used is counted for its key."""
         request = self.request
+        grant, key = request.grant, ""
+        if grant is not None:
+            key = grant.name
+            grant.ended(self.usage, now)
         return RequestEnded(
             request.id,
             wall,
@@ -160,4 +166,5 @@ class RequestRecord(msgspec.Struct):
             self.pinned,
             self.reason,
             self.notes,
+            key,
         )

@@ -52,7 +52,7 @@ class ResourceRelay:
     def __init__(self, fleet: Fleet, transport: Exchanges, clock: Clock, limits: RelayLimits = DEFAULT) -> None:
         self._fleet = fleet
         self._transport = transport
-        self._now = clock.now
+        self.now = self._now = clock.now
         self._wall = clock.wall
         self._limits = limits
 
@@ -106,11 +106,13 @@ class ResourceRelay:
 
     def _candidates(self, request: ResourceRequest) -> list[Candidate]:
         """Return who may be asked, one after the other."""
-        fleet, operation = self._fleet, request.operation
+        fleet, operation, grant = self._fleet, request.operation, request.grant
         able = [
             Candidate(provider, "", operation=operation)
             for provider in policy.by_priority(fleet.config.providers, fleet.config.routes)
-            if provider.name not in fleet.health.paused and dialects.get(provider.type).supports(operation)
+            if provider.name not in fleet.health.paused
+            and dialects.get(provider.type).supports(operation)
+            and (grant is None or not grant.providers or provider.name in grant.providers)
         ]
         kept = None if request.resource_id is None else fleet.resources.find(request.resource_id)
         if kept is not None:

@@ -7,23 +7,22 @@ path is open that is not meant to be (`//v1`, `%2e`, an absolute-form target).
 from __future__ import annotations
 
 import hashlib
-import hmac
 import ipaddress
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 
 import msgspec
 
+from balancer.clock import SYSTEM
 from balancer.config.addresses import is_loopback
 from balancer.headers import Headers
+from balancer.policy.grants import KeyGrant
+from balancer.server.keys import GATE_HEADER, NOTHING, Found, KeyRing, hash_of, is_for_admins, presented_in
 
 OPEN_PATHS = frozenset({"/", "/health", "/ready", "/api/hello"})
 """Probes: they tell nothing that a key should guard."""
 
 JSON = b"application/json"
-
-GATE_HEADER = b"x-balancer-key"
-"""Carries a gate key beside a credential of the client's own (`passthrough`)."""
 
 _CREDENTIALS = frozenset({b"x-api-key", b"authorization", GATE_HEADER})
 
@@ -65,6 +64,10 @@ class Denied(msgspec.Struct, frozen=True, gc=False):
     status: int
     kind: str
     message: str
+    key: str = ""
+    """Of a credential that was presented and refused: how its SHA-256 begins."""
+    name: str = ""
+    """Its name, where it is a named key."""
 
 
 class Unseen(msgspec.Struct, frozen=True, gc=False):
@@ -92,10 +95,15 @@ class Admitted(msgspec.Struct, frozen=True, gc=False):
     """Without the headers that carried a gate key."""
     first: dict[bytes, bytes]
     """The first value of each of them; in their order, where each stands there once."""
+    grant: KeyGrant | None = None
+    """What the key may do that let it in, where that has a name."""
 
 
 class Gate:
-    """Checks one configuration's rules. `seed` keys the hashes that name clients in logs."""
+    """Checks one configuration's rules. `seed` keys the hashes that name clients in logs.
+
+    `named` has the keys with names by their SHA-256; `wall` tells when they expire.
+    """
 
     def __init__(
         self,
@@ -106,14 +114,15 @@ class Gate:
         *,
         allowed_origins: Collection[str] = (),
         trusted_proxies: Collection[str] = (),
+        named: Mapping[bytes, KeyGrant] | None = None,
+        wall: Callable[[], float] = SYSTEM.wall,
     ) -> None:
-        self._keys = [_digest(key.encode()) for key in keys]
-        self._admin_keys = [_digest(key.encode()) for key in admin_keys]
+        self._ring = KeyRing(keys, admin_keys, named or {}, wall)
         self._allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
         self._allowed_origins = frozenset(origin.lower().rstrip("/") for origin in allowed_origins)
         self._trusted = [ipaddress.ip_network(network, strict=False) for network in trusted_proxies]
         self._seed = seed
-        self._keyed = bool(keys or admin_keys)
+        self._keyed = self._ring.any
         self._hosts: set[bytes | None] = set()
         """Host headers that were found to be ours, as they were sent."""
         self._names: dict[tuple[bytes | None, bytes | None], str] = {}
@@ -145,26 +154,34 @@ class Gate:
             return denied
         if path in OPEN_PATHS and method in ("GET", "HEAD"):
             return Admitted("", headers, first)
-        presented = _presented(headers) if not _CREDENTIALS.isdisjoint(first) else []
-        good = [(name, value) for name, value, raw in presented if self._keyed and self._fits(raw, path, method)]
+        presented = presented_in(headers) if not _CREDENTIALS.isdisjoint(first) else []
+        found = self._ring.found(presented, path, method) if presented and self._keyed else NOTHING
         seen = self._behind(client, first, version)
-        if denied := self._by_key_and_address(path, method, seen, bool(good), bool(presented)):
-            return denied
+        if denied := self._by_key_and_address(path, method, seen, found, bool(presented)):
+            return msgspec.structs.replace(denied, key=hash_of(presented)) if presented else denied
         if denied := _wrong_type(path, method, first):
             return denied
         raw = b"\x00".join([raw for _, _, raw in presented])
-        return _admitted(self._name(raw) if raw else "", headers, first, good)
+        return _admitted(self._name(raw) if raw else "", headers, first, found)
+
+    def address(self, client: tuple[str, int] | None, headers: Headers) -> str:
+        """Return the address of whoever asks, for a record: behind trusted proxies, else the connection's."""
+        peer = client[0] if client else ""
+        told = self._forwarded_for(dict(headers)) if peer and self._is_trusted(peer) else ""
+        return told[:HOST_MAX_CHARS] or peer
 
     def _by_key_and_address(
-        self, path: str, method: str, seen: str | Unseen, good: bool, presented: bool
+        self, path: str, method: str, seen: str | Unseen, found: Found, presented: bool
     ) -> Denied | None:
         """Refuse a request without a good key where one is needed; elsewhere one that is not of this machine.
 
-        `seen` is the address of whoever asks, or why it is not known. `good`: a key that fits was presented;
-        `presented`: some credential was.
+        `seen` is the address of whoever asks, or why it is not known. `presented`: some credential was.
         """
+        good = found.good
+        if found.bad is not None and not good:
+            return Denied(*self._ring.refusal(found.bad, path, method), name=found.bad.name)
         local = not isinstance(seen, Unseen) and is_loopback(seen)
-        if _is_for_admins(path, method) and self._keyed and not self._admin_keys:
+        if is_for_admins(path, method) and self._keyed and not self._ring.has_admin:
             # Nobody was given this right, so it is this machine's alone; a client's key is no admin's.
             if local and not presented:
                 return None
@@ -172,7 +189,7 @@ class Gate:
         if self._needs_key(path):
             if good:
                 return None
-            admin = bool(self._admin_keys) and _is_for_admins(path, method)
+            admin = self._ring.has_admin and is_for_admins(path, method)
             return _key_needed("an admin key" if admin else "a key of this balancer")
         if local:
             return None
@@ -218,23 +235,12 @@ class Gate:
 
     def _needs_key(self, path: str) -> bool:
         if path.startswith("/v1/"):
-            return bool(self._keys)
-        return bool(self._keys or self._admin_keys)
-
-    def _fits(self, raw: bytes, path: str, method: str) -> bool:
-        """Compare with every key, in constant time, without leaving early."""
-        digest = _digest(raw)
-        known = list(self._admin_keys)
-        if not (self._admin_keys and _is_for_admins(path, method)):
-            known += self._keys
-        fits = False
-        for key in known:
-            fits |= hmac.compare_digest(digest, key)
-        return fits
+            return self._ring.has_clients
+        return self._keyed
 
     def _name_of(self, shown: tuple[bytes | None, bytes | None]) -> str:
         """Return the name of a client by its `x-api-key` and `authorization`, and remember it."""
-        presented = _presented([(b"x-api-key", shown[0] or b""), (b"authorization", shown[1] or b"")])
+        presented = presented_in([(b"x-api-key", shown[0] or b""), (b"authorization", shown[1] or b"")])
         raw = b"\x00".join([raw for _, _, raw in presented if raw])
         name = self._name(raw) if raw else ""
         if len(self._names) < NAMES_MAX:
@@ -319,34 +325,15 @@ def is_json(kind: bytes) -> bool:
     return media == JSON or media.endswith(b"+json")
 
 
-def _is_for_admins(path: str, method: str) -> bool:
-    return not path.startswith(("/v1/", "/api/")) and method not in ("GET", "HEAD")
-
-
-def _admitted(client: str, headers: Headers, first: dict[bytes, bytes], good: list[tuple[bytes, bytes]]) -> Admitted:
-    """Return the request without its gate keys, `good` among them, which no provider may see."""
-    if good or GATE_HEADER in first:
-        headers = tuple([pair for pair in headers if pair not in good and pair[0] != GATE_HEADER])
+def _admitted(client: str, headers: Headers, first: dict[bytes, bytes], found: Found) -> Admitted:
+    """Return the request without its gate keys, which no provider may see."""
+    ours = found.ours
+    if ours or GATE_HEADER in first:
+        headers = tuple([pair for pair in headers if pair not in ours and pair[0] != GATE_HEADER])
         first = dict(headers)
         if len(first) != len(headers):
             first = dict(headers[::-1])
-    return Admitted(client, headers, first)
-
-
-def _digest(key: bytes) -> bytes:
-    return hashlib.sha256(key).digest()
-
-
-def _presented(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes, bytes]]:
-    """Return every credential that a request presents: header, its value, and the bare key."""
-    found = []
-    for name, value in headers:
-        if name in (b"x-api-key", GATE_HEADER):
-            found.append((name, value, value.strip()))
-        elif name == b"authorization":
-            scheme, _, rest = value.partition(b" ")
-            found.append((name, value, rest.strip() if scheme.lower() == b"bearer" else value.strip()))
-    return found
+    return Admitted(client, headers, first, found.grant)
 
 
 def _host_name(host: str) -> str:

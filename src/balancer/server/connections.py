@@ -75,7 +75,7 @@ class Connections:
             if self._addresses[client.address] >= self._most_per_address:
                 return FULL_ADDRESS
             self._addresses[client.address] += 1
-        if len(self) >= self._most:
+        if len(self._silent) + len(self._known) >= self._most:
             if (other := self._dispensable()) is None:
                 self._forget_address(client)
                 return FULL
@@ -106,10 +106,10 @@ class Connections:
         self._forget_address(client)
 
     def _forget_address(self, client: Client) -> None:
-        if self._addresses[client.address] > 0:
+        if self._addresses:  # else addresses are not counted
             self._addresses[client.address] -= 1
-        if not self._addresses[client.address]:
-            del self._addresses[client.address]
+            if self._addresses[client.address] <= 0:  # less: it came before they were
+                del self._addresses[client.address]
 
     def hold(self, size_bytes: int) -> None:
         """So much more of bodies is kept."""

@@ -18,9 +18,12 @@ from balancer.coalescing.writers import TeeWriter, follow, recorded
 from balancer.headers import REQUEST_ID
 from balancer.model import OpenAIRequest, Operation, Request
 from balancer.policy import affinity
+from balancer.policy.grants import KeyGrant
 from balancer.redact import scrub
+from balancer.relay.record import RequestRecord
 from balancer.relay.relay import Relay
 from balancer.relay.writer import ClientWriter
+from balancer.server import keys
 from balancer.server.access import JSON, Admitted, has_body, is_json
 from balancer.server.asgi import AsgiClient, ClientLeft, Receive, Scope, Send, read_body
 from balancer.server.connections import LARGE_BYTES, Connections
@@ -90,8 +93,12 @@ class Messages:
                 return self._unpacked(coding, admitted, operation, query, body, client, task)
             if operation.openai:
                 asked = _openai_request(admitted, operation, query, body, request_id)
+                if admitted.grant is not None:
+                    self._check_grant(admitted.grant, asked)
                 return self._watched(self._relay.answer(asked, client, task), client, task)
             request = self._request(admitted, operation, query, body, request_id)
+            if admitted.grant is not None:
+                self._check_grant(admitted.grant, request)
         except Rejected as error:
             return reject(client, error, request_id, operation)
         fleet, in_flight = self._relay.fleet, self._in_flight
@@ -144,6 +151,19 @@ class Messages:
         encoding = first.get(b"content-encoding")
         return coding_of(encoding) if encoding is not None else None
 
+    def _check_grant(self, grant: KeyGrant, request: Request) -> None:
+        """Refuse what a named key may not ask, or not now: that is a request with an end. Raises `Rejected`."""
+        clock, fleet = self._relay.clock, self._relay.fleet
+        try:
+            keys.check(grant, request.operation, clock.now(), request.model, fleet.route)
+        except Rejected as error:
+            record = RequestRecord(request, clock.now(), len(request.body), status=error.status)
+            record.close("client_error", error.message)
+            fleet.bus.emit(record.began(clock.wall()))
+            request.drop_body()
+            fleet.bus.emit(record.ended(clock.wall(), clock.now()))
+            raise
+
     def _request(self, admitted: Admitted, operation: Operation, query: bytes, body: bytes, request_id: str) -> Request:
         """Return the request, with the head of its body decoded. Raises `Rejected`."""
         try:
@@ -177,6 +197,7 @@ class Messages:
             on_drop,
             betas.find(affinity.LONG_CACHE_MARK) >= 0,
             betas.find(safeguards.BETA_MARK) >= 0,
+            admitted.grant,
         )
 
     async def _lead(self, request: Request, client: ClientWriter, leading: TeeWriter, task: asyncio.Task[Any]) -> None:
@@ -253,6 +274,7 @@ def _openai_request(
         client=admitted.client,
         user_agent=shown_agent(first.get(b"user-agent", b"")),
         previous=head.previous,
+        grant=admitted.grant,
     )
 
 

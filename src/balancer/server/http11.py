@@ -178,7 +178,8 @@ class ClientConnection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)  # tells `cycle`
         connections = self._host.connections
-        connections.received(self)
+        if self.buffered_bytes:
+            connections.received(self)
         connections.remove(self)
         if self._timer is not None:
             self._timer.cancel()

@@ -21,8 +21,10 @@ _CLOSING = frozenset({408, 413, 503})
 class Rejected(Exception):
     """A request that is answered with an error before any provider is asked."""
 
-    def __init__(self, status: int, kind: str, message: str) -> None:
+    def __init__(self, status: int, kind: str, message: str, *, retry_after_s: int | None = None) -> None:
         super().__init__(message)
+        self.retry_after_s = retry_after_s
+        """When to come back, where that is known."""
         self.status = status
         self.kind = kind
         self.message = message
@@ -55,7 +57,9 @@ def error_reply(
         headers.append((b"allow", b"POST"))
     if error.status == 415:  # RFC 9110, section 12.5.3
         headers.append((b"accept-encoding", b", ".join(ENCODINGS)))
-    if error.status == 503:
+    if error.retry_after_s is not None:
+        headers.append((b"retry-after", b"%d" % error.retry_after_s))
+    elif error.status == 503:
         headers.append((b"retry-after", b"%d" % RETRY_AFTER_S))
     if close or error.status in _CLOSING:
         headers.append((b"connection", b"close"))

@@ -13,6 +13,7 @@ import msgspec
 
 from balancer.model import Operation, ResourceRequest
 from balancer.relay.resources import ResourceRelay
+from balancer.server import keys
 from balancer.server.access import Admitted
 from balancer.server.asgi import AsgiClient, ClientLeft, Receive, Scope, Send, read_body
 from balancer.server.endpoint import shown_agent
@@ -80,6 +81,8 @@ class ResourceEndpoints:
         client = AsgiClient(receive, send, scope["http_version"], self._limits, self._loop)
         try:
             what = self._check(scope)
+            if admitted.grant is not None:
+                keys.check(admitted.grant, what.operation, self._relay.now(), None)
             max_bytes = self._fleet.rules.max_body_bytes
             body = await read_body(receive, admitted, max_bytes, self._limits, self._loop)
         except ClientLeft:
@@ -104,6 +107,7 @@ class ResourceEndpoints:
             path=what.path.encode() + (b"?" + query if query else b""),
             resource_id=what.resource_id,
             content=what.content,
+            grant=admitted.grant,
         )
         del body
         await self._answer(request, client)

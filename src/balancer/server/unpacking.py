@@ -62,4 +62,4 @@ def as_plain(admitted: Admitted) -> Admitted:
     """Return a request's head as it is without compression."""
     headers = tuple(pair for pair in admitted.headers if pair[0] not in _OF_THE_PACKED)
     first = {name: value for name, value in admitted.first.items() if name not in _OF_THE_PACKED}
-    return Admitted(admitted.client, headers, first)
+    return Admitted(admitted.client, headers, first, admitted.grant)

@@ -159,6 +159,8 @@ class Fleet:
         everybody = self._everybody(route, request.model, request.operation)
         if self.health.paused:
             everybody = tuple(c for c in everybody if c.provider.name not in self.health.paused)
+        if request.grant is not None and request.grant.providers:
+            everybody = tuple(c for c in everybody if c.provider.name in request.grant.providers)
         pinned = None if request.conversation is None else self.pins.find(request, route, now)
         health = self.health
         if len(everybody) == 1 and not health.entries:
@@ -303,6 +305,8 @@ class Fleet:
         known = {c.provider.name for c in failover.candidates}
         route = self.route(request.model)
         enabled = self._everybody(route, request.model, request.operation) if route is not None else ()
+        if request.grant is not None and request.grant.providers:
+            enabled = tuple(c for c in enabled if c.provider.name in request.grant.providers)
         failures += health.failures((c for c in enabled if c.provider.name in health.paused - known), now)
         if route is not None and not failures and not asked:
             names = dict.fromkeys(target.provider for target in route.targets)
@@ -335,6 +339,6 @@ _NO_VIEW = View(0, random.Random())
 
 
 def _secrets(config: Config) -> tuple[str, ...]:
-    ours = (*config.settings.auth.keys, *config.settings.auth.admin_keys)
+    ours = (*config.settings.auth.secrets, *(key.secret for key in config.named_keys if key.secret))
     theirs = (secret for provider in config.providers.values() for secret in secrets_of(provider))
     return tuple(sorted({*ours, *theirs}, key=len, reverse=True))

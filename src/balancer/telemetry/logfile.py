@@ -17,10 +17,17 @@ KEPT = 5
 
 
 class LogFile:
-    """Appends whole lines. Made by the first `append`; several processes may share one."""
+    """Appends whole lines. Made by the first `append`; several processes may share one.
 
-    def __init__(self, path: Path, max_bytes: int = MAX_BYTES, kept: int = KEPT) -> None:
+    Without `through_links` a symbolic link at `path` is an `OSError`, and others lose the right to read the file.
+    """
+
+    def __init__(self, path: Path, max_bytes: int = MAX_BYTES, kept: int = KEPT, *, through_links: bool = True) -> None:
         self.path = path
+        self._flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+        self._private = not through_links
+        if self._private:
+            self._flags |= getattr(os, "O_NOFOLLOW", 0)
         self._max_bytes = max_bytes
         self._kept = kept
         self._file = -1
@@ -58,7 +65,9 @@ class LogFile:
         self.close()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # 0600: model names, providers and hours of work are private to the user.
-        self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._file = os.open(self.path, self._flags, 0o600)
+        if self._private and hasattr(os, "fchmod"):
+            os.fchmod(self._file, 0o600)
 
     def _rotate(self) -> None:
         """Move the full file aside. Of several workers one does it: the lock is on the file itself."""

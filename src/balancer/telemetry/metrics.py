@@ -43,6 +43,7 @@ _STATES = {"healthy": 0, "probing": 1, "resting": 2, "disabled": 3, "paused": 4}
 
 _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "requests_total": ("Requests that ended.", ("operation", "model", "status_class", "outcome")),
+    "requests_by_key_total": ("Requests that ended, by the name of the balancer's key.", ("key", "outcome")),
     "attempts_total": ("Times that a provider was asked.", ("provider", "outcome", "status")),
     "failovers_total": ("Times that another provider took over.", ("from", "to", "phase")),
     "tokens_total": ("Tokens as the providers reported them.", ("provider", "type")),
@@ -106,7 +107,15 @@ class Metrics:
         for event in waiting:
             if isinstance(event, RequestEnded):
                 model = event.model if event.model in known else self._named(event)
-                what = event.operation, event.stream, event.provider, event.dedup, event.status, event.outcome
+                what = (
+                    event.operation,
+                    event.stream,
+                    event.provider,
+                    event.dedup,
+                    event.status,
+                    event.outcome,
+                    event.key,
+                )
                 alike[model, what].append(event)
             else:
                 self._told(event)
@@ -138,6 +147,8 @@ class Metrics:
         counters, one, count = self._counters, events[0], len(events)
         status_class = _CLASSES.get(one.status // 100, "none")
         counters["requests_total"][one.operation, model, status_class, one.outcome] += count
+        if one.key:
+            counters["requests_by_key_total"][one.key, one.outcome] += count
         self._observe(
             "request_duration_seconds", (one.operation, _WORDS[one.stream]), [event.duration_s for event in events]
         )
