@@ -535,6 +535,25 @@ async def test_what_a_provider_can_not_count_is_estimated_and_what_is_wrong_goes
     assert taker.headers.get(b"x-balancer-token-source") == (b"estimate" if expected == 200 else None)
 
 
+@pytest.mark.parametrize("keys", ["", ", auth: {keys: [key-number-one, key-number-two]}"], ids=["for all", "shared"])
+@in_virtual_time
+async def test_a_request_to_count_that_finds_no_place_gets_an_estimate_at_once(keys: str) -> None:
+    world = World([[Pause(0.9), *GOOD]], None, ", limits: {max_in_flight: 1, queue_s: 30}" + keys)
+    first = Taker()
+    task = world.begin(first)
+    await asyncio.sleep(0)
+    arrived = asyncio.get_running_loop().time()
+
+    taker = await world.ask(
+        operation=Operation.COUNT_TOKENS, stream=False, body=b'{"messages":[{"role":"user","content":"hello world"}]}'
+    )
+
+    assert (taker.status, taker.headers[b"x-balancer-token-source"]) == (200, b"estimate")
+    assert (asyncio.get_running_loop().time() - arrived, world.ended.queued_s) == (0.0, 0.0)
+    await task
+    assert (first.status, world.asked) == (200, "a")
+
+
 @in_virtual_time
 async def test_a_type_that_can_not_count_is_not_asked_to() -> None:
     world = World([GOOD], text=OPENAI)

@@ -217,6 +217,41 @@ async def test_places_are_counted_and_given_back() -> None:
     assert world.fleet.stats("a").in_flight == 0
 
 
+@pytest.mark.parametrize(("gap_s", "most"), [(0.01, 1.2 * 100 + 10), (0.1, 1.2 * 100 + 40 + 10), (5.0, 2 * 100 + 10)])
+@pytest.mark.parametrize("status", [500, 529], ids=["both alike", "each its own way"])
+@in_virtual_time
+async def test_attempts_in_a_total_outage_without_cooldowns(gap_s: float, most: float, status: int) -> None:
+    """Besides 1.2 for each request, at most two a second look whether the other one works again."""
+    text = CONFIG.format(settings="").replace("failure_cooldown: 60", "failure_cooldown: 0")
+    world = World([error(500)], [error(status)], text=text)
+
+    tasks = []
+    for number in range(100):
+        tasks.append(world.begin(Taker(), body=b'{"n":%d}' % number))
+        await asyncio.sleep(gap_s)
+    await asyncio.gather(*tasks)
+
+    assert 100 <= len(world.asked) <= most
+
+
+@in_virtual_time
+async def test_content_of_a_stream_from_before_a_failure_opens_no_provider_that_is_being_probed() -> None:
+    old: list[Step] = [SSE, Pause(10), Data(START + TEXT + DELTA), Pause(10), Data(STOP)]
+    probe: list[Step] = [SSE, Pause(20), Data(ANSWER)]
+    text = CONFIG.format(settings="").replace("request_timeout: 1", "request_timeout: 60")
+    world = World([old, error(500), probe], [GOOD], text=text)
+    takers = [Taker() for _ in range(4)]
+
+    tasks = []
+    for taker, pause_s in zip(takers, (0.1, 8.0, 3.0, 0.0), strict=True):
+        tasks.append(world.begin(taker))
+        await asyncio.sleep(pause_s)
+    await asyncio.gather(*tasks)
+
+    assert world.asked == "aabab"
+    assert [taker.status for taker in takers] == [200] * 4
+
+
 @in_virtual_time
 async def test_who_finds_no_place_in_the_balancer_waits_and_then_is_told_to_come_again() -> None:
     slow: list[Step] = [Pause(0.9), *GOOD]

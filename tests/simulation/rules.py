@@ -85,6 +85,10 @@ class Rules:
         self._followers: set[str] = set()
         self._probes: dict[int, list[Key]] = {}
         self._last_bad: dict[Key, float] = {}
+        self._gone: dict[asyncio.Future[None], float] = {}
+        """Who stopped waiting for a slot and is still in the queue, and since when."""
+        self._failed_at: dict[Key, float] = {}
+        """Of those, the failures that were held against just this."""
         self._bad_since: dict[str, float] = {}
         self._openings: dict[Key, dict[int, None]] = {}
         """Which questions have opened a circuit in a row, without any content between."""
@@ -138,11 +142,20 @@ class Rules:
         if run.ended is not None:
             self.violate("a request ended twice", run.client.who)
         run.ended = event
+        self._nobody_stays_in_the_queue()
         run.client.followed = event.dedup == "follower"
         self.story.tell(
             self.loop.time(), run.client.who, "is over: %s %d after %d attempts%s",
             event.outcome, event.status, len(event.attempts), f" ({event.dedup})" if event.dedup else "",
         )  # fmt: skip
+
+    def _nobody_stays_in_the_queue(self) -> None:
+        """Whoever stops waiting for a slot leaves the queue in the same moment."""
+        now = self.loop.time()
+        gone = [freed for freed in self.fleet.admission._queue.waiting if freed.cancelled()]
+        self._gone = {freed: self._gone.get(freed, now) for freed in gone}
+        if any(since < now - EDGE_S for since in self._gone.values()):
+            self.violate("a request is in the queue for a slot that does not wait any more")
 
     def _cools_down(self, event: CooldownStarted, now: float) -> None:
         """Check who is to blame for a cooldown, and how long it lasts."""
@@ -246,23 +259,19 @@ class Rules:
         return not full and self.known.usable(candidate, now) is True
 
     def _keeps_named(self, run: Run, candidate: Candidate, now: float) -> None:
-        """A time that a provider named is kept, whoever is left to ask.
-
-        Not looked at: what it named while a request already waited to come back to it.
-        """
-        if run.tried(candidate):
-            return
+        """A time that a provider named is kept, whoever is left to ask."""
         for key in needed(candidate):
             if (until := self.known.named.get(key, 0.0)) > now + EDGE_S:
                 name = candidate.provider.name
                 self.violate(f"{name} is asked {until - now:.3f} s before the time that it named", run.client.who)
 
     def content_began(self, exchange: Exchange) -> None:
-        """Hear that content has come: what is probed works, as far as anybody can tell, whoever it was that probed."""
+        """Hear that content has come: what is probed works, whoever probes it, unless it has failed since this began."""
         name, model = exchange.upstream.name, exchange.model
         keys: tuple[Key, ...] = ((name, "provider", ""), (name, "model", model))
         self.went_well(name)
-        self.known.shown.update(key for key in keys if self.known.probes.get(key))
+        since = {key for key in keys if exchange.began >= self._failed_at.get(key, 0.0)}  # an older one shows nothing
+        self.known.shown.update(key for key in since if self.known.probes.get(key))
 
     def went_well(self, provider: str) -> None:
         """A provider has begun to answer, or is to count as if it had: the next failure is the first in a row."""
@@ -331,6 +340,7 @@ class Rules:
             self._last_bad[key] = now
             if len(keys) == 1 or self.known.until.get(key, 0.0) > now:
                 self.known.shown.discard(key)
+                self._failed_at[key] = now
         until = max(self.known.until.get(key, 0.0) for key in keys)
         if until <= now and self.plan.cooldown[0] and not suspect:
             self.violate(f"{name} failed by '{behaviour.kind}', and does not cool down", who)

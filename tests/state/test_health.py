@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -486,7 +487,7 @@ def test_what_a_probe_has_shown_is_open_to_others_before_its_answer_ends() -> No
     world.fail("a", 1.0)
     with world.fleet.admission.slot(candidate, 100.0):
         assert not world.availability("a", 100.0).usable, "it is being probed"
-        world.health.content_began(candidate, 100.5)
+        world.health.content_began(candidate, 100.0, 100.5)
         assert world.availability("a", 100.0).usable, "and has shown that it works"
         world.fail("a", 101.0)
         assert not world.availability("a", 101.0).usable
@@ -494,8 +495,41 @@ def test_what_a_probe_has_shown_is_open_to_others_before_its_answer_ends() -> No
     assert not world.health.shown
     with world.fleet.admission.slot(candidate, 200.0):
         assert not world.availability("a", 200.0).usable, "the next probe has shown nothing yet"
-        world.health.content_began(candidate, 100.5)
+        world.health.content_began(candidate, 100.0, 100.5)
     assert not world.health.shown
+
+
+def test_the_failure_of_a_request_that_is_suspect_itself_shows_nothing_but_when_it_was() -> None:
+    world, likely = World(), altered(BAD, proof=Proof.LIKELY)
+    world.fleet.stats("b").content_began(0.5, 0.5)
+    for name, at in (("a", 1.0), ("b", 2.0)):
+        world.health.observe(world.candidate(name), likely, at, at, 1000.0, injected=False, witness=7)
+
+    assert not world.availability("a", 2.0).usable
+    assert world.availability("b", 2.0) == Availability(usable=True, last_failure=2.0, proven=True)
+    assert world.health.failures([world.candidate("b")], 2.0) == [Failure("b")]
+
+
+def test_content_of_an_attempt_before_the_failure_shows_nothing_of_the_probe() -> None:
+    world = World(names="a")
+    candidate = world.candidate("a")
+    world.fail("a", 1.0)
+    with world.fleet.admission.slot(candidate, 100.0):
+        world.health.content_began(candidate, 0.9, 100.5)
+        assert not world.availability("a", 100.5).usable, "an old stream says nothing about now"
+        world.health.content_began(candidate, 1.1, 100.6)
+        assert world.availability("a", 100.6).usable, "it was asked after the failure, whoever probes"
+
+
+async def test_what_a_probe_has_shown_wakes_who_waits_for_a_slot() -> None:
+    world = World(names="a")
+    candidate = world.candidate("a")
+    world.fail("a", 1.0)
+    with world.fleet.admission.slot(candidate, 100.0):
+        waiting = asyncio.create_task(world.fleet.admission.slot_freed(30.0))
+        await asyncio.sleep(0)
+        world.health.content_began(candidate, 100.0, 100.5)
+        await asyncio.wait_for(waiting, 5.0)
 
 
 def test_content_that_began_since_a_failure_keeps_the_next_cooldown_short() -> None:
@@ -503,7 +537,7 @@ def test_content_that_began_since_a_failure_keeps_the_next_cooldown_short() -> N
     for each in (world, other):
         each.fail("a", 1.0)
         each.fail("a", 50.0)
-    world.health.content_began(world.candidate("a"), 100.0)
+    world.health.content_began(world.candidate("a"), 99.0, 100.0)
     for each in (world, other):
         each.fail("a", 101.0)
 
@@ -513,7 +547,7 @@ def test_content_that_began_since_a_failure_keeps_the_next_cooldown_short() -> N
 
 def test_content_shows_nothing_of_what_is_not_probed() -> None:
     world = World(names="a")
-    world.health.content_began(world.candidate("a"), 1.0)
+    world.health.content_began(world.candidate("a"), 0.5, 1.0)
 
     assert not world.health.shown
 

@@ -69,6 +69,8 @@ class Health:
     cooldown_until: float = 0.0
     """0: the circuit is closed."""
     last_failure: float = 0.0
+    suspected_at: float = 0.0
+    """When a request last failed that is suspect itself: nothing is held against the provider."""
     last_good: float = 0.0
     content_at: float = 0.0
     """When an answer's content last began after a failure; 0: never."""

@@ -56,7 +56,7 @@ class Endings:
         if record.skipped:
             reply = replace(reply, message=exhausted.with_skipped(reply.message, record.skipped))
         if record.request.operation.counts and exhausted.is_to_be_estimated(attempts, reply):
-            await self._estimate(record, response)
+            await self.estimate(record, response)
         else:
             await self.send_error(record, response, reply)
 
@@ -122,8 +122,8 @@ class Endings:
         else:
             await response.abort()
 
-    async def _estimate(self, record: RequestRecord, response: ClientResponse) -> None:
-        """Answer a request to count tokens that no provider could answer: with an estimate."""
+    async def estimate(self, record: RequestRecord, response: ClientResponse) -> None:
+        """Answer a request to count tokens with an estimate: nobody could answer it, or it found no place."""
         try:
             count = await self._counting.count(record.request.body, record.request.model, record.first)
         except msgspec.MsgspecError as error:

@@ -216,7 +216,7 @@ class Reception(msgspec.Struct, eq=False):
             own = () if candidate.provider.passthrough else lines  # there the account is the client's
             fleet.stats(candidate.provider.name).content_began(record.first_content_s, now, own)
             if fleet.health.entries:
-                fleet.health.content_began(candidate, now)
+                fleet.health.content_began(candidate, record.attempt_began, now)
             if record.route is not None and not (record.pinned and record.detour):
                 left = fleet.pins.put(request, record.route, candidate.provider.name, now)
                 if left is not None and fleet.leaves_reasoning(request, left, candidate.provider.name):

@@ -78,6 +78,8 @@ class RequestRecord(msgspec.Struct):
     attempts: list[Attempt] = []
     fault_injected: bool = False
     """The latest attempt met a fault that was ordered."""
+    attempt_began: float = 0.0
+    """When the latest attempt began, on the driver's clock."""
     last_hope: bool = False
     """Nobody else is left for the latest attempt: until content begins, silence is not held against it."""
     queued_s: float = 0.0

@@ -107,6 +107,11 @@ class Relay:
             return
         admission = fleet.admission
         if admission.full or (admission.fair and not admission.may_come(request.client)):
+            if request.operation.counts:  # an estimate at once serves better than a place later
+                candidates, _ = fleet.candidates(request, route, self._now())
+                record.first = candidates[0] if candidates else None
+                await self._endings.estimate(record, response)
+                return
             longest_s = overall_s(request, fleet.rules.whole_answer_s)
             record.queued_s = await admission.wait(self._now, longest_s, request.client)
             if not admission.may_come(request.client):
@@ -182,6 +187,7 @@ class Relay:
         """Ask one provider once, and give the client its answer if it is a good one. Return how that ended."""
         candidate, request = step.candidate, record.request
         record.usage, record.fault_injected, record.last_hope = NO_USAGE, False, step.last_hope
+        record.attempt_began = began
         with self.fleet.admission.slot(candidate, began) as stats:
             attempt_id = f"{request.id}.{len(record.attempts)}"
             ask = Ask(request, candidate, request.operation, stats.provider_state, self._wall(), attempt_id)

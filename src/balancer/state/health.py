@@ -76,12 +76,13 @@ class HealthTable:
             return Availability(True, full, 0.0, 0.0, 0.0 < stats.first_content_at > now - PROVEN_S, stats.in_flight)
         paused = candidate.provider.name in self.paused
         usable, cooldown_until, last_failure = not paused, 0.0, 0.0
-        named_until, needs_operator = 0.0, False
+        named_until, needs_operator, suspected_at = 0.0, False, 0.0
         for key in _needed(candidate):
             health = self.entries.get(key)
             if health is None:
                 continue
             last_failure = max(last_failure, health.last_failure)
+            suspected_at = max(suspected_at, health.suspected_at)
             named_until = max(named_until, health.named_until)
             state = health.circuit(now)
             probed = state is Circuit.HALF_OPEN and key in self.probes and key not in self.shown
@@ -93,7 +94,7 @@ class HealthTable:
             usable=usable,
             full=full,
             cooldown_until=cooldown_until,
-            last_failure=last_failure,
+            last_failure=max(last_failure, suspected_at),
             proven=stats.first_content_at > max(last_failure, now - PROVEN_S),
             in_flight=stats.in_flight,
             paused=paused,
@@ -111,13 +112,19 @@ class HealthTable:
 
     # What was learnt
 
-    def content_began(self, candidate: Candidate, now: float) -> None:
-        """Note that content of a candidate's answer has begun: what it probes works."""
+    def content_began(self, candidate: Candidate, began: float, now: float) -> None:
+        """Note that content has begun of an answer to an attempt that began at `began`: what is probed works.
+
+        An attempt that is older than the last failure shows nothing of the probes since.
+        """
         for key in _tested(candidate):
-            if key in self.probes:
-                self.shown.add(key)
             health = self.entries.get(key)
-            if health is not None and health.content_at <= health.last_failure:
+            if health is None:
+                continue
+            if key in self.probes and key not in self.shown and began >= health.last_failure:
+                self.shown.add(key)
+                self._on_recovery()
+            if health.content_at <= health.last_failure:
                 self.entries[key] = replace(health, content_at=now)
 
     def observe(
@@ -141,6 +148,9 @@ class HealthTable:
             keys = [key for key in _tested(candidate) if key in self.entries]
         else:
             if verdict.proof is Proof.LIKELY and self._is_the_requests(candidate, verdict, witness, now):
+                self._make_room()
+                key = _blamed(candidate, verdict.scope)
+                self.entries[key] = replace(self.entries.get(key, HEALTHY), suspected_at=now)
                 return
             keys = [_blamed(candidate, self._reach(candidate, verdict, now))]
             self._make_room()
