@@ -49,6 +49,9 @@ ALIGNMENTS = 3
 BASE64_MIN_CHARS = 8
 """A shorter piece of base64 could stand anywhere."""
 
+REMEMBERED = 1024
+"""So many values of headers are remembered."""
+
 ESCAPED_TIMES = 4
 """So many layers of escapes are undone: JSON in JSON in a URL."""
 
@@ -73,7 +76,10 @@ class Inventory:
         self.secrets = tuple(sorted(found, key=len, reverse=True))
         spelt = {word for secret in self.secrets if len(secret) >= SHORTEST for word in _spellings(secret)}
         self._words = tuple(sorted(spelt, key=len, reverse=True))
-        self._looked_for = (*_ESCAPES, *self._words)
+        self._longest = max(map(len, self._words), default=0)
+        self._by_length: dict[int, tuple[bytes, ...]] = {}
+        self._harmless: set[bytes] = set()
+        """Values of headers that show nothing: most come again and again."""
         self._short = tuple(_alone(secret) for secret in self.secrets if len(secret) < SHORTEST)
 
     def __contains__(self, secret: object) -> bool:
@@ -84,11 +90,6 @@ class Inventory:
 
     def __len__(self) -> int:
         return len(self.secrets)
-
-    @property
-    def spellings(self) -> int:
-        """How many words are looked for."""
-        return len(self._words)
 
     def without(self, data: bytes, *, short: bool = True) -> bytes:
         """Return `data` untouched (the very object), but for the secrets in it.
@@ -108,12 +109,28 @@ class Inventory:
                 data = pattern.sub(BLOT, data) if pattern.search(data) else data
         return data
 
+    def _up_to(self, length: int) -> tuple[bytes, ...]:
+        """Return what is looked for in values of at most this length: those of good answers are shorter than keys."""
+        length = min(length, self._longest)
+        words = self._by_length.get(length)
+        if words is None:
+            words = (*_ESCAPES, *(word for word in self._words if len(word) <= length))
+            self._by_length[length] = words
+        return words
+
     def lines(self, lines: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """Return header lines without secrets in their values: the very list, where there are none.
 
         Every good answer comes through here, so all values are looked at in one go.
         """
-        if max(map(b"\n".join([value for _, value in lines]).find, self._looked_for)) < 0:
+        known = self._harmless
+        new = [value for _, value in lines if value not in known]
+        if not new:
+            return lines
+        if max(map(b"\n".join(new).find, self._up_to(max(map(len, new))))) < 0:
+            if len(known) >= REMEMBERED:
+                known.clear()
+            known.update(new)
             return lines
         return [(name, self.without(value, short=False)) for name, value in lines]
 

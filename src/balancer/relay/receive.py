@@ -209,7 +209,7 @@ class Reception(msgspec.Struct, eq=False):
         self._content_at = self._look_at = now
         lines = kept_headers(self._answer.head)
         lines += self._decoder.headers
-        lines = fleet.secrets_at.get(candidate.provider.name, fleet.secrets).lines(lines)
+        lines = fleet.secrets.lines(lines)
         lines += record.who_answered(len(record.attempts) + 1)
         if request.operation.streams:
             if request.operation.answers:

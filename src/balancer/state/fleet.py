@@ -27,7 +27,7 @@ from balancer import config as configuration
 from balancer import dialects
 from balancer.config import Config
 from balancer.events import Bus, Reloaded
-from balancer.model import Candidate, Operation, Outcome, Provider, Request, Route
+from balancer.model import Candidate, Operation, Outcome, Request, Route
 from balancer.policy import deadlines
 from balancer.policy import routes as routing
 from balancer.policy.circuit import CooldownPolicy
@@ -86,8 +86,6 @@ class Fleet:
     routing: Routing
     secrets: Inventory = EMPTY
     """Every secret of the file: none may be in anything that leaves the balancer."""
-    secrets_at: dict[str, Inventory]
-    """By provider: the secrets that are looked for in the head of its good answers."""
     rules: Rules
     _strategy: Strategy
     _candidates: dict[tuple[str, str, str], tuple[Candidate, ...]]
@@ -137,7 +135,6 @@ class Fleet:
         self.config = config
         self.routing = routing.compile(config.routes)
         self.secrets = _secrets(config)
-        self.secrets_at = {name: _at(provider, self.secrets) for name, provider in config.providers.items()}
         self.rules = Rules.of(config)
         self._strategy = STRATEGIES[settings.selection_strategy]
         self._candidates = {}
@@ -344,14 +341,3 @@ def _secrets(config: Config) -> Inventory:
     names = [name for provider in config.providers.values() for name in (provider.name, provider.type)]
     names += [target.model for route in config.routes for target in route.targets]
     return Inventory((*ours, *theirs), (*names, *(route.pattern for route in config.routes)))
-
-
-LOOKED_FOR_ALWAYS = 16
-"""So many words may be looked for in the head of every good answer: each costs a tenth of a microsecond."""
-
-
-def _at(provider: Provider, secrets: Inventory) -> Inventory:
-    """Return all secrets; where that are many, those that a provider can know, because they are sent to it."""
-    if secrets.spellings <= LOOKED_FOR_ALWAYS:
-        return secrets
-    return Inventory(secret for secret in secrets_of(provider) if secret in secrets)
