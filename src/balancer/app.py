@@ -34,7 +34,7 @@ from balancer.relay.relay import Relay
 from balancer.relay.resources import ResourceRelay
 from balancer.server import descriptors, memory
 from balancer.server.access import Denied, Gate
-from balancer.server.asgi import AsgiClient, Receive, Scope, Send
+from balancer.server.asgi import AsgiClient, Receive, Scope, Send, without_secrets
 from balancer.server.connections import Connections, bounded
 from balancer.server.endpoint import Messages
 from balancer.server.keys import hash_of, is_for_admins, presented_in
@@ -115,7 +115,7 @@ class App:
             if is_for_admins(path, method):
                 name = admitted.grant.name if admitted.grant is not None else ""
                 ASKER.set(Asker(self.gate.address(scope.get("client"), headers), name, hash_of(presented_in(headers))))
-            await self._control(scope, receive, send)
+            await self._control(scope, receive, without_secrets(send, self.fleet.secrets))
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -141,7 +141,7 @@ class App:
         bus = events.Bus()
         self.fleet = Fleet(config, bus, random.Random())
         self.metrics = Metrics()
-        self._logs = Logs(config.settings)
+        self._logs = Logs(config.settings, secrets=self.fleet.secrets)
         bus.add(self._logs.take)
         bus.add(self.metrics.take, Metrics.KINDS)
         self._resources.callback(self._logs.close)
@@ -246,7 +246,7 @@ class App:
         self.gate = self._make_gate(config)
         self._bound_connections(config)
         self._in_flight.max_bytes = config.settings.deduplication.max_bytes
-        self._logs.apply(config.settings)
+        self._logs.apply(config.settings, self.fleet.secrets)
         self.transport.retire({provider.origin for provider in config.providers.values()})
         return changes, []
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from balancer import config as configuration
 from balancer.config import Config
 from balancer.model import Provider
+from balancer.redact import shown_url
 
 
 def found(explicit: str | None) -> Path | None:
@@ -28,8 +29,9 @@ def address(provider: Provider) -> str:
     """Return where a provider is, without a password that somebody may have written into it."""
     if provider.type == "simulated":
         return "inside this process"
-    parts = urlsplit(provider.base_url)
-    host = parts.hostname or provider.base_url.rpartition("@")[2]
+    url = shown_url(provider)
+    parts = urlsplit(url)
+    host = parts.hostname or url.rpartition("@")[2]
     port = f":{parts.port}" if parts.port else ""
     return f"{parts.scheme}://{host}{port}{parts.path}"
 

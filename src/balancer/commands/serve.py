@@ -17,6 +17,7 @@ from balancer.commands.complaint import PREFIX, complain
 from balancer.commands.invocation import hint
 from balancer.config import ConfigError, shown_host
 from balancer.server import run as server
+from balancer.telemetry.logs import keep_crashes_quiet
 
 WRONG_CONFIG = 2
 CANT_LISTEN = 1
@@ -30,6 +31,7 @@ _VARIABLES = {"host": "BALANCER_HOST", "port": "BALANCER_PORT", "log_level": "LO
 
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal comes. Returns 0, 1 (can't listen), 2 (configuration) or 3 (start)."""
+    keep_crashes_quiet()
     if used := os.environ.pop(lease.VARIABLE, None):
         lease.end_when_unused(used, lambda: os.kill(os.getpid(), signal.SIGTERM))
     if args.to is None:

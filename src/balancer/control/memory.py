@@ -19,6 +19,7 @@ import msgspec
 from balancer import dialects
 from balancer.clock import Clock
 from balancer.dialect import Remembers
+from balancer.redact import shown_url
 from balancer.state.fleet import Fleet
 
 _log = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class Memory:
         """Give the providers back what was learnt of them, where type and address are still the same."""
         for name, kept in self._read().providers.items():
             provider = self._fleet.config.providers.get(name)
-            if provider is None or (provider.type, provider.base_url) != (kept.type, kept.base_url):
+            if provider is None or (provider.type, shown_url(provider)) != (kept.type, kept.base_url):
                 continue
             dialect = dialects.get(provider.type)
             if isinstance(dialect, Remembers):
@@ -94,7 +95,7 @@ class Memory:
             if isinstance(dialect, Remembers) and (
                 learnt := dialect.remembered(self._fleet.stats(name).provider_state)
             ):
-                found[name] = _Provider(provider.type, provider.base_url, learnt)
+                found[name] = _Provider(provider.type, shown_url(provider), learnt)
         return msgspec.json.encode(_File(found)) if found or self._written else b""
 
     def _read(self) -> _File:

@@ -8,6 +8,7 @@ from balancer import dialects
 from balancer.model import Provider
 from balancer.policy.circuit import Health
 from balancer.policy.remedies import in_words
+from balancer.redact import shown_url
 from balancer.state.fleet import Fleet
 
 
@@ -46,7 +47,7 @@ def _provider(fleet: Fleet, provider: Provider, now: float, wall: float) -> dict
     shown: dict[str, Any] = {
         "name": provider.name,
         "type": provider.type,
-        "base_url": provider.base_url,
+        "base_url": shown_url(provider),
         "enabled": provider.enabled,
         "healthy": state in ("healthy", "probing"),
         "state": state,

@@ -16,7 +16,7 @@ from balancer.policy import exhausted
 from balancer.policy.exhausted import ErrorReply
 from balancer.policy.failover import Failover
 from balancer.policy.verdicts import Verdict
-from balancer.redact import scrub, without
+from balancer.redact import scrub
 from balancer.relay.counting import Counting
 from balancer.relay.record import RequestRecord
 from balancer.relay.response import COMMITTED, ENDING, OPEN, OVER, STUCK, ClientResponse
@@ -69,7 +69,7 @@ class Endings:
             await response.fail(shape.frame(reply.kind_in_stream, message, request_id))
             return
         if reply.reply is not None:
-            body, headers = without(reply.reply.body, self._fleet.secrets), reply.reply.headers
+            body, headers = reply.reply.body, reply.reply.headers
         else:
             body = shape.body(reply.kind, message, request_id)
             headers = (CONTENT_TYPE_JSON, (shape.id_header, request_id.encode()), *reply.limits)
@@ -104,7 +104,7 @@ class Endings:
         record.close("broken_stream", self._clean(verdict.reason))
         if isinstance(outcome, Refused) and outcome.fault.reply is not None and response.state is COMMITTED:
             # The provider's own event says so, in the client's own API: it is the end of the stream.
-            await response.fail(without(outcome.fault.reply.body, self._fleet.secrets))
+            await response.fail(outcome.fault.reply.body)
             return
         setting = self._fleet.config.settings.on_broken_stream
         if exhausted.cuts_connection(setting, claude_code=record.request.claude_code):

@@ -202,17 +202,18 @@ class Reception(msgspec.Struct, eq=False):
     def _commit(self) -> None:
         """Content has begun: the answer is this provider's from here on, however it ends."""
         receiver, record, candidate = self._receiver, self._record, self._ask.candidate
+        fleet = receiver.fleet
         request, now = record.request, receiver.now()
         record.candidate, record.provider, record.provider_model = candidate, candidate.provider.name, candidate.model
         record.first_content_s = now - record.arrived
         self._content_at = self._look_at = now
         lines = kept_headers(self._answer.head)
         lines += self._decoder.headers
+        lines = fleet.secrets.lines(lines)
         lines += record.who_answered(len(record.attempts) + 1)
         if request.operation.streams:
             if request.operation.answers:
                 self.sample = receiver.counting.sample(request.body, candidate)
-            fleet = receiver.fleet
             own = () if candidate.provider.passthrough else lines  # there the account is the client's
             fleet.stats(candidate.provider.name).content_began(record.first_content_s, now, own)
             if fleet.health.entries:

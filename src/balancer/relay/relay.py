@@ -22,6 +22,7 @@ from balancer.model import (
     Abandoned,
     Broken,
     Candidate,
+    Completed,
     Fault,
     OpenAIRequest,
     Operation,
@@ -39,7 +40,7 @@ from balancer.policy.classify import judge_of
 from balancer.policy.deadlines import overall_s, patience_s
 from balancer.policy.exhausted import ErrorReply
 from balancer.policy.failover import Failover, Try, Wait
-from balancer.redact import scrub
+from balancer.relay import border
 from balancer.relay.counting import Counting
 from balancer.relay.endings import Endings
 from balancer.relay.exchange import Exchanges, FlowRunner, Inject, injected
@@ -133,6 +134,8 @@ class Relay:
                 if isinstance(step, Try):
                     candidate = step.candidate
                     outcome = await self._attempt(record, response, step, began)
+                    if type(outcome) is not Completed:
+                        outcome = border.cleaned(outcome, fleet.secrets, request)
                     now = self._now()
                     verdict = failover.record(candidate, outcome)
                     record.attempted(candidate, outcome, verdict, now - began)
@@ -206,7 +209,7 @@ class Relay:
                 return Refused(error.fault, record.stage)
             except TransportError as error:
                 stage = record.stage if error.sent or record.candidate is not None else Stage.CONNECT
-                return Broken(stage, error.cause, scrub(error.detail, (candidate.provider.secret,)))
+                return Broken(stage, error.cause, error.detail)
             except asyncio.CancelledError:
                 outcome = Abandoned(record.stage)
                 record.attempted(candidate, outcome, judge_of(candidate, outcome), self._now() - began)
@@ -251,7 +254,7 @@ class Relay:
                 listed = await self.ask_free(provider, Operation.MODELS, "", within_s)
         except (TimeoutError, TransportError, Incapable, FlowFailed):
             return None
-        return None if isinstance(listed, Fault) else listed
+        return None if isinstance(listed, Fault) else self.fleet.secrets.without(listed, short=False)
 
     async def ask_free(self, provider: Provider, operation: Operation, model: str, within_s: float) -> bytes | Fault:
         """Ask a provider something that costs nothing: its models, or how many tokens a word has.

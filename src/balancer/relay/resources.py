@@ -30,7 +30,8 @@ from balancer.policy import resources as policy
 from balancer.policy.classify import judge_of
 from balancer.policy.exhausted import RETRY_AFTER_MIN_S, ErrorReply
 from balancer.policy.resources import Follows
-from balancer.redact import scrub, without
+from balancer.redact import Inventory, scrub
+from balancer.relay import border
 from balancer.relay.exchange import Exchanges
 from balancer.relay.limits import DEFAULT, RelayLimits
 from balancer.relay.record import RequestRecord
@@ -61,7 +62,7 @@ class ResourceRelay:
         record = RequestRecord(request, self._now(), len(request.body))
         self._fleet.bus.emit(record.began(self._wall()))
         try:
-            await self._run(request, _Response(record, writer))
+            await self._run(request, _Response(record, writer, self._fleet.secrets))
         except asyncio.CancelledError:
             record.close("abandoned", "the client left")
             await writer.abort()
@@ -131,8 +132,9 @@ class ResourceRelay:
             outcome = await self._exchange(request, response, candidate, last=last)
         except TransportError as error:
             stage = Stage.STREAM if response.started else Stage.WAIT if error.sent else Stage.CONNECT
-            outcome = Broken(stage, error.cause, scrub(error.detail, (candidate.provider.secret,)))
+            outcome = Broken(stage, error.cause, error.detail)
         finally:
+            outcome = border.cleaned(outcome, self._fleet.secrets, request)
             response.record.attempted(candidate, outcome, judge_of(candidate, outcome), self._now() - began)
         return outcome
 
@@ -158,8 +160,10 @@ class ResourceRelay:
                 fault = dialect.fault(ask, Reply(answer.status, answer.headers, body))
                 by_id, theirs = request.resource_id is not None, provider.passthrough
                 if policy.follows(answer.status, by_id=by_id, last=last, passthrough=theirs) is Follows.GIVE:
-                    response.record.close(policy.refused(answer.status), scrub(fault.message, self._fleet.secrets))
-                    await response.whole(provider, answer, without(body, self._fleet.secrets))
+                    fault = border.cleaned_fault(Refused(fault, Stage.WAIT), self._fleet.secrets, request)
+                    response.record.close(policy.refused(answer.status), scrub(fault.message))
+                    said = Reply(answer.status, answer.headers) if fault.reply is None else fault.reply
+                    await response.refusal(provider, answer, said)
                 return Refused(fault, Stage.WAIT)
 
     def _seen(self, request: ResourceRequest, provider: Provider, body: bytes) -> bytes:
@@ -179,7 +183,8 @@ class ResourceRelay:
 class _Response:
     """What the client is given."""
 
-    def __init__(self, record: RequestRecord, writer: ResponseWriter) -> None:
+    def __init__(self, record: RequestRecord, writer: ResponseWriter, secrets: Inventory) -> None:
+        self.secrets = secrets
         self.record = record
         self.writer = writer
         self.started = False
@@ -193,6 +198,12 @@ class _Response:
         """Give a body that was read whole."""
         self._start(answer.status, self._headers(provider, answer, len(body)))
         await self.writer.write(body, last=True)
+
+    async def refusal(self, provider: Provider, answer: UpstreamResponse, said: Reply) -> None:
+        """Give what a provider said when it refused."""
+        lines = [line for line in self._headers(provider, answer, len(said.body)) if line[0] not in _KEPT]
+        self._start(said.status, (*lines, CONTENT_TYPE_JSON, (b"content-length", b"%d" % len(said.body))))
+        await self.writer.write(said.body, last=True)
 
     async def stream(self, provider: Provider, answer: UpstreamResponse) -> None:
         """Hand a body on as it comes. Raises `TransportError` where it breaks off."""
@@ -220,6 +231,7 @@ class _Response:
         self.record.provider = provider.name
         lines = kept_headers(Reply(answer.status, answer.headers, names=answer.names))
         lines += [line for line in answer.headers if line[0] in _KEPT]
+        lines = self.secrets.lines(lines)
         if length is not None:
             lines = [line for line in lines if line[0] != b"content-length"]
             lines.append((b"content-length", b"%d" % length))

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeAlias
 
 from balancer.headers import Headers, header
 from balancer.model import Candidate
+from balancer.redact import Inventory
 from balancer.server.access import Admitted
 from balancer.server.limits import BodyTimer, ClientLimits
 from balancer.server.progress import ABORTED, COMPLETE, FINISHED, LEFT, OPEN, SENDING, STARTED, WAITING, Progress
@@ -178,3 +179,22 @@ async def _collected(receive: Receive, max_bytes: int, timer: BodyTimer) -> byte
 
 def _too_large(max_bytes: int) -> Rejected:
     return Rejected(413, "request_too_large", f"the request body is larger than {max_bytes} bytes")
+
+
+def without_secrets(send: Send, secrets: Inventory) -> Send:
+    """Return what sends an answer of the control endpoints, which are small, without a secret that stands in it."""
+    parts: list[Message] = []
+
+    async def gathered(message: Message) -> None:
+        parts.append(message)
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            body = b"".join(part.get("body", b"") for part in parts)
+            clean = secrets.without(body, short=False)
+            if clean is not body:
+                lines = [line for line in parts[0]["headers"] if line[0] != b"content-length"]
+                parts[0]["headers"] = [*lines, (b"content-length", b"%d" % len(clean))]
+                parts[1:] = [{"type": "http.response.body", "body": clean}]
+            for part in parts:
+                await send(part)
+
+    return gathered

@@ -39,7 +39,7 @@ from balancer.policy.routes import Routing
 from balancer.policy.statements import statement
 from balancer.policy.strategies import STRATEGIES, Strategy, View, priority
 from balancer.policy.verdicts import Mark, Proof, Trouble, Verdict
-from balancer.redact import secrets_of
+from balancer.redact import EMPTY, Inventory, secrets_of
 from balancer.state.admission import Admission, Place, SlotQueue
 from balancer.state.credentials import RefusedCredentials
 from balancer.state.health import HealthTable
@@ -84,8 +84,8 @@ class Fleet:
     config: Config
     """What the file says. Requests under way keep the one with which they began."""
     routing: Routing
-    secrets: tuple[str, ...]
-    """Every secret of the file, the longest first: none may be in anything that leaves the balancer."""
+    secrets: Inventory = EMPTY
+    """Every secret of the file: none may be in anything that leaves the balancer."""
     rules: Rules
     _strategy: Strategy
     _candidates: dict[tuple[str, str, str], tuple[Candidate, ...]]
@@ -338,7 +338,10 @@ CHECKS_NOTHING = 2
 _NO_VIEW = View(0, random.Random())
 
 
-def _secrets(config: Config) -> tuple[str, ...]:
+def _secrets(config: Config) -> Inventory:
+    """Return every secret of a configuration. What is a name in it is none: clients are told of it."""
     ours = (*config.settings.auth.secrets, *(key.secret for key in config.named_keys if key.secret))
     theirs = (secret for provider in config.providers.values() for secret in secrets_of(provider))
-    return tuple(sorted({*ours, *theirs}, key=len, reverse=True))
+    names = [name for provider in config.providers.values() for name in (provider.name, provider.type)]
+    names += [target.model for route in config.routes for target in route.targets]
+    return Inventory((*ours, *theirs), (*names, *(route.pattern for route in config.routes)))

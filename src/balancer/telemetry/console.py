@@ -31,6 +31,7 @@ from balancer.events import (
     RequestEnded,
 )
 from balancer.model import Usage
+from balancer.redact import EMPTY
 from balancer.telemetry.background import DEFAULT, BackgroundWriter, WriterLimits
 from balancer.telemetry.levels import Entry, Level, LogLine, level_of
 
@@ -85,6 +86,8 @@ class Console:
     def __init__(self, level: Level, color: bool, stream: TextIO | None = None, limits: WriterLimits = DEFAULT) -> None:
         self.level = level
         self.color = color
+        self.secrets = EMPTY
+        """What is never shown, wherever it came from."""
         self._stream = stream
         self._writer: BackgroundWriter[Entry] = BackgroundWriter("console", self._write, lambda error: None, limits)
 
@@ -111,7 +114,9 @@ class Console:
         lines = [render(entry, self.color, width) for entry in batch]
         if dropped:
             lines.insert(0, f"... {dropped} lines are not shown: this terminal did not take them fast enough")
-        _put(stream, "\n".join(lines) + "\n")
+        text = "\n".join(lines) + "\n"
+        shown = self.secrets.without(text.encode("utf-8", "surrogatepass"), short=False)
+        _put(stream, shown.decode("utf-8", "surrogatepass"))
 
 
 def width_of(stream: TextIO) -> int | None:

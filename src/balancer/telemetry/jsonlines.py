@@ -12,6 +12,7 @@ from typing import TextIO, get_args
 import msgspec
 
 from balancer.events import Event
+from balancer.redact import EMPTY
 from balancer.telemetry.background import DEFAULT, BackgroundWriter, WriterLimits
 from balancer.telemetry.levels import Entry, Level, LogLine, level_of
 from balancer.telemetry.logfile import LogFile
@@ -44,6 +45,8 @@ class JsonLines:
         limits: WriterLimits = DEFAULT,
     ) -> None:
         self.level = level
+        self.secrets = EMPTY
+        """What never stands in a line, wherever it came from."""
         self._file = LogFile(path)
         self._stderr = stderr
         self._failure = ""
@@ -72,7 +75,7 @@ class JsonLines:
         if dropped:
             message = f"{dropped} lines before this one were not written: the log was not written fast enough"
             lines.insert(0, line(LogLine(batch[0].wall, Level.ERROR, "balancer.logs", message)))
-        self._file.append(b"".join(lines))
+        self._file.append(self.secrets.without(b"".join(lines), short=False))
         if self._failure:
             self._failure = ""
             self._report(f"balancer: {self._file.path} can be written again")

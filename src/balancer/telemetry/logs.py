@@ -12,11 +12,12 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 from typing import Protocol
 
 import msgspec
 
-from balancer.redact import scrub
+from balancer.redact import EMPTY, Inventory, scrub
 from balancer.telemetry.background import DEFAULT, BackgroundWriter, WriterLimits
 from balancer.telemetry.console import Console, wants_color
 from balancer.telemetry.jsonlines import JsonLines
@@ -50,7 +51,7 @@ class _Change(msgspec.Struct):
 class Logs:
     """A listener that logs every event, and every record of the standard library's loggers."""
 
-    def __init__(self, settings: LogSettings, limits: WriterLimits = DEFAULT) -> None:
+    def __init__(self, settings: LogSettings, limits: WriterLimits = DEFAULT, secrets: Inventory = EMPTY) -> None:
         level = level_named(settings.log_level)
         self.console = Console(level, wants_color(sys.stdout, os.environ, settings.log_color))
         self.file = JsonLines(Path(settings.log_file), level) if settings.log_file else None
@@ -60,6 +61,7 @@ class Logs:
         self.take: Callable[[Entry], None] = self._queue.put
         """The listener: `take(event)` returns at once."""
         self._records = Records(self.take)
+        self._keep(secrets)
         logging.getLogger().addHandler(self._records)
 
     def _distribute(self, batch: list[Entry | _Change], dropped: int) -> None:
@@ -78,8 +80,15 @@ class Logs:
                 file.take(event, level)
             console.take(event, level)
 
-    def apply(self, settings: LogSettings) -> None:
-        """Apply a reloaded configuration's level and colour. The file stays the one it is."""
+    def _keep(self, secrets: Inventory) -> None:
+        """Keep these out of whatever is logged, also of what was logged before and still waits."""
+        self.console.secrets = self._records.secrets = secrets
+        if self.file is not None:
+            self.file.secrets = secrets
+
+    def apply(self, settings: LogSettings, secrets: Inventory = EMPTY) -> None:
+        """Apply a reloaded configuration's level, colour and secrets. The file stays the one it is."""
+        self._keep(secrets)
         color = wants_color(sys.stdout, os.environ, settings.log_color)
         self._queue.put_always(_Change(level_named(settings.log_level), color))
 
@@ -103,13 +112,16 @@ class Records(logging.Handler):
     def __init__(self, take: Callable[[Entry], None]) -> None:
         super().__init__()
         self._take = take
+        self.secrets = EMPTY
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             message = record.getMessage()
             if _LEFT_ON_PURPOSE in message:
                 return
-            self._take(LogLine(record.created, _level(record), record.name, scrub(message), _trace(record)))
+            self._take(
+                LogLine(record.created, _level(record), record.name, scrub(message, self.secrets), _trace(record))
+            )
         except Exception:  # a record that can't be formatted must not fail the work that it is about
             self.handleError(record)
 
@@ -120,8 +132,31 @@ def _level(record: logging.LogRecord) -> Level:
 
 
 def _trace(record: logging.LogRecord) -> str:
-    """Return where an error happened and its class. Its message may hold a secret that is not recognised as one."""
+    """Return where an error happened and its class."""
     if not record.exc_info or record.exc_info[0] is None:
         return ""
     kind, _, tb = record.exc_info
+    return _where(kind, tb)
+
+
+def _where(kind: type[BaseException], tb: TracebackType | None) -> str:
+    """Return where an error happened and its class. Its message may hold a secret that is not recognised as one."""
     return "".join(traceback.format_list(traceback.extract_tb(tb))) + kind.__name__
+
+
+class _OnStderr(logging.Formatter):
+    """Formats records for which no log is open: without the messages of exceptions."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(text for text in (scrub(record.getMessage()), _trace(record)) if text)
+
+
+def keep_crashes_quiet() -> None:
+    """Have a crash, and what is logged before and after there is a log, tell where it was and not with which values."""
+
+    def crashed(kind: type[BaseException], error: BaseException, tb: TracebackType | None) -> None:
+        print(f"balancer: it crashed; this is where:\n{_where(kind, tb)}", file=sys.stderr)
+
+    sys.excepthook = crashed
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_OnStderr())

@@ -61,7 +61,7 @@ SPLITS = tuple(
 """How servers say how much of what was asked is the prompt, and how much the answer."""
 _PROMPT = re.compile(
     r"resulted in (\d+) tokens|requested:? (?:about )?(\d+)(?: tokens|\))|input token count \((\d+)\)"
-    r"|prompt (?:is )?too long[^0-9]*(\d+)|request \((\d+) tokens\)|has (\d+) (?:input )?tokens"
+    r"|prompt (?:is )?too long[^0-9]{0,300}(\d+)|request \((\d+) tokens\)|has (\d+) (?:input )?tokens"
     r"|contains (\d+) tokens|token count (?:of|is) (\d+)|keep the first (\d+) tokens|received (\d+)|got (\d+)"
     r"|input \((\d+) tokens\)|current length is (\d+)|n_keep:? ?=? ?(\d+)|prompt \(length (\d+)\)|given: (\d+)"
     r"|(?:prompt|input) length \(?(\d+)|tokens \((\d+)\) exceed|of prompt_tokens \((\d+)\)",
@@ -69,6 +69,8 @@ _PROMPT = re.compile(
 )
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}\b)|(?<=\d)\.0\b")
 """What may stand in a number that counts tokens."""
+_ENDLESS = re.compile(r"\d{100,}+")
+"""Digits that are no number: each would be the beginning of one for every pattern here."""
 _OF_A_NAME = re.compile(
     r"\b(?:id|name|user|metadata|key)\b[`'\"\]]{0,2}:? ?(?:is )?string too long|_id[`'\"\]]{0,2}:? ?string too long",
     re.IGNORECASE,
@@ -96,7 +98,7 @@ def canonical(
     `words` are all that the error says, `message` what is told where no numbers are found. `prompt_tokens` and
     `limit_tokens` are known where the error has fields for them.
     """
-    words = _THOUSANDS.sub("", words[:MESSAGE_MAX_CHARS])
+    words = _ENDLESS.sub("9" * (DIGITS_MAX + 1), _THOUSANDS.sub("", words[:MESSAGE_MAX_CHARS]))
     if not is_overflow(words):
         return None
     limit = limit_tokens or _number(_LIMIT.search(words))

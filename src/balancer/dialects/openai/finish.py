@@ -63,7 +63,7 @@ _LIKE: tuple[tuple[re.Pattern[str], Meaning], ...] = (
     ),
     (_FAILED, "failed"),
     (re.compile(r"context"), "window"),
-    (re.compile(r"max_?(?:[a-z]+_)?tokens?|tokens?_limit|limit_tokens?|length|truncat"), "length"),
+    (re.compile(r"max_?(?:[a-z]{1,24}_)?tokens?|tokens?_limit|limit_tokens?|length|truncat"), "length"),
 )
 """What words that nobody listed have in common with those that are, the surest first."""
 

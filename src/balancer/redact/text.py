@@ -7,10 +7,10 @@ or possessive, and a text is cut before it is looked at.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
-from urllib.parse import unquote, urlsplit
+from collections.abc import Callable, Collection
+from functools import lru_cache
 
-from balancer.model import Provider
+from balancer.redact.inventory import BLOT, Inventory
 
 LONGEST = 2048
 """Longer messages are cut: nobody reads them, and they may be anything."""
@@ -21,11 +21,7 @@ LOOKED_AT = 4096
 PARTIAL = 512
 """A cut may go through a secret; so much before it, back to a blank, is not shown either."""
 
-SHORTEST = 6
-"""A part of a secret that is shorter stands in too many plain words to be blotted out everywhere."""
-
-_TELLING = re.compile(r"auth|key|token|secret|cookie|password|credential", re.IGNORECASE)
-"""Names of headers whose values are credentials."""
+_BLOT = BLOT.decode()
 
 _PAGE = re.compile(r"<!doctype html|<html[\s>]", re.IGNORECASE)
 _URL = re.compile(r"\b([a-z][a-z0-9+.-]{1,15})://(?!\[redacted\])[^\s\"'<>)\]]+", re.IGNORECASE)
@@ -49,6 +45,7 @@ _ACCOUNT = re.compile(
     r"(?<![\w-])(?:org|proj|project|acct|account|user|team|tenant)[-_](?=[A-Za-z0-9]*\d)[A-Za-z0-9]{6,}\b"
     r"|(?<![\w-])org-[A-Za-z0-9]{16,}\b|\breq[-_][0-9a-f]{8,}\b"
 )
+_REQUEST_ID = re.compile(r"req[-_][0-9A-Za-z]+")
 _HOST = re.compile(
     r"(?<![\w.-])(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+"
     r"(?:com|net|org|io|ai|dev|app|cloud|co|cn|eu|us|uk|de|fr|jp|internal|local|localdomain|lan|corp|intra|svc)"
@@ -84,38 +81,14 @@ def _begun(text: str) -> str:
 
 
 def without(body: bytes, secrets: Collection[str]) -> bytes:
-    """Return `body` untouched, but for the secrets that it quotes.
-
-    A short one is a dummy for a server that wants none, or nearly: it counts only where it stands alone.
-    """
-    for secret in secrets:
-        raw = secret.encode("utf-8", "surrogatepass")
-        if not raw or raw not in body:
-            continue
-        if len(raw) >= SHORTEST:
-            body = body.replace(raw, b"[redacted]")
-        else:
-            body = re.sub(rb"(?<![\w])" + re.escape(raw) + rb"(?![\w])", b"[redacted]", body)
-    return body
+    """Return `body` untouched, but for the secrets that it quotes, in whatever spelling."""
+    known = secrets if isinstance(secrets, Inventory) else _inventory(tuple(secrets))
+    return known.without(body)
 
 
-def secrets_of(provider: Provider) -> tuple[str, ...]:
-    """Return what of a provider's configuration must never be shown, the longest first.
-
-    Its key, the password of its proxy, and the headers that carry a credential; each also in its
-    parts (`Bearer x`, `user token`) and as it stands in a URL.
-    """
-    found = {provider.secret, *_parts(provider.secret)}
-    for name, value in provider.headers:
-        if _TELLING.search(name.decode()):
-            found |= {value.decode(), *_parts(value.decode())}
-    password = urlsplit(provider.origin.proxy or "").password or ""
-    found |= {text for text in (password, unquote(password)) if len(text) >= SHORTEST}
-    return tuple(sorted(found - {""}, key=len, reverse=True))
-
-
-def _parts(secret: str) -> Iterator[str]:
-    return (part for part in secret.split() if len(part) >= SHORTEST and part.lower() not in ("bearer", "basic"))
+@lru_cache(maxsize=64)
+def _inventory(secrets: tuple[str, ...]) -> Inventory:
+    return Inventory(secrets)
 
 
 def anonymous(text: str) -> str:
@@ -128,3 +101,28 @@ def anonymous(text: str) -> str:
     text = _URL.sub(r"\1://[redacted]", text)
     text = _ACCOUNT.sub("[redacted]", text)
     return _HOST.sub("[redacted]", text)
+
+
+_PUBLISHED = re.compile(
+    r"(?:https?://)?(?:[a-z0-9-]{1,63}\.){0,4}(?:anthropic|claude)\.(?:com|ai)(?![a-z0-9-]|\.\w)", re.IGNORECASE
+)
+"""The API's own pages, which its errors name for people."""
+
+
+def closed(text: str, is_clients: Callable[[str], bool]) -> str:
+    """Return a provider's words to a client, without what they tell of its insides or of unknown keys.
+
+    Unlike `anonymous` it leaves what the client's own tools act on: ids of requests, the API's own pages, and what
+    the client has sent itself (`is_clients`), as the address of an image.
+    """
+
+    def blotted(match: re.Match[str]) -> str:
+        found = match[0]
+        if _PUBLISHED.match(found) or _REQUEST_ID.fullmatch(found) or is_clients(found):
+            return found
+        return f"{match[1]}://{_BLOT}" if match.re is _URL else _BLOT
+
+    text = _TRACE.sub("", text)
+    for pattern in (_URL, _KEYS, _ACCOUNT, _HOST):
+        text = pattern.sub(blotted, text)
+    return _NAMED.sub(lambda match: match[0] if is_clients(match["value"]) else f"{match['name']}{_BLOT}", text)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from stand_ins import provider
 
 from balancer.model import Origin
-from balancer.redact import LONGEST, anonymous, scrub, secrets_of, without
+from balancer.redact import LONGEST, anonymous, scrub, without
+from balancer.redact.inventory import secrets_of
 
 SHOWN = {
     "Overloaded": "Overloaded",
