@@ -108,15 +108,7 @@ class Relay:
             return
         admission = fleet.admission
         if admission.full or (admission.fair and not admission.may_come(request.client)):
-            if request.operation.counts:  # an estimate at once serves better than a place later
-                candidates, _ = fleet.candidates(request, route, self._now())
-                record.first = candidates[0] if candidates else None
-                await self._endings.estimate(record, response)
-                return
-            longest_s = overall_s(request, fleet.rules.whole_answer_s)
-            record.queued_s = await admission.wait(self._now, longest_s, request.client)
-            if not admission.may_come(request.client):
-                await self._endings.send_error(record, response, exhausted.no_place(request.model))
+            if not await self._may_come(record, response, route):
                 return
         with fleet.admit(request.client):
             candidates, record.pinned = fleet.candidates(request, route, self._now())
@@ -162,6 +154,21 @@ class Relay:
                 await self._endings.conclude(record, response, failover)
             if len(failover.attempts) > 1 and record.candidate is not None:
                 self._tell_replaced(record, failover)
+
+    async def _may_come(self, record: RequestRecord, response: ClientResponse, route: Route) -> bool:
+        """Wait for a place in the balancer. Say whether there is one; else the client has its answer."""
+        request, fleet = record.request, self.fleet
+        if request.operation.counts:  # an estimate at once serves better than a place later
+            candidates, _ = fleet.candidates(request, route, self._now())
+            record.first = candidates[0] if candidates else None
+            await self._endings.estimate(record, response)
+            return False
+        longest_s = overall_s(request, fleet.rules.whole_answer_s)
+        record.queued_s = await fleet.admission.wait(self._now, longest_s, request.client)
+        if fleet.admission.may_come(request.client):
+            return True
+        await self._endings.send_error(record, response, exhausted.no_place(request.model))
+        return False
 
     def _unspoken(
         self, record: RequestRecord, route: Route, everybody: list[Candidate], speaking: list[Candidate]
