@@ -107,9 +107,9 @@ class Relay:
             await self._endings.send_error(record, response, exhausted.no_route(request.model, fleet.routing.patterns))
             return
         admission = fleet.admission
-        if admission.full or (admission.fair and not admission.may_come(request.client)):
-            if not await self._may_come(record, response, route):
-                return
+        waits = admission.full or (admission.fair and not admission.may_come(request.client))
+        if waits and not await self._may_come(record, response, route):
+            return
         with fleet.admit(request.client):
             candidates, record.pinned = fleet.candidates(request, route, self._now())
             record.first = candidates[0] if candidates else None
