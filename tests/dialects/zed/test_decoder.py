@@ -397,6 +397,7 @@ def test_blocks_are_put_together_by_index_and_kind() -> None:
         {"type": "thinking", "thinking": "hm", "signature": "two"},
         {"type": "text", "text": "ab", "citations": [{"c": 1}, {"c": 2}]},
         {"type": "compaction", "content": "x", "encrypted_content": "e2"},
+        {"type": "text", "text": "nowhere"},  # its start was lost; its words are not
     ]
 
 
