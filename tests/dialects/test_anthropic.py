@@ -15,6 +15,7 @@ from balancer.dialects import anthropic
 from balancer.dialects.anthropic import DIALECT
 from balancer.headers import Headers
 from balancer.model import Candidate, Operation, Provider, Reply, WireRequest
+from balancer.wire import client_headers
 from balancer.wire.safeguards import Known, Watched, WithoutVerdict
 from balancer.wire.signatures import OWN_PREFIX
 from balancer.wire.stream import StreamDecoder
@@ -131,7 +132,7 @@ def test_our_own_thinking_never_reaches_anthropic() -> None:
     assert OWN_PREFIX.encode() not in b"".join(wire.body)
 
 
-@pytest.mark.parametrize("name", sorted(anthropic.DROPPED))
+@pytest.mark.parametrize("name", sorted(client_headers.DROPPED))
 def test_every_header_of_one_connection_or_of_the_client_alone_stays(name: bytes) -> None:
     kept = (b"x-kept", b"1")
 
@@ -141,7 +142,7 @@ def test_every_header_of_one_connection_or_of_the_client_alone_stays(name: bytes
     ]
 
 
-@pytest.mark.parametrize("prefix", anthropic.DROPPED_PREFIXES)
+@pytest.mark.parametrize("prefix", client_headers.DROPPED_PREFIXES)
 def test_every_family_of_headers_that_stays(prefix: bytes) -> None:
     assert anthropic.forwarded(((prefix + b"x", b"1"),), (prefix + b"x",), provider()) == [anthropic.DEFAULT_VERSION]
     short = prefix.rstrip(b"-")
@@ -159,7 +160,9 @@ def plainly(headers: Headers) -> list[tuple[bytes, bytes]]:
     lines = [
         (name, value)
         for name, value in headers
-        if name not in anthropic.DROPPED and not name.startswith(anthropic.DROPPED_PREFIXES) and name not in gone
+        if name not in client_headers.DROPPED
+        and not name.startswith(client_headers.DROPPED_PREFIXES)
+        and name not in gone
     ]
     versioned = any(name == b"anthropic-version" for name, _ in lines)
     return lines if versioned else [*lines, anthropic.DEFAULT_VERSION]

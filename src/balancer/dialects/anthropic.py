@@ -9,7 +9,6 @@ A provider that refuses `safeguards` is asked once more without it, and that is 
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 from itertools import compress
 from typing import Any
@@ -23,40 +22,11 @@ from balancer.headers import Headers, names_of
 from balancer.model import Fault, Operation, Provider, Reply, ResourceRequest, WireRequest
 from balancer.wire import credentials, safeguards
 from balancer.wire.answer import MessageDecoder
+from balancer.wire.client_headers import goes_along
 from balancer.wire.errors import fault_of
 from balancer.wire.history import without_own_thinking
 from balancer.wire.messages import spliced
 from balancer.wire.stream import StreamDecoder
-
-DROPPED = frozenset(
-    {
-        # hop by hop (RFC 9110, section 7.6.1)
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-        # the transport's own
-        b"host",
-        b"content-length",
-        b"accept-encoding",
-        b"expect",
-        # the client's own business
-        b"authorization",
-        b"x-api-key",
-        b"cookie",
-        b"origin",
-        b"referer",
-        b"forwarded",
-        b"via",
-        b"x-real-ip",
-    }
-)
-DROPPED_PREFIXES = (b"x-forwarded-", b"x-balancer-", b"sec-")
 
 _PATHS = {
     Operation.MESSAGES: b"/v1/messages",
@@ -72,16 +42,6 @@ class Options(BaseModel):
     """This type has no keys of its own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-CREDENTIAL_NAME = re.compile(
-    rb"(?:\A|-)(?:auth|authentication|authorization|(?:api|access|subscription)?key|token|jwt|secret|password|credentials?"
-    rb"|signature|cookie)(?:\Z|-)"
-)
-"""A header with such a name carries a credential of another product."""
-
-NO_CREDENTIALS = (b"anthropic-", b"x-claude-", b"x-stainless-", b"idempotency-key")
-"""How headers begin that carry none, whatever else is in their names."""
 
 
 def forwarded(headers: Headers, names: tuple[bytes, ...], provider: Provider) -> list[tuple[bytes, bytes]]:
@@ -113,13 +73,7 @@ def _sorted_out(
     `kept` are those that go although their names tell of a credential; None: all do. A client sends the same names
     again and again: this is remembered by all of them at once.
     """
-    mask = tuple(
-        name not in DROPPED
-        and not name.startswith(DROPPED_PREFIXES)
-        and name not in dropped
-        and (kept is None or name in kept or name.startswith(NO_CREDENTIALS) or not CREDENTIAL_NAME.search(name))
-        for name in names
-    )
+    mask = tuple(goes_along(name, dropped, kept) for name in names)
     named_at = tuple(at for at, name in enumerate(names) if name == b"connection")
     return mask, named_at, DEFAULT_VERSION[0] in names
 

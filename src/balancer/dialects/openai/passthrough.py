@@ -13,42 +13,15 @@ from msgspec.structs import replace
 
 from balancer.dialect import Ask, Flow, Incapable
 from balancer.headers import Headers
-from balancer.model import Fault, Operation, Reply, WireRequest
+from balancer.model import Fault, Operation, Provider, Reply, WireRequest
+from balancer.wire.client_headers import goes_along
 from balancer.wire.complaints import body_complaint, fault_of
 from balancer.wire.messages import spliced
 
 PATHS = {Operation.CHAT_COMPLETIONS: "/chat/completions", Operation.RESPONSES: "/responses"}
 
-DROPPED = frozenset(
-    {
-        # hop by hop (RFC 9110, section 7.6.1)
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-        # the transport's own
-        b"host",
-        b"content-length",
-        b"accept-encoding",
-        b"expect",
-        # the client's own business
-        b"authorization",
-        b"x-api-key",
-        b"api-key",
-        b"cookie",
-        b"origin",
-        b"referer",
-        b"forwarded",
-        b"via",
-        b"x-real-ip",
-    }
-)
-DROPPED_PREFIXES = (b"x-forwarded-", b"x-balancer-", b"sec-", b"anthropic-")
+_NEVER = frozenset({b"api-key"})
+"""Azure's header for the key: where a client sends one, it is the balancer's own."""
 
 _ACCOUNT = frozenset({b"openai-organization", b"openai-project", b"chatgpt-account-id"})
 """They name an account, so they go only where the credential of that account goes: the client's own."""
@@ -101,7 +74,7 @@ def _has_not(ask: Ask, path: str) -> str:
 def passed_on(ask: Ask, wire: WireRequest) -> WireRequest:
     """Return the client's request, to be sent to the address and with the credential of `wire`."""
     request, ours = ask.request, wire.headers
-    lines = forwarded(request.headers, passthrough=ask.provider.passthrough)
+    lines = forwarded(request.headers, ask.provider)
     configured = {name for name, _ in ask.provider.headers}
     kept = {name for name, _ in lines if name in _CLIENTS} - configured
     over = {name for name, _ in ours} - kept
@@ -114,20 +87,23 @@ def passed_on(ask: Ask, wire: WireRequest) -> WireRequest:
     return replace(wire, target=target, headers=headers, body=body)
 
 
-def forwarded(headers: Headers, *, passthrough: bool) -> list[tuple[bytes, bytes]]:
-    """Return the client's headers that may go along; `passthrough`: its own credential goes along, too."""
+def forwarded(headers: Headers, provider: Provider) -> list[tuple[bytes, bytes]]:
+    """Return the client's headers that may go along to this provider, by the rules for all types."""
+    kept = None if provider.passthrough else provider.forwarded
     gone: set[bytes] = set()
     for name, value in headers:
         if name == b"connection":
             gone |= {word.strip() for word in value.lower().split(b",")}
-    return [line for line in headers if _goes_along(line[0], passthrough) and line[0] not in gone]
+    return [line for line in headers if _goes_along(line[0], provider.dropped, kept) and line[0] not in gone]
 
 
 @lru_cache(maxsize=256)
-def _goes_along(name: bytes, passthrough: bool) -> bool:
-    if name in _ACCOUNT:
-        return passthrough
-    return name not in DROPPED and not name.startswith(DROPPED_PREFIXES)
+def _goes_along(name: bytes, dropped: frozenset[bytes], kept: frozenset[bytes] | None) -> bool:
+    if name in _NEVER or name.startswith(b"anthropic-"):
+        return False
+    if name in _ACCOUNT and kept is not None:
+        return False
+    return goes_along(name, dropped, kept)
 
 
 # What comes back
