@@ -63,6 +63,25 @@ async def test_what_a_made_is_asked_of_a_and_only_for_its_maker() -> None:
     assert desk.world.ended.outcome == "client_error"
 
 
+BOTH_PASSED = """
+providers:
+  - {name: a, type: anthropic, base_url: "http://127.0.0.1:1001", auth_value: passthrough}
+  - {name: b, type: anthropic, base_url: "http://127.0.0.1:1002", auth_value: passthrough}
+model_routes: {"m": [{provider: a, priority: 1}, {provider: b, priority: 2}]}
+"""
+
+
+@pytest.mark.parametrize(("also", "asked"), [("", "a"), ("settings: {passthrough_to: [b]}", "ab")])
+@in_virtual_time
+async def test_a_clients_own_credential_follows_no_search_to_another_address(also: str, asked: str) -> None:
+    world = World([MISSING], [MADE], text=BOTH_PASSED + also)
+    relay = ResourceRelay(world.fleet, world.transport, world.clock)
+
+    await relay.answer(request(b"GET", "file_1"), Taker())
+
+    assert world.asked == asked
+
+
 @in_virtual_time
 async def test_what_b_keeps_is_found_by_reading() -> None:
     desk = Desk([MISSING], [MADE])

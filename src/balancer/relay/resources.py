@@ -30,6 +30,7 @@ from balancer.policy import resources as policy
 from balancer.policy.classify import judge_of
 from balancer.policy.exhausted import RETRY_AFTER_MIN_S, ErrorReply
 from balancer.policy.resources import Follows
+from balancer.policy.routes import in_audience
 from balancer.redact import Inventory, scrub
 from balancer.relay import border
 from balancer.relay.exchange import Exchanges
@@ -115,6 +116,7 @@ class ResourceRelay:
             and dialects.get(provider.type).supports(operation)
             and (grant is None or not grant.providers or provider.name in grant.providers)
         ]
+        able = list(in_audience(able, fleet.config.settings.passthrough_to))
         kept = None if request.resource_id is None else fleet.resources.find(request.resource_id)
         if kept is not None:
             return [one for one in able if one.provider.name == kept.provider]
