@@ -39,6 +39,15 @@ def nginx() -> str:
 
 
 @pytest.fixture(scope="session")
+def chromium() -> str:
+    """A real browser."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        missing("Chromium", "install your system's package chromium")
+    return str(found)
+
+
+@pytest.fixture(scope="session")
 def llama_cpp() -> Path:
     """The folder of the package that holds llama.cpp's server."""
     if not (LLAMA / "xllamacpp").exists():

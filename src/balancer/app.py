@@ -47,6 +47,7 @@ from balancer.state.grants import Grants
 from balancer.telemetry.audit import ASKER, Asker, Audit
 from balancer.telemetry.logs import Logs
 from balancer.telemetry.metrics import Metrics
+from balancer.telemetry.recent import Recent
 from balancer.telemetry.usage.ledger import Ledger, place
 from balancer.transport import Transport
 
@@ -142,9 +143,11 @@ class App:
         bus = events.Bus()
         self.fleet = Fleet(config, bus, random.Random())
         self.metrics = Metrics()
+        self.recent = Recent()
         self._logs = Logs(config.settings, secrets=self.fleet.secrets)
         bus.add(self._logs.take)
         bus.add(self.metrics.take, Metrics.KINDS)
+        bus.add(self.recent.take, Recent.KINDS)
         self._resources.callback(self._logs.close)
         if config.settings.log_file:
             self._audit = Audit(config.settings.log_file, self._clock.wall, self._clock.now)

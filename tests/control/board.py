@@ -11,6 +11,7 @@ from state.world import World
 from balancer.config import Problem
 from balancer.control import api
 from balancer.telemetry.metrics import Metrics
+from balancer.telemetry.recent import Recent
 from balancer.telemetry.usage.ledger import Ledger
 
 
@@ -24,6 +25,7 @@ class Board:
         self.world = World(settings, names, **provider)
         self.fleet = self.world.fleet
         self.metrics = Metrics()
+        self.recent = Recent()
         self.at = 0.0
         self.changes: tuple[str, ...] = ()
         self.problems: list[Problem] = []

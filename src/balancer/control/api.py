@@ -7,13 +7,13 @@ from typing import Any, Protocol
 
 import msgspec
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.exceptions import HTTPException as Refusal
 
 from balancer import NAME, __version__
 from balancer.config import Problem
-from balancer.control import catalogue, status
+from balancer.control import catalogue, live, status
 from balancer.control.usage import NoUsage
 from balancer.control.usage import told as usage_told
 from balancer.dialects.simulated import faults as drills
@@ -24,6 +24,7 @@ from balancer.server.resources import is_resource
 from balancer.state.fleet import Fleet
 from balancer.state.orders import Orders
 from balancer.telemetry.metrics import Metrics
+from balancer.telemetry.recent import Recent
 from balancer.telemetry.usage.ledger import Ledger
 from balancer.wire.error_shapes import openai_error
 from balancer.wire.errors import error_body, kind_of
@@ -47,6 +48,7 @@ class Board(Protocol):
     one_of_several: bool
     """This process is one of several workers: an order reaches this one alone."""
 
+    recent: Recent
     ledger: Ledger | None
     """None: no usage is kept."""
 
@@ -99,6 +101,7 @@ def build(board: Board) -> FastAPI:
     app.add_exception_handler(Exception, _failed)
     _add_probes(app, board)
     _add_fleet(app, board)
+    _add_page(app, board)
     _add_usage(app, board)
     _add_models(app, board)
     _add_orders(app, board)
@@ -110,15 +113,17 @@ def _add_probes(app: FastAPI, board: Board) -> None:
     """Whether it lives, and whether it can serve."""
 
     @app.api_route("/", methods=["GET", "HEAD"])
-    async def root() -> dict[str, Any]:
-        providers = status.overview(board.fleet, board.now())
-        return {
+    async def root(request: Request) -> Response:
+        if "text/html" in request.headers.get("accept", "")[:200]:  # a browser
+            return _file(live.PAGE)
+        told = {
             "name": NAME,
             "version": __version__,
             "status": "ok",
-            "providers": providers,
+            "providers": status.overview(board.fleet, board.now()),
             "uptime_s": round(board.uptime_s(), 1),
         }
+        return JSONResponse(told)
 
     @app.api_route("/api/hello", methods=["GET", "HEAD"])
     async def hello() -> Response:
@@ -148,6 +153,28 @@ def _add_fleet(app: FastAPI, board: Board) -> None:
     async def metrics() -> PlainTextResponse:
         text = board.metrics.render(status.describe(board.fleet, board.now(), board.wall()))
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
+
+
+def _add_page(app: FastAPI, board: Board) -> None:
+    """The live page and what it shows. Its files hold nothing: who looks needs the right to read for `/events`."""
+    shown = live.Live(board)
+
+    @app.get(live.PAGE)
+    @app.get(f"{live.PAGE}/app.js")
+    @app.get(f"{live.PAGE}/style.css")
+    async def page(request: Request) -> Response:
+        return _file(request.scope["path"])
+
+    @app.get("/events")
+    async def events() -> Response:
+        if shown.viewers >= live.VIEWERS_MAX:
+            return _problem(503, f"{live.VIEWERS_MAX} look already", {"retry-after": "10"})
+        return StreamingResponse(shown.events(), media_type="text/event-stream", headers={"cache-control": "no-store"})
+
+
+def _file(path: str) -> Response:
+    name, kind = live.FILES[path]
+    return Response((live.FOLDER / name).read_bytes(), media_type=kind, headers=live.HEADERS)
 
 
 def _add_usage(app: FastAPI, board: Board) -> None:

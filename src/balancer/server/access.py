@@ -20,7 +20,9 @@ from balancer.policy.grants import KeyGrant
 from balancer.server.keys import GATE_HEADER, NOTHING, Found, KeyRing, hash_of, is_for_admins, presented_in
 from balancer.server.paths import OPERATIONS
 
-OPEN_PATHS = frozenset({"/", "/health", "/ready", "/api/hello"})
+OPEN_PATHS = frozenset(
+    {"/", "/health", "/ready", "/api/hello", "/dashboard", "/dashboard/app.js", "/dashboard/style.css"}
+)
 """Probes: they tell nothing that a key should guard."""
 
 JSON = b"application/json"

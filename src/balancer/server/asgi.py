@@ -182,10 +182,22 @@ def _too_large(max_bytes: int) -> Rejected:
 
 
 def without_secrets(send: Send, secrets: Inventory) -> Send:
-    """Return what sends an answer of the control endpoints, which are small, without a secret that stands in it."""
+    """Return what sends an answer of the control endpoints, which are small, without a secret that stands in it.
+
+    A stream of events is looked at event by event, as it is sent: each is whole.
+    """
     parts: list[Message] = []
+    streams = False
 
     async def gathered(message: Message) -> None:
+        nonlocal streams
+        if message["type"] == "http.response.start":
+            streams = any(value.startswith(b"text/event-stream") for _, value in message["headers"])
+        if streams:
+            if body := message.get("body", b""):
+                message["body"] = secrets.without(body, short=False)
+            await send(message)
+            return
         parts.append(message)
         if message["type"] == "http.response.body" and not message.get("more_body"):
             body = b"".join(part.get("body", b"") for part in parts)
