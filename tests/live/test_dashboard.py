@@ -1,70 +1,77 @@
-"""The live page in a real browser: what it shows of a failover, with a key and without, and that nothing is blocked."""
+"""The live page in a real browser: what it shows of a failover, with keys, by keyboard, on a phone; nothing is blocked."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import tempfile
+import re
+from pathlib import Path
 
 import httpx2
 import pytest
+from live.browser import browser
 from live.harness import Upstream, balancer, configuration
 
 pytestmark = pytest.mark.live
 
-ASK = {"model": "claude-x", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
-
-
-LOOKS_MS = (3000, 10_000, 25_000)
-"""How long a browser is given to show what is waited for: a busy machine takes longer."""
-
-
-async def shown(chromium: str, url: str, words: str) -> tuple[str, str]:
-    """Return the page as a browser has built it, as soon as `words` stand there, and what its console says."""
-    page = console = ""
-    for within_ms in LOOKS_MS:
-        page, console = await _looked(chromium, url, within_ms)
-        if words in page:
-            break
-    return page, console
-
-
-async def _looked(chromium: str, url: str, within_ms: int) -> tuple[str, str]:
-    with tempfile.TemporaryDirectory() as profile:
-        process = await asyncio.create_subprocess_exec(
-            chromium, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-            f"--user-data-dir={profile}", "--enable-logging=stderr", f"--timeout={within_ms}", "--dump-dom", url,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        out, err = await asyncio.wait_for(process.communicate(), 60)
-    return out.decode(), "\n".join(line for line in err.decode(errors="replace").splitlines() if "CONSOLE" in line)
+ASK = {"model": "claude-x", "max_tokens": 9, "messages": [{"role": "user", "content": "a-prompt-of-the-test"}]}
+KEY = "a-key-of-the-test-0123456789"
+TEXT = "document.body.innerText"
 
 
 async def test_a_failover_is_seen_by_looking(chromium: str) -> None:
-    async with Upstream() as up, balancer(configuration(up)) as running:
-        async with httpx2.AsyncClient(base_url=running.url) as http:
-            assert (await http.post("/v1/messages", json=ASK)).status_code == 200
-        page, console = await shown(chromium, f"{running.url}/dashboard#requests", "claude-x")
-        assert console == ""
-        assert 'role="status">serving<' in page
-        assert "claude-x" in page
-        providers, _ = await shown(chromium, f"{running.url}/", "provider:a")
-        assert 'data-row="provider:a"' in providers
+    settings = "drills: true"
+    async with (
+        Upstream() as one,
+        Upstream() as two,
+        balancer(configuration(one, two, settings=settings)) as running,
+        httpx2.AsyncClient(base_url=running.url) as http,
+        browser(chromium) as page,
+    ):
+        await http.post("/admin/drill", json={"provider": "a", "fault": "529", "requests": 1})
+        assert (await http.post("/v1/messages", json=ASK)).status_code == 200
+        await page.open(f"{running.url}/")
+        await page.until(f"{TEXT}.includes('1 failures hidden today')")
+        assert await page.value("document.getElementById('state').textContent") in ("degraded", "serving")
+
+        await page.press("g", "r")
+        row = await page.until("document.querySelector('[data-row^=\"request:\"]')?.innerText")
+        assert re.search(r"a 529 [\d.]+ s → b ok", row), row
+        assert (await http.post("/v1/messages", json=ASK)).status_code == 200, "it is live"
+        await page.until("document.querySelectorAll('[data-row^=\"request:\"]').length == 2")
+
+        await page.press("j", "Enter")
+        await page.until(f"{TEXT}.includes('asked of the provider')")
+        await page.press("Escape", "g", "c")
+        await page.until(f"{TEXT}.includes('answered now by')")
+        await page.press("g", "u")
+        await page.until(f"{TEXT}.includes('balancer usage --by model')")
+        assert "a-prompt-of-the-test" not in await page.value("document.documentElement.outerHTML")
+        assert page.complaints == []
 
 
 async def test_with_keys_it_asks_for_one_and_shows_nothing_before(chromium: str) -> None:
-    settings = "auth: {keys: [a-key-of-the-test-0123456789]}"
+    settings = f"auth: {{keys: [{KEY}]}}"
     async with Upstream() as up, balancer(configuration(up, settings=settings)) as running:
-        page, _ = await shown(chromium, f"{running.url}/dashboard", "key needed")
-        assert "key needed" in page
-        assert "provider:" not in page
+        async with browser(chromium) as page:
+            await page.open(f"{running.url}/dashboard")
+            await page.until("document.getElementById('key-dialog').open")
+            assert "provider" not in await page.value("document.getElementById('providers').innerText")
+            await page.value(f"document.getElementById('key').value = '{KEY}'")
+            await page.value("document.querySelector('#key-dialog button').click()")
+            await page.until("!!document.querySelector('[data-row=\"provider:a\"]')")
         async with httpx2.AsyncClient(base_url=running.url) as http:
             assert (await http.get("/events")).status_code == 401
-            async with http.stream(
-                "GET", "/events", headers={"x-balancer-key": "a-key-of-the-test-0123456789"}
-            ) as live:
+            async with http.stream("GET", "/events", headers={"x-balancer-key": KEY}) as live:
                 async for line in live.aiter_lines():
                     if line.startswith("data: "):
-                        assert json.loads(line[6:])["fleet"]["total_providers"] >= 1
-                        assert "a-key-of-the-test" not in line
+                        assert json.loads(line[6:])["fleet"]["total_providers"] == 1
+                        assert KEY not in line
                         break
+
+
+async def test_on_a_phone_nothing_is_wider_than_the_screen(chromium: str, tmp_path: Path) -> None:
+    async with Upstream() as up, balancer(configuration(up)) as running, browser(chromium) as page:
+        await page.open(f"{running.url}/dashboard", width=375, height=700)
+        await page.until("!!document.querySelector('[data-row=\"provider:a\"]')")
+        assert await page.value("document.documentElement.scrollWidth") <= 375
+        assert (await page.picture()).startswith(b"\x89PNG")

@@ -20,7 +20,7 @@ function h(tag, given, ...children) {
     else if (value === true) node.setAttribute(name, "");
     else if (value !== false && value != null) node.setAttribute(name, value);
   }
-  node.append(...children.flat().filter((child) => child != null).map((child) => (child instanceof Node ? child : String(child))));
+  node.append(...children.flat(Infinity).filter((child) => child != null).map((child) => (child instanceof Node ? child : String(child))));
   return node;
 }
 
