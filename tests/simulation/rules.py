@@ -8,7 +8,7 @@ from typing import Any
 
 from simulation import received
 from simulation.answers import Blame
-from simulation.clients import SILENT_MAX_S, SimulatedClient
+from simulation.clients import SILENT_MAX_S, STUCK_MAX_S, SimulatedClient
 from simulation.knowledge import Key, Knowledge, needed, tested
 from simulation.plan import Plan
 from simulation.story import Story
@@ -301,6 +301,8 @@ class Rules:
                 self.violate(f"'{exchange.behaviour.kind}' counts as a good answer", who)
             self._closes(candidate, exchange, who)
             return
+        if exchange.said_error and not isinstance(outcome, Refused):
+            self.violate(f"{candidate.provider.name} said that it failed, and {words} is told instead", who)
         timed_out = isinstance(outcome, Broken) and outcome.cause in TIMEOUTS
         if timed_out:
             self._was_patient(run, exchange, now)
@@ -385,6 +387,8 @@ class Rules:
             self.violate(breach, who)
         if ask.stream and ask.reads_all and client.longest_silence_s > SILENT_MAX_S:
             self.violate(f"its client heard nothing for {client.longest_silence_s:.3f} s", who)
+        if client.longest_wait_s > STUCK_MAX_S:
+            self.violate(f"it read nothing for {client.longest_wait_s:.3f} s, and was not cut off", who)
         run = next((run for run in reversed(self.runs) if run.client is client), None)
         if run is None or client.progress is LEFT:
             return

@@ -53,6 +53,8 @@ class Exchange(UpstreamResponse):
         self._seen = b""
         self.shown = False
         """Content of its answer has come."""
+        self.said_error = False
+        """An error event of its answer has come."""
         self.began = self._loop.time()
         self.number = len(transport.exchanges)
         self.upstream: Upstream = transport.by_port[wire.origin.port]
@@ -117,6 +119,8 @@ class Exchange(UpstreamResponse):
 
     def _read(self, data: bytes) -> bytes:
         """Note what is read of the answer."""
+        if data.startswith(b"event: error\n"):
+            self.said_error = True
         if not self.shown:
             self._seen += data
             at = self._seen.find(b"content_block_delta")
