@@ -44,7 +44,7 @@ else \
 fi
 endef
 
-.PHONY: help setup run demo test check bench scorecard screenshots mutants simulate simulate-faults tools codex docs site requirements clean
+.PHONY: help setup run demo test test-unit check bench scorecard screenshots mutants simulate simulate-faults tools codex docs site requirements clean
 
 help:
 	@echo 'make run           serve with providers.yaml; if there is none, with three simulated providers'
@@ -54,6 +54,7 @@ help:
 	@echo '                   ./balancer COMMAND runs every other command in the same way'
 	@echo 'make setup         everything for development into .venv, from the pinned requirements'
 	@echo 'make test          the whole check: format, lint, types, import layers, tests'
+	@echo 'make test-unit     of those the tests that start no program: a minute'
 	@echo "make tools         the real Claude Code client (needs npm) and llama.cpp's server, for the tests with them"
 	@echo 'make codex         the real client Codex (needs npm, 420 MB), for the test with it'
 	@echo 'make mutants       plant small faults one at a time, and see which the tests do not notice'
@@ -98,6 +99,10 @@ test: $(DEV)
 	@$(BIN)/mypy src bench tests
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -r s tests $(ARGS)
+
+# What starts no program: all but the tests marked `live` and the simulation.
+test-unit: $(DEV)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m 'not live' --ignore tests/live --ignore tests/simulation tests $(ARGS)
 
 bench: $(DEV)
 	@$(BIN)/python -m bench $(ARGS)
