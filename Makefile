@@ -44,7 +44,7 @@ else \
 fi
 endef
 
-.PHONY: help setup run demo test test-unit check bench scorecard screenshots mutants simulate simulate-faults tools codex docs site requirements clean
+.PHONY: help setup run demo test test-unit check bench scorecard chance screenshots mutants simulate simulate-faults tools codex docs site requirements clean
 
 help:
 	@echo 'make run           serve with providers.yaml; if there is none, with three simulated providers'
@@ -62,6 +62,7 @@ help:
 	@echo 'make simulate-faults  plant small faults one at a time, and see which the simulation does not notice'
 	@echo 'make bench         ratios to nginx, from one run (needs nginx)'
 	@echo 'make scorecard     play every known fault, and write docs/scorecard.md'
+	@echo 'make chance        three providers that fail by chance, on real sockets: how many requests fail'
 	@echo 'make screenshots   draw the terminal pictures of the documentation again'
 	@echo 'make docs          write again what is generated in docs/'
 	@echo 'make site          the documentation as a web site, in site/; a broken link is an error'
@@ -118,6 +119,9 @@ simulate: $(DEV)
 
 simulate-faults: $(DEV)
 	@PYTHONPATH=tests $(BIN)/python -m mutation.plant --list simulation/faults.toml $(ARGS)
+
+chance: $(DEV)
+	@$(BIN)/python tests/live/chance.py $(ARGS)
 
 screenshots: $(DEV)
 	@$(BIN)/python tests/live/screenshots.py

@@ -25,7 +25,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from live import episodes
-from live.harness import ROOT, Peer, Running, Seen, Upstream, balancer
+from live.harness import ROOT, Peer, Running, Seen, Upstream, balancer, posted
 from live.provider_faults import (
     APART,
     CALLERS,
@@ -60,24 +60,7 @@ async def post(running: Running, model: str, stream: bool) -> tuple[int, bytes, 
     body = json.dumps(
         {"model": model, "max_tokens": 50, "stream": stream, "messages": [{"role": "user", "content": "hi"}]}
     ).encode()
-    reader, writer = await asyncio.open_connection("127.0.0.1", running.port, limit=2**20)
-    head = f"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-    writer.write(head.encode() + body)
-    got, whole = b"", False
-    try:
-        lines = (await reader.readuntil(b"\r\n\r\n")).decode().lower().split("\r\n")
-        length = next((line.partition(": ")[2] for line in lines if line.startswith("content-length")), None)
-        if length is not None:
-            got = await reader.readexactly(int(length))
-        else:
-            while size := int((await reader.readuntil(b"\r\n")).strip(), 16):
-                got += (await reader.readexactly(size + 2))[:-2]
-        whole = True
-    except (asyncio.IncompleteReadError, ConnectionError):
-        pass
-    finally:
-        writer.close()
-    return int(lines[0].split()[1]), got, whole
+    return await posted(running, body)
 
 
 def judged(status: int, body: bytes, whole: bool, stream: bool) -> str:

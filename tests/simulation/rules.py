@@ -10,7 +10,7 @@ from simulation import received
 from simulation.answers import Blame
 from simulation.clients import SILENT_MAX_S, STUCK_MAX_S, SimulatedClient
 from simulation.knowledge import Key, Knowledge, needed, tested
-from simulation.plan import Plan
+from simulation.plan import Ask, Plan
 from simulation.story import Story
 from simulation.upstream import EDGE_S, Exchange, SimulatedTransport, is_takable
 
@@ -400,11 +400,21 @@ class Rules:
             self.violate(f"it is told as '{run.ended.outcome}', and its client has: {' or '.join(got)}", who)
         if run.ended.outcome == "failed" and not client.followed:
             self._had_to_fail(run)
+        if client.followed and run.ended.outcome in ("failed", "broken_stream") and ask.reads_all:
+            self._had_to_share_a_failure(run)
         stopped = self.plan.stops_at is not None
         if "broken_stream" in got and not client.followed and not stopped and ask.reads_all and run.exchanges:
             behaviour = run.exchanges[-1].behaviour
             if behaviour.whole and behaviour.kind == "good":
                 self.violate("a good answer reached its client broken", who)
+
+    def _had_to_share_a_failure(self, run: Run) -> None:
+        """Who shares another's answer has the whole of it, whatever becomes of the other's client."""
+        question = _question(run.client.ask)
+        shared = [each for each in self.transport.exchanges if _question(each.client.ask) == question]
+        last = shared[-1] if shared and self.plan.stops_at is None else None
+        if last is not None and last.ended >= run.arrived and last.behaviour.kind == "good":
+            self.violate("it shared a good answer, and did not get it", run.client.who)
 
     def _had_to_fail(self, run: Run) -> None:
         """A request may fail only if nobody could have answered it."""
@@ -450,6 +460,10 @@ class Rules:
         attempts = len(self.transport.exchanges) - self._explored
         if self.plan.flavour == "outage" and attempts > EXTRA * len(leaders) + BUDGET:
             self.violate(f"{attempts} attempts for {len(leaders)} requests in a total outage")
+
+
+def _question(ask: Ask) -> int:
+    return ask.number if ask.same_as is None else ask.same_as
 
 
 def _scopes(exchange: Exchange, outcome: Outcome) -> tuple[str, ...]:

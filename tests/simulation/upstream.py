@@ -55,7 +55,7 @@ class Exchange(UpstreamResponse):
         """Content of its answer has come."""
         self.said_error = False
         """An error event of its answer has come."""
-        self.began = self._loop.time()
+        self.began = self.ended = self._loop.time()
         self.number = len(transport.exchanges)
         self.upstream: Upstream = transport.by_port[wire.origin.port]
         self.client = transport.clients[asyncio.current_task()]
@@ -202,6 +202,7 @@ class SimulatedTransport:
 
     def end(self, exchange: Exchange) -> None:
         self.open[exchange.upstream.name] -= 1
+        exchange.ended = self.loop.time()
         if self.referee is not None:
             self.referee.closed(exchange)
 
