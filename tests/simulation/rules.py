@@ -290,6 +290,7 @@ class Rules:
         run = self._by_task[asyncio.current_task()]
         exchange, who = run.exchanges[-1], run.client.who
         run.outcomes.append((candidate, outcome, verdict))
+        exchange.given_up = not isinstance(outcome, Completed)
         run.too_long = run.too_long or (run.client.ask.nature == "long" and exchange.behaviour.blame is Blame.REQUEST)
         words = verdict.reason or "completed"
         self.story.tell(now, who, "concludes of %s: %s, %s", candidate.provider.name, verdict.mark.value, words)
@@ -413,7 +414,7 @@ class Rules:
         question = _question(run.client.ask)
         shared = [each for each in self.transport.exchanges if _question(each.client.ask) == question]
         last = shared[-1] if shared and self.plan.stops_at is None else None
-        if last is not None and last.ended >= run.arrived and last.behaviour.kind == "good":
+        if last is not None and not last.given_up and last.ended >= run.arrived and last.behaviour.kind == "good":
             self.violate("it shared a good answer, and did not get it", run.client.who)
 
     def _had_to_fail(self, run: Run) -> None:

@@ -55,6 +55,8 @@ class Exchange(UpstreamResponse):
         """Content of its answer has come."""
         self.said_error = False
         """An error event of its answer has come."""
+        self.given_up = False
+        """The balancer has concluded that it failed."""
         self.began = self.ended = self._loop.time()
         self.number = len(transport.exchanges)
         self.upstream: Upstream = transport.by_port[wire.origin.port]
