@@ -44,7 +44,7 @@ else \
 fi
 endef
 
-.PHONY: help setup run demo test check bench scorecard screenshots mutants simulate simulate-faults soak tools codex docs site requirements clean
+.PHONY: help setup run demo test test-unit check bench scorecard chance screenshots mutants simulate simulate-faults soak tools codex docs site requirements clean
 
 help:
 	@echo 'make run           serve with providers.yaml; if there is none, with three simulated providers'
@@ -54,6 +54,7 @@ help:
 	@echo '                   ./balancer COMMAND runs every other command in the same way'
 	@echo 'make setup         everything for development into .venv, from the pinned requirements'
 	@echo 'make test          the whole check: format, lint, types, import layers, tests'
+	@echo 'make test-unit     of those the tests that start no program: a minute'
 	@echo "make tools         the real Claude Code client (needs npm) and llama.cpp's server, for the tests with them"
 	@echo 'make codex         the real client Codex (needs npm, 420 MB), for the test with it'
 	@echo 'make soak          MINUTES=n (10) of mixed traffic with faults, reloads, outages and leaving clients; ARGS=--help'
@@ -62,6 +63,7 @@ help:
 	@echo 'make simulate-faults  plant small faults one at a time, and see which the simulation does not notice'
 	@echo 'make bench         ratios to nginx, from one run (needs nginx)'
 	@echo 'make scorecard     play every known fault, and write docs/scorecard.md'
+	@echo 'make chance        three providers that fail by chance, on real sockets: how many requests fail'
 	@echo 'make screenshots   draw the terminal pictures of the documentation again'
 	@echo 'make docs          write again what is generated in docs/'
 	@echo 'make site          the documentation as a web site, in site/; a broken link is an error'
@@ -100,6 +102,10 @@ test: $(DEV)
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -r s tests $(ARGS)
 
+# What starts no program: all but the tests marked `live` and the simulation.
+test-unit: $(DEV)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m 'not live' --ignore tests/live --ignore tests/simulation tests $(ARGS)
+
 bench: $(DEV)
 	@$(BIN)/python -m bench $(ARGS)
 
@@ -117,6 +123,9 @@ soak: $(DEV)
 
 simulate-faults: $(DEV)
 	@PYTHONPATH=tests $(BIN)/python -m mutation.plant --list simulation/faults.toml $(ARGS)
+
+chance: $(DEV)
+	@$(BIN)/python tests/live/chance.py $(ARGS)
 
 screenshots: $(DEV)
 	@$(BIN)/python tests/live/screenshots.py

@@ -4,13 +4,46 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 CLAUDE = ROOT / ".tools" / "node_modules" / ".bin" / "claude"
 LLAMA = ROOT / ".tools" / "llama"
+
+
+_programs: list[str] = []
+"""The larger programs that have been started: each takes longer than a unit test may."""
+
+
+def _starts(event: str, args: tuple[Any, ...]) -> None:
+    if event == "subprocess.Popen":
+        name = Path(os.fsdecode(args[0] or args[1][0])).name
+        if name.startswith(("python", "balancer", "nginx", "claude")):
+            _programs.append(name)
+
+
+sys.addaudithook(_starts)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Forget what was started before: it was another test's."""
+    _programs.clear()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    """A test that starts a program says so by its mark: `make test-unit` leaves it out."""
+    result = yield
+    if _programs and item.get_closest_marker("live") is None:
+        pytest.fail(f"it starts {_programs[0]}: mark it with pytest.mark.live", pytrace=False)
+    return result
 
 
 def missing(what: str, remedy: str) -> None:

@@ -16,6 +16,7 @@ model_routes: {"*": [{provider: first, priority: 1}, {provider: second, priority
 """
 
 
+@pytest.mark.live
 async def test_messages_tokens_providers_and_health() -> None:
     ask = {"model": "claude-3-5-sonnet-20241022", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 100}
     async with balancer(SIMULATED) as running, httpx2.AsyncClient(base_url=running.url) as http:

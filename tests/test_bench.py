@@ -33,6 +33,7 @@ def test_a_tiny_run_measures_everything() -> None:
         assert f"\n| {title}" in done.stdout
 
 
+@pytest.mark.live
 def test_a_part_that_is_not_known_is_said() -> None:
     command = [sys.executable, "-m", "bench", "--only", "smal"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
@@ -98,6 +99,7 @@ def test_a_model_that_is_not_ours_has_no_manner() -> None:
         manner_of("claude-opus-5-5")
 
 
+@pytest.mark.live
 @LINUX
 def test_the_meter_counts_threads_and_children() -> None:
     burn = "import time\nwhile time.process_time() < 0.1: pass\n"
@@ -129,6 +131,7 @@ def test_a_report_says_what_is_missed() -> None:
     assert report.missed() == ["402 KB request: 5.60 > 5.5", "idle RSS: 81.00 > 80 MB", "run: 1 failed"]
 
 
+@pytest.mark.live
 def test_litellm_is_measured_with_its_own_interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "litellm"
     program.write_text(f"#!{sys.executable} -I\n")

@@ -171,6 +171,7 @@ def test_the_launchd_job_lets_answers_end_and_is_restarted_after_a_crash_only() 
     assert job["Umask"] == 0o077
 
 
+@pytest.mark.live
 def test_the_command_of_the_launchd_job_serves(tmp_path: Path) -> None:
     """Run as launchd runs it, in a home where the program and a configuration are."""
     command = _job()["ProgramArguments"]
@@ -230,6 +231,7 @@ def _nginx_folder(tmp_path: Path, authority: trustme.CA, port: int, upstream: in
     return folder
 
 
+@pytest.mark.live
 def test_nginx_takes_the_file_and_finds_nothing_to_warn_of(nginx: str, tmp_path: Path) -> None:
     folder = _nginx_folder(tmp_path, trustme.CA(), 8443, 8080)
 
@@ -239,6 +241,7 @@ def test_nginx_takes_the_file_and_finds_nothing_to_warn_of(nginx: str, tmp_path:
     assert "[" not in said.stderr, "[warn], [emerg] ..."
 
 
+@pytest.mark.live
 def test_a_stream_goes_through_nginx_event_by_event_and_only_with_a_key(nginx: str, tmp_path: Path) -> None:
     authority, port = trustme.CA(), free_port()
     trusted = ssl.create_default_context()
@@ -370,6 +373,7 @@ def test_everything_that_is_installed_is_pinned() -> None:
         assert {"--require-hashes", "--no-index"} & set(command)
 
 
+@pytest.mark.live
 def test_only_what_is_needed_is_handed_to_the_builder(tmp_path: Path) -> None:
     """And it is enough: the wheel is built of it, with all that belongs into it."""
     patterns = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
@@ -406,6 +410,7 @@ def test_the_image_serves_what_its_ports_and_checks_ask_for() -> None:
     assert json.loads(_last("VOLUME")) == [_last("WORKDIR")], "the log is written where the volume is"
 
 
+@pytest.mark.live
 def test_the_health_check_tells_a_balancer_that_lives_from_none(tmp_path: Path) -> None:
     running = Running([sys.executable, str(ROOT / "src" / "main.py"), "--port", "0"], tmp_path, environment())
     try:

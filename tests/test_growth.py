@@ -43,6 +43,9 @@ SHORT, LONG = 1024, 16 * 1024
 QUICK_S = 0.012
 """What takes no longer for `LONG` is linear, or nearly: a tenth of a nanosecond for each of those steps."""
 
+SURE_S = 0.001
+"""What takes no longer for `SHORT` may be tried on `LONG` at once: what is cubic would take 4 s. Otherwise minutes."""
+
 FACTOR = 2.8
 """How much longer twice the text may take: 2, and what a shared machine adds. A quadratic one takes 4 times as long."""
 
@@ -70,9 +73,13 @@ def spent_s(run: Callable[[], object]) -> float:
 
 def grows(run: Callable[[int], Callable[[], object]]) -> str:
     """Return how `run(length)()` grows faster than its input; empty: it does not."""
-    size = SHORT
-    while size < LONG and spent_s(run(size)) < QUICK_S:
-        size = LONG if size > SHORT else SHORT * 4  # not at once: what is cubic would take minutes
+    size, short_s = SHORT, spent_s(run(SHORT))
+    if short_s < QUICK_S * (SHORT / LONG) ** 2:
+        return ""  # what is quadratic takes no longer than `QUICK_S` for `LONG` then, and what is cubic is seen by now
+    if short_s < SURE_S or (short_s < QUICK_S and spent_s(run(SHORT * 4)) < QUICK_S):
+        size = LONG
+    elif short_s < QUICK_S:
+        size = SHORT * 4
     run_long, run_half = run(size), run(size // 2)
     long_s = half_s = float("inf")
     for _ in range(TRIES):  # other processes, a collection of garbage

@@ -93,6 +93,7 @@ assert threading.active_count() == 1, threading.enumerate()
 """
 
 
+@pytest.mark.live
 def test_importing_opens_nothing() -> None:
     """Not a file, not a socket, not a process, not a thread: all of that begins when the server starts the application."""
     subprocess.run([sys.executable, "-B", "-c", WATCHED], cwd=ROOT, check=True, timeout=30)

@@ -36,6 +36,7 @@ def test_when_there_are_colours(stream: io.StringIO, env: dict[str, str], settin
     assert wants_color(stream, env, setting) is expected
 
 
+@pytest.mark.live
 @pytest.mark.parametrize(
     ("env", "coloured"), [({"FORCE_COLOR": "1"}, True), ({"FORCE_COLOR": "1", "LOG_COLOR": "false"}, False)]
 )

@@ -19,6 +19,7 @@ model_routes:
 """
 
 
+@pytest.mark.live
 async def test_passthrough() -> None:
     async with Upstream() as up, balancer(CONFIG.format(port=up.port)) as running:
         async with httpx2.AsyncClient(base_url=running.url, headers={"x-api-key": "sk-client"}) as http:

@@ -13,6 +13,7 @@ import sys
 import sysconfig
 import tomllib
 import urllib.request
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,7 @@ DEVELOPMENT = _declared(_group("dev"))
 EXTRAS = _declared([line for extra in PROJECT["project"].get("optional-dependencies", {}).values() for line in extra])
 
 
+@cache
 def _imported(*folders: str) -> set[str]:
     """Return the names that Python's files in `folders` import, without what lies there itself."""
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
@@ -250,6 +252,7 @@ def checkout(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.live
 def test_the_script_runs_from_anywhere_and_through_links(checkout: Path, tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "balancer").symlink_to(Path("..") / checkout.name / "balancer")
@@ -263,6 +266,7 @@ def test_the_script_runs_from_anywhere_and_through_links(checkout: Path, tmp_pat
         assert said.stdout.startswith("balancer ")
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("state", ["new", "stale"])
 def test_the_script_sets_up_first_where_that_is_due(checkout: Path, tmp_path: Path, state: str) -> None:
     if state == "new":
@@ -297,6 +301,7 @@ def _installed(folder: Path) -> Path:
     return folder / "venv" / "bin"
 
 
+@pytest.mark.live
 @pytest.mark.timeout(240)
 def test_the_wheel_has_all_that_the_program_needs(tmp_path: Path) -> None:
     """One test for all of it: installing takes seconds."""

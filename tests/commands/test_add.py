@@ -209,6 +209,7 @@ def at_a_terminal(folder: Path, typed: list[tuple[str, str]], *argv: str) -> tup
     return code, shown
 
 
+@pytest.mark.live
 def test_at_a_terminal_the_key_is_asked_for_and_not_shown(folder: Path) -> None:
     (folder / ".env").write_text("OTHER=1")
 
@@ -221,6 +222,7 @@ def test_at_a_terminal_the_key_is_asked_for_and_not_shown(folder: Path) -> None:
     assert "DEEPSEEK_API_KEY is set" in shown
 
 
+@pytest.mark.live
 def test_at_a_terminal_the_services_are_asked_for(folder: Path) -> None:
     typed = [("Which services", "2, deepseek"), ("paste the key", "sk-the-key-itself")]
 

@@ -47,6 +47,7 @@ OFFERED = {
 }
 
 
+@pytest.mark.live
 @pytest.mark.parametrize(("line", "words"), OFFERED.values(), ids=OFFERED)
 def test_what_is_offered(line: str, words: list[str], tmp_path: Path) -> None:
     (tmp_path / "providers.yaml").write_text(FILE)

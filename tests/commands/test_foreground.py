@@ -36,6 +36,7 @@ def test_its_exit_code_is_ours(script: str, code: int) -> None:
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+@pytest.mark.live
 def test_it_has_the_environment_that_is_given() -> None:
     assert attend([sys.executable, "-c", "import os; exit(int(os.environ['CODE']))"], {"CODE": "9"}) == 9
 
@@ -64,6 +65,7 @@ def attended(*argv: str, **streams: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env=environment(PYTHONPATH=str(ROOT / "src")), **streams)  # type: ignore[call-overload,no-any-return]
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 def test_a_signal_to_us_is_handed_on(number: signal.Signals) -> None:
     with attended(sys.executable, "-c", TELLS, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
@@ -75,6 +77,7 @@ def test_a_signal_to_us_is_handed_on(number: signal.Signals) -> None:
         assert process.wait(WITHIN_S) == 50 + number
 
 
+@pytest.mark.live
 def test_a_program_that_stops_stops_us_and_goes_on_with_us() -> None:
     with attended("sh", "-c", "echo ready; kill -STOP $$; echo on; exit 3", stdout=subprocess.PIPE) as process:
         _, status = os.waitpid(process.pid, os.WUNTRACED)

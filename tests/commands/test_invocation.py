@@ -88,6 +88,7 @@ STARTED = {
 }
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("argv", STARTED.values(), ids=STARTED)
 @pytest.mark.parametrize("activated", [True, False])
 def test_what_it_says_can_be_run(argv: list[str], activated: bool) -> None:

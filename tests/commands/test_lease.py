@@ -57,6 +57,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.live
 def test_a_user_that_is_killed_has_gone(tmp_path: Path) -> None:
     ended = threading.Event()
     command = [sys.executable, "-c", HOLDS, str(tmp_path / "l")]

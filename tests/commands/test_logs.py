@@ -200,6 +200,7 @@ def following(start: Start, path: Path) -> Iterator[Running]:
     assert running.err == []
 
 
+@pytest.mark.live
 def test_new_lines_are_followed_over_a_rotation(following: Running, path: Path) -> None:
     log = LogFile(path, max_bytes=len(line(well(1))) * 3)
     for number in range(2, 30):
@@ -211,6 +212,7 @@ def test_new_lines_are_followed_over_a_rotation(following: Running, path: Path) 
     assert ids(following.out) == list(range(1, 30))
 
 
+@pytest.mark.live
 def test_a_log_that_is_not_there_yet_is_waited_for(start: Start, path: Path) -> None:
     argv = [sys.executable, "-m", "balancer.cli", "logs", "-f", "--failed", "--file", str(path)]
     running = start(argv=argv, PYTHONPATH=str(ROOT / "src"))
@@ -223,6 +225,7 @@ def test_a_log_that_is_not_there_yet_is_waited_for(start: Start, path: Path) -> 
     assert ids(running.out) == [2]
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("flags", [["-f"], ["--since", "1h"]])
 def test_it_ends_quietly_when_its_reader_has_gone(path: Path, flags: list[str]) -> None:
     write(path, *(well(number) for number in range(2000)))

@@ -14,6 +14,7 @@ from balancer.cli import main
 from .conftest import Start, ask
 
 
+@pytest.mark.live
 def test_usage_is_shown_in_each_form(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
     one = start("--port", "0")
     url = one.url()

@@ -1,7 +1,7 @@
 """The scorecard's second part: what one answer of a provider can't show.
 
 An outage that lasts, a provider that flaps, silence of more than ten seconds, a body of 20 MB, a
-count that nobody can make, a client that leaves, a reload and a stop in the middle of an answer.
+count that nobody can make, a client that leaves, a reload and a stop in the middle of an answer; what follows from a refusal is in `verdicts.py`.
 An episode asserts what has to be so, with the upstreams' own logs as evidence, and its mark says
 what the client then has: see `scorecard.py`.
 """
@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import httpx2
+from live import verdicts
 from live.harness import (
     Peer,
     Running,
@@ -335,6 +336,13 @@ EPISODES = (
 )
 
 
+OTHERS = {"hidden": verdicts.HIDDEN, "passed through": verdicts.PASSED, "reported": verdicts.REPORTED}
+EVERY = (
+    *EPISODES,
+    *(Episode(words, mark, play) for mark, several in OTHERS.items() for words, play in several.items()),
+)
+
+
 async def run() -> dict[str, str]:
     """Play every episode; return the mark of each, and with `wrong` what was wrong."""
 
@@ -348,5 +356,5 @@ async def run() -> dict[str, str]:
             return f"wrong: {error!r}"
         return episode.mark
 
-    marks = await asyncio.gather(*map(one, EPISODES))
-    return {episode.words: mark for episode, mark in zip(EPISODES, marks, strict=True)}
+    marks = await asyncio.gather(*map(one, EVERY))
+    return {episode.words: mark for episode, mark in zip(EVERY, marks, strict=True)}

@@ -367,6 +367,28 @@ async def _listening(running: Running) -> None:
             return
 
 
+async def posted(running: Running, body: bytes) -> tuple[int, bytes, bool]:
+    """Ask as any client, on a connection of its own; return status, body, and whether the body ended as it should."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port, limit=2**20)
+    head = f"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)
+    got, whole = b"", False
+    try:
+        lines = (await reader.readuntil(b"\r\n\r\n")).decode().lower().split("\r\n")
+        length = next((line.partition(": ")[2] for line in lines if line.startswith("content-length")), None)
+        if length is not None:
+            got = await reader.readexactly(int(length))
+        else:
+            while size := int((await reader.readuntil(b"\r\n")).strip(), 16):
+                got += (await reader.readexactly(size + 2))[:-2]
+        whole = True
+    except (asyncio.IncompleteReadError, ConnectionError):
+        pass
+    finally:
+        writer.close()
+    return int(lines[0].split()[1]), got, whole
+
+
 async def eventually(true: Callable[[], bool], within_s: float = 15.0) -> None:
     """Return as soon as `true()` is. What happens in another process can only be looked for."""
     async with asyncio.timeout(within_s):

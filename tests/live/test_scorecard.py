@@ -6,24 +6,36 @@ import asyncio
 
 import httpx2
 import pytest
-from live import episodes, scorecard
+from live import episodes, refused, scorecard
 from live.harness import Peer, Seen, Upstream, balancer, configuration, good
+
+from balancer.policy.refusal_rows import ROWS
+from balancer.policy.refusals import find
 
 pytestmark = pytest.mark.live
 
 ASK = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 async def test_nothing_is_wrong_and_the_pages_say_so() -> None:
     rows = await scorecard.run()
     played = await episodes.run()
 
     assert [row for row in rows if row.mark == "wrong"] == []
     assert {words: mark for words, mark in played.items() if mark.startswith("wrong")} == {}
-    assert len({row.fault for row in rows}) >= 40
+    assert len({row.fault for row in rows}) >= 170
+    assert len(played) >= 40
     assert scorecard.PAGE.read_text() == scorecard.page(rows, played), "run: make scorecard"
     assert scorecard.README.read_text() == scorecard.readme(rows, played), "run: make scorecard"
+
+
+def test_each_row_of_the_table_of_refusals_is_played() -> None:
+    played = {**refused.HIDDEN, **refused.CALLERS, "window": refused.WINDOW}
+    found = {name: find(refusal.fault).row for name, refusal in played.items()}
+
+    assert {name: row.name for name, row in found.items()} == {name: refusal.row for name, refusal in played.items()}
+    assert {row.name for row in ROWS if row not in found.values()} == refused.SAID_BY_OURSELVES
 
 
 async def overloaded(seen: Seen, peer: Peer) -> None:

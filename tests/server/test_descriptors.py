@@ -18,6 +18,7 @@ print(descriptors.raised(), *resource.getrlimit(resource.RLIMIT_NOFILE))
 """
 
 
+@pytest.mark.live
 @pytest.mark.parametrize(("limits", "expected"), [("100, 300", "300 300 300"), ("200, 200", "200 200 200")])
 def test_the_soft_limit_becomes_the_hard_one(limits: str, expected: str) -> None:
     code = TOLD.format(limits=limits)

@@ -27,6 +27,7 @@ def faults(how: str) -> int:
     return int(subprocess.run([sys.executable, "-c", CODE, how], capture_output=True, check=True, text=True).stdout)
 
 
+@pytest.mark.live
 @pytest.mark.skipif(sys.platform != "linux", reason="a matter of glibc")
 def test_bodies_come_and_go_without_page_faults() -> None:
     assert faults("keep") < 400 < faults("leave alone")
@@ -47,6 +48,7 @@ print(before, len(rounds))
 """
 
 
+@pytest.mark.live
 def test_what_was_made_for_starting_is_not_collected_again() -> None:
     ran = subprocess.run([sys.executable, "-c", SETTLED], capture_output=True, check=True, text=True)
     before, after = map(int, ran.stdout.split())

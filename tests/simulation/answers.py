@@ -239,6 +239,13 @@ def _falls_silent(asked: Asked) -> Behaviour:
     return Behaviour("falls silent", Blame.PROVIDER, [*steps, (NEVER_S, Fail(Cause.CLOSED))], content)
 
 
+def _tells_and_stays(asked: Asked) -> Behaviour:
+    """Say in the middle of an answer that it failed, and leave the connection open."""
+    steps, content, at = _begun(asked)
+    told: Timed = (at, Data(ERROR_EVENT if asked.stream else b""))
+    return Behaviour("tells, and stays", Blame.PROVIDER, [*steps, told, (NEVER_S, Fail(Cause.CLOSED))], content)
+
+
 PASSING: dict[str, Refuse] = {
     "refused": _fails(Cause.REFUSED),
     "no name": _fails(Cause.DNS),
@@ -275,6 +282,7 @@ BREAKS: dict[str, Refuse] = {
     "broken by a close": _breaks("broken by a close", Fail(Cause.CLOSED)),
     "truncated": _breaks("truncated", Data(b"")),
     "broken by an error event": _breaks("broken by an error event", Data(ERROR_EVENT)),
+    "broken by an error event, and left open": _tells_and_stays,
     "broken by garbage": _breaks("broken by garbage", Data(b"event: message_delta\ndata: {oops\n\n")),
     "falls silent": _falls_silent,
 }

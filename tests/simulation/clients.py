@@ -16,6 +16,10 @@ SILENT_MAX_S = 10.1
 """How long the client of a stream may be sent nothing at all (`RelayLimits.hold_max_s`, `ping_s`, and a look)."""
 
 
+STUCK_MAX_S = 130.1
+"""How long a client that reads nothing may hold what waits for it (`RelayLimits.stuck_s`, and a look)."""
+
+
 class SimulatedClient:
     """One client's connection: what the balancer writes to, as `server.exchange.Exchange` is."""
 
@@ -32,6 +36,8 @@ class SimulatedClient:
         self.breaches: list[str] = []
         """What was done to it that may not be done."""
         self.longest_silence_s = 0.0
+        self.longest_wait_s = 0.0
+        """How long something waited for it to read."""
         self.followed = False
         """It got the answer to another's request."""
         self.who = f"#{ask.number}"
@@ -72,9 +78,12 @@ class SimulatedClient:
 
     async def write(self, data: bytes, *, last: bool = False) -> None:
         if self.busy:
-            drained = self._loop.create_future()
+            drained, began = self._loop.create_future(), self._loop.time()
             self._drained.append(drained)
-            await drained
+            try:
+                await drained
+            finally:
+                self.longest_wait_s = max(self.longest_wait_s, self._loop.time() - began)
         if self.progress in OPEN:
             self._take(data, last)
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from simulation import received
 from simulation.answers import Blame
-from simulation.clients import SILENT_MAX_S, SimulatedClient
+from simulation.clients import SILENT_MAX_S, STUCK_MAX_S, SimulatedClient
 from simulation.knowledge import Key, Knowledge, needed, tested
-from simulation.plan import Plan
+from simulation.plan import Ask, Plan
 from simulation.story import Story
 from simulation.upstream import EDGE_S, Exchange, SimulatedTransport, is_takable
 
@@ -290,6 +290,7 @@ class Rules:
         run = self._by_task[asyncio.current_task()]
         exchange, who = run.exchanges[-1], run.client.who
         run.outcomes.append((candidate, outcome, verdict))
+        exchange.given_up = not isinstance(outcome, Completed)
         run.too_long = run.too_long or (run.client.ask.nature == "long" and exchange.behaviour.blame is Blame.REQUEST)
         words = verdict.reason or "completed"
         self.story.tell(now, who, "concludes of %s: %s, %s", candidate.provider.name, verdict.mark.value, words)
@@ -301,6 +302,8 @@ class Rules:
                 self.violate(f"'{exchange.behaviour.kind}' counts as a good answer", who)
             self._closes(candidate, exchange, who)
             return
+        if exchange.said_error and not isinstance(outcome, Refused):
+            self.violate(f"{candidate.provider.name} said that it failed, and {words} is told instead", who)
         timed_out = isinstance(outcome, Broken) and outcome.cause in TIMEOUTS
         if timed_out:
             self._was_patient(run, exchange, now)
@@ -385,6 +388,8 @@ class Rules:
             self.violate(breach, who)
         if ask.stream and ask.reads_all and client.longest_silence_s > SILENT_MAX_S:
             self.violate(f"its client heard nothing for {client.longest_silence_s:.3f} s", who)
+        if client.longest_wait_s > STUCK_MAX_S:
+            self.violate(f"it read nothing for {client.longest_wait_s:.3f} s, and was not cut off", who)
         run = next((run for run in reversed(self.runs) if run.client is client), None)
         if run is None or client.progress is LEFT:
             return
@@ -396,11 +401,21 @@ class Rules:
             self.violate(f"it is told as '{run.ended.outcome}', and its client has: {' or '.join(got)}", who)
         if run.ended.outcome == "failed" and not client.followed:
             self._had_to_fail(run)
+        if client.followed and run.ended.outcome in ("failed", "broken_stream") and ask.reads_all:
+            self._had_to_share_a_failure(run)
         stopped = self.plan.stops_at is not None
         if "broken_stream" in got and not client.followed and not stopped and ask.reads_all and run.exchanges:
             behaviour = run.exchanges[-1].behaviour
             if behaviour.whole and behaviour.kind == "good":
                 self.violate("a good answer reached its client broken", who)
+
+    def _had_to_share_a_failure(self, run: Run) -> None:
+        """Who shares another's answer has the whole of it, whatever becomes of the other's client."""
+        question = _question(run.client.ask)
+        shared = [each for each in self.transport.exchanges if _question(each.client.ask) == question]
+        last = shared[-1] if shared and self.plan.stops_at is None else None
+        if last is not None and not last.given_up and last.ended >= run.arrived and last.behaviour.kind == "good":
+            self.violate("it shared a good answer, and did not get it", run.client.who)
 
     def _had_to_fail(self, run: Run) -> None:
         """A request may fail only if nobody could have answered it."""
@@ -446,6 +461,10 @@ class Rules:
         attempts = len(self.transport.exchanges) - self._explored
         if self.plan.flavour == "outage" and attempts > EXTRA * len(leaders) + BUDGET:
             self.violate(f"{attempts} attempts for {len(leaders)} requests in a total outage")
+
+
+def _question(ask: Ask) -> int:
+    return ask.number if ask.same_as is None else ask.same_as
 
 
 def _scopes(exchange: Exchange, outcome: Outcome) -> tuple[str, ...]:

@@ -43,6 +43,7 @@ def test_where_every_provider_is_healthy_nothing_fails() -> None:
     assert sum(result.broken for result in results) == 0
 
 
+@pytest.mark.live
 def test_a_seed_is_played_the_same_way_in_every_process() -> None:
     command = [sys.executable, "-m", "simulation", "6", "--digest"]
     path = os.pathsep.join(str(ROOT / folder) for folder in ("src", "tests"))

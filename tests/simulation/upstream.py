@@ -53,7 +53,11 @@ class Exchange(UpstreamResponse):
         self._seen = b""
         self.shown = False
         """Content of its answer has come."""
-        self.began = self._loop.time()
+        self.said_error = False
+        """An error event of its answer has come."""
+        self.given_up = False
+        """The balancer has concluded that it failed."""
+        self.began = self.ended = self._loop.time()
         self.number = len(transport.exchanges)
         self.upstream: Upstream = transport.by_port[wire.origin.port]
         self.client = transport.clients[asyncio.current_task()]
@@ -117,6 +121,8 @@ class Exchange(UpstreamResponse):
 
     def _read(self, data: bytes) -> bytes:
         """Note what is read of the answer."""
+        if data.startswith(b"event: error\n"):
+            self.said_error = True
         if not self.shown:
             self._seen += data
             at = self._seen.find(b"content_block_delta")
@@ -198,6 +204,7 @@ class SimulatedTransport:
 
     def end(self, exchange: Exchange) -> None:
         self.open[exchange.upstream.name] -= 1
+        exchange.ended = self.loop.time()
         if self.referee is not None:
             self.referee.closed(exchange)
 

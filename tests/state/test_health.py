@@ -496,7 +496,12 @@ def test_what_a_probe_has_shown_is_open_to_others_before_its_answer_ends() -> No
     with world.fleet.admission.slot(candidate, 200.0):
         assert not world.availability("a", 200.0).usable, "the next probe has shown nothing yet"
         world.health.content_began(candidate, 100.0, 100.5)
-    assert not world.health.shown
+        assert not world.health.shown
+        world.health.content_began(candidate, 200.0, 200.5)
+        assert world.availability("a", 200.5).usable
+    assert not world.health.shown, "who probes after it has to show it again"
+    with world.fleet.admission.slot(candidate, 201.0):
+        assert not world.availability("a", 201.0).usable
 
 
 def test_the_failure_of_a_request_that_is_suspect_itself_shows_nothing_but_when_it_was() -> None:

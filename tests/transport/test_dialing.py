@@ -233,6 +233,7 @@ http {{
 """
 
 
+@pytest.mark.live
 async def test_a_real_nginx(nginx: str, tmp_path: Path) -> None:
     """Keep-alive, a file with and without compression, a large body, and a keep-alive that runs out."""
     from live.harness import eventually, free_port

@@ -10,6 +10,7 @@ import pytest
 from balancer.headers import Headers
 from balancer.model import Fault, Reply
 from balancer.wire import errors, sse
+from balancer.wire.complaints import inner_fault
 from balancer.wire.errors import (
     REDIRECTED_TO_TLS,
     SAME_AS,
@@ -241,6 +242,22 @@ def test_a_429_rests_until_the_limit_is_reset_even_where_it_does_not_say_what_re
     headers: list[tuple[bytes, bytes]], seconds: float
 ) -> None:
     assert fault_of(Reply(429, tuple(headers)), WALL).retry_after_s == seconds
+
+
+STATED_IN_THE_BODY = {
+    "in words": ({"message": "Your tokens are used up. Please try again in 2 minutes."}, 120.0),
+    "in a field": ({"message": "No.", "details": [{"retryDelay": "20s"}]}, 20.0),
+    "nowhere": ({"message": "No."}, None),
+}
+
+
+@pytest.mark.parametrize(("error", "seconds"), STATED_IN_THE_BODY.values(), ids=STATED_IN_THE_BODY)
+def test_a_time_in_the_body_counts_where_no_header_names_one(error: dict[str, object], seconds: float | None) -> None:
+    said = json.dumps({"type": "error", "error": {"type": "rate_limit_error", **error}}).encode()
+
+    assert fault_of(Reply(429, (), said), WALL).retry_after_s == seconds
+    assert fault_of(Reply(429, ((b"retry-after", b"7"),), said), WALL).retry_after_s == 7.0
+    assert inner_fault(json.loads(said)).retry_after_s == seconds
 
 
 SORTS = {b"": "nothing", b" \n": "nothing", b"<p>": "an HTML page", b"{": "JSON", b" [": "JSON", b"no": "text"}

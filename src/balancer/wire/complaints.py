@@ -267,7 +267,8 @@ def inner_fault(value: Any) -> Fault:
             too_long = f"{too_long} ({message})"
         return Fault(400, "invalid_request_error", too_long)
     status = 400 if kind == POLICY_BLOCKED else STATUS_OF.get(kind, 500)
-    return Fault(status, kind, message, type=said.type, code=said.code)
+    wait_s = stated_wait_s(value, said.message, 0.0)
+    return Fault(status, kind, message, retry_after_s=wait_s, type=said.type, code=said.code)
 
 
 def stream_fault(value: Any) -> Fault:

@@ -17,6 +17,7 @@ from balancer.model import Fault, Reply
 from balancer.wire import sse
 from balancer.wire.loose import loosely_decoded, object_of, string_of
 from balancer.wire.marks import marks_in
+from balancer.wire.waits import stated_wait_s
 
 STATUS_OF = {
     "invalid_request_error": 400,
@@ -98,11 +99,13 @@ def fault_of(reply: Reply, wall: float) -> Fault:
     said = marks_in(value)
     stated_kind = string_of(object_of(error).get("type"))
     should_retry = header(reply.headers, b"x-should-retry")
+    words = _message(value, error, reply.body)[:MESSAGE_MAX_CHARS]
+    wait_s = retry_after(reply.headers, wall, limited=reply.status == 429)
     return Fault(
         reply.status,
         stated_kind if stated_kind in STATUS_OF or stated_kind == POLICY_BLOCKED else kind_of(reply.status),
-        _message(value, error, reply.body)[:MESSAGE_MAX_CHARS],
-        retry_after_s=retry_after(reply.headers, wall, limited=reply.status == 429),
+        words,
+        retry_after_s=stated_wait_s(value, words, wall) if wait_s is None else wait_s,
         should_retry=None if should_retry is None else should_retry.strip().lower() == b"true",
         reply=Reply(reply.status, reply_headers(reply.headers), reply.body),
         type=said.type,
