@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from balancer import claude_code
 from balancer.dialect import Ask, Decoder, Flow, TypedState
-from balancer.dialects.openai import carried, lessons, passed, passthrough, refusals, request
+from balancer.dialects.openai import carried, lessons, passed, passthrough, refusals, request, web_search
 from balancer.dialects.openai.address import Address, address, is_misplaced
 from balancer.dialects.openai.chat import ChatReader
 from balancer.dialects.openai.composer import Composer
@@ -51,6 +51,8 @@ class _Attempt:
     learnt: list[str] = field(default_factory=list)
     api: Api = "chat"
     think_tags: ThinkTagsOption = False
+    searches: bool = False
+    """The provider's own web search was offered."""
     paths: list[str] = field(default_factory=list)
     """The paths that were asked."""
 
@@ -123,9 +125,9 @@ class OpenAI:
         composer = Composer(shell, writer, ask.provider.name, attempt.names, _keeping(ask))
         reader: Reader
         if attempt.api == "responses":
-            reader = ResponsesReader(composer)
+            reader = ResponsesReader(composer, searches=attempt.searches)
         else:
-            reader = ChatReader(composer, think_tags=attempt.think_tags)
+            reader = ChatReader(composer, think_tags=attempt.think_tags, searches=attempt.searches)
         notes = tuple(f"learnt {lesson}" for lesson in attempt.learnt)
         return safeguards.answered(asked, OpenAIDecoder(composer, writer, reader, attempt.notes + notes))
 
@@ -202,6 +204,7 @@ def _written(ask: Ask, says: Settled, learnt: list[str], attempt: _Attempt) -> _
     converted = request.chat(ask.request.body, ask.model, can, ask.provider.name, items=items, recall=recall)
     attempt.names, attempt.notes = converted.names, converted.notes
     attempt.api, attempt.think_tags = api, can.think_tags
+    attempt.searches = any(map(web_search.is_hosted, converted.body.get("tools", ())))
     body = from_chat(converted.body) if items else converted.body
     if learnt:
         body = lessons.apply(body, learnt, can.system_role)
