@@ -27,7 +27,7 @@ from balancer.dialects.openai.profiles import WITHOUT_VERSION, Api, Capabilities
 from balancer.dialects.openai.responses import MIN_OUTPUT_TOKENS, ResponsesReader, from_chat
 from balancer.dialects.openai.writer import Shell
 from balancer.headers import header
-from balancer.model import Fault, Operation, Provider, Reply, WireRequest
+from balancer.model import Fault, Operation, Provider, Reply, ResourceRequest, WireRequest
 from balancer.script import Data, Head, Step
 from balancer.wire import safeguards
 from balancer.wire.complaints import body_complaint, fault_of
@@ -76,6 +76,14 @@ class OpenAI:
     converts = True
 
     def flow(self, ask: Ask) -> Flow:
+        if ask.operation.resource:
+            asked = ask.request
+            method, whole = (
+                (asked.method, asked.path) if isinstance(asked, ResourceRequest) else (b"GET", b"/responses")
+            )
+            below = whole.partition(b"?")[0].decode().removeprefix("/v1")
+            yield passthrough.passed_on(ask, _wire(ask, method, below, ()))
+            return
         if ask.operation.openai:
             yield from passthrough.flow(ask, _wire(ask, b"POST", passthrough.PATHS[ask.operation], ()))
             return
@@ -143,7 +151,7 @@ class OpenAI:
         return replace(fault, status=502, kind="api_error", message=message, reply=None)
 
     def supports(self, operation: Operation) -> bool:
-        return operation is not Operation.COUNT_TOKENS and not operation.resource
+        return operation is not Operation.COUNT_TOKENS and (operation.openai or not operation.resource)
 
     def describe(self, provider_state: TypedState, options: object, wall: float) -> dict[str, Any] | None:
         return provider_state.of(lessons.Lessons).described(wall)
