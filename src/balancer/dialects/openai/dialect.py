@@ -73,7 +73,7 @@ class OpenAI:
     Options = Options
     default_base_url: str | None = "https://api.openai.com/v1"
     checks_actions = False
-    converts = True
+    converts = 1.0
 
     def flow(self, ask: Ask) -> Flow:
         if ask.operation.resource:

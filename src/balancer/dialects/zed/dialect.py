@@ -53,7 +53,7 @@ class Zed:
     Options = Options
     default_base_url: str | None = "https://cloud.zed.dev"
     checks_actions = False
-    converts = False
+    converts = 8.0  # it is measured and hashed as well, to know the thread and its size
 
     def flow(self, ask: Ask) -> Flow:
         if ask.operation is Operation.MODELS:
