@@ -82,10 +82,10 @@ class Recording(Relay):
         self.requests: list[Request] = []
         self.bodies: list[bytes] = []
 
-    async def answer(self, request: Request, writer: ResponseWriter, task: asyncio.Task[Any] | None = None) -> None:
+    async def answer(self, request: Request, writer: ResponseWriter, task: Any = None, route: Any = None) -> None:
         self.requests.append(request)
         self.bodies.append(request.body)
-        await super().answer(request, writer, task)
+        await super().answer(request, writer, task, route)
 
 
 class Failing(Recording):
@@ -93,7 +93,7 @@ class Failing(Recording):
 
     begins = False
 
-    async def answer(self, request: Request, writer: ResponseWriter, task: asyncio.Task[Any] | None = None) -> None:
+    async def answer(self, request: Request, writer: ResponseWriter, task: Any = None, route: Any = None) -> None:
         if self.begins:
             writer.start(200, ((b"x-a", b"b"),))
             await writer.write(b"so far")

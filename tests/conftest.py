@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 CLAUDE = ROOT / ".tools" / "node_modules" / ".bin" / "claude"
+CODEX = ROOT / ".tools" / "node_modules" / ".bin" / "codex"
 LLAMA = ROOT / ".tools" / "llama"
 
 
@@ -60,6 +61,15 @@ def claude_code() -> Path:
     if not CLAUDE.exists():
         missing("the Claude Code client", "run: make tools")
     return CLAUDE
+
+
+@pytest.fixture(scope="session")
+def codex() -> str:
+    """The real client Codex: `BALANCER_CODEX`, or the one on the PATH, or the one that `make codex` installs."""
+    found = os.environ.get("BALANCER_CODEX") or shutil.which("codex") or (str(CODEX) if CODEX.exists() else "")
+    if not found:
+        missing("the client Codex", "run: make codex")
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,8 @@ _DELTAS = {
     "text": {"text_delta": "text"},
     "thinking": {"thinking_delta": "thinking", "signature_delta": "signature"},
     "tool_use": {"input_json_delta": "partial_json"},
+    "server_tool_use": {"input_json_delta": "partial_json"},
+    "web_search_tool_result": {},
     "redacted_thinking": {},
 }
 
@@ -97,6 +99,9 @@ def _open(seen: Read, data: dict[str, Any]) -> None:
 def _delta(seen: Read, data: dict[str, Any]) -> None:
     assert data["index"] == seen.open is not None
     block = seen.blocks[-1]
+    if data["delta"]["type"] == "citations_delta":
+        assert block["type"] == "text", "only text cites"
+        return
     key = _DELTAS[block["type"]][data["delta"]["type"]]
     assert isinstance(data["delta"][key], str)
     assert key == "signature" or not block.get("signature"), "the signature comes last"

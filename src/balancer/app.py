@@ -30,6 +30,7 @@ from balancer.control.catalogue import Catalogue
 from balancer.control.memory import Memory
 from balancer.control.memory import beside as learnt_file
 from balancer.control.recovery import Recovery
+from balancer.model import Operation
 from balancer.relay.relay import Relay
 from balancer.relay.resources import ResourceRelay
 from balancer.server import descriptors, memory
@@ -41,7 +42,7 @@ from balancer.server.keys import hash_of, is_for_admins, presented_in
 from balancer.server.limits import ClientLimits
 from balancer.server.paths import OPERATIONS, canonical
 from balancer.server.rejected import Rejected, new_id, reject
-from balancer.server.resources import ResourceEndpoints, is_resource
+from balancer.server.resources import ResourceEndpoints, is_resource, is_stored
 from balancer.state.fleet import Fleet
 from balancer.state.grants import Grants
 from balancer.telemetry.audit import ASKER, Asker, Audit
@@ -106,10 +107,11 @@ class App:
                 self._audit.refused(asker, method, path, admitted.status)
             rejected = Rejected(admitted.status, admitted.kind, admitted.message)
             client = AsgiClient(receive, send, scope["http_version"], self.limits, asyncio.get_running_loop())
-            await reject(client, rejected, new_id(), OPERATIONS.get(scope["path"]))
+            operation = Operation.STORED_RESPONSES if is_stored(path) else OPERATIONS.get(path)
+            await reject(client, rejected, new_id(), operation)
         elif scope["path"] in OPERATIONS:
             await self.messages(scope, receive, send, admitted)
-        elif self.fleet.config.settings.proxy_endpoints and is_resource(scope["path"]):
+        elif is_stored(path) or (self.fleet.config.settings.proxy_endpoints and is_resource(path)):
             await self.resources(scope, receive, send, admitted)
         else:
             if admitted.grant is not None and admitted.grant.may_ask is not None:

@@ -29,7 +29,7 @@ class TypedState(msgspec.Struct, eq=False):
         """Return the object of this class; a new one is made and kept where there is none."""
         found = self.kept.get(kind)
         if found is None:
-            found = self.kept[kind] = kind()
+            found = self.kept.setdefault(kind, kind())  # another thread may have made it in the meantime
         return cast("T", found)
 
     def get(self, kind: type[T]) -> T | None:
@@ -194,10 +194,11 @@ class Dialect(Protocol):
         ...
 
     @property
-    def converts(self) -> bool:
-        """Whether a flow converts the whole request before it sends anything: for a long one that is done in a thread.
+    def converts(self) -> float:
+        """How long a flow works on a whole request before it sends it, as a multiple of `relay.conversion`'s estimate.
 
-        Such a flow may be stepped by any thread, by one at a time; what it shares with other flows must bear that.
+        0: it does not convert it. For a long request that is done in a thread: such a flow may be stepped by any
+        thread, by one at a time; what it shares with other flows must bear that.
         """
         ...
 

@@ -35,7 +35,8 @@ class Operation(enum.Enum):
     streams: bool
     """Its answer may be a stream."""
     resource: bool
-    """It is about what a provider keeps (batches, files, skills), and only the provider that keeps it can answer."""
+    """It is about what a provider keeps (batches, files, skills, stored responses), and only the provider that keeps it
+    can answer."""
 
     __hash__ = object.__hash__  # in C; Enum's own is Python
 
@@ -43,15 +44,16 @@ class Operation(enum.Enum):
         self.word = word
         self.answers = word == "messages"
         self.counts = word == "count_tokens"
-        self.openai = word in ("chat_completions", "responses")
-        self.streams = self.answers or self.openai
-        self.resource = word in ("batches", "files", "skills")
+        self.openai = word in ("chat_completions", "responses", "stored_responses")
+        self.streams = self.answers or word in ("chat_completions", "responses")
+        self.resource = word in ("batches", "files", "skills", "stored_responses")
 
     MESSAGES = "messages"
     COUNT_TOKENS = "count_tokens"
     MODELS = "models"
     CHAT_COMPLETIONS = "chat_completions"
     RESPONSES = "responses"
+    STORED_RESPONSES = "stored_responses"
     BATCHES = "batches"
     FILES = "files"
     SKILLS = "skills"

@@ -67,6 +67,17 @@ def test_routes_on_which_nobody_can_check_actions_are_named(
     assert ("CLAUDE_CODE_AUTO_MODE_SERVER=0" in out) is bool(words)
 
 
+def test_a_safety_judge_is_said_instead(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(f"{ELSEWHERE}settings: {{safety_judge: {{provider: a, model: claude-sonnet-5-5}}}}\n")
+
+    assert main(["check", "--config", str(path)]) == 0
+
+    out = capsys.readouterr().out
+    assert "('x'), claude-sonnet-5-5 of 'a' gives the verdicts (settings.safety_judge)" in out
+    assert "CLAUDE_CODE_AUTO_MODE_SERVER" not in out
+
+
 def test_a_profile_that_the_address_picks_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "p.yaml"
     path.write_text(

@@ -56,6 +56,43 @@ def test_a_provider_as_the_rest_sees_it() -> None:
     assert "sk-canary" not in repr(provider)
 
 
+JUDGED = """\
+providers:
+  - {name: a, type: anthropic, auth_value: sk-canary}
+  - {name: mine, type: anthropic, auth_value: passthrough}
+  - {name: idle, type: anthropic, auth_value: sk-canary, enabled: false}
+  - {name: o, type: openai, base_url: "https://o.example.com/v1", auth_value: sk-canary}
+model_routes: {"*": [{provider: a}]}
+settings: {safety_judge: {provider: PROVIDER, model: MODEL}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "words"),
+    [
+        ("aa", "claude-sonnet-5-5", "there is no provider 'aa'"),
+        ("o", "claude-sonnet-5-5", "must be a provider of type anthropic; this one is of type openai"),
+        ("idle", "claude-sonnet-5-5", "is not enabled"),
+        ("mine", "claude-sonnet-5-5", "needs a key of its own"),
+        ("a", "gpt-5.5", "must be a Claude model, by its whole name"),
+        ("a", '""', "model"),
+    ],
+)
+def test_a_safety_judge_that_can_not_judge_is_a_problem(provider: str, model: str, words: str) -> None:
+    (problem,) = problems(JUDGED.replace("PROVIDER", provider).replace("MODEL", model))
+
+    assert problem.startswith("p.yaml:7: ")
+    assert words in problem
+
+
+def test_a_safety_judge() -> None:
+    judge = read(JUDGED.replace("PROVIDER", "a").replace("MODEL", "us.anthropic.claude-x")).settings.safety_judge
+
+    assert judge is not None
+    assert (judge.provider, judge.model) == ("a", "us.anthropic.claude-x")
+    assert read(GOOD).settings.safety_judge is None
+
+
 PATHS = {
     "https://h": "",
     "https://h/": "",

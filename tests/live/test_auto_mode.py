@@ -10,7 +10,20 @@ from typing import Any
 
 import pytest
 from fakezed import PAIR, FakeZed, line
-from live.harness import Behaviour, Peer, Running, Seen, Upstream, arguments, balancer, block, event, good, start
+from live.harness import (
+    Behaviour,
+    Peer,
+    Running,
+    Seen,
+    Upstream,
+    arguments,
+    balancer,
+    block,
+    event,
+    good,
+    message,
+    start,
+)
 from live.test_claude_code import claude
 from live.test_openai_provider import call, chat, completion
 
@@ -186,6 +199,26 @@ async def test_where_nothing_can_be_checked_the_command_is_refused_and_the_sessi
         ends = await running.ended()
         assert any("dropped safeguards" in end.get("notes", ()) for end in ends)
         assert all(end["status"] == 200 for end in ends)
+
+
+@pytest.mark.parametrize("name", TYPES)
+async def test_a_safety_judge_lets_the_command_run_wherever_the_answer_comes_from(claude_code: Path, name: str) -> None:
+    behaviour, entry = TYPES[name]
+    said = json.dumps({"verdicts": [{"action": 1, "outcome": "not_flagged", "explanation": "It makes a file."}]})
+
+    async def judge(seen: Seen, peer: Peer) -> None:
+        await peer.whole(200, message(said))
+
+    async with Upstream(behaviour or zed()) as up, Upstream(judge) as other:
+        settings = json.loads(configuration((up, entry), (other, {"type": "anthropic", "auth_value": "k"})))
+        settings["model_routes"] = {"*": [{"provider": "a"}]}
+        settings["settings"] = {"safety_judge": {"provider": "b", "model": "claude-judge-5"}}
+        async with balancer(json.dumps(settings)) as running:
+            told = await session(claude_code, running)
+
+        assert told.made
+        assert DONE in told.result["result"]
+        assert COMMAND.split()[0] in other.asked[0].json["messages"][0]["content"]
 
 
 async def overloaded(seen: Seen, peer: Peer) -> None:

@@ -1,6 +1,6 @@
 """The real client Codex (npm `@openai/codex`) through the real balancer, to a scripted server of OpenAI's Responses API.
 
-It is looked for in `BALANCER_CODEX`, on the PATH, and among the tools (`make codex`); without it this is skipped.
+`make codex` installs it; without it this is skipped, or fails in CI.
 """
 
 from __future__ import annotations
@@ -8,21 +8,16 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from live.harness import ROOT, Peer, Running, Seen, Upstream, balancer
+from live.harness import Peer, Running, Seen, Upstream, balancer
 from live.test_openai_sdk import configuration, event, response, stream
-
-TOOLS = ROOT / ".tools" / "node_modules" / ".bin" / "codex"
-CODEX = os.environ.get("BALANCER_CODEX") or shutil.which("codex") or (str(TOOLS) if TOOLS.exists() else "")
 
 pytestmark = [
     pytest.mark.live,
     pytest.mark.timeout(120),
-    pytest.mark.skipif(not CODEX, reason="Codex is not installed"),
 ]
 
 CONFIG = """\
@@ -88,7 +83,7 @@ async def scripted(seen: Seen, peer: Peer) -> None:
         await stream(peer, *answering(called(seen.json["tools"], "echo canary-$((4700 + 11))")))
 
 
-async def run(running: Running, folder: Path) -> str:
+async def run(codex: str, running: Running, folder: Path) -> str:
     """Run one prompt, and return what Codex prints."""
     home, work = folder / "home", folder / "work"
     home.mkdir()
@@ -100,7 +95,7 @@ async def run(running: Running, folder: Path) -> str:
         "HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1",  # nothing leaves this machine
     }  # fmt: skip
     process = await asyncio.create_subprocess_exec(
-        CODEX, "exec", "--skip-git-repo-check", "--json", "Run the command.",
+        codex, "exec", "--skip-git-repo-check", "--json", "Run the command.",
         cwd=work, env=environment, stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
@@ -114,13 +109,13 @@ async def run(running: Running, folder: Path) -> str:
     return printed.decode()
 
 
-async def test_a_tool_loop(tmp_path: Path) -> None:
+async def test_a_tool_loop(codex: str, tmp_path: Path) -> None:
     async def ill(seen: Seen, peer: Peer) -> None:
         await peer.whole(500, b'{"error": {"message": "down", "type": "server_error"}}')
 
     async with Upstream(ill) as first, Upstream(scripted) as up:
         async with balancer(configuration(first, up)) as running:
-            printed = await run(running, tmp_path)
+            printed = await run(codex, running, tmp_path)
             assert "It printed canary-4711." in printed, printed
             ended = await running.ended(2)
 

@@ -270,6 +270,34 @@ async def test_what_one_cannot_take_goes_to_the_next_or_is_refused_by_name() -> 
         assert texts.asked == []
 
 
+async def test_a_web_search_goes_to_who_can_search() -> None:
+    asked: dict[str, Any] = {**ASK, "tools": [{"type": "web_search_20250305", "name": "web_search"}]}
+    async with (
+        Upstream(chat) as plain,
+        Upstream(chat) as searching,
+        balancer(configuration(("openai", plain), ("openai", searching))) as neither,
+        client(neither.url) as alone,
+    ):
+        second = f"http://127.0.0.1:{searching.port}"
+        entries = [
+            {"name": "a", "type": "openai", "auth_value": "k", "base_url": f"http://127.0.0.1:{plain.port}"},
+            {"name": "b", "type": "openai", "auth_value": "k", "base_url": second,
+             "openai_config": {"web_search": "openrouter"}},
+        ]  # fmt: skip
+        routes = {"*": [{"provider": "a"}, {"provider": "b", "priority": 2}]}
+        async with (
+            balancer(json.dumps({"providers": entries, "model_routes": routes})) as both,
+            client(both.url) as sdk,
+        ):
+            answer = await sdk.messages.create(**asked)
+            with pytest.raises(anthropic.BadRequestError, match=r"web_search_20250305 can't be sent: provider 'a'"):
+                await alone.messages.create(**asked)
+
+        assert answer.content[0].text == "Hello from OpenAI."
+        assert plain.asked == []
+        assert [seen.json["tools"] for seen in searching.asked] == [[{"type": "openrouter:web_search"}]]
+
+
 async def test_thinking_of_one_type_does_not_reach_the_other() -> None:
     async def thinking(seen: Seen, peer: Peer) -> None:
         await peer.sse()

@@ -508,6 +508,109 @@ async def test_a_stored_response_goes_on_where_it_is_stored_and_for_its_client_a
         assert len(one.asked) == len(other.asked) == 6
 
 
+def keeping(name: str, *, path: bool = True) -> Behaviour:
+    """Return a provider that stores what it answers under one id, and knows no other. `path`: it has these paths."""
+
+    async def behave(seen: Seen, peer: Peer) -> None:
+        stored, target = response(id=f"resp_{name}"), seen.target.partition("?")[0]
+        if seen.method == "POST" and target == "/v1/responses":
+            await peer.whole(200, json.dumps(stored).encode())
+        elif not path:
+            await peer.whole(405, b'{"detail":"Method Not Allowed"}')
+        elif not target.startswith(f"/v1/responses/resp_{name}"):
+            await refusing(404, f"Response with id '{target[14:]}' not found.")(seen, peer)
+        elif seen.method == "DELETE":
+            told = {"id": f"resp_{name}", "object": "response", "deleted": True}
+            await peer.whole(200, json.dumps(told).encode())
+        elif target.endswith("/input_items"):
+            listed = {"object": "list", "data": [], "first_id": "", "last_id": "", "has_more": False}
+            await peer.whole(200, json.dumps(listed).encode())
+        elif target.endswith("/cancel"):
+            await peer.whole(200, json.dumps({**stored, "status": "cancelled"}).encode())
+        elif "stream=true" in seen.target:
+            await stream(peer, CREATED, *WORDS, event("response.completed", response=stored))
+        else:
+            await peer.whole(200, json.dumps(stored).encode())
+
+    return behave
+
+
+TWO_KEYS = "auth: {keys: [sk-first-client-1, sk-second-client-2]}"
+
+
+async def test_a_stored_response_is_read_cancelled_and_deleted_where_it_is_stored() -> None:
+    async with Upstream(keeping("a")) as one, Upstream(keeping("b")) as other:
+        config = configuration(one, other, settings=f"selection_strategy: round_robin, {TWO_KEYS}")
+        async with (
+            balancer(config.replace("priority: 2", "priority: 1")) as running,
+            client(running, api_key="sk-first-client-1") as sdk,
+        ):
+            made = {(await sdk.responses.create(**QUESTION, store=True)).id for _ in range(2)}
+            assert made == {"resp_a", "resp_b"}
+            for name, up in (("resp_a", one), ("resp_b", other)):
+                before = len(up.seen)
+                assert (await sdk.responses.retrieve(name)).output_text == "Hello there."
+                assert (await sdk.responses.input_items.list(name, limit=5)).data == []
+                assert (await sdk.responses.cancel(name)).status == "cancelled"
+                texts = [
+                    one.delta
+                    async for one in await sdk.responses.retrieve(name, stream=True)
+                    if one.type == "response.output_text.delta"
+                ]
+                assert texts == ["Hello ", "there."]
+                await sdk.responses.delete(name)
+                assert [seen.method for seen in up.seen[before:]] == ["GET", "GET", "POST", "GET", "DELETE"]
+                assert up.seen[before + 1].target == f"/v1/responses/{name}/input_items?limit=5"
+                assert up.seen[before].header("authorization") == f"Bearer sk-canary-{name[5:]}"
+            ended = await running.ended(12)
+            assert {end["operation"] for end in ended[2:]} == {"stored_responses"}
+            async with client(running, api_key="sk-second-client-2") as stranger:
+                for asking in (stranger.responses.retrieve, stranger.responses.cancel, stranger.responses.delete):
+                    with pytest.raises(openai.NotFoundError, match="there is no resp_a"):
+                        await asking("resp_a")
+
+
+async def test_a_stored_response_that_is_not_known_is_looked_for() -> None:
+    async with (
+        Upstream(keeping("x", path=False)) as without,
+        Upstream(keeping("a")) as one,
+        Upstream(keeping("b")) as other,
+        balancer(configuration(without, one, other)) as running,
+        client(running) as sdk,
+    ):
+        assert (await sdk.responses.retrieve("resp_b")).id == "resp_b"
+        assert [len(up.seen) for up in (without, one, other)] == [1, 1, 1]
+        assert (await sdk.responses.cancel("resp_b")).status == "cancelled"  # it is known by now
+        assert [len(up.seen) for up in (without, one, other)] == [1, 1, 2]
+        with pytest.raises(openai.NotFoundError, match="not found"):
+            await sdk.responses.retrieve("resp_z")
+
+
+async def test_what_is_no_stored_response_is_refused_in_openais_words() -> None:
+    anthropic_ = '  - {name: z, type: anthropic, base_url: "http://127.0.0.1:9", auth_value: sk-canary-z}'
+    only = f"providers:\n{anthropic_}\nmodel_routes: {{'*': [{{provider: z}}]}}\n"
+    async with Upstream(keeping("a")) as up, balancer(configuration(up, settings=TWO_KEYS)) as running:
+        async with client(running, api_key="sk-first-client-1") as sdk:
+            with pytest.raises(openai.APIStatusError, match="/v1/responses/compact is not supported") as compact:
+                await sdk.post("/responses/compact", cast_to=object, body={})
+            with pytest.raises(openai.APIStatusError, match="PUT is not allowed") as put:
+                await sdk.put("/responses/resp_a", cast_to=object, body={})
+            with pytest.raises(openai.NotFoundError):
+                await sdk.get("/responses/..%2ffiles", cast_to=object)
+        async with client(running, api_key="sk-nobody-at-all") as stranger:
+            with pytest.raises(openai.AuthenticationError):
+                await stranger.responses.retrieve("resp_a")
+        assert compact.value.status_code == 501
+        assert put.value.response.headers["allow"] == "DELETE, GET"
+        assert up.seen == []
+    async with balancer(only) as running, client(running) as sdk:
+        with pytest.raises(
+            openai.APIStatusError, match="no usable provider has stored responses; add one of type openai"
+        ) as nobody:
+            await sdk.responses.retrieve("resp_a")
+        assert nobody.value.status_code == 501
+
+
 async def test_what_is_not_served_says_so_in_both_shapes() -> None:
     async with balancer(configuration(9)) as running, client(running) as sdk:
         with pytest.raises(openai.NotFoundError, match="there is no /v1/embeddings here") as missing:

@@ -30,3 +30,10 @@ BODIES: dict[str, tuple[bytes, bool]] = {
 @pytest.mark.parametrize(("body", "long"), BODIES.values(), ids=BODIES)
 def test_what_takes_long(body: bytes, long: bool) -> None:
     assert takes_long(body) is long
+
+
+def test_what_is_dearer_takes_long_sooner() -> None:
+    body = BODIES["a long text"][0]
+
+    assert not takes_long(body)
+    assert takes_long(body, 8.0)

@@ -190,14 +190,15 @@ async def test_only_the_answer_to_the_last_request_of_a_flow_is_received() -> No
 class Converting(type(MESSAGES_API)):  # type: ignore[misc]
     """A dialect that converts what it sends, and repairs it once; it notes in which thread."""
 
-    converts = True
+    converts = 1.0
 
-    def __init__(self) -> None:
+    def __init__(self, *, side: bool = False) -> None:
         self.threads: list[bool] = []
+        self._side = side
 
     def flow(self, ask: Ask) -> Flow:
         self._note()
-        yield WireRequest(ORIGIN, b"POST", b"/first", ())
+        yield WireRequest(ORIGIN, b"POST", b"/first", (), side_request=self._side)
         self._note()
         yield WireRequest(ORIGIN, b"POST", b"/second", ())
         self._note()
@@ -214,6 +215,15 @@ async def test_a_long_request_is_converted_in_a_thread(length: int, on_loop: lis
 
     assert await flows.run(dialect, about, asyncio.get_running_loop().time() + 9.0, status) == 200
     assert dialect.threads == on_loop
+
+
+async def test_what_is_converted_behind_a_side_request_is_converted_in_a_thread() -> None:
+    flows, _ = runner([Head(200), Data(b"x")], [Head(200), Data(MESSAGE)])
+    dialect, asked = Converting(side=True), request(b"x" * 4_000_000, stream=False)
+    about = Ask(asked, candidate("a", origin=ORIGIN), Operation.MESSAGES, TypedState())
+
+    assert await flows.run(dialect, about, asyncio.get_running_loop().time() + 9.0, status) == 200
+    assert dialect.threads == [False, False, True]
 
 
 # Side requests

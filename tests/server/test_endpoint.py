@@ -501,7 +501,9 @@ async def test_after_an_answer_nothing_waits_for_its_client_any_more(settings: s
 @in_virtual_time
 async def test_a_fault_of_ours_leaves_no_follower_waiting() -> None:
     class FailsLate(Failing):
-        async def answer(self, request: Request, writer: ResponseWriter, task: object = None) -> None:
+        async def answer(
+            self, request: Request, writer: ResponseWriter, task: object = None, route: object = None
+        ) -> None:
             writer.start(200, ())
             await writer.write(b"so far")
             await asyncio.sleep(5)

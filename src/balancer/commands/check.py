@@ -49,11 +49,17 @@ def _auto_mode(config: Config) -> str:
     if not unchecked:
         return ""
     told = ", ".join(f"'{pattern}'" for pattern in unchecked)
+    if (judge := config.settings.safety_judge) is not None:
+        return (
+            f"auto mode: where a provider that can't check actions answers ({told}), "
+            f"{judge.model} of '{judge.provider}' gives the verdicts (settings.safety_judge)"
+        )
     where = "no route" if len(unchecked) == len(config.routes) else f"not every route ({told})"
     return (
         f"auto mode: {where} has a provider of type anthropic, the only one that can check actions for Claude Code. "
         "Without a check it asks about each action, or refuses it; "
-        f"with {claude_code.AUTO_MODE_SERVER}=0 it makes the check itself"
+        f"with {claude_code.AUTO_MODE_SERVER}=0 it makes the check itself; "
+        "or name a Claude model that does it: settings.safety_judge"
     )
 
 

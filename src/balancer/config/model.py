@@ -177,6 +177,15 @@ class Limits(Part):
         return self
 
 
+class SafetyJudge(Part):
+    """A Claude model that checks actions for Claude Code's auto mode where the answering provider can't."""
+
+    provider: str
+    """The name of a provider of type `anthropic` with a key of its own."""
+    model: str = Field(min_length=1)
+    """The Claude model to ask it for."""
+
+
 def _cooldown(value: Any) -> Any:
     return value if isinstance(value, dict | Cooldown) else {"seconds": value}
 
@@ -232,6 +241,9 @@ class Settings(Part):
     proxy_endpoints: bool = False
     """Whether batches, files and skills (`/v1/messages/batches`, `/v1/files`, `/v1/skills`) are passed to a provider
     of type `anthropic`. If not, they are answered with 501."""
+    safety_judge: SafetyJudge | None = None
+    """`{provider: NAME, model: claude-...}`: checks the actions for Claude Code's auto mode where the answer comes from
+    a provider that can't; null: then there is no verdict. It sees rules, what the user said, and the actions."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     """The least important lines that are written."""
     log_color: bool = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import Any
@@ -15,7 +15,7 @@ from balancer.config.keys import NamedKey, NamedKeys
 from balancer.config.model import Settings
 from balancer.config.problem import ConfigError, Problem
 from balancer.config.providers import Providers, names_of
-from balancer.config.quoting import is_keylike
+from balancer.config.quoting import Theirs, is_keylike
 from balancer.config.routes import Routes
 from balancer.config.wording import unknown_key
 from balancer.model import Provider, Route
@@ -71,6 +71,7 @@ def _config(checker: Checker) -> Config:
     listed = root.get("providers")
     named = NamedKeys(checker).read(settings, names_of(listed) if isinstance(listed, list) else config.providers)
     config = replace(config, named_keys=named, prices=(*_own_prices(settings, checker), prices.shipped()))
+    _check_judge(config, names_of(listed) if isinstance(listed, list) else (), checker)
     disabled = providers.disabled(root.get("providers"))
     for note in document.notes:
         if not (note.variable and note.path[:1] == ("providers",) and note.path[1] in disabled):
@@ -80,6 +81,30 @@ def _config(checker: Checker) -> Config:
     if checker.problems:
         raise ConfigError(checker.odd_lines() or checker.problems)
     return config
+
+
+def _check_judge(config: Config, names: Collection[object], checker: Checker) -> None:
+    """Tell why `settings.safety_judge` can't be asked."""
+    judge = config.settings.safety_judge
+    if judge is None:
+        return
+    at: Path = ("settings", "safety_judge")
+    if judge.provider not in names:
+        guess = checker.guess(judge.provider, names)
+        checker.tell((*at, "provider"), "there is no provider ", Theirs(judge.provider), *guess)
+    provider = config.providers.get(judge.provider)
+    if provider is not None and provider.type != "anthropic":
+        said = f"the judge must be a provider of type anthropic; this one is of type {provider.type}"
+        checker.tell((*at, "provider"), said)
+    elif provider is not None and not provider.enabled:
+        checker.tell((*at, "provider"), "this provider is not enabled, so it can't be the judge")
+    elif provider is not None and provider.passthrough:
+        said = "the judge needs a key of its own: auth_value of this provider is passthrough"
+        checker.tell((*at, "provider"), said)
+    if is_keylike(judge.model):
+        checker.tell((*at, "model"), MISPLACED)
+    elif "claude" not in judge.model.lower():
+        checker.tell((*at, "model"), "the judge must be a Claude model, by its whole name: model: claude-sonnet-5-5")
 
 
 def _own_prices(settings: Settings, checker: Checker) -> tuple[Mapping[str, Price], ...]:

@@ -37,6 +37,7 @@ _FORMS = {
     "allowed_hosts": "allowed_hosts: [balancer.example.com]",
     "allowed_origins": "allowed_origins: [https://balancer.example.com]",
     "trusted_proxies": "trusted_proxies: [10.0.0.7]",
+    "safety_judge": "safety_judge: {provider: NAME, model: claude-sonnet-5-5}",
     "passthrough_to": "passthrough_to: [NAME]",
     "drop_headers": "drop_headers: [x-org-route]",
     "forward_headers": "forward_headers: [x-auth-token]",

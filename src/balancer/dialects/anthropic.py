@@ -84,7 +84,7 @@ class Anthropic:
     Options = Options
     default_base_url: str | None = "https://api.anthropic.com"
     checks_actions = True
-    converts = False
+    converts = 0.0
 
     def flow(self, ask: Ask) -> Flow:
         if safeguards.Known in ask.provider_state.kept and (unchecked := _unchecked(ask)) is not None:

@@ -39,12 +39,16 @@ class Follows(enum.Enum):
     """The balancer's own key was refused: the client would take it for its own."""
 
 
+_NOT_THERE = frozenset({404, 405, 501})
+"""How providers say that they don't have something, or not even its path."""
+
+
 def follows(status: int, *, by_id: bool, last: bool, passthrough: bool) -> Follows:
     """Say what follows from an answer's status.
 
     `by_id`: one resource was asked for; `last`: nobody else may keep it; `passthrough`: with the client's own key.
     """
-    if status == 404 and by_id and not last:
+    if status in _NOT_THERE and by_id and not last:
         return Follows.ELSEWHERE
     return Follows.HIDE if status in (401, 403) and not passthrough else Follows.GIVE
 
@@ -65,7 +69,7 @@ def goes_on(request: ResourceRequest, outcome: Outcome) -> bool:
     """Say whether the next provider may be asked: never, where this one may have done what was asked."""
     match outcome:
         case Refused(fault=fault):
-            return fault.status == 404
+            return fault.status in _NOT_THERE or (fault.reply is not None and fault.reply.status in _NOT_THERE)
         case Broken(stage=Stage.CONNECT):
             return request.resource_id is None or request.method == b"GET"
         case Broken(stage=Stage.WAIT):

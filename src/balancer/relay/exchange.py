@@ -81,7 +81,8 @@ class FlowRunner:
         """
         timeouts, now = ask.candidate.provider.timeouts, self._now
         flow: Flow = dialect.flow(ask)
-        long = dialect.converts and conversion.takes_long(ask.request.body)
+        converts = dialect.converts
+        long = converts > 0 and conversion.takes_long(ask.request.body, converts)
         wire: WireRequest | None = await self._off_loop(next, flow, None) if long else next(flow)
         while wire is not None:
             if wire.side_request:
@@ -89,7 +90,7 @@ class FlowRunner:
                 reply = await self._side_request(wire, timeouts, deadline)
                 if own_time:
                     deadline += now() - began
-                wire = advance(flow, reply)
+                wire = await self._off_loop(advance, flow, reply) if long else advance(flow, reply)
                 continue
             if inject is not None and (played := inject(wire)) is not None:
                 wire = played

@@ -20,6 +20,11 @@ class RelayLimits(msgspec.Struct, frozen=True):
     look_every_s: float = 0.05
     """The shortest time between two looks at all responses: it bounds what many cost that are due together."""
 
+    # The safety judge (`judging`)
+
+    check_s: float = 30.0
+    """How long the end of an answer is held back for verdicts. Its client gets pings meanwhile."""
+
     # The provider's answer (`receive`, `exchange`)
 
     held_max_bytes: int = 32 * 1024 * 1024

@@ -44,6 +44,7 @@ from balancer.relay import border
 from balancer.relay.counting import Counting
 from balancer.relay.endings import Endings
 from balancer.relay.exchange import Exchanges, FlowRunner, Inject, injected
+from balancer.relay.judging import Judging
 from balancer.relay.limits import DEFAULT, RelayLimits
 from balancer.relay.receive import Receiver
 from balancer.relay.record import NO_USAGE, RequestRecord
@@ -71,9 +72,18 @@ class Relay:
         self._flows = FlowRunner(transport, clock.now, limits)
         self._receive = Receiver(fleet, counting, clock.now, limits).receive
         self._endings = Endings(fleet, counting, clock)
+        self._judging = Judging(self.answer, clock.now, limits)
 
-    async def answer(self, request: Request, writer: ResponseWriter, task: asyncio.Task[Any] | None = None) -> None:
+    async def answer(
+        self,
+        request: Request,
+        writer: ResponseWriter,
+        task: asyncio.Task[Any] | None = None,
+        route: Route | None = None,
+    ) -> None:
         """Give `writer` the answer to `request`. `task` is the one that this runs in; None: the current one.
+
+        `route` is whom to ask in place of the routes of the file.
 
         Returns when the answer is over, an error's answer included. Is cancelled when the client has left; the
         provider's connection is closed before the cancellation goes on. Raises what the writer raises.
@@ -84,6 +94,7 @@ class Relay:
         if request.operation.openai:
             response.ping = OPENAI_PING
         record = RequestRecord(request, now, len(request.body))
+        record.route = route
         self.fleet.bus.emit(record.began(self._wall()))
         try:
             with response:
@@ -102,13 +113,15 @@ class Relay:
     async def _run(self, record: RequestRecord, response: ClientResponse) -> None:
         """Find the route and a place in the balancer, then fail over until there is an answer."""
         request, fleet = record.request, self.fleet
-        route = record.route = fleet.route(request.model)
+        route = record.route
+        if route is None:
+            route = record.route = fleet.route(request.model)
         if route is None:
             await self._endings.send_error(record, response, exhausted.no_route(request.model, fleet.routing.patterns))
             return
         admission = fleet.admission
         waits = admission.full or (admission.fair and not admission.may_come(request.client))
-        if waits and not await self._may_come(record, response, route):
+        if waits and route is not fleet.safety_judge and not await self._may_come(record, response, route):
             return
         with fleet.admit(request.client):
             candidates, record.pinned = fleet.candidates(request, route, self._now())
@@ -207,6 +220,8 @@ class Relay:
             try:
                 deadline = began + patience_s(request, candidate.provider.timeouts, step)
                 receive = partial(self._receive, record, response, ask)
+                if (judge := self.fleet.safety_judge) is not None:
+                    receive = partial(self._judging.receive, receive, judge, request)
                 dialect = dialects.get(candidate.provider.type)
                 result = await self._flows.run(dialect, ask, deadline, receive, inject)
                 return Refused(result, record.stage) if isinstance(result, Fault) else result

@@ -1,4 +1,4 @@
-"""Batches, files and skills: each request goes to one provider, and what is made stays with the provider that made it.
+"""Batches, files, skills, stored responses: each request goes to one provider, and what is made stays with its maker.
 
 There is no failing over as with messages. What makes something is asked of the next provider only while nothing was
 sent; what is about an id goes to the provider that keeps it. Answers are handed on as they come; only JSON is read
@@ -12,7 +12,7 @@ import asyncio
 from balancer import dialects
 from balancer.clock import Clock
 from balancer.dialect import Ask
-from balancer.headers import REQUEST_ID, Headers, header, request_id_lines
+from balancer.headers import REQUEST_ID, Headers, header
 from balancer.model import (
     Abandoned,
     Broken,
@@ -38,9 +38,10 @@ from balancer.relay.limits import DEFAULT, RelayLimits
 from balancer.relay.record import RequestRecord
 from balancer.relay.writer import ResponseWriter
 from balancer.state.fleet import Fleet
-from balancer.state.resources import Kept
+from balancer.state.resources import Kept, Resources
 from balancer.transport import TransportError, UpstreamResponse
-from balancer.wire.errors import CONTENT_TYPE_JSON, error_body, kept_headers
+from balancer.wire.error_shapes import shape_of
+from balancer.wire.errors import CONTENT_TYPE_JSON, kept_headers
 
 _KEPT = frozenset({b"content-type", b"content-disposition", b"content-length", b"etag", b"last-modified"})
 """Headers of an answer that describe what was stored."""
@@ -49,7 +50,7 @@ FULL = ErrorReply(503, "api_error", "every place is taken by other requests; try
 
 
 class ResourceRelay:
-    """Answers requests about batches, files and skills."""
+    """Answers requests about batches, files, skills and stored responses."""
 
     def __init__(self, fleet: Fleet, transport: Exchanges, clock: Clock, limits: RelayLimits = DEFAULT) -> None:
         self._fleet = fleet
@@ -78,7 +79,7 @@ class ResourceRelay:
             if fleet.admission.full:
                 await response.fail(FULL)
                 return
-        if name is not None and fleet.resources.is_foreign(name, request.client):
+        if name is not None and self._table(request).is_foreign(name, request.client):
             await response.fail(ErrorReply(404, "not_found_error", f"there is no {name}"))
             return
         candidates = self._candidates(request)
@@ -97,13 +98,17 @@ class ResourceRelay:
                 words = outcome.fault.message if isinstance(outcome, Refused) else ""
                 await response.fail(policy.unanswered(request, candidate, outcome, scrub(words, fleet.secrets)))
 
+    def _table(self, request: ResourceRequest) -> Resources:
+        """Return where it stands who keeps what the request is about."""
+        return self._fleet.responses if request.operation.openai else self._fleet.resources
+
     def _nobody(self, request: ResourceRequest) -> ErrorReply:
-        kept = self._fleet.resources.find(request.resource_id or "")
+        kept = self._table(request).find(request.resource_id or "")
         if kept is not None:
             message = f"{kept.provider} keeps {request.resource_id}, and is paused, disabled or gone"
             return ErrorReply(503, "api_error", message, retrying_helps=False)
-        word = request.operation.word
-        message = f"no usable provider has {word}; add one of type anthropic to providers.yaml, or enable it"
+        word, kind = request.operation.word.replace("_", " "), "openai" if request.operation.openai else "anthropic"
+        message = f"no usable provider has {word}; add one of type {kind} to providers.yaml, or enable it"
         return ErrorReply(501, "not_supported", message, retrying_helps=False)
 
     def _candidates(self, request: ResourceRequest) -> list[Candidate]:
@@ -117,7 +122,7 @@ class ResourceRelay:
             and (grant is None or not grant.providers or provider.name in grant.providers)
         ]
         able = list(in_audience(able, fleet.config.settings.passthrough_to))
-        kept = None if request.resource_id is None else fleet.resources.find(request.resource_id)
+        kept = None if request.resource_id is None else self._table(request).find(request.resource_id)
         if kept is not None:
             return [one for one in able if one.provider.name == kept.provider]
         now, availability = self._now(), fleet.health.availability
@@ -170,7 +175,7 @@ class ResourceRelay:
 
     def _seen(self, request: ResourceRequest, provider: Provider, body: bytes) -> bytes:
         """Note what a good answer tells, and return it as the client is to get it."""
-        resources, name = self._fleet.resources, request.resource_id
+        resources, name = self._table(request), request.resource_id
         if name is not None:
             if resources.find(name) is None:
                 resources.put(name, Kept(provider.name))
@@ -216,10 +221,11 @@ class _Response:
 
     async def fail(self, error: ErrorReply) -> None:
         """Give an error of the balancer's own."""
-        request_id = self.record.request.id
+        request_id, shape = self.record.request.id, shape_of(self.record.request.operation)
         self.record.close(error.outcome, error.message)
-        body = error_body(error.kind, error.message, request_id)
-        lines = [CONTENT_TYPE_JSON, (b"content-length", b"%d" % len(body)), *request_id_lines(request_id)]
+        body = shape.body(error.kind, error.message, request_id)
+        lines = [CONTENT_TYPE_JSON, (b"content-length", b"%d" % len(body)), (REQUEST_ID, request_id.encode())]
+        lines.append((shape.id_header, request_id.encode()))
         lines += self.record.who_answered(len(self.record.attempts))
         if error.retry_after_s is not None:
             lines.append((b"retry-after", b"%d" % error.retry_after_s))

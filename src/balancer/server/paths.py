@@ -17,7 +17,7 @@ PATH_MAX = 2048
 
 _SERVED = (*OPERATIONS, "/v1/models")
 
-_BELOW = ("/v1/models/", "/v1/messages/batches", "/v1/files", "/v1/skills")
+_BELOW = ("/v1/models/", "/v1/responses/", "/v1/messages/batches", "/v1/files", "/v1/skills")
 """How the paths begin of which there are many."""
 
 

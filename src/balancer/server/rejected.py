@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 
 from balancer.headers import REQUEST_ID, Headers
 from balancer.model import Operation
@@ -21,10 +22,20 @@ _CLOSING = frozenset({408, 413, 503})
 class Rejected(Exception):
     """A request that is answered with an error before any provider is asked."""
 
-    def __init__(self, status: int, kind: str, message: str, *, retry_after_s: int | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        kind: str,
+        message: str,
+        *,
+        retry_after_s: int | None = None,
+        allow: Collection[str] = ("POST",),
+    ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
         """When to come back, where that is known."""
+        self.allow = allow
+        """What may be asked in place of a method that is not allowed."""
         self.status = status
         self.kind = kind
         self.message = message
@@ -54,7 +65,7 @@ def error_reply(
         (shape.id_header, request_id.encode()),
     ]
     if error.status == 405:
-        headers.append((b"allow", b"POST"))
+        headers.append((b"allow", ", ".join(sorted(error.allow)).encode()))
     if error.status == 415:  # RFC 9110, section 12.5.3
         headers.append((b"accept-encoding", b", ".join(ENCODINGS)))
     if error.retry_after_s is not None:

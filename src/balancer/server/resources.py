@@ -1,4 +1,4 @@
-"""The paths of what a provider keeps: batches, files and skills (`settings.proxy_endpoints`).
+"""The paths of what a provider keeps: stored responses, and with `settings.proxy_endpoints` batches, files and skills.
 
 These requests come through ASGI alone: none of them is hot.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Collection
 from contextlib import suppress
 
 import msgspec
@@ -26,6 +27,10 @@ _PREFIXES = {
     "/v1/files": Operation.FILES,
     "/v1/skills": Operation.SKILLS,
 }
+_STORED = "/v1/responses/"
+_STORED_PATH = re.compile(r"/v1/responses/([A-Za-z0-9_-]{1,256})(/cancel|/input_items)?\Z")
+_STORED_METHODS = {None: ("GET", "DELETE"), "/cancel": ("POST",), "/input_items": ("GET",)}
+"""What may be asked of a stored response, by what stands behind its id."""
 
 _PATH = re.compile(
     r"(/v1/messages/batches|/v1/files|/v1/skills)((?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9_.~-]{1,256}){0,5})\Z"
@@ -53,6 +58,8 @@ class Asked(msgspec.Struct, frozen=True):
 
 def asked(path: str) -> Asked | None:
     """Return what `path` asks for; None: it is none of these paths."""
+    if (stored := _STORED_PATH.match(path.rstrip("/"))) is not None:
+        return Asked(Operation.STORED_RESPONSES, stored[0], stored[1], content=False)
     found = _PATH.match(path.rstrip("/"))
     if found is None:
         return None
@@ -65,8 +72,13 @@ def is_resource(path: str) -> bool:
     return any(path == prefix or path.startswith(f"{prefix}/") for prefix in _PREFIXES)
 
 
+def is_stored(path: str) -> bool:
+    """Say whether `path` is about a stored response of OpenAI's API."""
+    return path.startswith(_STORED)
+
+
 class ResourceEndpoints:
-    """Serves batches, files and skills, on one event loop."""
+    """Serves batches, files, skills and stored responses, on one event loop."""
 
     def __init__(
         self, relay: ResourceRelay, fleet: Fleet, limits: ClientLimits, loop: asyncio.AbstractEventLoop
@@ -90,7 +102,8 @@ class ResourceEndpoints:
         except Rejected as error:
             if error.status == 413:
                 await _discard(receive)
-            await reject(client, error, new_id())
+            operation = Operation.STORED_RESPONSES if is_stored(scope["path"]) else None
+            await reject(client, error, new_id(), operation)
             return
         query = scope["query_string"]
         request = ResourceRequest(
@@ -119,8 +132,15 @@ class ResourceEndpoints:
         what = asked(scope["path"])
         if what is None:
             raise Rejected(404, "not_found_error", f"there is no {scope['path'][:200]} here")
-        if scope["method"] not in _METHODS:
-            raise Rejected(405, "invalid_request_error", f"{scope['method']} is not allowed here")
+        methods: Collection[str] = _METHODS
+        if what.operation is Operation.STORED_RESPONSES:
+            methods = _STORED_METHODS[_STORED_PATH.sub(r"\2", what.path) or None]
+            if scope["method"] == "POST" and "POST" not in methods:  # `/v1/responses/compact` is no id
+                raise Rejected(
+                    501, "not_supported", f"POST {what.path[:200]} is not supported; ask the provider itself"
+                )
+        if scope["method"] not in methods:
+            raise Rejected(405, "invalid_request_error", f"{scope['method']} is not allowed here", allow=methods)
         return what
 
     async def _answer(self, request: ResourceRequest, client: AsgiClient) -> None:

@@ -27,7 +27,7 @@ from balancer import config as configuration
 from balancer import dialects
 from balancer.config import Config
 from balancer.events import Bus, Reloaded
-from balancer.model import Candidate, Operation, Outcome, Request, Route
+from balancer.model import Candidate, Operation, Outcome, Request, Route, Target
 from balancer.policy import deadlines
 from balancer.policy import routes as routing
 from balancer.policy.circuit import CooldownPolicy
@@ -87,6 +87,8 @@ class Fleet:
     secrets: Inventory = EMPTY
     """Every secret of the file: none may be in anything that leaves the balancer."""
     rules: Rules
+    safety_judge: Route | None = None
+    """The way to the model that gives the verdicts that other providers don't; None: nobody does."""
     _strategy: Strategy
     _candidates: dict[tuple[str, str, str], tuple[Candidate, ...]]
     """By pattern, model and operation: what `_everybody` has returned."""
@@ -136,6 +138,10 @@ class Fleet:
         self.routing = routing.compile(config.routes)
         self.secrets = _secrets(config)
         self.rules = Rules.of(config)
+        if (judge := settings.safety_judge) is not None:
+            self.safety_judge = Route("settings.safety_judge", (Target(judge.provider, judge.model),))
+        else:
+            self.safety_judge = None
         self._strategy = STRATEGIES[settings.selection_strategy]
         self._candidates = {}
         only_models = {name: routing.only_models(config.routes, name) for name in config.providers}

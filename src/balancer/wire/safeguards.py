@@ -9,6 +9,7 @@ field would end auto mode for the session, at every provider; an answer without 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -254,22 +255,31 @@ class _Around:
         raise NotImplementedError
 
 
+_NO_VERDICT = {"type": "unavailable", "reason": "error"}
+
+
+def results(statuses: Mapping[str, Mapping[str, Any]]) -> bytes:
+    """Return the value of `safeguard_results` with the status of each kind of check."""
+    return msgspec.json.encode([{"type": kind, "status": status} for kind, status in statuses.items()])
+
+
 class WithoutVerdict(_Around):
     """Adds to an answer that there is no verdict on what was `asked`, where it says nothing of one itself."""
 
     def __init__(self, inner: Decoder, asked: tuple[str, ...], notes: tuple[str, ...], *, stream: bool) -> None:
         super().__init__(inner)
+        self.asked = asked
+        self.results = results(dict.fromkeys(asked, _NO_VERDICT))
+        """What is added, as JSON."""
         self._notes = notes
         self._add = (_in_frames if stream else _in_message) if asked else _as_it_is
-        no_verdict = {"type": "unavailable", "reason": "error"}
-        self._results = msgspec.Raw(msgspec.json.encode([{"type": kind, "status": no_verdict} for kind in asked]))
 
     @property
     def notes(self) -> tuple[str, ...]:
         return (*self._inner.notes, *self._notes)
 
     def _look(self, piece: Piece) -> None:
-        piece.data = self._add(piece.data, self._results)
+        piece.data = self._add(piece.data, msgspec.Raw(self.results))
 
 
 def answered(request: Request, inner: Decoder) -> Decoder:

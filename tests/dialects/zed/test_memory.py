@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 from balancer.dialect import TypedState
 from balancer.dialects.zed import memory
@@ -68,3 +70,28 @@ def test_a_rotation_is_told_with_the_next_answer() -> None:
     assert thread.untold[0] == "truncate;generation=2;dropped=7"
     assert "truncate (no summary)" in thread.untold[1]
     assert "7 of them were replaced" in thread.untold[1]
+
+
+def test_two_threads_at_once_break_nothing() -> None:
+    """A long request is worked on beside the event loop."""
+    kept, before = memory.Memory(), sys.getswitchinterval()
+
+    def work(name: str) -> None:
+        for turn in range(3000):
+            thread = kept.thread(f"{name} {turn % 5}", 1e9, 0.0, 2)
+            thread.prompt(str(turn % 20))
+            kept.ledger.hold(f"{name} {turn}", 0.1, 1e9)
+            kept.ledger.expected(1e9)
+            kept.ledger.spend(0.1, f"{name} {turn}", 1e9 + 86400 * turn)
+            kept.ledger.new_blocks(f"{turn % 7}", turn)
+            kept.ledger.month(1e9)
+            kept.ledger.let_go(f"{name} {turn}")
+
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(work, ("a", "b")))
+    finally:
+        sys.setswitchinterval(before)
+    assert kept.ledger.expected(1e9) == 0
+    assert len(kept.threads) == 2

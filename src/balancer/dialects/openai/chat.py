@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from balancer.dialects.openai import carried, finish
+from balancer.dialects.openai import carried, finish, web_search
 from balancer.dialects.openai.composer import Composer
 from balancer.dialects.openai.decoder import not_an_answer, not_an_event
 from balancer.dialects.openai.think_tags import TextPart, ThinkTags
@@ -26,8 +26,9 @@ _MAY_CALL = (None, "tool_calls")
 class ChatReader:
     """Reads chunks into a composer. `think_tags`: thinking stands in the text, between `<think>` and `</think>`."""
 
-    def __init__(self, composer: Composer, *, think_tags: bool | str = False) -> None:
+    def __init__(self, composer: Composer, *, think_tags: bool | str = False, searches: bool = False) -> None:
         self._composer = composer
+        self._findings = web_search.Findings(composer) if searches else None
         self._tags = ThinkTags(implicit=think_tags == "implicit") if think_tags else None
         self._finish: finish.Meaning | None = None
         self._stop: str | None = None
@@ -113,6 +114,8 @@ class ChatReader:
         if self._aside and not composer.calls.all and (self._finish in _MAY_CALL or not composer.said):
             for at, call in enumerate(self._aside):
                 self._call(call, ("aside", call.get("index", at)))
+        if self._findings is not None:
+            self._findings.rest()
         composer.end(self._finish, self._stop, self._usage)
 
     def _use(self, read: Chunk) -> None:
@@ -183,6 +186,8 @@ class ChatReader:
         if more:
             if isinstance(refusal := said.get("refusal"), str):
                 composer.refusal(refusal)
+            if self._findings is not None:
+                self._findings.cited(said.get("annotations"), collect=True)
             self._calls(said)
 
     def _calls(self, said: dict[str, Any]) -> None:

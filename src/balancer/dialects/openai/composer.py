@@ -62,6 +62,8 @@ class Composer:
         """There is a block."""
         self._queued: list[tuple[str, str]] = []
         self._refused = False
+        self.searches = 0
+        """How often the provider has searched, as far as it was told."""
         self._chars = 0
         self._ids: set[str] = set()
 
@@ -82,6 +84,20 @@ class Composer:
 
     def thinking(self, text: str) -> None:
         self._put("thinking", text)
+
+    def search(self, told: str) -> None:
+        """A web search of the provider's has ended. `told` is its input and its results, as JSON."""
+        self._put("search", told)
+
+    @property
+    def said_text(self) -> str:
+        """The text of the block that is open, or was last."""
+        return "".join(self._text)
+
+    def cite(self, citation: dict[str, Any]) -> None:
+        """Say what the text that is open rests on; where none is open, nothing is said."""
+        if self._open == "text":
+            self._writer.cite(citation)
 
     def signed(self, payload: dict[str, Any]) -> None:
         """Keep what the provider wants to see again with the thinking that is open."""
@@ -123,6 +139,9 @@ class Composer:
             if kind == "redacted_thinking":
                 self._redact(text)
                 return
+            if kind == "search":
+                self._searched(text)
+                return
             self._open = kind
             self.said = True
             if kind == "thinking":
@@ -154,6 +173,17 @@ class Composer:
     def _redact(self, data: str) -> None:
         self.said = True
         self._writer.open({"type": "redacted_thinking", "data": data})
+        self._writer.close()
+
+    def _searched(self, told: str) -> None:
+        self.searches += 1
+        self.said = True
+        identifier = self._shell.identifier("srvtoolu_ccb", f"search {self.searches}")
+        asked, found = msgspec.json.decode(told)
+        self._writer.open({"type": "server_tool_use", "id": identifier, "name": "web_search", "input": {}})
+        self._arguments(msgspec.json.encode(asked).decode())
+        self._writer.close()
+        self._writer.open({"type": "web_search_tool_result", "tool_use_id": identifier, "content": found})
         self._writer.close()
 
     def _signature(self, payload: dict[str, Any]) -> str:
@@ -282,7 +312,8 @@ class Composer:
         reason = self._reason(finish, stop_sequence)
         reported, thinking_tokens = usage or (None, 0)
         counted = Usage(self._shell.input_tokens, -(-self._chars // CHARS_PER_TOKEN)).merged(reported)
-        ending = Ending(reason, stop_sequence if reason == "stop_sequence" else None, counted, thinking_tokens)
+        sequence = stop_sequence if reason == "stop_sequence" else None
+        ending = Ending(reason, sequence, counted, thinking_tokens, self.searches)
         if not self.said and reason == "end_turn":
             raise Unusable(_nothing_said(self._shell, type(self._writer), ending))
         self._writer.finish(ending)

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from balancer import claude_code
 from balancer.dialect import Ask, Decoder, Flow, TypedState
-from balancer.dialects.openai import carried, lessons, passed, passthrough, refusals, request
+from balancer.dialects.openai import carried, lessons, passed, passthrough, refusals, request, web_search
 from balancer.dialects.openai.address import Address, address, is_misplaced
 from balancer.dialects.openai.chat import ChatReader
 from balancer.dialects.openai.composer import Composer
@@ -27,7 +27,7 @@ from balancer.dialects.openai.profiles import WITHOUT_VERSION, Api, Capabilities
 from balancer.dialects.openai.responses import MIN_OUTPUT_TOKENS, ResponsesReader, from_chat
 from balancer.dialects.openai.writer import Shell
 from balancer.headers import header
-from balancer.model import Fault, Operation, Provider, Reply, WireRequest
+from balancer.model import Fault, Operation, Provider, Reply, ResourceRequest, WireRequest
 from balancer.script import Data, Head, Step
 from balancer.wire import safeguards
 from balancer.wire.complaints import body_complaint, fault_of
@@ -51,6 +51,8 @@ class _Attempt:
     learnt: list[str] = field(default_factory=list)
     api: Api = "chat"
     think_tags: ThinkTagsOption = False
+    searches: bool = False
+    """The provider's own web search was offered."""
     paths: list[str] = field(default_factory=list)
     """The paths that were asked."""
 
@@ -71,9 +73,17 @@ class OpenAI:
     Options = Options
     default_base_url: str | None = "https://api.openai.com/v1"
     checks_actions = False
-    converts = True
+    converts = 1.0
 
     def flow(self, ask: Ask) -> Flow:
+        if ask.operation.resource:
+            asked = ask.request
+            method, whole = (
+                (asked.method, asked.path) if isinstance(asked, ResourceRequest) else (b"GET", b"/responses")
+            )
+            below = whole.partition(b"?")[0].decode().removeprefix("/v1")
+            yield passthrough.passed_on(ask, _wire(ask, method, below, ()))
+            return
         if ask.operation.openai:
             yield from passthrough.flow(ask, _wire(ask, b"POST", passthrough.PATHS[ask.operation], ()))
             return
@@ -123,9 +133,9 @@ class OpenAI:
         composer = Composer(shell, writer, ask.provider.name, attempt.names, _keeping(ask))
         reader: Reader
         if attempt.api == "responses":
-            reader = ResponsesReader(composer)
+            reader = ResponsesReader(composer, searches=attempt.searches)
         else:
-            reader = ChatReader(composer, think_tags=attempt.think_tags)
+            reader = ChatReader(composer, think_tags=attempt.think_tags, searches=attempt.searches)
         notes = tuple(f"learnt {lesson}" for lesson in attempt.learnt)
         return safeguards.answered(asked, OpenAIDecoder(composer, writer, reader, attempt.notes + notes))
 
@@ -141,7 +151,7 @@ class OpenAI:
         return replace(fault, status=502, kind="api_error", message=message, reply=None)
 
     def supports(self, operation: Operation) -> bool:
-        return operation is not Operation.COUNT_TOKENS and not operation.resource
+        return operation is not Operation.COUNT_TOKENS and (operation.openai or not operation.resource)
 
     def describe(self, provider_state: TypedState, options: object, wall: float) -> dict[str, Any] | None:
         return provider_state.of(lessons.Lessons).described(wall)
@@ -202,6 +212,7 @@ def _written(ask: Ask, says: Settled, learnt: list[str], attempt: _Attempt) -> _
     converted = request.chat(ask.request.body, ask.model, can, ask.provider.name, items=items, recall=recall)
     attempt.names, attempt.notes = converted.names, converted.notes
     attempt.api, attempt.think_tags = api, can.think_tags
+    attempt.searches = any(map(web_search.is_hosted, converted.body.get("tools", ())))
     body = from_chat(converted.body) if items else converted.body
     if learnt:
         body = lessons.apply(body, learnt, can.system_role)

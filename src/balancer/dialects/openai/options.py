@@ -27,6 +27,7 @@ from balancer.dialects.openai.profiles import (
     TokenLimitField,
     ToolId,
     ToolName,
+    WebSearch,
     api_of,
     capabilities_of,
     profile_at,
@@ -119,6 +120,11 @@ class Options(BaseModel):
     thought_signatures: bool | None = Field(
         default=None, description="Whether tool calls of other models get Google's dummy of a thought signature."
     )
+    web_search: WebSearch | None = Field(
+        default=None,
+        description="In whose words a web search on the server's side is asked for: `responses` (the Responses API's "
+        "tool), `openrouter`, or `none`: the server has none.",
+    )
     phases: bool | None = Field(
         default=None, description="`api: responses`: whether every text of the assistant has a `phase`."
     )
@@ -177,5 +183,7 @@ def settled(options: Options, base_url: str, model: str) -> Settled:
 def for_api(can: Capabilities, api: Api) -> Capabilities:
     """Return the capabilities without what an API does not know."""
     if api == "chat":
-        return can
+        return can if can.web_search != "responses" else replace(can, web_search="none")
+    if can.web_search == "openrouter":
+        can = replace(can, web_search="none")
     return replace(can, stop=0, top_k=False, cache_marks="none", system_role="system", reasoning_back="never")

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from balancer.dialect import Ask, Flow, Incapable
 from balancer.headers import Headers
-from balancer.model import Fault, Operation, Provider, Reply, WireRequest
+from balancer.model import Fault, Operation, Provider, Reply, ResourceRequest, WireRequest
 from balancer.wire.client_headers import goes_along
 from balancer.wire.complaints import body_complaint, fault_of
 from balancer.wire.messages import spliced
@@ -80,9 +80,11 @@ def passed_on(ask: Ask, wire: WireRequest) -> WireRequest:
     over = {name for name, _ in ours} - kept
     headers = tuple(line for line in lines if line[0] not in over)
     headers += tuple(line for line in ours if line[0] not in kept)
-    target = wire.target
-    if request.query:
-        target += (b"&" if b"?" in target else b"?") + request.query
+    target, query = wire.target, request.query
+    if isinstance(request, ResourceRequest):
+        query = request.path.partition(b"?")[2]
+    if query:
+        target += (b"&" if b"?" in target else b"?") + query
     body = (request.body,) if ask.model == request.model else spliced(request.body, ask.model)
     return replace(wire, target=target, headers=headers, body=body)
 

@@ -30,6 +30,8 @@ AfterTool: TypeAlias = Literal["user", "merge", "bridge"]
 CacheMarks: TypeAlias = Literal["none", "claude", "all"]
 Streaming: TypeAlias = Literal["as_asked", "always", "never"]
 
+WebSearch: TypeAlias = Literal["none", "responses", "openrouter"]
+
 EFFORTS: tuple[Effort, ...] = get_args(Effort)
 """From least to most (openai SDK 3.54, `ReasoningEffort`)."""
 
@@ -91,6 +93,8 @@ class Capabilities:
     """Thinking comes as `<think>...</think>` within the text; `implicit`: it has begun before the text does."""
     thought_signatures: bool = False
     """Tool calls of other models get Google's dummy of a thought signature."""
+    web_search: WebSearch = "none"
+    """In whose words a web search that runs on the server is asked for; `none`: the server has none."""
     phases: bool = False
     """Responses API: every text of the assistant has a `phase`, by rule where its provider gave none."""
 
@@ -106,6 +110,7 @@ _OPENAI = replace(
     tool_id_max=64,
     service_tier=True,
     user_hash=True,
+    web_search="responses",
 )
 _REASONING = replace(_OPENAI, reasoning="effort", efforts=EFFORTS[:6], sampling=False, stop=0, phases=True)
 _LOCAL = replace(_COMPAT, top_k=True)
@@ -114,9 +119,15 @@ PROFILES: dict[Profile, Capabilities] = {
     "compat": _COMPAT,
     "openai": _OPENAI,
     "openai_reasoning": _REASONING,
-    "azure": replace(_OPENAI, service_tier=False, user_hash=False, tool_id_max=40),
+    "azure": replace(_OPENAI, service_tier=False, user_hash=False, tool_id_max=40, web_search="none"),
     "openrouter": replace(
-        _COMPAT, reasoning="openrouter", efforts=EFFORTS, top_k=True, files=True, cache_marks="claude"
+        _COMPAT,
+        reasoning="openrouter",
+        efforts=EFFORTS,
+        top_k=True,
+        files=True,
+        cache_marks="claude",
+        web_search="openrouter",
     ),
     "deepseek": replace(
         _COMPAT,
@@ -150,7 +161,9 @@ PROFILES: dict[Profile, Capabilities] = {
     "zai": replace(_COMPAT, reasoning="thinking", stop=1, json_schema=False, max_tools=128),
     "minimax": replace(_COMPAT, vision=False, json_schema=False, stop=0, think_tags=True),
     "copilot": replace(_COMPAT, reasoning="effort", tool_id_max=64, max_tools=128),
-    "github_models": replace(_OPENAI, service_tier=False, user_hash=False, files=False, tool_id_max=40),
+    "github_models": replace(
+        _OPENAI, service_tier=False, user_hash=False, files=False, tool_id_max=40, web_search="none"
+    ),
     "ollama": _LOCAL,
     "lmstudio": _LOCAL,
     "vllm": replace(_LOCAL, tool_id_max=64),

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from balancer.dialects.openai import carried, finish
+from balancer.dialects.openai import carried, finish, web_search
 from balancer.dialects.openai.composer import Composer
 from balancer.dialects.openai.decoder import not_an_answer, not_an_event
 from balancer.model import Fault, Usage
@@ -20,7 +20,7 @@ MIN_OUTPUT_TOKENS = 16
 
 _SAME = (
     "model", "stream", "temperature", "top_p", "parallel_tool_calls", "service_tier", "safety_identifier",
-    "prompt_cache_key",
+    "prompt_cache_key", "max_tool_calls",
 )  # fmt: skip
 
 
@@ -32,10 +32,10 @@ def from_chat(chat: dict[str, Any]) -> dict[str, Any]:
         body["instructions"] = messages.pop(0)["content"]
     body["input"] = [item for message in messages for item in _items(message)]
     if "tools" in chat:
-        body["tools"] = [_tool(tool["function"]) for tool in chat["tools"]]
+        body["tools"] = [_tool(tool["function"]) if "function" in tool else tool for tool in chat["tools"]]
     choice = chat.get("tool_choice")
     if choice is not None:
-        named = isinstance(choice, dict)
+        named = isinstance(choice, dict) and "function" in choice
         body["tool_choice"] = {"type": "function", "name": choice["function"]["name"]} if named else choice
     limit = chat.get("max_tokens", chat.get("max_completion_tokens"))
     if limit is not None:
@@ -44,7 +44,10 @@ def from_chat(chat: dict[str, Any]) -> dict[str, Any]:
         body["reasoning"] = {"effort": effort, "summary": "auto"}
     if shape := chat.get("response_format"):
         body["text"] = {"format": {"type": shape["type"], **shape.get("json_schema", {})}}
-    return {**body, "store": False, "include": ["reasoning.encrypted_content"]}
+    include = ["reasoning.encrypted_content"]
+    if any(web_search.is_hosted(tool) for tool in body.get("tools", ())):
+        include.append(web_search.SOURCES)
+    return {**body, "store": False, "include": include}
 
 
 def _items(message: dict[str, Any]) -> list[dict[str, Any]]:
@@ -90,6 +93,7 @@ class Event(msgspec.Struct):
     summary_index: Any = None
     content_index: Any = None
     item: Any = None
+    annotation: Any = None
     response: Any = None
     error: Any = None
     message: Any = None
@@ -105,8 +109,10 @@ class ResponsesReader:
     ending = False
     """A terminal event ends a response, nothing else."""
 
-    def __init__(self, composer: Composer) -> None:
+    def __init__(self, composer: Composer, *, searches: bool = False) -> None:
+        """`searches`: the client has asked for a web search, so what was found is told in Anthropic's words."""
         self._composer = composer
+        self._findings = web_search.Findings(composer) if searches else None
         self._usage: tuple[Usage, int] | None = None
         self._written: set[object] = set()
         """Items, by their index, that came as deltas or as a whole."""
@@ -147,6 +153,8 @@ class ResponsesReader:
             case "response.reasoning_summary_text.delta" | "response.reasoning_text.delta":
                 self._written.add(event.output_index)
                 self._think((event.output_index, event.summary_index, event.content_index), string_of(event.delta))
+            case "response.output_text.annotation.added" if self._findings is not None:
+                self._findings.cited([event.annotation])
             case "response.reasoning_summary_part.added" if self._thought is not None:
                 self._thought = "a new part"
             case "response.refusal.delta":
@@ -209,6 +217,8 @@ class ResponsesReader:
             case str() if done and index not in self._written:
                 self._composer.sealed({})
                 self._composer.sealed({"item": item})
+                if self._findings is not None and item["type"] == "web_search_call":
+                    self._findings.call(item)
         if done:
             self._written.add(index)
 
@@ -223,6 +233,8 @@ class ResponsesReader:
         if done:
             for part in objects_of(item.get("content")):
                 self._composer.text(string_of(part.get("text")))
+                if self._findings is not None:
+                    self._findings.cited(part.get("annotations"))
                 self._composer.refusal(string_of(part.get("refusal")))
 
     def _reasoned(self, index: object, item: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from balancer.dialect import Incapable
+from balancer.dialects.openai import web_search
 from balancer.dialects.openai.blocks import content
 from balancer.dialects.openai.names import Names
 from balancer.dialects.openai.profiles import Capabilities
@@ -57,9 +58,13 @@ def converted(
     """Return `tools`, `tool_choice` and `parallel_tool_calls`. Raises `Incapable`."""
     tools: list[dict[str, Any]] = []
     left: dict[str, str] = {}
+    searches: dict[str, Any] = {}
     for tool in _asked(request):
         schema = _schema(tool)
-        if schema is None:
+        if schema is None and (hosted := web_search.tool(tool, can.web_search, dropped)) is not None:
+            tools.append(hosted)
+            searches = {"max_tool_calls": most} if (most := web_search.most(tool)) and _by_responses(can) else {}
+        elif schema is None:
             left[str(tool.get("name"))] = str(tool.get("type"))
             dropped[f"tool {tool.get('type')}"] += 1
         else:
@@ -76,7 +81,11 @@ def converted(
         )
     if not tools:
         return {}
-    return {"tools": tools, **_choice(request, can, names)}
+    return {"tools": tools, **_choice(request, can, names), **searches}
+
+
+def _by_responses(can: Capabilities) -> bool:
+    return can.web_search == "responses"
 
 
 def _asked(request: dict[str, Any]) -> list[dict[str, Any]]:
@@ -140,6 +149,11 @@ def _choice(request: dict[str, Any], can: Capabilities, names: Names) -> dict[st
             fields["tool_choice"] = forced
         case "none":
             fields["tool_choice"] = "none"
+        case "tool" if _is_search(request, choice, can):
+            fields["tool_choice"] = "required"
+            if _by_responses(can) and len(objects_of(request.get("tools"))) > 1:
+                only = [{"type": web_search.NAME}]
+                fields["tool_choice"] = {"type": "allowed_tools", "mode": "required", "tools": only}
         case "tool" if can.tool_choice_named and forced == "required":
             fields["tool_choice"] = {"type": "function", "function": {"name": names.out(str(choice.get("name", "")))}}
         case "tool":
@@ -147,6 +161,12 @@ def _choice(request: dict[str, Any], can: Capabilities, names: Names) -> dict[st
     if choice.get("disable_parallel_tool_use") is True and can.parallel_tool_calls:
         fields["parallel_tool_calls"] = False
     return fields
+
+
+def _is_search(request: dict[str, Any], choice: dict[str, Any], can: Capabilities) -> bool:
+    """Return whether the tool that must be called is the provider's own web search."""
+    named = [tool for tool in objects_of(request.get("tools")) if tool.get("name") == choice.get("name")]
+    return any(_schema(tool) is None and web_search.tool(tool, can.web_search, Counter()) for tool in named)
 
 
 def _thinks(request: dict[str, Any]) -> bool:

@@ -13,7 +13,7 @@ import msgspec
 
 from balancer import claude_code
 from balancer.dialect import Incapable
-from balancer.dialects.openai import carried
+from balancer.dialects.openai import carried, web_search
 from balancer.dialects.openai.blocks import Block, Blocks, Part, cache_mark, content, system_text, text_of
 from balancer.dialects.openai.names import Names, tool_id
 from balancer.dialects.openai.profiles import Capabilities
@@ -98,6 +98,7 @@ class Turns:
         if self._recall is not None:
             blocks = carried.completed(blocks, self._recall)
         given = carried.of_turn(blocks, self._provider)
+        searched = self._items and any(_is_search(payload.get("item")) for payload in given.payloads)
         for block in blocks:
             match block.get("type"):
                 case "tool_use" if self._id(block, "id") in self._pending:
@@ -110,6 +111,8 @@ class Turns:
                     if given.payloads and (own := carried.own(block, self._provider)) is not None:
                         said.append(("own", own))
                         self._phases = self._phases or "phase" in own
+                case "server_tool_use" | "web_search_tool_result" if searched and web_search.is_told(block):
+                    pass  # the provider's own item says it
                 case _:
                     if text := self._blocks.assistant_text(block):
                         texts.append(text)
@@ -254,6 +257,10 @@ def _says(block: Block) -> bool:
 
 def _calls(blocks: list[Block]) -> bool:
     return any(block.get("type") == "tool_use" for block in blocks)
+
+
+def _is_search(item: Any) -> bool:
+    return object_of(item).get("type") == "web_search_call"
 
 
 def _thought(thoughts: list[Block]) -> str:

@@ -83,7 +83,8 @@ def _calls(body: Body) -> Iterator[str]:
 
 def _tool_names(body: Body) -> Iterator[str]:
     for tool in body.get("tools", ()):
-        yield tool.get("function", tool).get("name", "")
+        if name := tool.get("function", tool).get("name"):
+            yield name
 
 
 # The lessons

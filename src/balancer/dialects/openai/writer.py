@@ -60,6 +60,7 @@ class Ending:
     stop_sequence: str | None
     usage: Usage
     thinking_tokens: int = 0
+    searches: int = 0
 
     def delta(self) -> dict[str, Any]:
         """Return what the end adds to a message."""
@@ -79,6 +80,8 @@ class Ending:
         }
         if self.thinking_tokens:
             counted["output_tokens_details"] = {"thinking_tokens": self.thinking_tokens}
+        if self.searches:
+            counted["server_tool_use"] = {"web_search_requests": self.searches, "web_fetch_requests": 0}
         return counted
 
 
@@ -91,6 +94,7 @@ class Writer(Protocol):
     def start(self) -> None: ...
     def open(self, block: dict[str, Any]) -> None: ...
     def add(self, delta: str, key: str, value: str) -> None: ...
+    def cite(self, citation: dict[str, Any]) -> None: ...
     def close(self) -> None: ...
     def finish(self, ending: Ending) -> None: ...
 
@@ -128,6 +132,10 @@ class FrameWriter:
             b'"delta":{"type":"%b","%b":%b}}\n\n' % (self._index, delta.encode(), key.encode(), _encode(value))
         )
 
+    def cite(self, citation: dict[str, Any]) -> None:
+        delta = {"type": "citations_delta", "citation": citation}
+        self._event("content_block_delta", {"index": self._index, "delta": delta})
+
     def close(self) -> None:
         self._event("content_block_stop", {"index": self._index})
 
@@ -162,6 +170,9 @@ class MessageWriter:
 
     def add(self, delta: str, key: str, value: str) -> None:
         self._parts.setdefault(key, []).append(value)
+
+    def cite(self, citation: dict[str, Any]) -> None:
+        self._blocks[-1].setdefault("citations", []).append(citation)
 
     def close(self) -> None:
         self._close()

@@ -118,7 +118,7 @@ class Simulated:
 
     Options = Options
     default_base_url: str | None = "http://simulated.invalid"
-    converts = False
+    converts = 0.0
     """A name that never resolves (RFC 2606): nothing is sent to it anyway."""
     checks_actions = False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -26,7 +27,11 @@ HELD_S = 120.0
 
 @dataclass(slots=True)
 class BudgetLedger:
-    """What was spent, in US dollars, by day, by month and by prompt."""
+    """What was spent, in US dollars, by day, by month and by prompt.
+
+    A long request is worked on in a thread beside the event loop, so two flows may be in here at once: no method breaks
+    when a table changes under it.
+    """
 
     days: dict[str, float] = field(default_factory=dict)
     prompts: OrderedDict[str, float] = field(default_factory=OrderedDict)
@@ -41,7 +46,7 @@ class BudgetLedger:
         today = day(wall)
         self.days[today] = self.days.get(today, 0.0) + usd
         for old in sorted(self.days)[:-62]:
-            del self.days[old]
+            self.days.pop(old, None)
         self.prompt_count += prompt not in self.prompts
         self.prompts[prompt] = self.prompts.get(prompt, 0.0) + usd
         _bounded(self.prompts, prompt)
@@ -56,7 +61,9 @@ class BudgetLedger:
 
     def hold(self, attempt: str, usd: float, wall: float) -> None:
         """Set aside what an attempt is expected to cost."""
-        self.held = {name: kept for name, kept in self.held.items() if kept[1] + HELD_S > wall}
+        for name, kept in tuple(self.held.items()):
+            if kept[1] + HELD_S <= wall:
+                self.held.pop(name, None)
         self.held[attempt] = (usd, wall)
 
     def let_go(self, attempt: str) -> None:
@@ -65,17 +72,18 @@ class BudgetLedger:
 
     def expected(self, wall: float) -> float:
         """Return what is set aside."""
-        return sum(usd for usd, since in self.held.values() if since + HELD_S > wall)
+        return sum(usd for usd, since in tuple(self.held.values()) if since + HELD_S > wall)
 
     def today(self, wall: float) -> float:
         return self.days.get(day(wall), 0.0)
 
     def month(self, wall: float) -> float:
-        return sum(usd for name, usd in self.days.items() if name.startswith(day(wall)[:7]))
+        return sum(usd for name, usd in tuple(self.days.items()) if name.startswith(day(wall)[:7]))
 
 
 def _bounded(known: OrderedDict[str, Any], used: str) -> None:
-    known.move_to_end(used)
+    with suppress(KeyError):
+        known.move_to_end(used)
     while len(known) > MAX_PROMPTS:
         known.popitem(last=False)
 

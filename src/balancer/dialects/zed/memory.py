@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -56,7 +57,8 @@ class Thread:
     def prompt(self, name: str) -> Prompt:
         """Return what is remembered of a prompt."""
         found = self.prompts.setdefault(name, Prompt())
-        self.prompts.move_to_end(name)
+        with suppress(KeyError):  # another flow, in another thread, may have forgotten it just now
+            self.prompts.move_to_end(name)
         while len(self.prompts) > PROMPTS_MAX:
             self.prompts.popitem(last=False)
         return found
@@ -118,7 +120,8 @@ class Memory:
     def thread(self, key: str, wall: float, ttl_s: float, limit: int) -> Thread:
         """Return a thread; an idle one is a new generation, the longest unused are forgotten."""
         thread = self.threads.setdefault(key, Thread(last_seen=wall))
-        self.threads.move_to_end(key)
+        with suppress(KeyError):
+            self.threads.move_to_end(key)
         if ttl_s and wall - thread.last_seen > ttl_s:
             thread.generation += 1
         thread.last_seen = wall
@@ -149,7 +152,7 @@ def described(provider_state: TypedState, options: Options, wall: float) -> dict
         "threads": len(memory.threads),
         "prompts": ledger.prompt_count,
         "rotations": memory.rotations,
-        "last_rotations": [rotation.shown() for rotation in reversed(memory.last_rotations)],
+        "last_rotations": [rotation.shown() for rotation in reversed(tuple(memory.last_rotations))],
         "modes": {mode: memory.modes[mode] for mode in ("normal", "burn")},
         "mode_reasons": dict(memory.reasons),
         "spend_usd": round(ledger.total, 6),
