@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
 from urllib.parse import unquote, urlsplit
 
-from balancer.headers import Headers
+from balancer.headers import NO_CREDENTIALS, Headers
 from balancer.model import Provider
 
 BLOT = b"[redacted]"
@@ -253,13 +253,12 @@ def shown_url(provider: Provider) -> str:
 
 
 _CLIENTS = frozenset({b"authorization", b"x-api-key", b"proxy-authorization", b"x-balancer-key", b"cookie", b"api-key"})
-_NO_CREDENTIALS = (b"anthropic-", b"x-claude-", b"x-stainless-", b"idempotency-key")
 
 
 def secrets_in(headers: Headers) -> Iterator[str]:
     """Return the credentials that a client has sent, whole and in parts. A short one is taken for a dummy."""
     for name, raw in headers:
-        if name not in _CLIENTS and (name.startswith(_NO_CREDENTIALS) or not TELLING.search(name.decode("latin-1"))):
+        if name not in _CLIENTS and (name.startswith(NO_CREDENTIALS) or not TELLING.search(name.decode("latin-1"))):
             continue
         value = raw.decode("latin-1")
         cookies = [part.partition("=")[2] for part in value.split(";")] if name == b"cookie" else []

@@ -18,6 +18,7 @@ loop, and no method awaits between reading and changing, so there are no locks.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 
 import msgspec
@@ -85,7 +86,7 @@ class Fleet:
     """What the file says. Requests under way keep the one with which they began."""
     routing: Routing
     secrets: Inventory = EMPTY
-    """Every secret of the file: none may be in anything that leaves the balancer."""
+    """Every secret of the file, and the latest that were in it: none may be in anything that leaves the balancer."""
     rules: Rules
     _strategy: Strategy
     _candidates: dict[tuple[str, str, str], tuple[Candidate, ...]]
@@ -101,6 +102,11 @@ class Fleet:
         """Settings that a reload brought and only a restart puts into effect."""
         self._started_with = config.settings
         self.draining = False
+        self.on_key_refused: Callable[[str], None] = _nobody
+        """Is called with the name of a provider that has refused its key, cooldown or not."""
+        self._configured: dict[str, None] = {}
+        self._former: tuple[str, ...] = ()
+        """Secrets of former configurations, the latest last."""
         self.budget = Budget()
         self.pins = Pins()
         self.refused_credentials = RefusedCredentials()
@@ -134,7 +140,11 @@ class Fleet:
         settings = config.settings
         self.config = config
         self.routing = routing.compile(config.routes)
-        self.secrets = _secrets(config)
+        now = _secrets(config)
+        former = (*self._former, *self._configured)
+        self._former = tuple(secret for secret in dict.fromkeys(former) if secret not in now)[-FORMER_KEPT:]
+        self._configured = now
+        self.secrets = Inventory((*now, *self._former), _public(config))
         self.rules = Rules.of(config)
         self._strategy = STRATEGIES[settings.selection_strategy]
         self._candidates = {}
@@ -287,6 +297,8 @@ class Fleet:
             witness = _witness(request)
             if verdict.mark is Mark.BAD:
                 self._stats[candidate.provider.name].failed(outcome, verdict, wall)
+                if verdict.needs_operator is Trouble.KEY:
+                    self.on_key_refused(candidate.provider.name)
             if verdict.evidence and request is not None and _quotes(verdict.evidence, request):
                 verdict = replace_fields(verdict, mark=Mark.NONE, proof=Proof.UNSURE)
             said = statement(outcome, now, self.secrets)
@@ -332,16 +344,29 @@ def _quotes(words: str, request: Request) -> bool:
     return spoken.encode() in request.body.lower() or any(spoken.encode() in value.lower() for value in heads)
 
 
+FORMER_KEPT = 8
+"""So many secrets of former configurations are kept out of everything, too: requests that use them are under way."""
+
+
+def _nobody(provider: str) -> None:
+    """Do nothing about a key that was refused."""
+
+
 CHECKS_NOTHING = 2
 """It is known to return no verdicts on actions."""
 
 _NO_VIEW = View(0, random.Random())
 
 
-def _secrets(config: Config) -> Inventory:
-    """Return every secret of a configuration. What is a name in it is none: clients are told of it."""
+def _secrets(config: Config) -> dict[str, None]:
+    """Return every secret of a configuration, in the order of the file."""
     ours = (*config.settings.auth.secrets, *(key.secret for key in config.named_keys if key.secret))
     theirs = (secret for provider in config.providers.values() for secret in secrets_of(provider))
+    return dict.fromkeys((*ours, *theirs))
+
+
+def _public(config: Config) -> list[str]:
+    """Return the names in a configuration: clients are told of them, so none is a secret."""
     names = [name for provider in config.providers.values() for name in (provider.name, provider.type)]
     names += [target.model for route in config.routes for target in route.targets]
-    return Inventory((*ours, *theirs), (*names, *(route.pattern for route in config.routes)))
+    return [*names, *(route.pattern for route in config.routes)]
