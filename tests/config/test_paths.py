@@ -28,6 +28,9 @@ def test_why_a_file_can_not_be_written(tmp_path: Path) -> None:
     assert "not a folder" in not_writable(str(file / "log"))
     assert not_writable("a\0b") == "it is not the name of a file"
     assert not_writable("x" * 5000) != ""
+    (tmp_path / "link").symlink_to(file)
+    assert "symbolic link" in not_writable(str(tmp_path / "link"))
+    assert not_writable("/dev/stdout") == ""
 
 
 def test_why_a_file_holds_no_authorities(tmp_path: Path) -> None:

@@ -172,3 +172,17 @@ def test_a_key_that_can_not_be_renewed_stays_and_is_warned_of(tmp_path: Path) ->
         "providers.yaml:5: warning: auth_value_command failed: it ended with status 1; "
         "the key that it printed before is still used"
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [
+        ("$(pass show anthropic)", "auth_value_command"),
+        ("file:/run/secrets/a", "auth_value_file"),
+        ("credential:a", "auth_value_file"),
+    ],
+)
+def test_what_is_meant_for_another_key_is_said(value: str, named: str, tmp_path: Path) -> None:
+    (warning,) = loaded(tmp_path, f'auth_value: "{value}"').warnings
+
+    assert f"named by {named}" in warning.message

@@ -12,6 +12,7 @@ from balancer.clock import SYSTEM
 from balancer.commands import live, reading
 from balancer.config import Config, ConfigError
 from balancer.config.credential_commands import CredentialCommands
+from balancer.config.inventory import without_secrets
 from balancer.dialect import Explains
 from balancer.model import Route
 
@@ -76,7 +77,7 @@ def settled(config: Config) -> Iterator[str]:
 def _ask(config: Config, message: bool) -> int:
     answers = asyncio.run(live.ask_all(config, message=message))
     for line in told(answers):
-        print(line)
+        print(without_secrets(line, config))
     return 1 if any(answer.well is False for answer in answers) else 0
 
 

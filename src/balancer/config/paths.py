@@ -7,6 +7,9 @@ import ssl
 import stat
 from pathlib import Path
 
+SYSTEMS = (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))
+"""Only the system makes files and links in these folders."""
+
 _READ = stat.S_IRGRP | stat.S_IROTH
 _CHANGE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -52,6 +55,8 @@ def not_writable(path: str) -> str:
         return "it is not the name of a file"
     try:
         file = Path(path)
+        if file.is_symlink() and file.parent not in SYSTEMS:
+            return "it is a symbolic link, and none is followed"
         if file.is_dir():
             return "it is a folder"
         if file.exists():

@@ -26,7 +26,7 @@ from msgspec.structs import replace as replace_fields
 
 from balancer import config as configuration
 from balancer import dialects
-from balancer.config import Config
+from balancer.config import Config, inventory
 from balancer.events import Bus, Reloaded
 from balancer.model import Candidate, Operation, Outcome, Request, Route
 from balancer.policy import deadlines
@@ -40,7 +40,7 @@ from balancer.policy.routes import Routing
 from balancer.policy.statements import statement
 from balancer.policy.strategies import STRATEGIES, Strategy, View, priority
 from balancer.policy.verdicts import Mark, Proof, Trouble, Verdict
-from balancer.redact import EMPTY, Inventory, secrets_of
+from balancer.redact import EMPTY, Inventory
 from balancer.state.admission import Admission, Place, SlotQueue
 from balancer.state.credentials import RefusedCredentials
 from balancer.state.health import HealthTable
@@ -140,11 +140,11 @@ class Fleet:
         settings = config.settings
         self.config = config
         self.routing = routing.compile(config.routes)
-        now = _secrets(config)
+        now = inventory.secrets(config)
         former = (*self._former, *self._configured)
         self._former = tuple(secret for secret in dict.fromkeys(former) if secret not in now)[-FORMER_KEPT:]
         self._configured = now
-        self.secrets = Inventory((*now, *self._former), _public(config))
+        self.secrets = Inventory((*now, *self._former), inventory.public(config))
         self.rules = Rules.of(config)
         self._strategy = STRATEGIES[settings.selection_strategy]
         self._candidates = {}
@@ -356,17 +356,3 @@ CHECKS_NOTHING = 2
 """It is known to return no verdicts on actions."""
 
 _NO_VIEW = View(0, random.Random())
-
-
-def _secrets(config: Config) -> dict[str, None]:
-    """Return every secret of a configuration, in the order of the file."""
-    ours = (*config.settings.auth.secrets, *(key.secret for key in config.named_keys if key.secret))
-    theirs = (secret for provider in config.providers.values() for secret in secrets_of(provider))
-    return dict.fromkeys((*ours, *theirs))
-
-
-def _public(config: Config) -> list[str]:
-    """Return the names in a configuration: clients are told of them, so none is a secret."""
-    names = [name for provider in config.providers.values() for name in (provider.name, provider.type)]
-    names += [target.model for route in config.routes for target in route.targets]
-    return [*names, *(route.pattern for route in config.routes)]

@@ -7,15 +7,14 @@ import errno
 import os
 from pathlib import Path
 
+from balancer.config.paths import SYSTEMS
+
 try:
     import fcntl
 except ImportError:  # not on Windows: there a file is not shared by workers
     fcntl = None  # type: ignore[assignment]
 
 MAX_BYTES = 100 * 1024 * 1024
-DEVICES = (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))
-"""Only the system makes files and links in these. Nothing is rotated there."""
-
 KEPT = 5
 """How many full files are kept beside the one that is written."""
 
@@ -31,8 +30,8 @@ class LogFile:
         self.path = path
         self._flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
         self._private = private
-        self._is_device = path.parent in DEVICES
-        if not self._is_device:
+        self._is_systems = path.parent in SYSTEMS
+        if not self._is_systems:
             self._flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
         self._max_bytes = max_bytes
         self._kept = kept
@@ -43,7 +42,7 @@ class LogFile:
         try:
             if not self._is_ours():
                 self._reopen()
-            if os.fstat(self._file).st_size + len(lines) > self._max_bytes and not self._is_device:
+            if os.fstat(self._file).st_size + len(lines) > self._max_bytes and not self._is_systems:
                 self._rotate()
             _write_all(self._file, lines)
         except OSError:
@@ -61,7 +60,7 @@ class LogFile:
         if self._file < 0:
             return False
         try:
-            named = os.stat(self.path, follow_symlinks=self._is_device)
+            named = os.stat(self.path, follow_symlinks=self._is_systems)
         except FileNotFoundError:
             return False
         ours = os.fstat(self._file)
@@ -70,7 +69,7 @@ class LogFile:
     def _reopen(self) -> None:
         self.close()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if not self._is_device and self.path.is_symlink():
+        if not self._is_systems and self.path.is_symlink():
             raise OSError(errno.ELOOP, "it is a symbolic link")
         # 0600: model names, providers and hours of work are private to the user.
         self._file = os.open(self.path, self._flags, 0o600)
