@@ -10,7 +10,7 @@ providers:
   - {name: a, type: anthropic, base_url: "https://a.example.com/k3y7f3a9c1e55acanarypath", auth_value: sk-canary-of-a-12345,
      proxy: "http://user:pw-canary@10.0.0.1:8080", headers: {x-team-token: team-canary}}
 model_routes: {"*sonnet*": [{provider: a, model: a-model}]}
-settings: {auth: {keys: [gate-canary-0123456789, {name: team, key: named-canary-0123456789}], admin_keys: [admin-canary-0123456789]}}
+settings: {auth: {keys: [gate-canary-0123456789, {name: team, key: named-canary-0123456789}], admin_keys: [admin-canary-0123456789]}, usage: "postgresql+psycopg://db-user:db-canary-1@10.0.0.1/b"}
 """
 
 
@@ -20,7 +20,7 @@ def test_every_secret_of_a_file_is_known_and_no_name_is_one() -> None:
 
     assert {
         "sk-canary-of-a-12345", "pw-canary", "team-canary", "k3y7f3a9c1e55acanarypath",
-        "gate-canary-0123456789", "named-canary-0123456789", "admin-canary-0123456789",
+        "db-canary-1", "gate-canary-0123456789", "named-canary-0123456789", "admin-canary-0123456789",
     } <= known  # fmt: skip
     assert {"a", "a-model", "*sonnet*"} <= set(public(config))
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from balancer.config.reading import Config
-from balancer.redact import Inventory, secrets_of
+from balancer.redact import Inventory, secrets_in_url, secrets_of
 
 
 def secrets(config: Config) -> dict[str, None]:
     """Return every secret of a configuration, in the order of the file."""
     ours = (*config.settings.auth.secrets, *(key.secret for key in config.named_keys if key.secret))
     theirs = (secret for provider in config.providers.values() for secret in secrets_of(provider))
-    return dict.fromkeys((*ours, *theirs))
+    return dict.fromkeys((*ours, *secrets_in_url(config.settings.usage), *theirs))
 
 
 def public(config: Config) -> list[str]:

@@ -19,7 +19,7 @@ from balancer.config.problem import ConfigError, Problem
 from balancer.config.quoting import Quoting
 from balancer.config.reading import Config, parse
 from balancer.config.wording import plainly
-from balancer.redact import secrets_of
+from balancer.redact import secrets_in_url, secrets_of
 
 FILE = "providers.yaml"
 
@@ -82,7 +82,8 @@ def _line_of_a_key(data: bytes, config: Config) -> int | None:
     providers = [p for p in config.providers.values() if not is_loopback(p.origin.host)]
     auth = config.settings.auth
     secrets = [secret for provider in providers for secret in secrets_of(provider)]
-    places = [data.find(secret.encode()) for secret in (*secrets, *auth.secrets)]
+    secrets += (*auth.secrets, *secrets_in_url(config.settings.usage))
+    places = [data.find(secret.encode()) for secret in secrets]
     first = min((place for place in places if place >= 0), default=None)
     return None if first is None else data.count(b"\n", 0, first) + 1
 
@@ -160,7 +161,7 @@ def _in_words(error: ValidationError, sources: Mapping[str, str]) -> Iterator[Pr
         yield Problem("environment" if key in sources else "command line", 0, said)
 
 
-NEEDS_RESTART = ("host", "port", "log_file", "drain_timeout")
+NEEDS_RESTART = ("host", "port", "log_file", "usage", "drain_timeout")
 """Settings that are used once, when the balancer starts."""
 
 

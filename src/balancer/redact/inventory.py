@@ -12,6 +12,8 @@ import json
 import re
 from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
+from itertools import filterfalse
+from operator import itemgetter
 from urllib.parse import unquote, urlsplit
 
 from balancer.headers import NO_CREDENTIALS, Headers
@@ -65,6 +67,10 @@ _ESCAPES = (b"%", b"\\", b"&")
 _NAMED = {b"amp": b"&", b"lt": b"<", b"gt": b">", b"quot": b'"', b"apos": b"'"}
 _NAMES = {ord(char): name for name, char in _NAMED.items()}
 _MAX_BYTE = 255
+
+
+_VALUE = itemgetter(1)
+"""Of a header line."""
 
 
 class Inventory:
@@ -124,7 +130,7 @@ class Inventory:
         Every good answer comes through here, so all values are looked at in one go.
         """
         known = self._harmless
-        new = [value for _, value in lines if value not in known]
+        new = [*filterfalse(known.__contains__, map(_VALUE, lines))]
         if not new:
             return lines
         if max(map(b"\n".join(new).find, self._up_to(max(map(len, new))))) < 0:
@@ -210,7 +216,7 @@ def secrets_of(provider: Provider) -> tuple[str, ...]:
             found |= {value, *_parts(value)}
         elif not _PUBLIC_HEADERS.fullmatch(name):
             found |= {text for text in (value, *_parts(value)) if _is_random(text) or len(text) >= LONG_VALUE}
-    found |= set(_of_proxy(provider.origin.proxy)) | set(_in_path(provider))
+    found |= set(secrets_in_url(provider.origin.proxy)) | set(_in_path(provider))
     return tuple(sorted(found - {""}, key=len, reverse=True))
 
 
@@ -222,8 +228,9 @@ def _parts(secret: str) -> Iterator[str]:
     return (part for part in secret.split() if len(part) >= SHORTEST and part.lower() not in ("bearer", "basic"))
 
 
-def _of_proxy(url: str | None) -> Iterator[str]:
-    """Return a proxy's credentials: one by one, as they stand in the URL, and as they go over the wire."""
+def secrets_in_url(url: str | None) -> Iterator[str]:
+    """Return the credentials in the URL of a proxy or a database: one by one, as they stand there, and as a proxy is
+    told them."""
     parts = urlsplit(url or "")
     name, password = parts.username or "", parts.password or ""
     for user, word in {(name, password), (unquote(name), unquote(password))}:
