@@ -8,6 +8,7 @@ pattern is tried without being listed anywhere; one that need not be linear stan
 from __future__ import annotations
 
 import ast
+import gzip
 import importlib
 import json
 import pkgutil
@@ -15,26 +16,43 @@ import re
 import re._constants as code  # type: ignore[import-not-found]
 import re._parser as parser  # type: ignore[import-not-found]
 import time
+import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import brotli
 import msgspec
 import pytest
-from stand_ins import request
+from stand_ins import provider, request
 
 import balancer
-from balancer import claude_code
+from balancer import claude_code, dialects
+from balancer.config import ConfigError, parse
+from balancer.dialect import Ask, FlowFailed, Incapable, TypedState
+from balancer.dialects.openai.arguments import arguments
+from balancer.dialects.openai.profiles import PROFILES
+from balancer.dialects.openai.request import chat
+from balancer.dialects.openai.responses import from_chat
+from balancer.dialects.openai.think_tags import ThinkTags
+from balancer.dialects.zed.decoder import Small, count
+from balancer.dialects.zed.request import tidied
 from balancer.headers import Headers
-from balancer.model import Operation, Refused, Reply, Stage
+from balancer.model import Candidate, Operation, Refused, Reply, Route, Stage
 from balancer.policy import affinity, classify
+from balancer.policy.routes import compile as compile_routes
 from balancer.policy.statements import statement
 from balancer.redact import Inventory, anonymous, closed, scrub, secrets_in
 from balancer.redact.inventory import undone
 from balancer.relay import border
+from balancer.server.paths import canonical
 from balancer.tokens import estimate, media
+from balancer.transport.decompress import Damaged, Inflater
+from balancer.transport.framing import FramedResponse, HeaderFields
 from balancer.wire import complaints, errors, history, loose, messages, openai_requests, overflow, sse, waits
+from balancer.wire.ndjson import LineSplitter
 from balancer.wire.stream import StreamDecoder
 
 SHORT, LONG = 1024, 16 * 1024
@@ -71,13 +89,13 @@ def spent_s(run: Callable[[], object]) -> float:
     return time.process_time() - began
 
 
-def grows(run: Callable[[int], Callable[[], object]]) -> str:
+def grows(run: Callable[[int], Callable[[], object]], longest: int = LONG) -> str:
     """Return how `run(length)()` grows faster than its input; empty: it does not."""
     size, short_s = SHORT, spent_s(run(SHORT))
-    if short_s < QUICK_S * (SHORT / LONG) ** 2:
-        return ""  # what is quadratic takes no longer than `QUICK_S` for `LONG` then, and what is cubic is seen by now
+    if short_s < QUICK_S * (SHORT / longest) ** 2:
+        return ""  # what is quadratic takes no longer than `QUICK_S` for the longest then, and what is cubic is seen by now
     if short_s < SURE_S or (short_s < QUICK_S and spent_s(run(SHORT * 4)) < QUICK_S):
-        size = LONG
+        size = longest
     elif short_s < QUICK_S:
         size = SHORT * 4
     run_long, run_half = run(size), run(size // 2)
@@ -115,7 +133,8 @@ def _walk(name: str, value: object, depth: int = 0) -> Iterator[tuple[str, re.Pa
 
 def _written_inside(path: Path) -> Iterator[tuple[str, re.Pattern[Any]]]:
     """Return the patterns that are written where they are used: `re.sub("...", ...)` in a function."""
-    functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+    functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, kinds)]
     for node in (inner for function in functions for inner in ast.walk(function)):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or not node.args:
             continue
@@ -401,7 +420,7 @@ def _outcome(text: str) -> Refused:
 def _tried(read: Callable[[Any], object], text: object) -> object:
     try:
         return read(text)
-    except (ValueError, RecursionError, msgspec.MsgspecError, messages.BadRequest):
+    except (ValueError, RecursionError, msgspec.MsgspecError, messages.BadRequest, Incapable):
         return None
 
 
@@ -420,3 +439,370 @@ def test_nothing_that_reads_takes_longer_than_in_proportion(name: str) -> None:
     for text in REPEATED:
         whole = text * (LONG // len(text) + 1)
         assert grows(lambda length, whole=whole: lambda: run(whole[:length])) == "", repr(text)  # type: ignore[misc]
+
+
+# What many small things are made of: conversions of requests, streams, bodies in pieces
+
+LONGER = 256 * 1024
+"""In characters. Copying what is left again and again is quick for short texts, and takes minutes for long ones."""
+
+
+def _request_of(text: str) -> bytes:
+    """Return a request that has the text wherever a client may write one."""
+    tool = {"name": "Read", "description": text, "input_schema": {"type": "object", "description": text}}
+    turns = [
+        {"role": "user", "content": text},
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "Read", "input": {"a": text}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": text}]},
+        {"role": "user", "content": [{"type": "text", "text": text}]},
+    ]
+    asked = {"model": "m", "max_tokens": 9, "system": text, "tools": [tool], "messages": turns, "stream": True}
+    return json.dumps({**asked, "metadata": {"user_id": text}, "stop_sequences": [text]}).encode()
+
+
+EACH = 64
+"""Of so many characters of the length stands for one of many."""
+
+
+def _request_of_many(what: str) -> Callable[[str], bytes]:
+    def made(text: str) -> bytes:
+        many = range(len(text) // EACH + 1)
+        body: dict[str, Any] = {
+            "model": "m",
+            "max_tokens": 9,
+            "stream": True,
+            "messages": [{"role": "user", "content": "x"}],
+        }
+        if what == "messages of one role":
+            body["messages"] = [{"role": "user", "content": text[:8] or "x"} for _ in many]
+        elif what == "messages in turns":
+            body["messages"] = [{"role": ("user", "assistant")[n % 2], "content": text[:8] or "x"} for n in many]
+        elif what == "blocks":
+            body["messages"] = [{"role": "user", "content": [{"type": "text", "text": "x"} for _ in many]}]
+        elif what == "system blocks":
+            body["system"] = [{"type": "text", "text": text[:8] or "x"} for _ in many]
+        elif what == "tools":
+            body["tools"] = [{"name": f"T{n}", "description": "d", "input_schema": {"type": "object"}} for n in many]
+        elif what == "calls and results":
+            calls = [{"type": "tool_use", "id": f"t{n}", "name": "T", "input": {}} for n in many]
+            results = [{"type": "tool_result", "tool_use_id": f"t{n}", "content": "x"} for n in many]
+            body["messages"] += [{"role": "assistant", "content": calls}, {"role": "user", "content": results}]
+        elif what == "results without calls":
+            body["messages"] = [
+                {"role": "user", "content": [{"type": "tool_result", "tool_use_id": f"t{n}"} for n in many]}
+            ]
+        return json.dumps(body).encode()
+
+    return made
+
+
+MANY = (
+    "messages of one role", "messages in turns", "blocks", "system blocks", "tools", "calls and results",
+    "results without calls",
+)  # fmt: skip
+
+
+def _asks(name: str, body: bytes, operation: Operation = Operation.MESSAGES) -> Ask:
+    dialect = dialects.get(name)
+    one = provider(type=name, options=dialect.Options())
+    return Ask(request(body), Candidate(one, "m"), operation, TypedState(), 1.8e9, "n")
+
+
+def _sent(name: str, body: bytes) -> object:
+    """Return what a provider of this type is sent first."""
+    try:
+        return next(dialects.get(name).flow(_asks(name, body)))
+    except (Incapable, FlowFailed):
+        return None
+
+
+def _received(name: str, data: bytes, *, stream: bool, operation: Operation = Operation.MESSAGES) -> object:
+    """Return what becomes of an answer of a provider of this type, in pieces of `CHUNK`."""
+    ask = _asks(name, b'{"model":"m","max_tokens":9,"messages":[]}', operation)
+    ask.request.stream = stream
+    decoder = dialects.get(name).decoder(ask, Reply(200, ((b"content-type", b"text/event-stream"),)))
+    return [decoder.feed(data[at : at + CHUNK]) for at in range(0, len(data), CHUNK)], decoder.end()
+
+
+def _messages_stream(text: str) -> bytes:
+    begun = b'event: message_start\ndata: {"type":"message_start","message":{"id":"m","usage":{}}}\n\n'
+    block = b'event: content_block_start\ndata: {"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}\n\n'
+    word = json.dumps({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text[:8]}})
+    deltas = sse.frame("content_block_delta", word.encode()) * (len(text) // EACH + 1)
+    return begun + block + deltas + sse.frame("message_stop", b'{"type": "message_stop"}')
+
+
+def _chat_stream(text: str, **delta: Any) -> bytes:
+    choice = {"choices": [{"index": 0, "delta": delta or {"content": text[:8]}}]}
+    return (b"data: " + json.dumps(choice).encode() + b"\n\n") * (len(text) // EACH + 1) + b"data: [DONE]\n\n"
+
+
+def _call(text: str) -> dict[str, Any]:
+    return {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "T", "arguments": text[:8]}}]}
+
+
+def _responses_stream(text: str) -> bytes:
+    item: dict[str, Any] = {
+        "type": "response.output_item.added",
+        "output_index": 0,
+        "item": {"type": "message", "content": []},
+    }
+    word: dict[str, Any] = {
+        "type": "response.output_text.delta",
+        "output_index": 0,
+        "content_index": 0,
+        "delta": text[:8],
+    }
+    events: list[dict[str, Any]] = [
+        item,
+        *([word] * (len(text) // EACH + 1)),
+        {"type": "response.completed", "response": {"output": []}},
+    ]
+    return b"".join(sse.frame(str(one["type"]), json.dumps(one).encode()) for one in events)
+
+
+def _zed_lines(text: str) -> bytes:
+    events: list[dict[str, Any]] = [
+        {"type": "message_start", "message": {"id": "m", "usage": {}}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        *([{"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text[:8]}}] * (len(text) // EACH + 1)),
+        {"type": "message_stop"},
+    ]  # fmt: skip
+    return b"".join(json.dumps({"event": event}).encode() + b"\n" for event in events)
+
+
+def _raw(text: str) -> bytes:
+    return text.encode("utf-8", "replace")
+
+
+def _framed(head: bytes) -> Callable[[str], object]:
+    def run(text: str) -> None:
+        response, data = FramedResponse(HeaderFields()), head + _raw(text)
+        for at in range(0, len(data), 64):
+            response.feed(data[at : at + 64])
+
+    return run
+
+
+def _inflated(encoding: bytes, packed: Callable[[bytes], bytes]) -> Callable[[str], object]:
+    def run(text: str) -> None:
+        inflater, data = Inflater(encoding), packed(_raw(text))
+        try:
+            for at in range(0, len(data), 64):
+                for _ in inflater.pieces(data[at : at + 64]):
+                    pass
+        except Damaged:
+            return
+
+    return run
+
+
+def _lines_of(text: str) -> None:
+    splitter, data = LineSplitter(), _raw(text)
+    for at in range(0, len(data), 64):
+        splitter.feed(data[at : at + 64])
+    splitter.end()
+
+
+def _frames_of(text: str) -> None:
+    splitter, data = sse.FrameSplitter(), _raw(text)
+    for at in range(0, len(data), 64):
+        splitter.feed(data[at : at + 64])
+
+
+def _small(data: bytes) -> object:
+    decoder = Small(count)
+    return [decoder.feed(data[at : at + CHUNK]) for at in range(0, len(data), CHUNK)], decoder.end()
+
+
+def _taught(text: str) -> object:
+    """Let a refusal teach a provider of type openai, which reads as much of it as the dialect gives."""
+    name = "openai"
+    ask = _asks(name, _request_of("hi"))
+    flow = dialects.get(name).flow(ask)
+    next(flow)
+    body = json.dumps({"error": {"message": f"temperature {text} max_tokens", "param": "temperature"}}).encode()
+    with suppress(StopIteration, Incapable, FlowFailed):
+        flow.send(Reply(400, ((b"content-type", b"application/json"),), body))
+    return None
+
+
+ROUTER = compile_routes([Route(pattern, ()) for pattern in ("*a*b*c*d", "*claude*sonnet*", "?*?*-*-*x", "*-*-*-*-*-*")])
+
+MADE: dict[str, Callable[[str], object]] = {
+    **{
+        f"a request to {name}, {what}": lambda text, name=name, made=made: _sent(name, made(text))  # type: ignore[misc]
+        for name in dialects.names()
+        for what, made in {"words": _request_of, **{what: _request_of_many(what) for what in MANY}}.items()
+    },
+    **{
+        f"an answer of {name}, {what}{', streamed' if stream else ''}": lambda text, name=name, made=made, stream=stream: (  # type: ignore[misc]
+            _received(name, made(text), stream=stream)
+        )
+        for name in dialects.names()
+        for stream in (True, False)
+        for what, made in {
+            "raw": _raw,
+            "an event": lambda text: b"data: " + _raw(text),
+            "the Messages API's": _messages_stream,
+            "Chat's": _chat_stream,
+            "Chat's calls": lambda text: _chat_stream(text, **_call(text)),
+            "the Responses API's": _responses_stream,
+            "Zed's": _zed_lines,
+            "JSON": lambda text: json.dumps({"choices": [{"message": {"content": text}}], "content": text}).encode(),
+        }.items()
+    },
+    **{
+        f"{operation.word} passed on, {what}": lambda text, operation=operation, made=made: _received(  # type: ignore[misc]
+            "openai", made(text), stream=True, operation=operation
+        )
+        for operation in (Operation.CHAT_COMPLETIONS, Operation.RESPONSES)
+        for what, made in {"raw": _raw, "Chat's": _chat_stream, "Responses'": _responses_stream}.items()
+    },
+    "small answers of Zed": lambda text: _tried(_small, _raw(text)),
+    "a completion that is passed on whole": lambda text: _received(
+        "openai", _raw(text), stream=False, operation=Operation.CHAT_COMPLETIONS
+    ),
+    "what a refusal teaches": _taught,
+    "a list of models": lambda text: _received(
+        "openai", json.dumps({"data": [{"id": text[:8]}] * (len(text) // EACH + 1)}).encode(), stream=False, operation=Operation.MODELS
+    ),
+    "a request to Zed, as it is taken": lambda text: [tidied(json.loads(made(text))) for made in map(_request_of_many, MANY)],
+    "a request by the Responses API": lambda text: [
+        _tried(lambda body: from_chat(chat(body, "m", PROFILES["openai"], "up").body), made(text))
+        for made in map(_request_of_many, MANY)
+    ],
+    "thinking in tags": lambda text: ThinkTags().split(text),
+    "arguments of a call": lambda text: _tried(arguments, text),
+    "lines": _lines_of,
+    "pieces of frames": _frames_of,
+    "a head of an answer": _framed(b"HTTP/1.1 200 OK\r\nx: "),
+    "a body of an answer": _framed(b"HTTP/1.1 200 OK\r\ncontent-type: x\r\n\r\n"),
+    "chunks of an answer": _framed(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"),
+    "small chunks of an answer": lambda text: _framed(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")("1\r\nx\r\n" * (len(text) // 6)),
+    "what is packed by gzip": _inflated(b"gzip", gzip.compress),
+    "what is packed by deflate": _inflated(b"deflate", zlib.compress),
+    "what is packed by brotli": _inflated(b"br", lambda data: bytes(brotli.compress(data, quality=1))),
+    "what is not packed by gzip": _inflated(b"gzip", bytes),
+    "what is not packed by brotli": _inflated(b"br", bytes),
+    "a model's name": lambda text: ROUTER._look_up(text),
+    "a path": canonical,
+}  # fmt: skip
+
+ALIKE = (*MANY, "API's, streamed", "API's", "Chat's", "Chat's, streamed", "calls", "calls, streamed", "Responses'", "Zed's",
+         "Zed's, streamed", "models", "as it is taken", "by the Responses API")  # fmt: skip
+"""Rows whose texts matter by their length alone, by how their names end."""
+
+TOGETHER = (
+    "a", "a b ", "\n", "\n\n", "\r\n", "data: {}\n\n", "<think></think>", "<think>", "</", '{"a":', "[", '\\"', "a-", "claude", "\u2028", "1\r\n",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_nothing_that_is_made_of_many_takes_longer_than_in_proportion(name: str) -> None:
+    run = MADE[name]
+
+    for text in TOGETHER[:2] if name.endswith(ALIKE) else TOGETHER:
+        whole = text * (LONGER // len(text) + 1)
+        assert grows(lambda length, whole=whole: lambda: run(whole[:length]), LONGER) == "", repr(text)  # type: ignore[misc]
+
+
+# The owner's own file: not on the loop, but nobody should wait minutes for it either. (Brackets without end are refused
+# as nested too deeply, after a second at most, however many there are.)
+
+
+@pytest.mark.parametrize(
+    "text", ["a: 1\n", "- ", '"', "a", "{a: ", "\t", "# x\n", "a:b\n", "${A}", "sk-a1b2c3d4 ", "&a "]
+)
+def test_no_configuration_is_so_odd_that_reading_it_takes_longer_than_in_proportion(text: str) -> None:
+    def read(whole: str) -> None:
+        with suppress(ConfigError):
+            parse(whole, "p.yaml", {"A": "b"})
+
+    assert grows(lambda length: lambda: read((text * (length // len(text) + 1))[:length])) == ""
+
+
+# Nothing that reads is left out
+
+
+def _modules() -> Iterator[tuple[str, ast.Module]]:
+    root = Path(*balancer.__path__)
+    for path in sorted(root.rglob("*.py")):
+        yield ".".join(path.relative_to(root.parent).with_suffix("").parts), ast.parse(path.read_text())
+
+
+FED = {
+    "balancer.dialects.zed.decoder.ZedDecoder": "an answer of zed, Zed's",
+    "balancer.dialects.zed.decoder.Small": "small answers of Zed",
+    "balancer.dialects.openai.listing.ModelsDecoder": "a list of models",
+    "balancer.dialects.openai.decoder.OpenAIDecoder": "an answer of openai, Chat's",
+    "balancer.dialects.openai.passed.PassedStream": "chat_completions passed on, Chat's",
+    "balancer.dialects.openai.passed.PassedWhole": "a completion that is passed on whole",
+    "balancer.transport.framing.FramedResponse": "chunks of an answer",
+    "balancer.transport.decompress._Zlib": "what is packed by gzip",
+    "balancer.transport.decompress._Brotli": "what is packed by brotli",
+    "balancer.wire.answer.MessageDecoder": "an answer of anthropic, raw",
+    "balancer.wire.answer.StreamedMessage": "an answer of anthropic, the Messages API's",
+    "balancer.wire.ndjson.LineSplitter": "lines",
+    "balancer.wire.stream.StreamDecoder": "a stream",
+    "balancer.wire.sse.FrameSplitter": "pieces of frames",
+    "balancer.wire.safeguards._Around": "an answer of anthropic, the Messages API's",
+}
+"""What is fed with bytes from outside, each with the row above that feeds it."""
+
+
+def test_everything_that_is_fed_has_a_row() -> None:
+    fed = {
+        f"{module}.{node.name}"
+        for module, tree in _modules()
+        if not module.startswith("balancer.commands")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+        and not any(ast.unparse(base) == "Protocol" for base in node.bases)
+        and any(isinstance(inner, ast.FunctionDef) and inner.name == "feed" for inner in node.body)
+    }
+
+    assert fed == set(FED)
+    for row in FED.values():
+        assert any(name.startswith(row) for name in (*SEEN, *MADE)), row
+
+
+def _called(tree: ast.Module, of: str, names: set[str]) -> Iterator[ast.Call]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
+            yield from [node] if node.func.attr in names and ast.unparse(node.func.value) == of else []
+
+
+LOOKING = {"compile", "match", "fullmatch", "search", "sub", "subn", "split", "findall", "finditer"}
+
+PUT_TOGETHER = {
+    "balancer.redact.inventory": "words of secrets, of which each character has a few spellings: the row 'secrets'",
+    "balancer.policy.routes": "the row 'a model's name'",
+    "balancer.dialects.openai.refusals": "names of fields, in a text that was cut: the row 'what a refusal teaches'",
+    "balancer.dialects.openai.ways": "the same",
+    "balancer.policy.refusal_rows": "of constants, at import: among the patterns above",
+    "balancer.wire.overflow": "of constants, at import: among the patterns above",
+    "balancer.config.providers": "the owner's own file",
+    "balancer.commands.log_lines": "names of files in the log's folder",
+}
+"""Modules that put patterns together while they run, each with what tries those."""
+
+
+def test_every_pattern_in_the_source_is_tried_or_its_module_is_listed() -> None:
+    tried = {pattern.pattern for pattern in patterns().values()}
+    for module, tree in _modules():
+        assert not any(isinstance(node, ast.ImportFrom) and node.module == "re" for node in ast.walk(tree)), module
+        for call in _called(tree, "re", LOOKING):
+            first = call.args[0]
+            if isinstance(first, ast.Constant):
+                assert first.value in tried, f"{module}, line {call.lineno}: {first.value!r}"
+            elif not _is_at_import(tree, call):
+                assert module in PUT_TOGETHER, f"{module}, line {call.lineno}: {ast.unparse(first)}"
+
+
+def _is_at_import(tree: ast.Module, call: ast.Call) -> bool:
+    """Say whether a call stands outside of every function: then its pattern is a value of the module."""
+    functions = [
+        node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+    ]
+    return not any(call is inner for function in functions for inner in ast.walk(function))

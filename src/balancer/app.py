@@ -24,6 +24,7 @@ from balancer import events
 from balancer.clock import SYSTEM, Clock
 from balancer.coalescing.shared import InFlight
 from balancer.config import Config, ConfigError, Problem
+from balancer.config.credential_commands import CredentialCommands
 from balancer.config.watch import watch
 from balancer.control import api
 from balancer.control.catalogue import Catalogue
@@ -31,6 +32,7 @@ from balancer.control.memory import Memory
 from balancer.control.memory import beside as learnt_file
 from balancer.control.recovery import Recovery
 from balancer.model import Operation
+from balancer.control.rotation import Rotation
 from balancer.relay.relay import Relay
 from balancer.relay.resources import ResourceRelay
 from balancer.server import descriptors, memory
@@ -70,7 +72,12 @@ class App:
     _control: FastAPI
 
     def __init__(
-        self, config_path: str | None, overrides: Mapping[str, object], clock: Clock, limits: ClientLimits
+        self,
+        config_path: str | None,
+        overrides: Mapping[str, object],
+        clock: Clock,
+        limits: ClientLimits,
+        credential_commands: CredentialCommands | None = None,
     ) -> None:
         self.limits = limits
         self._clock = clock
@@ -78,6 +85,9 @@ class App:
         self._file: Path | None = None
         """The file that is in force: if it goes away, nothing else takes its place."""
         self._overrides = dict(overrides)
+        self._credential_commands = credential_commands or CredentialCommands(clock.now)
+        self._refused_files: tuple[Path, ...] = ()
+        """The files that a configuration names which was refused: a change of one may mend it."""
         self._seed = os.urandom(16)
         self._started = clock.now()
         self.one_of_several = multiprocessing.parent_process() is not None  # a supervisor has started it, with others
@@ -173,8 +183,12 @@ class App:
         bus.add(recovery.on_event, Recovery.KINDS)
         self.gate = self._make_gate(config)
         self._control = api.build(self)
+        rotation = Rotation(self._credential_commands, lambda: self.fleet.config, self._on_change)
+        bus.add(rotation.on_event, Rotation.KINDS)
+        self.fleet.on_key_refused = rotation.refused
+        self._resources.push_async_callback(_end, asyncio.get_running_loop().create_task(rotation.run()))
         watched = config.path or Path.cwd() / configuration.FILE  # none yet: it is taken over when it is there
-        watcher = asyncio.get_running_loop().create_task(watch(watched, self._on_change))
+        watcher = asyncio.get_running_loop().create_task(watch(watched, self._on_change, others=self._other_files))
         self._resources.push_async_callback(_end, watcher)
         self._resources.push_async_callback(_end, asyncio.get_running_loop().create_task(recovery.run()))
         learnt = Memory(self.fleet, self._clock, learnt_file(config.settings.log_file))
@@ -192,10 +206,21 @@ class App:
     def read(self) -> Config:
         """Return the configuration as it is in the file now. Raises `ConfigError`."""
         path = self._file or configuration.find(self._config_path, os.environ, Path.cwd())
-        config = configuration.embedded(os.environ) if path is None else configuration.load(path, os.environ)
-        config = configuration.override(config, os.environ, **self._overrides)
-        self._file = path
+        try:
+            if path is None:
+                config = configuration.embedded(os.environ)
+            else:
+                config = configuration.load(path, os.environ, self._credential_commands)
+            config = configuration.override(config, os.environ, **self._overrides)
+        except ConfigError as error:
+            self._refused_files = error.watched
+            raise
+        self._file, self._refused_files = path, ()
         return config
+
+    def _other_files(self) -> tuple[Path, ...]:
+        """Return the files whose change may change the configuration, besides its own."""
+        return (*self.fleet.config.watched, *self._refused_files)
 
     def _make_gate(self, config: Config) -> Gate:
         settings = config.settings
@@ -253,7 +278,12 @@ class App:
         return await self._catalogue.find(name)
 
     async def reload(self) -> tuple[tuple[str, ...], list[Problem]]:
-        """Read the file again: whole or not at all."""
+        """Read the file again: whole or not at all. Programs that print keys are run again, too."""
+        for command in self.fleet.config.commands.values():
+            self._credential_commands.expire(command)
+        return await self._reload()
+
+    async def _reload(self) -> tuple[tuple[str, ...], list[Problem]]:
         try:
             config = await asyncio.to_thread(self.read)
         except ConfigError as error:
@@ -274,7 +304,7 @@ class App:
         with suppress(ConfigError):
             if (await asyncio.to_thread(self.read)).digest == self.fleet.config.digest:
                 return
-        await self.reload()
+        await self._reload()
 
 
 def _factors(config: Config) -> dict[str, float]:
@@ -293,6 +323,10 @@ def create_app(
     *,
     clock: Clock = SYSTEM,
     limits: ClientLimits = DEFAULT_LIMITS,
+    credential_commands: CredentialCommands | None = None,
 ) -> App:
-    """Return the application. Nothing is read or opened before the server starts it."""
-    return App(config_path, overrides or {}, clock, limits)
+    """Return the application. Nothing is read or opened before the server starts it.
+
+    `credential_commands`: what was printed already by the programs that print keys.
+    """
+    return App(config_path, overrides or {}, clock, limits, credential_commands)

@@ -14,6 +14,9 @@ REQUEST_ID = b"x-balancer-request-id"
 API_REQUEST_ID = b"request-id"
 """What the Messages API calls it, and SDKs show. In a provider's answer it is the provider's own."""
 
+NO_CREDENTIALS = (b"anthropic-", b"x-claude-", b"x-stainless-", b"idempotency-key")
+"""How headers of clients begin that carry no credential, whatever else is in their names."""
+
 NAMES_MAX = 1000
 """How many header names are interned at the most."""
 

@@ -189,3 +189,15 @@ def test_what_an_answer_is_read_as() -> None:
 
 def test_every_class_has_its_words() -> None:
     assert set(CLASSES) == set(RefusalClass)
+
+
+def test_a_configured_key_in_the_answer_is_not_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config, answer = tmp_path / "providers.yaml", tmp_path / "answer.json"
+    config.write_text(
+        'providers: [{name: a, type: anthropic, base_url: "https://a.example.com", auth_value: K9-canary-of-a-12345}]\n'
+        'model_routes: {"*": [{provider: a}]}\n'
+    )
+    answer.write_text('{"error": {"type": "authentication_error", "message": "no K9-canary-of-a-12345"}}')
+
+    main(["explain", "--error", str(answer), "--config", str(config)])
+    assert "canary" not in capsys.readouterr().out

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from pathlib import Path
 
-from balancer.config.paths import not_authorities, not_writable
+import pytest
+
+from balancer.config.paths import not_authorities, not_writable, open_to_others
 
 
 def test_a_file_that_may_be_written_needs_no_words(tmp_path: Path) -> None:
@@ -25,6 +28,9 @@ def test_why_a_file_can_not_be_written(tmp_path: Path) -> None:
     assert "not a folder" in not_writable(str(file / "log"))
     assert not_writable("a\0b") == "it is not the name of a file"
     assert not_writable("x" * 5000) != ""
+    (tmp_path / "link").symlink_to(file)
+    assert "symbolic link" in not_writable(str(tmp_path / "link"))
+    assert not_writable("/dev/stdout") == ""
 
 
 def test_why_a_file_holds_no_authorities(tmp_path: Path) -> None:
@@ -40,3 +46,27 @@ def test_the_systems_own_authorities_are_some() -> None:
     file = ssl.get_default_verify_paths().cafile
 
     assert file is None or not_authorities(file) == ""
+
+
+@pytest.mark.parametrize(
+    ("mode", "secret", "others_can"),
+    [
+        (0o600, True, ""),
+        (0o644, True, "read"),
+        (0o644, False, ""),
+        (0o664, False, "change"),
+        (0o666, True, "read or change"),
+    ],
+)
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+def test_what_others_can_do_with_a_file_is_told(mode: int, secret: bool, others_can: str, tmp_path: Path) -> None:
+    assert open_to_others(mode, tmp_path / "file", secret=secret) == others_can
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+def test_who_can_replace_a_file_can_change_it(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    assert open_to_others(0o600, tmp_path / "file") == "change"
+    tmp_path.chmod(0o1777)
+    assert open_to_others(0o600, tmp_path / "file") == ""
+    assert open_to_others(0o600, tmp_path / "gone" / "file") == ""

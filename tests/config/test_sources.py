@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from balancer.config import EMBEDDED, ConfigError, changes, embedded, find, load, needs_restart, override, parse
 
@@ -137,3 +138,26 @@ def test_a_file_that_others_can_change_is_warned_of(mode: int, tmp_path: Path) -
 
     (warning,) = load(path, {}).warnings
     assert "chmod go-w providers.yaml" in str(warning)
+
+
+def test_authorities_that_others_can_change_are_warned_of(tmp_path: Path) -> None:
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    path = tmp_path / "providers.yaml"
+    path.write_text(GOOD.replace("    auth_value", f"    ca_file: {tmp_path / 'ca.pem'}\n    auth_value"))
+    path.chmod(0o600)
+
+    (tmp_path / "ca.pem").chmod(0o644)
+    assert load(path, {}).warnings == ()
+    (tmp_path / "ca.pem").chmod(0o666)
+    (warning,) = load(path, {}).warnings
+    assert str(warning).endswith("others on this machine can change ca_file; run chmod go-w on it")
+
+
+def test_variables_that_others_can_change_are_warned_of(tmp_path: Path) -> None:
+    path = tmp_path / "providers.yaml"
+    path.write_text(GOOD.replace("sk-canary", "${KEY_OF_A}"))
+    (tmp_path / ".env").write_text("KEY_OF_A=sk-canary-1234567")
+    (tmp_path / ".env").chmod(0o620)
+
+    (warning,) = load(path, {}).warnings
+    assert "others on this machine can change the keys in it; run: chmod 600 .env" in str(warning)

@@ -20,7 +20,7 @@ def answer(number: int) -> bytes:
         events.append(delta(f"{number}.{i} " + "x" * chance.choice((0, 0, 10, 300, chance.randint(0, 100_000)))))
         if chance.random() < 0.05:
             usage = {"type": "message_delta", "delta": {}, "usage": {"output_tokens": i}}
-            events.append(chance.choice((event(usage), b": a comment\n\n", event({"type": "news", "of": i}))))
+            events.append(chance.choice((event(usage), b":\n\n", event({"type": "news", "of": i}))))
     return b"".join((*events, stop()))
 
 

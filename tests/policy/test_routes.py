@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -172,3 +175,19 @@ def test_all_models_that_a_provider_is_asked_for() -> None:
     assert routing.only_models([exact, mapped, disabled], "a") == {"x", "m"}
     assert routing.only_models([exact, mapped], "b") == frozenset(), "any"
     assert routing.only_models([exact], "c") == frozenset()
+
+
+@given(st.text("ab*?", max_size=8), st.text("ab", max_size=10))
+def test_a_pattern_matches_what_its_stars_and_question_marks_stand_for(pattern: str, model: str) -> None:
+    plain = "".join({"*": ".*", "?": "."}.get(char, char) for char in pattern)
+
+    matched = routing.compile([Route(pattern, ())]).match(model) is not None
+    assert matched is (re.fullmatch(plain, model) is not None)
+
+
+def test_a_long_name_is_looked_up_at_once() -> None:
+    one = routing.compile([Route("*a*b*c*a*d", ())])
+    began = time.process_time()
+
+    assert one.match("abca" * 50_000) is None
+    assert time.process_time() - began < 1

@@ -17,6 +17,7 @@ from balancer.policy.exhausted import Failure
 from balancer.policy.failover import Try
 from balancer.policy.strategies import STRATEGIES
 from balancer.policy.verdicts import Mark, Proof, Trouble, Verdict
+from balancer.state.fleet import FORMER_KEPT
 from balancer.wire.safeguards import Known
 
 from .world import BAD, GOOD, OVERLOADED, World, read
@@ -198,7 +199,7 @@ def test_a_provider_that_is_new_changes_nothing_about_the_others() -> None:
 RELOADED: dict[str, tuple[config.Config, Callable[[World], object]]] = {
     "routes": (read(names="b"), lambda world: world.order() == "b"),
     "strategy": (read("selection_strategy: round_robin"), lambda world: world.order()[0] + world.order()[0] == "ab"),
-    "secrets": (read(secret="new"), lambda world: set(world.fleet.secrets) == {"new-a", "new-b", "new-c"}),
+    "secrets": (read(secret="new"), lambda world: {"new-a", "new-b", "new-c"} < set(world.fleet.secrets)),
     "rules": (read("limits: {max_body_bytes: 2048}"), lambda world: world.fleet.rules.max_body_bytes == 2048),
     "sticky.enabled": (read("sticky: {enabled: false}"), lambda world: world.order(1.0, "x") == "abc"),
     "sticky.ttl": (read("sticky: {ttl: 5}"), lambda world: (world.order(5.0, "x"), world.order(6.0, "x")) == ("cab", "abc")),
@@ -531,3 +532,17 @@ def test_reasoning_is_left_behind_only_where_both_organizations_are_known() -> N
     assert not world.fleet.leaves_reasoning(request(THINKING), "a", "c")
     assert not world.fleet.leaves_reasoning(request(THINKING), "a", "d")
     assert not world.fleet.leaves_reasoning(request(), "a", "b")
+
+
+def test_secrets_of_former_configurations_are_still_kept_out_and_not_without_end() -> None:
+    world = World()
+    (before,) = [secret for secret in world.fleet.secrets if secret.endswith("-a")] or [""]
+    world.fleet.reload(read(secret="new"), 0.0)
+    after = set(world.fleet.secrets)
+    for number in range(FORMER_KEPT):
+        world.fleet.reload(read(secret=f"later-{number}"), 0.0)
+
+    assert before in after
+    assert before not in world.fleet.secrets
+    assert f"later-{FORMER_KEPT - 1}-a" in world.fleet.secrets
+    assert len(world.fleet.secrets) <= FORMER_KEPT + 3

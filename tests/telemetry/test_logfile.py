@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -98,3 +101,74 @@ def test_after_a_failure_the_next_line_is_written_again(tmp_path: Path) -> None:
     log.close()
 
     assert log.path.read_bytes() == b"two\n"
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_a_symbolic_link_in_the_place_of_the_file_is_never_followed(tmp_path: Path, private: bool) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes(b"untouched")
+    log = LogFile(tmp_path / "l", private=private)
+    log.append(b"one\n")
+    log.path.unlink()
+    for target in (elsewhere, tmp_path / "not there yet"):
+        log.path.unlink(missing_ok=True)
+        log.path.symlink_to(target)
+        with pytest.raises(OSError, match="symbolic link"):
+            log.append(b"two\n")
+    log.path.unlink()
+    log.append(b"three\n")
+    log.close()
+
+    assert elsewhere.read_bytes() == b"untouched"
+    assert not (tmp_path / "not there yet").exists()
+    assert log.path.read_bytes() == b"three\n"
+
+
+def test_a_link_that_leads_to_the_very_file_is_not_followed_either(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "l")
+    log.append(b"one\n")
+    log.path.rename(tmp_path / "moved")
+    log.path.symlink_to(tmp_path / "moved")
+
+    with pytest.raises(OSError, match="symbolic link"):
+        log.append(b"two\n")
+    log.close()
+    assert (tmp_path / "moved").read_bytes() == b"one\n"
+
+
+def test_no_link_is_followed_when_a_full_file_is_moved_aside(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes(b"untouched")
+    (tmp_path / "l.1").symlink_to(elsewhere)
+    (tmp_path / "l.2").symlink_to(elsewhere)
+    log = LogFile(tmp_path / "l", max_bytes=10, kept=2)
+
+    log.append(b"first 1\n")
+    log.append(b"second2\n")
+    log.close()
+
+    assert elsewhere.read_bytes() == b"untouched"
+    assert (tmp_path / "l.1").read_bytes() == b"first 1\n"
+
+
+def test_a_pipe_that_nobody_reads_is_an_error_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "l")
+    log = LogFile(tmp_path / "l")
+
+    with pytest.raises(OSError, match="No such device"):
+        log.append(b"one\n")
+
+
+def test_the_systems_own_link_to_the_output_may_be_named() -> None:
+    written = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from pathlib import Path; from balancer.telemetry.logfile import LogFile; l = LogFile(Path('/dev/stdout'));"
+            "l.append(b'one\\n'); l.append(b'two\\n'); l.close()",
+        ],
+        capture_output=True,
+        check=True,
+    )
+
+    assert written.stdout == b"one\ntwo\n"

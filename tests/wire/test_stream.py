@@ -460,7 +460,7 @@ def plainly(data: bytes) -> Read:
         kind = value.get("type") or event
         if not said.strip():
             if not event and "data:" not in frame.decode():
-                read.forwarded += frame
+                read.forwarded += b":\n\n" if frame.strip() else frame
             continue
         if event != value.get("type") and event != "error":
             frame = as_it_should_be(event, value, said)
@@ -605,6 +605,17 @@ def assert_content_begins_at(expected: int | None, pieces: list[Piece]) -> None:
             assert before < expected <= at
             return
     assert expected is None
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("words", [": sk-canary", "id: sk-canary", ": a\n: sk-canary", "sk-canary"])
+def test_the_words_of_a_comment_reach_no_client(words: str, end: str) -> None:
+    decoder = StreamDecoder()
+    comment = f"{words}\n\n".replace("\n", end).encode()
+    given = b"".join(piece.data for part in (START, comment, TEXT, DELTA, comment) for piece in decoder.feed(part))
+
+    assert b"canary" not in given
+    assert given.count(b":\n\n") == 2
 
 
 def test_an_error_within_a_long_run_of_content_is_found() -> None:

@@ -91,7 +91,8 @@ class Background:
             lease.VARIABLE: str(self._folder / f"{self._name}.lease"),
             "PYTHONPATH": f"{source}{os.pathsep}{known}" if known else source,
         }
-        log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
+        log = os.open(self.log, flags, 0o600)
         try:
             self.process = subprocess.Popen(  # noqa: S603 - this program itself
                 # -P: the folder may hold anything, and nothing in it is to be imported

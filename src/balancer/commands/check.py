@@ -8,8 +8,11 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from balancer import claude_code, dialects
+from balancer.clock import SYSTEM
 from balancer.commands import live, reading
 from balancer.config import Config, ConfigError
+from balancer.config.credential_commands import CredentialCommands
+from balancer.config.inventory import without_secrets
 from balancer.dialect import Explains
 from balancer.model import Route
 
@@ -25,7 +28,7 @@ _STATES = {True: "ok  ", False: "FAIL", None: "?   "}
 def run(args: argparse.Namespace) -> int:
     """Return 0 if all is well, 2 if the configuration can't be used, 1 if a provider does not answer (--live)."""
     try:
-        config = reading.read(args.config)
+        config = reading.read(args.config, credential_commands=CredentialCommands(SYSTEM.now))
     except ConfigError as error:
         print(error, file=sys.stderr)
         return WRONG_CONFIG
@@ -80,7 +83,7 @@ def settled(config: Config) -> Iterator[str]:
 def _ask(config: Config, message: bool) -> int:
     answers = asyncio.run(live.ask_all(config, message=message))
     for line in told(answers):
-        print(line)
+        print(without_secrets(line, config))
     return 1 if any(answer.well is False for answer in answers) else 0
 
 

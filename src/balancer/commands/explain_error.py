@@ -12,6 +12,7 @@ import msgspec
 from balancer import dialects
 from balancer.commands import reading
 from balancer.config import Config, ConfigError
+from balancer.config.inventory import without_secrets
 from balancer.dialect import Ask, TypedState
 from balancer.model import Candidate, Fault, Operation, Origin, Provider, RefusalClass, Refused, Reply, Request, Stage
 from balancer.policy import circuit, exhausted, refusals
@@ -51,7 +52,8 @@ def run(args: argparse.Namespace) -> int:
     except (ConfigError, Unreadable) as error:
         print(error, file=sys.stderr)
         return 2
-    print("\n".join(explained(provider, reply, config)))
+    text = "\n".join(explained(provider, reply, config))
+    print(text if config is None else without_secrets(text, config))
     return 0
 
 

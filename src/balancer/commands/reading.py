@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from balancer import config as configuration
 from balancer.config import Config
+from balancer.config.credential_commands import CredentialCommands
 from balancer.model import Provider
 from balancer.redact import shown_url
 
@@ -18,10 +19,20 @@ def found(explicit: str | None) -> Path | None:
     return configuration.find(explicit, os.environ, Path.cwd())
 
 
-def read(explicit: str | None, overrides: Mapping[str, object] | None = None) -> Config:
-    """Return the configuration in force. Raises `ConfigError` with every problem there is."""
+def read(
+    explicit: str | None,
+    overrides: Mapping[str, object] | None = None,
+    credential_commands: CredentialCommands | None = None,
+) -> Config:
+    """Return the configuration in force. Raises `ConfigError` with every problem there is.
+
+    Without `credential_commands` no program is run for a provider's key.
+    """
     path = found(explicit)
-    config = configuration.embedded(os.environ) if path is None else configuration.load(path, os.environ)
+    if path is None:
+        config = configuration.embedded(os.environ)
+    else:
+        config = configuration.load(path, os.environ, credential_commands)
     return configuration.override(config, os.environ, **dict(overrides or {}))
 
 

@@ -10,12 +10,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from balancer.app import create_app
+from balancer.app import App, create_app
+from balancer.clock import SYSTEM
 from balancer.commands import banner, lease, one_provider, reading
 from balancer.commands.arguments import flags_given
 from balancer.commands.complaint import PREFIX, complain
 from balancer.commands.invocation import hint
 from balancer.config import ConfigError, shown_host
+from balancer.config.credential_commands import CredentialCommands
 from balancer.server import run as server
 from balancer.telemetry.logs import keep_crashes_quiet
 
@@ -54,8 +56,9 @@ def _written(folder: Path, args: argparse.Namespace) -> str:
 
 def _run(args: argparse.Namespace) -> int:
     overrides = flags(args)
+    printed = CredentialCommands(SYSTEM.now)
     try:
-        config = reading.read(args.config, overrides)
+        config = reading.read(args.config, overrides, printed)
     except ConfigError as error:
         print(error if args.to is None else _about_flags(error), file=sys.stderr)
         return WRONG_CONFIG
@@ -69,7 +72,8 @@ def _run(args: argparse.Namespace) -> int:
         told = banner.banner(config, sock.getsockname()[1], banner.Flags.of(args))
         if args.workers > 1:
             return _serve_by_many(args, overrides, sock, told, config.settings.drain_timeout)
-        return _serve(args.config, overrides, sock, told, config.settings.drain_timeout)
+        app = create_app(args.config, overrides, credential_commands=printed)
+        return _serve(app, sock, told, config.settings.drain_timeout)
 
 
 def flags(args: argparse.Namespace) -> dict[str, object]:
@@ -80,8 +84,7 @@ def flags(args: argparse.Namespace) -> dict[str, object]:
     return overrides
 
 
-def _serve(config: str | None, overrides: dict[str, object], sock: socket.socket, told: str, drain_s: float) -> int:
-    app = create_app(config, overrides)
+def _serve(app: App, sock: socket.socket, told: str, drain_s: float) -> int:
     running = server.Server(server.configured(app, drain_s=drain_s), lambda: print(told, flush=True))
     running.run([sock])
     return 0 if running.started or running.should_exit else STARTUP_FAILED

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from balancer.config import slips, words
+from balancer.config import secret_files, slips, words
 from balancer.config.document import Document, Path
 from balancer.config.model import NAMED, PLAIN, ProviderEntry, TargetEntry
 from balancer.config.problem import ConfigError, Problem
@@ -70,6 +70,17 @@ class Checker:
 
     def warn(self, path: Path, *parts: Part) -> None:
         self.warnings.append(self.document.problem(path, *parts, warning=True))
+
+    def secret_in(self, name: str, at: Path) -> str:
+        """Return the secret in a file that is named at `at`. Raises `Unusable`."""
+        document = self.document
+        path = secret_files.located(name, document.folder, document.env)
+        document.files.append(path)
+        secret, others_can = secret_files.read(path, document.env)
+        document.took(secret)
+        if others_can:
+            self.warn(at, f"others on this machine can {others_can} {at[-1]}; run chmod 600 on it")
+        return secret
 
     def look_at_times(self, entry: BaseModel, at: Path) -> None:
         """Warn of timeouts that can only be meant as milliseconds."""

@@ -62,14 +62,8 @@ def _form(key: str, may_hold_blank: bool) -> str | None:
         return "a word stands before the key (Bearer, x-api-key, ...) and is sent too; write the key alone"
     if _ASSIGNMENT.match(key):
         return "a variable is set here, NAME=..., all of which is sent as the key; write the key alone"
-    if _SHELL.fullmatch(key):
-        return "this is sent as it stands; a variable of the environment is written with braces: ${NAME}"
-    if _WINDOWS.fullmatch(key):
-        return "this is sent as it stands; a variable of the environment is written ${NAME}, not %NAME%"
-    if _ELSEWHERE.match(key):
-        return "this is sent as it stands; a variable of the environment is written ${NAME}"
-    if _VARIABLE.fullmatch(key) and not _TEMPLATE.search(key):
-        return "this is the name of a variable, and is sent as it stands; for its value write ${NAME}"
+    if odd := _stand_in(key):
+        return odd
     if "://" in key:
         return "this is an address, not a key; an address belongs to base_url"
     if _FRAMED.fullmatch(key):
@@ -82,6 +76,23 @@ def _form(key: str, may_hold_blank: bool) -> str | None:
         return "the key holds a space, which no key does; copy it anew"
     if key.endswith((",", ";")):
         return f"the key ends with '{key[-1]}', which is sent too; remove it"
+    return None
+
+
+def _stand_in(key: str) -> str | None:
+    """Say what is meant where something stands for a key that is elsewhere."""
+    if key.startswith("$(") and " " in key:
+        return "this is sent as it stands; a program that prints the key is named by auth_value_command, without $( )"
+    if key.startswith(("file:", "credential:")):
+        return "this is sent as it stands; a file that holds the key is named by auth_value_file"
+    if _SHELL.fullmatch(key):
+        return "this is sent as it stands; a variable of the environment is written with braces: ${NAME}"
+    if _WINDOWS.fullmatch(key):
+        return "this is sent as it stands; a variable of the environment is written ${NAME}, not %NAME%"
+    if _ELSEWHERE.match(key):
+        return "this is sent as it stands; a variable of the environment is written ${NAME}"
+    if _VARIABLE.fullmatch(key) and not _TEMPLATE.search(key):
+        return "this is the name of a variable, and is sent as it stands; for its value write ${NAME}"
     return None
 
 

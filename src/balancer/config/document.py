@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path as FilePath
 from typing import Any, TypeAlias
 
 import yaml
 
 from balancer.config import slips
+from balancer.config.credential_commands import Command, CredentialCommands
 from balancer.config.problem import ConfigError, Problem
 from balancer.config.quoting import Message, Part, Quoting, Theirs, nearest
 
@@ -55,8 +57,22 @@ class Span:
 class Document:
     """The values of a file, and where they stand."""
 
-    def __init__(self, file: str, env: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        file: str,
+        env: Mapping[str, str],
+        folder: FilePath | None = None,
+        credential_commands: CredentialCommands | None = None,
+    ) -> None:
         self.file = file
+        self.folder = folder if folder is not None else FilePath.cwd()
+        """Where the names of other files begin, and where programs are run."""
+        self.files: list[FilePath] = []
+        """The files that secrets are taken from."""
+        self.commands: dict[str, Command] = {}
+        """The programs that print the keys of providers, by the providers' names."""
+        self.credential_commands = credential_commands
+        """None: they are not run."""
         self.value: Any = None
         self.text = ""
         self.lines: dict[Path, int] = {(): 1}
@@ -65,9 +81,9 @@ class Document:
         self.variables: dict[Path, tuple[str, ...]] = {}
         """The variables of the environment that a value was made with."""
         self.expanded: list[str] = []
-        """What was put in for them, in the order of the file."""
+        """What was put in for them, and the secrets from elsewhere."""
         self.quoting = Quoting()
-        self._env = env
+        self.env = env
         self._nodes = 0
         self._loader: yaml.SafeLoader
 
@@ -80,6 +96,11 @@ class Document:
     def problem(self, path: Path, *parts: Part, warning: bool = False) -> Problem:
         """Return what is wrong at `path`: the door that every message about the file passes."""
         return Problem(self.file, self.line(path), self.quoting.say(*parts), warning)
+
+    def took(self, secret: str) -> None:
+        """Show this nowhere; another one makes the configuration another one."""
+        self.quoting.withhold(secret)
+        self.expanded.append(secret)
 
     def behind(self, path: Path) -> str:
         """Return what follows a plain value on its last line: blanks, a comment."""
@@ -215,7 +236,7 @@ class Document:
                 self.notes.append(Note(path, _broken_reference(match[0])))
                 return ""
             name, default = parts[1], parts[2]
-            found = self._env.get(name)
+            found = self.env.get(name)
             if found:
                 self.quoting.withhold(found)
             if default is not None:
@@ -230,7 +251,7 @@ class Document:
         return _REFERENCE.sub(value, text)
 
     def _not_set(self, name: str, path: Path) -> Message:
-        guess = nearest(name, self._env, 0.8)
+        guess = nearest(name, self.env, 0.8)
         hint: tuple[Part, ...] = ("; did you mean ", Theirs(guess, bare=True), "?") if guess else ()
         remedy = "; set it, or write it into the file .env beside this one"
         if path[-1:] == ("auth_value",):

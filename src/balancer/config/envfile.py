@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 from dotenv.parser import Binding, parse_stream
 from dotenv.variables import parse_variables
 
+from balancer.config import paths
 from balancer.config.problem import Problem
 from balancer.config.quoting import Quoting, Theirs
 
@@ -50,11 +49,10 @@ def read(path: Path, env: Mapping[str, str]) -> EnvFile:
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         return EnvFile(problems=(_problem(line, "the file is not UTF-8 text; save it as UTF-8"),))
-    read_by_others = os.name == "posix" and bool(mode & (stat.S_IRGRP | stat.S_IROTH))
-    return _parsed(text, env, read_by_others=read_by_others)
+    return _parsed(text, env, paths.open_to_others(mode, path))
 
 
-def _parsed(text: str, env: Mapping[str, str], *, read_by_others: bool) -> EnvFile:
+def _parsed(text: str, env: Mapping[str, str], others_can: str) -> EnvFile:
     values: dict[str, str] = {}
     lines: dict[str, int] = {}
     problems: list[Problem] = []
@@ -72,8 +70,8 @@ def _parsed(text: str, env: Mapping[str, str], *, read_by_others: bool) -> EnvFi
             known = {**values, **env}
             values[key] = "".join(atom.resolve(known) for atom in parse_variables(binding.value))
             lines[key] = line
-    if values and read_by_others:
-        problems.append(_problem(0, f"others on this machine can read the keys in it; run: chmod 600 {NAME}"))
+    if values and others_can:
+        problems.append(_problem(0, f"others on this machine can {others_can} the keys in it; run: chmod 600 {NAME}"))
     return EnvFile(values, lines, tuple(problems))
 
 

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import stat
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
-from pathlib import Path as FilePath
 
 from balancer.config import addresses, credentials, words
 from balancer.config.checking import MISPLACED, Checker
 from balancer.config.document import Path
 from balancer.config.model import KeyEntry, Settings
 from balancer.config.quoting import Theirs, is_keylike
+from balancer.config.secret_files import Unusable
 
 KEY_MIN_CHARS = 8
 """No key of the balancer is shorter."""
-
-KEY_FILE_MAX_BYTES = 4096
-"""A file that holds a key holds nothing else."""
 
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _SOURCES = ("key", "key_sha256", "key_file")
@@ -145,22 +140,13 @@ class NamedKeys:
     def _from_file(self, name: str, at: Path) -> str | None:
         """Return the key in a file; None: it can't be read."""
         try:
-            with FilePath(name).expanduser().open("rb") as file:
-                data, mode = file.read(KEY_FILE_MAX_BYTES + 1), os.fstat(file.fileno()).st_mode
-            key = data.decode().strip()
-        except OSError as error:
-            self._checker.tell(at, f"key_file can't be read: {error.strerror}")
+            key = self._checker.secret_in(name, at)
+        except Unusable as error:
+            self._checker.tell(at, f"key_file {error}")
             return None
-        except ValueError:  # no UTF-8, or a name that is none
-            self._checker.tell(at, "key_file must be the name of a text file that holds the key and nothing else")
-            return None
-        if len(data) > KEY_FILE_MAX_BYTES or len(key.split()) != 1:
+        if len(key.split()) != 1:
             self._checker.tell(at, "key_file must hold the key, and nothing else, on one line")
             return None
-        self._checker.document.quoting.withhold(key)
-        self._checker.document.expanded.append(key)  # of the digest: a changed file is a changed configuration
-        if os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH | stat.S_IWGRP | stat.S_IWOTH):
-            self._checker.warn(at, "others on this machine can read or change key_file; run chmod 600 on it")
         return key
 
     def _expires(self, entry: KeyEntry, at: Path) -> float | None:

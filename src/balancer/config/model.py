@@ -6,6 +6,7 @@ The JSON schema for editors and the reference in the documentation are generated
 from __future__ import annotations
 
 import ipaddress
+import shlex
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -67,7 +68,8 @@ class KeyEntry(Part):
     key_sha256: str | None = Field(None, repr=False)
     """The SHA-256 of the key in hexadecimal digits: `balancer key new --hash` prints both."""
     key_file: str | None = None
-    """The file that holds the key and nothing else; read again at a reload."""
+    """The file that holds the key and nothing else, relative to this file, or `credential:NAME` for a credential of
+    systemd (`LoadCredential=`). A change is noticed by itself."""
     rights: tuple[Literal["messages", "read", "admin"], ...] = ("messages", "read")
     """`messages`: all below /v1/. `read`: status and metrics. `admin`: reload, wake, pause, fault injection."""
     models: tuple[str, ...] = ()
@@ -297,6 +299,28 @@ class Settings(Part):
         return self.failure_cooldown.backoff == "constant"
 
 
+_OF_SHELLS = frozenset({"|", "||", "&", "&&", ";", ">", ">>", "<", "<<<", "2>", "2>&1", "2>/dev/null"})
+
+
+def _argv(value: Any) -> Any:
+    """Return the program and its arguments; a string is split at its blanks, as a shell does it."""
+    if isinstance(value, str):
+        try:
+            value = shlex.split(value)
+        except ValueError:
+            raise ValueError("a quotation mark is not closed") from None
+        if not _OF_SHELLS.isdisjoint(value):
+            raise ValueError("there is no shell, so pipes and redirections have no effect; write [sh, -c, '...']")
+    if isinstance(value, list) and (not value or not value[0]):
+        raise ValueError("name a program: [pass, show, anthropic]")
+    if isinstance(value, list) and any("\0" in part for part in value if isinstance(part, str)):
+        raise ValueError("an argument holds a character that none can hold")
+    return value
+
+
+Argv = Annotated[tuple[str, ...], BeforeValidator(_argv, json_schema_input_type=str | tuple[str, ...])]
+
+
 class ProviderEntry(Part):
     """One of the file's `providers`."""
 
@@ -311,6 +335,13 @@ class ProviderEntry(Part):
     auth_value: str | None = Field(None, repr=False)
     """The key: `${NAME}`, `${NAME:-default}` or literal; `passthrough`: the client's own credential; `none`: no
     credential. Providers on this machine (127.0.0.1, localhost) need none."""
+    auth_value_file: str | None = None
+    """In place of `auth_value`: the file that holds the key and nothing else, relative to this file, or
+    `credential:NAME` for a credential of systemd (`LoadCredential=`). A change is noticed by itself."""
+    auth_value_command: Argv | None = None
+    """In place of `auth_value`: the program that prints the key, `[pass, show, anthropic]`, run without a shell in this
+    file's folder; at most 10 seconds. Run again every 5 minutes, when the provider has refused the key, and at a
+    reload; while it fails the last key is still used."""
     enabled: bool = True
     """A provider that is not enabled is listed, and gets no requests."""
     proxy: str | None = Field(None, repr=False)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +26,13 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """The configuration can't be used. `problems` holds all that is wrong, by file, in the order of lines."""
+    """The configuration can't be used. `problems` holds all that is wrong, by file, in the order of lines.
 
-    def __init__(self, problems: list[Problem]) -> None:
+    `watched` are other files that it names: a change of one may mend it.
+    """
+
+    def __init__(self, problems: list[Problem], watched: Iterable[Path] = ()) -> None:
+        self.watched = tuple(watched)
         files = list(dict.fromkeys(problem.file for problem in problems))
         self.problems = sorted(problems, key=lambda problem: (files.index(problem.file), problem.line))
         super().__init__("\n".join(map(str, self.problems)))

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path as FilePath
 from typing import Any
 
 from pydantic import BaseModel
 
 from balancer import dialects
-from balancer.config import addresses, credentials, paths, words
+from balancer.config import addresses, paths, words
 from balancer.config.checking import MISPLACED, Checker
 from balancer.config.document import Path
 from balancer.config.model import NAME, ErrorRuleEntry, ProviderEntry, Settings
-from balancer.config.problem import Problem
-from balancer.config.quoting import Theirs, is_keylike, looks_random, nearest
+from balancer.config.provider_credentials import ProviderCredentials, has_credential
+from balancer.config.quoting import Theirs, is_keylike, looks_random
 from balancer.headers import Headers
 from balancer.model import ErrorRule, Origin, Provider, RefusalClass, Timeouts
 
@@ -34,6 +34,7 @@ class Providers:
 
     def __init__(self, checker: Checker) -> None:
         self._checker = checker
+        self._credentials = ProviderCredentials(checker)
 
     def disabled(self, value: Any) -> set[int | str]:
         entries = value if isinstance(value, list) else []
@@ -92,7 +93,7 @@ class Providers:
         options = self._options(entry, at, kind)
         if checked is None or options is None:
             return None
-        return self._built(checked, options, at, settings)
+        return self._built(self._credentials.taken(checked, at), options, at, settings)
 
     def _unknown_type(self, kind: str, at: Path) -> None:
         folded = words.folded(kind)
@@ -133,9 +134,9 @@ class Providers:
         if wrong:
             self._checker.tell((*at, "base_url"), wrong)
         is_local = url is not None and addresses.is_loopback(url.hostname or "")
-        self._credential(entry, at, is_local=is_local)
-        if entry.ca_file and entry.enabled and (wrong := paths.not_authorities(entry.ca_file)):
-            self._checker.tell((*at, "ca_file"), wrong)
+        self._credentials.look_at(entry, at, is_local=is_local)
+        if entry.ca_file and entry.enabled:
+            self._look_at_authorities(entry.ca_file, (*at, "ca_file"))
         if entry.proxy and (wrong := addresses.proxy_url(entry.proxy)):
             self._checker.tell((*at, "proxy"), wrong)
         headers = self._headers(entry.headers, (*at, "headers"))
@@ -143,7 +144,7 @@ class Providers:
             self._checker.warn((*at, f"{entry.type}_config"), remark)
         if url is None:
             return None
-        if url.scheme == "http" and entry.auth_value and entry.enabled and not is_local:
+        if url.scheme == "http" and has_credential(entry) and entry.enabled and not is_local:
             self._checker.warn((*at, "base_url"), "plain http sends the key readable over the network; use https")
         if odd := addresses.odd_path(url.path):
             self._checker.warn((*at, "base_url"), odd)
@@ -190,59 +191,12 @@ class Providers:
                 at, "this name looks like a key; names are shown in logs and answers, so choose a plain word"
             )
 
-    def _credential(self, entry: ProviderEntry, at: Path, *, is_local: bool) -> None:
-        key = (entry.auth_value or "").strip()
-        place = (*at, "auth_value")
-        if entry.type == "simulated" or not entry.enabled:
-            return
-        if not key:
-            if not is_local or place in self._checker.document.variables:
-                self._no_key(entry, at)
-        elif any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in key):
-            self._checker.tell(place, "auth_value must not hold line breaks or other control characters")
-        elif key not in (words.PASSTHROUGH, words.NO_KEY):
-            self._look_at(key, place, entry, is_local=is_local)
-
-    def _no_key(self, entry: ProviderEntry, at: Path) -> None:
-        place = (*at, "auth_value")
-        behind = self._checker.document.behind(place).strip()
-        if place not in self._checker.document.lines:
-            remedy = "; write ${NAME}, passthrough (the client's own credential), or none"
-            self._checker.tell(at, "missing required key 'auth_value' of provider ", Theirs(entry.name), remedy)
-        elif behind.startswith("#") and behind[1:2].strip():
-            self._checker.tell(place, "auth_value is empty: what follows '#' is a comment; put the value in quotes")
-        else:
-            remedy = "give the provider's key, ${NAME}, passthrough (the client's own credential), or none"
-            self._checker.tell(place, f"auth_value is empty; {remedy}")
-
-    def _look_at(self, key: str, at: Path, entry: ProviderEntry, *, is_local: bool) -> None:
-        """Warn of a key in a form that no key has."""
-        nearly = nearest(key, (words.PASSTHROUGH,), 0.8) if len(key) < 16 else None
-        odd = credentials.oddity(key, may_hold_blank=entry.type == "zed", is_local=is_local)
-        span, behind = self._checker.document.spans.get(at), self._checker.document.behind(at)
-        if nearly:
-            self._checker.warn(at, "this is sent as a key; did you mean 'passthrough'?")
-        elif span and span.is_plain and behind.lstrip().startswith("#") and behind.lstrip()[1:2].strip():
-            self._checker.warn(
-                at, "the key ends before '#', which begins a comment; if it goes on there, put all of it in quotes"
-            )
-        elif span and span.is_plain and self._checker.document.text.startswith("&", span.begin):
-            self._checker.warn(
-                at, "a '&' begins an anchor in YAML and is not part of the value; put the value in quotes"
-            )
-        elif odd:
-            self._warn_of_variable(at, odd)
-
-    def _warn_of_variable(self, at: Path, said: str) -> None:
-        """Warn of a value; where it comes from `.env`, at the line there."""
-        names = self._checker.document.variables.get(at, ())
-        if len(names) == 1 and names[0] in self._checker.origins:
-            file, line = self._checker.origins[names[0]]
-            self._checker.warnings.append(Problem(file, line, self._checker.document.quoting.say(said), warning=True))
-        elif len(names) == 1:
-            self._checker.warn(at, "the value of ", Theirs(names[0], bare=True), f": {said}")
-        else:
-            self._checker.warn(at, said)
+    def _look_at_authorities(self, name: str, at: Path) -> None:
+        """Whoever can change the file says whom the provider's key is sent to."""
+        if wrong := paths.not_authorities(name):
+            self._checker.tell(at, wrong)
+        elif paths.open_to_others(FilePath(name).stat().st_mode, FilePath(name), secret=False):
+            self._checker.warn(at, "others on this machine can change ca_file; run chmod go-w on it")
 
     def _headers(self, given: Mapping[str, str], at: Path) -> Headers:
         lines = []

@@ -10,6 +10,7 @@ from typing import Any
 
 from balancer.config import addresses, credentials, paths, prices, words
 from balancer.config.checking import MISPLACED, Checker
+from balancer.config.credential_commands import Command, CredentialCommands
 from balancer.config.document import Document, Path
 from balancer.config.keys import NamedKey, NamedKeys
 from balancer.config.model import Settings
@@ -37,6 +38,10 @@ class Config:
     digest: str = ""
     """Of the file's bytes and the values that came from the environment."""
     warnings: tuple[Problem, ...] = field(default=())
+    watched: tuple[FilePath, ...] = ()
+    """Other files that secrets were taken from."""
+    commands: Mapping[str, Command] = field(default_factory=dict)
+    """The programs that print the keys of providers, by the providers' names."""
 
 
 def parse(
@@ -45,16 +50,28 @@ def parse(
     env: Mapping[str, str],
     path: FilePath | None = None,
     origins: Mapping[str, tuple[str, int]] | None = None,
+    credential_commands: CredentialCommands | None = None,
 ) -> Config:
     """Return what `text` says. Raises `ConfigError` with all that is wrong with it.
 
-    `origins` names the file and line of variables that come from another file (`.env`).
+    `origins` names the file and line of variables that come from another file (`.env`). Without
+    `credential_commands` no program is run for a key: the providers have none then.
     """
-    document = Document(file, env)
+    document = Document(file, env, path.absolute().parent if path is not None else None, credential_commands)
     document.read(text)
     checker = Checker(document, origins or {})
-    config = _config(checker)
-    return replace(config, path=path, digest=_digest(document, text), warnings=tuple(checker.warnings))
+    try:
+        config = _config(checker)
+    except ConfigError as error:
+        raise ConfigError(error.problems, document.files) from None
+    return replace(
+        config,
+        path=path,
+        digest=_digest(document, text),
+        warnings=tuple(checker.warnings),
+        watched=tuple(document.files),
+        commands=document.commands,
+    )
 
 
 def _config(checker: Checker) -> Config:

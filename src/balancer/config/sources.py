@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
-import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from balancer.config import envfile, keys
+from balancer.config import envfile, keys, paths
 from balancer.config.addresses import is_loopback
+from balancer.config.credential_commands import CredentialCommands
 from balancer.config.credentials import KEY_LENGTH, is_guessable
 from balancer.config.model import Settings
 from balancer.config.problem import ConfigError, Problem
 from balancer.config.quoting import Quoting
 from balancer.config.reading import Config, parse
 from balancer.config.wording import plainly
-from balancer.redact import secrets_of
+from balancer.redact import secrets_in_url, secrets_of
 
 FILE = "providers.yaml"
 
@@ -39,22 +38,26 @@ settings: {drills: true}
 """What is served where there is no file: nothing real, so that everything can be tried."""
 
 
-def load(path: Path, env: Mapping[str, str]) -> Config:
-    """Return what the file at `path` says, with the values of the `.env` beside it. Raises `ConfigError`."""
+def load(path: Path, env: Mapping[str, str], credential_commands: CredentialCommands | None = None) -> Config:
+    """Return what the file at `path` says, with the values of the `.env` beside it. Raises `ConfigError`.
+
+    Without `credential_commands` no program is run for a key.
+    """
     data, mode = _bytes(path)
     more = envfile.read(envfile.beside(path), env)
     origins = {name: (envfile.NAME, line) for name, line in more.lines.items() if name not in env}
     named = {name.decode() for name in re.findall(rb"\$\{(\w+)", data) if name.isascii()}
     try:
-        config = parse(data, path.name, {**more.values, **env}, path, origins)
+        config = parse(data, path.name, {**more.values, **env}, path, origins, credential_commands)
     except ConfigError as error:
         missing = named - more.values.keys() - env.keys()
-        raise ConfigError([*error.problems, *(more.problems if missing else ())]) from None
+        raise ConfigError([*error.problems, *(more.problems if missing else ())], error.watched) from None
     warnings = list(config.warnings)
-    if (line := _line_of_a_key(data, config)) and os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH):
+    others_can = paths.open_to_others(mode, path)
+    if "read" in others_can and (line := _line_of_a_key(data, config)):
         words = f"here is a key, and others on this machine can read the file; run: chmod 600 {path.name}"
         warnings.append(Problem(path.name, line, words, warning=True))
-    if os.name == "posix" and mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if "change" in others_can:
         words = f"others on this machine can change the file, and so where keys are sent; run: chmod go-w {path.name}"
         warnings.append(Problem(path.name, 1, words, warning=True))
     if named & more.values.keys():
@@ -79,7 +82,8 @@ def _line_of_a_key(data: bytes, config: Config) -> int | None:
     providers = [p for p in config.providers.values() if not is_loopback(p.origin.host)]
     auth = config.settings.auth
     secrets = [secret for provider in providers for secret in secrets_of(provider)]
-    places = [data.find(secret.encode()) for secret in (*secrets, *auth.secrets)]
+    secrets += (*auth.secrets, *secrets_in_url(config.settings.usage))
+    places = [data.find(secret.encode()) for secret in secrets]
     first = min((place for place in places if place >= 0), default=None)
     return None if first is None else data.count(b"\n", 0, first) + 1
 

@@ -48,6 +48,16 @@ ASIDE: Mapping[str, str] = {
     "openaiapikey": "auth_value",
     "authorization": "auth_value",
     "xapikey": "auth_value",
+    "apikeyfile": "auth_value_file",
+    "keyfile": "auth_value_file",
+    "tokenfile": "auth_value_file",
+    "secretfile": "auth_value_file",
+    "authfile": "auth_value_file",
+    "apikeyhelper": "auth_value_command",
+    "apikeycommand": "auth_value_command",
+    "keycommand": "auth_value_command",
+    "tokencommand": "auth_value_command",
+    "authcommand": "auth_value_command",
     "url": "base_url",
     "uri": "base_url",
     "baseuri": "base_url",
@@ -278,7 +288,7 @@ def elsewhere(word: str, model: type[BaseModel] | None) -> str | None:
 @cache
 def known() -> frozenset[str]:
     """Return every word that may be quoted wherever it stands: keys, values of choices, types, others' words."""
-    found = {*SECTIONS, *TYPES, *dialects.names(), *TIERS, *_PLAIN, *_COMMON}
+    found = {NO_KEY, PASSTHROUGH, *SECTIONS, *TYPES, *dialects.names(), *TIERS, *_PLAIN, *_COMMON}
     models: list[type[BaseModel]] = [ProviderEntry, TargetEntry, Settings]
     models += [dialects.get(name).Options for name in dialects.names()]
     for model in models:

@@ -16,7 +16,7 @@ from itertools import filterfalse
 from operator import itemgetter
 from urllib.parse import unquote, urlsplit
 
-from balancer.headers import Headers
+from balancer.headers import NO_CREDENTIALS, Headers
 from balancer.model import Provider
 
 BLOT = b"[redacted]"
@@ -216,7 +216,7 @@ def secrets_of(provider: Provider) -> tuple[str, ...]:
             found |= {value, *_parts(value)}
         elif not _PUBLIC_HEADERS.fullmatch(name):
             found |= {text for text in (value, *_parts(value)) if _is_random(text) or len(text) >= LONG_VALUE}
-    found |= set(_of_proxy(provider.origin.proxy)) | set(_in_path(provider))
+    found |= set(secrets_in_url(provider.origin.proxy)) | set(_in_path(provider))
     return tuple(sorted(found - {""}, key=len, reverse=True))
 
 
@@ -228,8 +228,9 @@ def _parts(secret: str) -> Iterator[str]:
     return (part for part in secret.split() if len(part) >= SHORTEST and part.lower() not in ("bearer", "basic"))
 
 
-def _of_proxy(url: str | None) -> Iterator[str]:
-    """Return a proxy's credentials: one by one, as they stand in the URL, and as they go over the wire."""
+def secrets_in_url(url: str | None) -> Iterator[str]:
+    """Return the credentials in the URL of a proxy or a database: one by one, as they stand there, and as a proxy is
+    told them."""
     parts = urlsplit(url or "")
     name, password = parts.username or "", parts.password or ""
     for user, word in {(name, password), (unquote(name), unquote(password))}:
@@ -259,13 +260,12 @@ def shown_url(provider: Provider) -> str:
 
 
 _CLIENTS = frozenset({b"authorization", b"x-api-key", b"proxy-authorization", b"x-balancer-key", b"cookie", b"api-key"})
-_NO_CREDENTIALS = (b"anthropic-", b"x-claude-", b"x-stainless-", b"idempotency-key")
 
 
 def secrets_in(headers: Headers) -> Iterator[str]:
     """Return the credentials that a client has sent, whole and in parts. A short one is taken for a dummy."""
     for name, raw in headers:
-        if name not in _CLIENTS and (name.startswith(_NO_CREDENTIALS) or not TELLING.search(name.decode("latin-1"))):
+        if name not in _CLIENTS and (name.startswith(NO_CREDENTIALS) or not TELLING.search(name.decode("latin-1"))):
             continue
         value = raw.decode("latin-1")
         cookies = [part.partition("=")[2] for part in value.split(";")] if name == b"cookie" else []

@@ -18,6 +18,7 @@ loop, and no method awaits between reading and changing, so there are no locks.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 
 import msgspec
@@ -25,7 +26,7 @@ from msgspec.structs import replace as replace_fields
 
 from balancer import config as configuration
 from balancer import dialects
-from balancer.config import Config
+from balancer.config import Config, inventory
 from balancer.events import Bus, Reloaded
 from balancer.model import Candidate, Operation, Outcome, Request, Route, Target
 from balancer.policy import deadlines
@@ -39,7 +40,7 @@ from balancer.policy.routes import Routing
 from balancer.policy.statements import statement
 from balancer.policy.strategies import STRATEGIES, Strategy, View, priority
 from balancer.policy.verdicts import Mark, Proof, Trouble, Verdict
-from balancer.redact import EMPTY, Inventory, secrets_of
+from balancer.redact import EMPTY, Inventory
 from balancer.state.admission import Admission, Place, SlotQueue
 from balancer.state.credentials import RefusedCredentials
 from balancer.state.health import HealthTable
@@ -85,7 +86,7 @@ class Fleet:
     """What the file says. Requests under way keep the one with which they began."""
     routing: Routing
     secrets: Inventory = EMPTY
-    """Every secret of the file: none may be in anything that leaves the balancer."""
+    """Every secret of the file, and the latest that were in it: none may be in anything that leaves the balancer."""
     rules: Rules
     safety_judge: Route | None = None
     """The way to the model that gives the verdicts that other providers don't; None: nobody does."""
@@ -103,6 +104,11 @@ class Fleet:
         """Settings that a reload brought and only a restart puts into effect."""
         self._started_with = config.settings
         self.draining = False
+        self.on_key_refused: Callable[[str], None] = _nobody
+        """Is called with the name of a provider that has refused its key, cooldown or not."""
+        self._configured: dict[str, None] = {}
+        self._former: tuple[str, ...] = ()
+        """Secrets of former configurations, the latest last."""
         self.budget = Budget()
         self.pins = Pins()
         self.refused_credentials = RefusedCredentials()
@@ -136,7 +142,11 @@ class Fleet:
         settings = config.settings
         self.config = config
         self.routing = routing.compile(config.routes)
-        self.secrets = _secrets(config)
+        now = inventory.secrets(config)
+        former = (*self._former, *self._configured)
+        self._former = tuple(secret for secret in dict.fromkeys(former) if secret not in now)[-FORMER_KEPT:]
+        self._configured = now
+        self.secrets = Inventory((*now, *self._former), inventory.public(config))
         self.rules = Rules.of(config)
         if (judge := settings.safety_judge) is not None:
             self.safety_judge = Route("settings.safety_judge", (Target(judge.provider, judge.model),))
@@ -294,6 +304,8 @@ class Fleet:
             witness = _witness(request)
             if verdict.mark is Mark.BAD:
                 self._stats[candidate.provider.name].failed(outcome, verdict, wall)
+                if verdict.needs_operator is Trouble.KEY:
+                    self.on_key_refused(candidate.provider.name)
             if verdict.evidence and request is not None and _quotes(verdict.evidence, request):
                 verdict = replace_fields(verdict, mark=Mark.NONE, proof=Proof.UNSURE)
             said = statement(outcome, now, self.secrets)
@@ -339,16 +351,15 @@ def _quotes(words: str, request: Request) -> bool:
     return spoken.encode() in request.body.lower() or any(spoken.encode() in value.lower() for value in heads)
 
 
+FORMER_KEPT = 8
+"""So many secrets of former configurations are kept out of everything, too: requests that use them are under way."""
+
+
+def _nobody(provider: str) -> None:
+    """Do nothing about a key that was refused."""
+
+
 CHECKS_NOTHING = 2
 """It is known to return no verdicts on actions."""
 
 _NO_VIEW = View(0, random.Random())
-
-
-def _secrets(config: Config) -> Inventory:
-    """Return every secret of a configuration. What is a name in it is none: clients are told of it."""
-    ours = (*config.settings.auth.secrets, *(key.secret for key in config.named_keys if key.secret))
-    theirs = (secret for provider in config.providers.values() for secret in secrets_of(provider))
-    names = [name for provider in config.providers.values() for name in (provider.name, provider.type)]
-    names += [target.model for route in config.routes for target in route.targets]
-    return Inventory((*ours, *theirs), (*names, *(route.pattern for route in config.routes)))

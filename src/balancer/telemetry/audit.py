@@ -7,7 +7,6 @@ it has the name, or how its SHA-256 begins.
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -30,6 +29,7 @@ from balancer.policy.grants import MINUTE_S, Minute
 from balancer.redact import scrub
 from balancer.telemetry.background import DEFAULT, BackgroundWriter, WriterLimits
 from balancer.telemetry.logfile import LogFile
+from balancer.telemetry.write_failures import WriteFailures
 
 NAME = "audit.jsonl"
 
@@ -97,15 +97,13 @@ class Audit:
     ) -> None:
         self._wall = wall
         self._now = now
-        self._stderr = stderr
-        self._failure = ""
-        """Why the file can't be written now; empty: it can."""
         self._refused = Minute()
         self._seen: dict[tuple[str, str, str], float] = {}
         """When which key of which address was refused last, with a line of its own."""
         self._left_out = 0
-        self._file = LogFile(Path(log_file).with_name(NAME), through_links=False)
-        self._writer: BackgroundWriter[Line] = BackgroundWriter("audit", self._write, self._on_error, limits)
+        self._file = LogFile(Path(log_file).with_name(NAME), private=True)
+        self._failures = WriteFailures(self._file.path, "it", stderr)
+        self._writer: BackgroundWriter[Line] = BackgroundWriter("audit", self._write, self._failures.failed, limits)
 
     def started(self) -> None:
         """Note that the process serves."""
@@ -165,22 +163,7 @@ class Audit:
     def _write(self, batch: list[Line], dropped: int) -> None:
         # ASCII alone: whatever a client sent as a path, a terminal obeys nothing of it.
         self._file.append(b"".join(_ascii(msgspec.json.encode(line)) + b"\n" for line in batch))
-        if self._failure:
-            self._failure = ""
-            self._report(f"balancer: {self._file.path} can be written again")
-
-    def _on_error(self, error: Exception) -> None:
-        """Report a failure once, not for every batch."""
-        reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
-        if reason != self._failure:
-            self._failure = reason
-            self._report(f"balancer: {self._file.path} can't be written ({reason}); serving goes on without it")
-
-    def _report(self, message: str) -> None:
-        try:
-            print(message, file=self._stderr if self._stderr is not None else sys.stderr, flush=True)
-        except (OSError, ValueError):
-            return  # stderr is closed: there is no other place to report to
+        self._failures.wrote()
 
 
 def _fields(asker: Asker | None) -> dict[str, object]:

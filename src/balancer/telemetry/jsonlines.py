@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import time
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +15,7 @@ from balancer.redact import EMPTY
 from balancer.telemetry.background import DEFAULT, BackgroundWriter, WriterLimits
 from balancer.telemetry.levels import Entry, Level, LogLine, level_of
 from balancer.telemetry.logfile import LogFile
+from balancer.telemetry.write_failures import WriteFailures
 
 _ENCODER = msgspec.json.Encoder()
 
@@ -48,10 +48,8 @@ class JsonLines:
         self.secrets = EMPTY
         """What never stands in a line, wherever it came from."""
         self._file = LogFile(path)
-        self._stderr = stderr
-        self._failure = ""
-        """Why the file can't be written now; empty: it can."""
-        self._writer: BackgroundWriter[Entry] = BackgroundWriter("log-file", self._write, self._on_error, limits)
+        self._failures = WriteFailures(path, "this log", stderr)
+        self._writer: BackgroundWriter[Entry] = BackgroundWriter("log-file", self._write, self._failures.failed, limits)
 
     def __call__(self, event: Entry) -> None:
         self.take(event, level_of(event))
@@ -76,23 +74,7 @@ class JsonLines:
             message = f"{dropped} lines before this one were not written: the log was not written fast enough"
             lines.insert(0, line(LogLine(batch[0].wall, Level.ERROR, "balancer.logs", message)))
         self._file.append(self.secrets.without(b"".join(lines), short=False))
-        if self._failure:
-            self._failure = ""
-            self._report(f"balancer: {self._file.path} can be written again")
-
-    def _on_error(self, error: Exception) -> None:
-        """Report a failure once, not for every batch."""
-        reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
-        if reason != self._failure:
-            self._failure = reason
-            self._report(f"balancer: {self._file.path} can't be written ({reason}); serving goes on without this log")
-
-    def _report(self, message: str) -> None:
-        stream = self._stderr if self._stderr is not None else sys.stderr
-        try:
-            print(message, file=stream, flush=True)
-        except (OSError, ValueError):
-            return  # stderr is closed: there is no other place to report to
+        self._failures.wrote()
 
 
 def line(entry: Entry) -> bytes:

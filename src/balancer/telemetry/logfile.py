@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from pathlib import Path
+
+from balancer.config.paths import SYSTEMS
 
 try:
     import fcntl
@@ -19,15 +22,17 @@ KEPT = 5
 class LogFile:
     """Appends whole lines. Made by the first `append`; several processes may share one.
 
-    Without `through_links` a symbolic link at `path` is an `OSError`, and others lose the right to read the file.
+    A symbolic link at `path` is never followed, as somebody else may have laid it: it is an `OSError`. Those of the
+    system's own are, like `/dev/stdout`. `private`: others lose the right to read the file.
     """
 
-    def __init__(self, path: Path, max_bytes: int = MAX_BYTES, kept: int = KEPT, *, through_links: bool = True) -> None:
+    def __init__(self, path: Path, max_bytes: int = MAX_BYTES, kept: int = KEPT, *, private: bool = False) -> None:
         self.path = path
         self._flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
-        self._private = not through_links
-        if self._private:
-            self._flags |= getattr(os, "O_NOFOLLOW", 0)
+        self._private = private
+        self._is_systems = path.parent in SYSTEMS
+        if not self._is_systems:
+            self._flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
         self._max_bytes = max_bytes
         self._kept = kept
         self._file = -1
@@ -37,7 +42,7 @@ class LogFile:
         try:
             if not self._is_ours():
                 self._reopen()
-            if os.fstat(self._file).st_size + len(lines) > self._max_bytes:
+            if os.fstat(self._file).st_size + len(lines) > self._max_bytes and not self._is_systems:
                 self._rotate()
             _write_all(self._file, lines)
         except OSError:
@@ -55,7 +60,7 @@ class LogFile:
         if self._file < 0:
             return False
         try:
-            named = os.stat(self.path)
+            named = os.stat(self.path, follow_symlinks=self._is_systems)
         except FileNotFoundError:
             return False
         ours = os.fstat(self._file)
@@ -64,8 +69,11 @@ class LogFile:
     def _reopen(self) -> None:
         self.close()
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        if not self._is_systems and self.path.is_symlink():
+            raise OSError(errno.ELOOP, "it is a symbolic link")
         # 0600: model names, providers and hours of work are private to the user.
         self._file = os.open(self.path, self._flags, 0o600)
+        os.set_blocking(self._file, True)  # not to wait was for the opening: a pipe that nobody reads is an error
         if self._private and hasattr(os, "fchmod"):
             os.fchmod(self._file, 0o600)
 

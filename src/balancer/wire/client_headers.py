@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from balancer.headers import NO_CREDENTIALS
+
 DROPPED = frozenset(
     {
         # hop by hop (RFC 9110, section 7.6.1)
@@ -39,9 +41,6 @@ CREDENTIAL_NAME = re.compile(
     rb"|signature|cookie)(?:\Z|-)"
 )
 """A header with such a name carries a credential of another product."""
-
-NO_CREDENTIALS = (b"anthropic-", b"x-claude-", b"x-stainless-", b"idempotency-key")
-"""How headers begin that carry none, whatever else is in their names."""
 
 
 def goes_along(name: bytes, dropped: frozenset[bytes], kept: frozenset[bytes] | None) -> bool:

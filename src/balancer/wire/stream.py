@@ -31,6 +31,9 @@ from balancer.wire.loose import decoded_object, parsed
 from balancer.wire.turning import frames_of
 from balancer.wire.whole import Whole, is_utf8, read_message, usage_of
 
+COMMENT = b":\n\n"
+"""What stands for a comment of the provider: its words are for nobody, and may be anything."""
+
 PING = sse.frame("ping", b'{"type": "ping"}')
 
 # How Anthropic writes its frames. What is written otherwise takes the long way, and is understood as well.
@@ -253,12 +256,12 @@ class StreamDecoder(BaseDecoder):
         return self._event(frame, kind or name, data, read)
 
     def _without_data(self, frame: bytes) -> Piece:
-        """An event without data is nothing that a client could read; a comment is for nobody, and does no harm."""
+        """An event without data is nothing that a client could read; of a comment the client gets no word."""
         if _EVENT.search(frame):
             return Piece(b"")
         if self._state is _BEFORE and not self._stray and frame[:1] != b":":
             self._stray = frame[:_SORT_BYTES].strip()
-        return Piece(frame)
+        return Piece(COMMENT if frame.strip() else frame)
 
     def _not_an_event(self, frame: bytes, event: bytes, data: bytes) -> Piece:
         """Data that is no JSON object: none, words of an error, an end in OpenAI's manner, or damage."""

@@ -44,10 +44,12 @@ class ThinkTags:
         if not text:
             return parts
         text, self._held = self._held + text, ""
-        while (at := text.find(self._awaited)) >= 0:
-            self._tell(parts, text[:at])
-            text = text[at + len(self._awaited) :]
+        begin = 0
+        while (at := text.find(self._awaited, begin)) >= 0:
+            self._tell(parts, text[begin:at])
+            begin = at + len(self._awaited)
             self._thinking, self._untold = not self._thinking, False
+        text = text[begin:]
         certain = len(text) - _overlap(text, self._awaited)
         self._held = text[certain:]
         self._tell(parts, text[:certain])
