@@ -8,12 +8,15 @@ and closed when it stops.
 from __future__ import annotations
 
 import asyncio
+import logging
 import multiprocessing
 import os
 import random
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +26,8 @@ from balancer import config as configuration
 from balancer import events
 from balancer.clock import SYSTEM, Clock
 from balancer.coalescing.shared import InFlight
-from balancer.config import Config, ConfigError, Problem
-from balancer.config.watch import watch
+from balancer.config import Config, ConfigError, Problem, Unreadable
+from balancer.config.watch import stamp, watch
 from balancer.control import api
 from balancer.control.catalogue import Catalogue
 from balancer.control.memory import Memory
@@ -48,6 +51,8 @@ from balancer.telemetry.audit import ASKER, Asker, Audit
 from balancer.telemetry.logs import Logs
 from balancer.telemetry.metrics import Metrics
 from balancer.transport import Transport
+
+_log = logging.getLogger(__name__)
 
 DEFAULT_LIMITS = ClientLimits()
 
@@ -74,6 +79,10 @@ class App:
         self._config_path = config_path
         self._file: Path | None = None
         """The file that is in force: if it goes away, nothing else takes its place."""
+        self._stamp = b""
+        """Of the file that was read last, good or bad; empty: it could not be read."""
+        self._unread = ""
+        """Why the file can't be read at present; empty: it can."""
         self._overrides = dict(overrides)
         self._seed = os.urandom(16)
         self._started = clock.now()
@@ -167,7 +176,7 @@ class App:
         self.gate = self._make_gate(config)
         self._control = api.build(self)
         watched = config.path or Path.cwd() / configuration.FILE  # none yet: it is taken over when it is there
-        watcher = asyncio.get_running_loop().create_task(watch(watched, self._on_change))
+        watcher = asyncio.get_running_loop().create_task(watch(watched, partial(self._on_change, watched)))
         self._resources.push_async_callback(_end, watcher)
         self._resources.push_async_callback(_end, asyncio.get_running_loop().create_task(recovery.run()))
         learnt = Memory(self.fleet, self._clock, learnt_file(config.settings.log_file))
@@ -185,7 +194,15 @@ class App:
     def read(self) -> Config:
         """Return the configuration as it is in the file now. Raises `ConfigError`."""
         path = self._file or configuration.find(self._config_path, os.environ, Path.cwd())
-        config = configuration.embedded(os.environ) if path is None else configuration.load(path, os.environ)
+        self._stamp = b""
+        with suppress(OSError):  # `load` says it better
+            read = b"" if path is None else stamp(path)  # before it: what is written meanwhile is not overlooked
+            self._stamp = read
+        try:
+            config = configuration.embedded(os.environ) if path is None else configuration.load(path, os.environ)
+        except Unreadable:
+            self._stamp = b""
+            raise
         config = configuration.override(config, os.environ, **self._overrides)
         self._file = path
         return config
@@ -242,6 +259,9 @@ class App:
         except ConfigError as error:
             self.fleet.bus.emit(events.ReloadRefused(self._clock.wall(), tuple(map(str, error.problems))))
             return (), error.problems
+        if (loss := configuration.lost(self.fleet.config, config)) is not None:
+            config = replace(config, warnings=(*config.warnings, loss))
+            _log.warning("%s", loss)
         changes = self.fleet.reload(config, self._clock.wall())
         self.gate = self._make_gate(config)
         self._bound_connections(config)
@@ -250,12 +270,25 @@ class App:
         self.transport.retire({provider.origin for provider in config.providers.values()})
         return changes, []
 
-    async def _on_change(self) -> None:
-        """The file has changed. After a reload by request its content is in force already."""
-        with suppress(ConfigError):
-            if (await asyncio.to_thread(self.read)).digest == self.fleet.config.digest:
-                return
+    async def _on_change(self, path: Path) -> bool:
+        """The file at `path` may have changed. Say whether there is nothing more to be done about it."""
+        try:
+            now = await asyncio.to_thread(stamp, path)
+        except OSError as error:
+            self._tell_unread(path, error)
+            return False
+        self._unread = ""
+        if now == self._stamp:  # it was read at the start, or for somebody who asked for that
+            return True
         await self.reload()
+        return self._stamp == now
+
+    def _tell_unread(self, path: Path, error: OSError) -> None:
+        """Say once that the file can't be read. It is read as soon as that is possible."""
+        reason = error.strerror or type(error).__name__
+        if reason != self._unread:
+            self._unread = reason
+            _log.error("%s can't be read (%s); the configuration stays as it is, and it is tried again", path, reason)
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -151,7 +151,7 @@ class Quoting:
 
     def _learn(self) -> None:
         text, self._text = self._text, ""
-        for run in _RUN.findall(text):
+        for run in dict.fromkeys(_RUN.findall(text)):
             if run not in words.known() and not is_wordlike(run):
                 self._runs.add(run)
         for found in _ASSIGNED.finditer(text):

@@ -12,6 +12,7 @@ from balancer.config import addresses, credentials, paths, words
 from balancer.config.checking import MISPLACED, Checker
 from balancer.config.document import Document, Path
 from balancer.config.keys import NamedKey, NamedKeys
+from balancer.config.loading import collecting_nothing
 from balancer.config.model import Settings
 from balancer.config.problem import ConfigError, Problem
 from balancer.config.providers import Providers, names_of
@@ -47,9 +48,17 @@ def parse(
 
     `origins` names the file and line of variables that come from another file (`.env`).
     """
+    with collecting_nothing():
+        return _parsed(text, file, env, path, origins or {})
+
+
+def _parsed(
+    text: str | bytes, file: str, env: Mapping[str, str], path: FilePath | None, origins: Mapping[str, tuple[str, int]]
+) -> Config:
+    """Do what `parse` does. What it makes on the way is gone when it returns."""
     document = Document(file, env)
     document.read(text)
-    checker = Checker(document, origins or {})
+    checker = Checker(document, origins)
     config = _config(checker)
     return replace(config, path=path, digest=_digest(document, text), warnings=tuple(checker.warnings))
 

@@ -16,7 +16,7 @@ from balancer.config import envfile, keys
 from balancer.config.addresses import is_loopback
 from balancer.config.credentials import KEY_LENGTH, is_guessable
 from balancer.config.model import Settings
-from balancer.config.problem import ConfigError, Problem
+from balancer.config.problem import ConfigError, Problem, Unreadable
 from balancer.config.quoting import Quoting
 from balancer.config.reading import Config, parse
 from balancer.config.wording import plainly
@@ -71,7 +71,7 @@ def _bytes(path: Path) -> tuple[bytes, int]:
     except IsADirectoryError:
         raise ConfigError([Problem(str(path), 0, "this is a folder, not a file")]) from None
     except OSError as error:
-        raise ConfigError([Problem(str(path), 0, f"the file can't be read: {error.strerror}")]) from None
+        raise Unreadable([Problem(str(path), 0, f"the file can't be read: {error.strerror}")]) from None
 
 
 def _line_of_a_key(data: bytes, config: Config) -> int | None:
@@ -188,3 +188,15 @@ def changes(old: Config, new: Config) -> Iterator[str]:
     for key in Settings.model_fields:
         if key not in waiting and getattr(old.settings, key) != getattr(new.settings, key):
             yield f"settings.{key} changed"
+
+
+def lost(old: Config, new: Config) -> Problem | None:
+    """Return a warning if more than half of the providers are not there any more: the file may be only half written."""
+    gone = len(old.providers.keys() - new.providers.keys())
+    if 2 * gone <= len(old.providers):
+        return None
+    file = new.path.name if new.path else "embedded"
+    words = (
+        f"{gone} of the {len(old.providers)} providers are gone; if that is not meant, the file was not written whole"
+    )
+    return Problem(file, 0, words, warning=True)

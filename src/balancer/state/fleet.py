@@ -18,6 +18,7 @@ loop, and no method awaits between reading and changing, so there are no locks.
 from __future__ import annotations
 
 import random
+from collections import OrderedDict
 from dataclasses import replace
 
 import msgspec
@@ -88,8 +89,8 @@ class Fleet:
     """Every secret of the file: none may be in anything that leaves the balancer."""
     rules: Rules
     _strategy: Strategy
-    _candidates: dict[tuple[str, str, str], tuple[Candidate, ...]]
-    """By pattern, model and operation: what `_everybody` has returned."""
+    _candidates: OrderedDict[tuple[str, str, str], tuple[Candidate, ...]]
+    """By pattern, model and operation: what `_everybody` has returned; what was asked for last stands last."""
 
     def __init__(self, config: Config, bus: Bus, rng: random.Random) -> None:
         queue = SlotQueue()
@@ -137,8 +138,8 @@ class Fleet:
         self.secrets = _secrets(config)
         self.rules = Rules.of(config)
         self._strategy = STRATEGIES[settings.selection_strategy]
-        self._candidates = {}
-        only_models = {name: routing.only_models(config.routes, name) for name in config.providers}
+        self._candidates = OrderedDict()
+        only_models = routing.only_models(config.routes)
         self.health.apply(CooldownPolicy(settings.cooldown_s, settings.cooldown_constant), only_models)
         self.pins.apply(enabled=settings.sticky.enabled, ttl_s=settings.sticky.ttl)
         self.orders.apply(config.providers)
@@ -165,7 +166,15 @@ class Fleet:
         health = self.health
         if len(everybody) == 1 and not health.entries:
             return list(everybody), pinned == everybody[0].provider.name
-        usable = [c for c in everybody if health.availability(c, now).usable] if health.entries else list(everybody)
+        usable: list[Candidate] = []
+        cooling: list[Candidate] = []
+        if health.entries:
+            ailing = health.entries.providers
+            for c in everybody:
+                fit = c.provider.name not in ailing or health.availability(c, now).usable
+                (usable if fit else cooling).append(c)
+        else:
+            usable.extend(everybody)
         if len(usable) > 1 and self._strategy is not priority:  # that is the order they are in already
             taking = (route.pattern, request.operation)  # who counts before each request must not take its turn
             if pinned is None:
@@ -173,9 +182,7 @@ class Fleet:
             usable = self._strategy(usable, View(self._turns.get(taking, 0), self.rng, Loads(self._stats)))
         if request.asks_check and len(usable) > 1:
             usable = checking_first(usable, self._doubt)
-        ordered = usable
-        if len(usable) < len(everybody):
-            ordered = usable + [c for c in everybody if not any(c is u for u in usable)]
+        ordered = usable + cooling if cooling else usable
         if pinned is None:
             return ordered, False
         held = next((c for c in usable if c.provider.name == pinned), None)
@@ -218,14 +225,17 @@ class Fleet:
     def _everybody(self, route: Route, model: str, operation: Operation) -> tuple[Candidate, ...]:
         """Return the candidates of a route, by priority, then in the order of the file."""
         key = (route.pattern, model, operation.word)
-        found = self._candidates.get(key)
+        known = self._candidates
+        found = known.get(key)
         if found is None:
             targets = routing.candidates(route, model, self.config.providers)
             ordered = routing.in_audience(priority(targets, _NO_VIEW), self.config.settings.passthrough_to)
             found = tuple(replace(c, operation=operation) for c in ordered)
-            if len(self._candidates) >= routing.REMEMBERED:
-                self._candidates.clear()
-            self._candidates[key] = found
+            if len(known) >= routing.REMEMBERED:
+                known.popitem(last=False)
+            known[key] = found
+        else:
+            known.move_to_end(key)
         return found
 
     # A request's way
@@ -250,8 +260,9 @@ class Fleet:
         A refusal of thinking would be repeated within the same organization: none of it is asked any more.
         """
         candidate = failover.attempts[-1][0]
-        asked = [c for c in failover.candidates if any(c is tried for tried, _, _ in failover.attempts)]
-        left = [c for c in failover.candidates if not any(c is one for one in asked)]
+        tried = {id(attempt[0]) for attempt in failover.attempts}
+        asked = [c for c in failover.candidates if id(c) in tried]
+        left = [c for c in failover.candidates if id(c) not in tried]
         organization = self._organization(candidate)
         if left and organization and refuses_thinking(outcome):
             failover.candidates = asked + [c for c in left if self._organization(c) != organization]
