@@ -33,12 +33,13 @@ from balancer.control.catalogue import Catalogue
 from balancer.control.memory import Memory
 from balancer.control.memory import beside as learnt_file
 from balancer.control.recovery import Recovery
+from balancer.policy import shortage
 from balancer.relay.relay import Relay
 from balancer.relay.resources import ResourceRelay
 from balancer.server import descriptors, memory
 from balancer.server.access import Denied, Gate
 from balancer.server.asgi import AsgiClient, Receive, Scope, Send, without_secrets
-from balancer.server.connections import Connections, bounded
+from balancer.server.connections import KEPT_DESCRIPTORS, Connections, bounded
 from balancer.server.endpoint import Messages
 from balancer.server.keys import hash_of, is_for_admins, presented_in
 from balancer.server.limits import ClientLimits
@@ -153,12 +154,15 @@ class App:
         self._logs = Logs(config.settings, secrets=self.fleet.secrets)
         bus.add(self._logs.take)
         bus.add(self.metrics.take, Metrics.KINDS)
+        self._logs.on_shortage(partial(self._is_short, ""))
         self._resources.callback(self._logs.close)
         if config.settings.log_file:
             self._audit = Audit(config.settings.log_file, self._clock.wall, self._clock.now)
             bus.add(self._audit.take, Audit.KINDS)
             self._resources.callback(self._audit.close)
         transport = Transport(self._clock)
+        transport.on_shortage = partial(self._is_short, "a connection to a provider could not be opened")
+        self.connections.on_shortage = partial(self._is_short, "a client was turned away", shortage.DESCRIPTORS)
         self._resources.push_async_callback(transport.close)
         self.transport = transport
         self.relay = Relay(self.fleet, transport, self._clock)
@@ -222,11 +226,23 @@ class App:
 
     def _bound_connections(self, config: Config) -> None:
         limits = config.settings.limits
+        most = bounded(limits.max_connections, self._descriptors)
         self.connections.apply(
-            most=bounded(limits.max_connections, self._descriptors),
+            most=most,
             most_per_address=limits.max_connections_per_address,
             most_bytes=limits.max_buffered_bytes,
+            short_of_descriptors=most < limits.max_connections,
         )
+        self.transport.most = max(1, self._descriptors - KEPT_DESCRIPTORS - most)
+        if limits.max_in_flight > most:
+            _log.warning(
+                "limits.max_in_flight is %d, but there are descriptors for %d requests at once: %s",
+                limits.max_in_flight,
+                most,
+                f"this process may open {self._descriptors} files (ulimit -n, LimitNOFILE= of the service)"
+                if most < limits.max_connections
+                else f"limits.max_connections is {limits.max_connections}",
+            )
 
     # What the control endpoints work on
 
@@ -238,6 +254,13 @@ class App:
 
     def uptime_s(self) -> float:
         return self._clock.now() - self._started
+
+    def log_lines_lost(self) -> int:
+        return self._logs.lines_lost
+
+    def _is_short(self, what: str, kind: str) -> None:
+        """Count a shortage of this machine. `what` could not be done; empty: that is told elsewhere."""
+        self.fleet.local_faults.count(kind, what, self._clock.now())
 
     def drain(self) -> None:
         """Take no more requests: the server is being stopped. Before the start there is nothing to do."""
@@ -262,12 +285,15 @@ class App:
         if (loss := configuration.lost(self.fleet.config, config)) is not None:
             config = replace(config, warnings=(*config.warnings, loss))
             _log.warning("%s", loss)
+        old = self.fleet.config.providers
         changes = self.fleet.reload(config, self._clock.wall())
         self.gate = self._make_gate(config)
         self._bound_connections(config)
         self._in_flight.max_bytes = config.settings.deduplication.max_bytes
         self._logs.apply(config.settings, self.fleet.secrets)
         self.transport.retire({provider.origin for provider in config.providers.values()})
+        pairs = ((old[name], provider) for name, provider in config.providers.items() if name in old)
+        self.transport.renew({now.origin for before, now in pairs if not before.is_asked_like(now)})
         return changes, []
 
     async def _on_change(self, path: Path) -> bool:
@@ -289,6 +315,8 @@ class App:
         if reason != self._unread:
             self._unread = reason
             _log.error("%s can't be read (%s); the configuration stays as it is, and it is tried again", path, reason)
+            if kind := shortage.kind_of(error):
+                self._is_short("", kind)
 
 
 async def _end(task: asyncio.Task[None]) -> None:

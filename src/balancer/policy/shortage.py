@@ -17,6 +17,7 @@ _BY_NUMBER = {
     errno.EADDRINUSE: PORTS,  # of a connection that goes out: no port was free for its own end
     errno.ENOSPC: DISK,
     errno.EDQUOT: DISK,
+    errno.EFBIG: DISK,
 }
 
 

@@ -4,7 +4,8 @@ Connections and memory are shared by all clients, so both have a bound, and beyo
 
     what is too much     who goes                                                                  how
     connections          the oldest that has never sent a request; else the oldest without one     closed
-                         under way; if all are busy, the new one                                   503
+                         under way; if all are busy, the new one, once it has asked for anything   503
+                         else than a probe (`spare`)
     of one address       the new one                                                               503
     bytes of bodies      the connection with the largest body that is not whole                    503
 
@@ -14,6 +15,7 @@ Counts are of one process.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Protocol
 
 FULL = "too many connections are open (limits.max_connections)"
@@ -23,8 +25,14 @@ TOO_MUCH = "too much of request bodies is being received (limits.max_buffered_by
 LARGE_BYTES = 64 * 1024
 """A larger body is counted while it is held. All smaller ones that can be in flight fit into memory."""
 
-KEPT_DESCRIPTORS = 32
-"""What the process needs besides connections: its log, its listener, the event loop."""
+FULL_BY_MACHINE = "too many connections are open for the files that this process may open (ulimit -n)"
+
+SPARE = 8
+"""So many connections more may be open, in which nothing but a probe is answered: whoever watches the balancer must not
+take it for dead because it is busy."""
+
+KEPT_DESCRIPTORS = 32 + SPARE
+"""What the process needs besides connections: its log, its listener, the event loop; and for probes."""
 
 
 class Client(Protocol):
@@ -57,17 +65,28 @@ class Connections:
         self._most = 1
         self._most_per_address: int | None = None
         self._most_bytes = 0
+        self._full = FULL
+        self.on_shortage: Callable[[], None] = _nothing
+        """Called when a client is turned away because there are too few descriptors for its connection."""
+        self._spare: dict[Client, None] = {}
+        """Those beyond the bound, the oldest first."""
         self._silent: dict[Client, None] = {}
         """Those that have not sent a request yet, the oldest first."""
         self._known: dict[Client, None] = {}
         self._addresses: Counter[str] = Counter()
 
-    def apply(self, *, most: int, most_per_address: int | None, most_bytes: int) -> None:
-        """Use these bounds from now on. What is open stays open."""
+    def apply(
+        self, *, most: int, most_per_address: int | None, most_bytes: int, short_of_descriptors: bool = False
+    ) -> None:
+        """Use these bounds from now on. What is open stays open.
+
+        `short_of_descriptors`: there may be so many because the process may open so few files.
+        """
         self._most, self._most_per_address, self._most_bytes = most, most_per_address, most_bytes
+        self._full = FULL_BY_MACHINE if short_of_descriptors else FULL
 
     def __len__(self) -> int:
-        return len(self._silent) + len(self._known)
+        return len(self._silent) + len(self._known) + len(self._spare)
 
     def add(self, client: Client) -> str:
         """Count a new connection, and close another one if there are too many. Return why it can't stay, if so."""
@@ -78,11 +97,21 @@ class Connections:
         if len(self._silent) + len(self._known) >= self._most:
             if (other := self._dispensable()) is None:
                 self._forget_address(client)
-                return FULL
+                if self._full is FULL_BY_MACHINE:
+                    self.on_shortage()
+                return self._full
             self.remove(other)
-            other.shed(FULL)
+            other.shed(self._full)
         self._silent[client] = None
         return ""
+
+    def spare(self, client: Client) -> None:
+        """Keep a connection for which there was no place, for a probe; of too many of these the oldest is closed."""
+        if len(self._spare) >= SPARE:
+            oldest = next(iter(self._spare))
+            self.remove(oldest)
+            oldest.shed(self._full)
+        self._spare[client] = None
 
     def _dispensable(self) -> Client | None:
         """Return the connection that is missed least; None: all are busy."""
@@ -97,6 +126,9 @@ class Connections:
 
     def remove(self, client: Client) -> None:
         """A connection is closed. To say so twice does no harm."""
+        if client in self._spare:
+            del self._spare[client]
+            return
         if client in self._silent:
             del self._silent[client]
         elif client in self._known:
@@ -132,6 +164,10 @@ class Connections:
         """A body is whole, or given up: its connection buffers nothing any more."""
         self.buffered_bytes -= client.buffered_bytes
         client.buffered_bytes = 0
+
+
+def _nothing() -> None:
+    return
 
 
 def bounded(most: int, descriptors: int) -> int:

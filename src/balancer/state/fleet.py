@@ -9,6 +9,7 @@
     `fleet.orders`      what people order: wake, pause, resume, faults  `orders.Orders`
     `fleet.budget`      retries that an outage may still cost           `policy.retry_budget.Budget`
     `fleet.refused_credentials`    of clients, told once for each       `credentials.RefusedCredentials`
+    `fleet.local_faults`           shortages of this machine            `local_faults.LocalFaults`
 
 `Fleet` itself holds the configuration, and puts candidates in order. Configuration is not state: a reload replaces
 `config` whole, while what was learnt stays with its owner under the provider's name. Everything runs on one event
@@ -44,6 +45,7 @@ from balancer.redact import EMPTY, Inventory, secrets_of
 from balancer.state.admission import Admission, Place, SlotQueue
 from balancer.state.credentials import RefusedCredentials
 from balancer.state.health import HealthTable
+from balancer.state.local_faults import LocalFaults
 from balancer.state.orders import Orders
 from balancer.state.pins import Pins
 from balancer.state.resources import Resources
@@ -105,6 +107,7 @@ class Fleet:
         self.budget = Budget()
         self.pins = Pins()
         self.refused_credentials = RefusedCredentials()
+        self.local_faults = LocalFaults()
         self.resources = Resources()
         self.responses = Resources()
         self._stats = StatsTable(ProviderStats)
@@ -122,8 +125,11 @@ class Fleet:
         changes = tuple(configuration.changes(old, config))
         for name, provider in config.providers.items():
             before = old.providers.get(name)
-            if before and (before.secret, before.base_url) != (provider.secret, provider.base_url):
-                self.health.forget(name)  # what the old key or address answered says nothing about the new one
+            if before and not before.is_asked_like(provider):
+                self.health.forget(name)  # what was answered to the old one says nothing about the new one
+                self._stats[name].begin_anew(
+                    another_server=before.type != provider.type or before.base_url != provider.base_url
+                )
         self._apply(config)
         self.generation += 1
         self.needs_restart = configuration.needs_restart(self._started_with, config.settings)
@@ -289,10 +295,10 @@ class Fleet:
         if verdict.mark.good:
             self._stats[candidate.provider.name].succeeded(now - began)
             self.budget.earn(now)
-            if not self.health.entries:
+            if not self.health.entries or self._was_replaced(candidate):
                 return
             witness, said = 0, None
-        elif verdict.mark is Mark.NONE and verdict.proof is not Proof.UNSURE:
+        elif (verdict.mark is Mark.NONE and verdict.proof is not Proof.UNSURE) or self._was_replaced(candidate):
             return
         else:
             witness = _witness(request)
@@ -304,6 +310,11 @@ class Fleet:
         self.health.observe(candidate, verdict, began, now, wall, injected=injected, witness=witness, said=said)
         if injected:
             self.orders.met(candidate.provider.name, now, wall)
+
+    def _was_replaced(self, candidate: Candidate) -> bool:
+        """Say whether a reload has changed a provider since it was asked: what it said is of the past then."""
+        present = self.config.providers.get(candidate.provider.name)
+        return present is not candidate.provider and (present is None or not present.is_asked_like(candidate.provider))
 
     def unasked(self, request: Request, failover: Failover, now: float) -> tuple[list[Failure], float | None]:
         """Return what is known against the candidates that were not asked, and the seconds until waiting helps.

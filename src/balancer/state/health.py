@@ -276,6 +276,8 @@ class HealthTable:
             return "probing", whole
         if whole.circuit(now) is Circuit.OPEN:
             return "resting", whole
+        if provider.name not in self.entries.providers:  # nothing has failed; it may have many models
+            return "healthy", whole
         only = self._only_models.get(provider.name, ())
         models = [self.entries.get((provider.name, Scope.MODEL, model), HEALTHY) for model in only]
         if models and all(model.circuit(now) is Circuit.OPEN for model in models):
@@ -284,6 +286,8 @@ class HealthTable:
 
     def cooling_models(self, provider: str, now: float) -> dict[str, float]:
         """Return the provider's models that cool down on their own, with the seconds left."""
+        if provider not in self.entries.providers:
+            return {}
         return {
             model: round(health.cooldown_until - now, 1)
             for (name, _, model), health in self.entries.items()
