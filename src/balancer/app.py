@@ -39,7 +39,7 @@ from balancer.relay.resources import ResourceRelay
 from balancer.server import descriptors, memory
 from balancer.server.access import Denied, Gate
 from balancer.server.asgi import AsgiClient, Receive, Scope, Send, without_secrets
-from balancer.server.connections import KEPT_DESCRIPTORS, Connections, bounded
+from balancer.server.connections import KEPT_DESCRIPTORS, Connections, bounded, spare_of
 from balancer.server.endpoint import Messages
 from balancer.server.keys import hash_of, is_for_admins, presented_in
 from balancer.server.limits import ClientLimits
@@ -231,9 +231,10 @@ class App:
             most=most,
             most_per_address=limits.max_connections_per_address,
             most_bytes=limits.max_buffered_bytes,
+            most_spare=(spare := spare_of(self._descriptors)),
             short_of_descriptors=most < limits.max_connections,
         )
-        self.transport.most = max(1, self._descriptors - KEPT_DESCRIPTORS - most)
+        self.transport.most = max(1, self._descriptors - KEPT_DESCRIPTORS - spare - most)
         if limits.max_in_flight > most:
             _log.warning(
                 "limits.max_in_flight is %d, but there are descriptors for %d requests at once: %s",

@@ -85,7 +85,7 @@ def test_of_bodies_that_are_not_whole_the_largest_goes() -> None:
     assert connections.buffered_bytes == 0
 
 
-@pytest.mark.parametrize(("most", "descriptors", "expected"), [(10_000, 1024, 492), (100, 1024, 100), (10, 20, 1)])
+@pytest.mark.parametrize(("most", "descriptors", "expected"), [(10_000, 1024, 432), (100, 1024, 100), (10, 20, 1)])
 def test_each_connection_leaves_a_descriptor_for_one_to_a_provider(most: int, descriptors: int, expected: int) -> None:
     assert bounded(most, descriptors) == expected
 

@@ -175,16 +175,44 @@ def test_health_survives_a_reload() -> None:
     assert world.told[-1] == Reloaded(7.0, 1, changes)
 
 
-@pytest.mark.parametrize("changed", [{"secret": "new"}, {"port": 2}], ids=["a new key", "a new address"])
-def test_a_new_key_or_address_forgives_the_failures_of_the_old_one(changed: dict[str, object]) -> None:
+ASKED_OTHERWISE: dict[str, dict[str, object]] = {
+    "a new key": {"secret": "new"},
+    "a new address": {"port": 2},
+    "another proxy": {"provider": ", proxy: 'http://127.0.0.1:9'"},
+    "another form of the key": {"provider": ", auth_type: auth_token"},
+    "other headers": {"provider": ", headers: {x-team: blue}"},
+}
+
+
+@pytest.mark.parametrize("changed", ASKED_OTHERWISE.values(), ids=ASKED_OTHERWISE)
+def test_a_provider_that_is_asked_otherwise_begins_anew(changed: dict[str, object]) -> None:
     world = World()
     world.fail("a", 1.0)
     world.observe(world.candidate("a", model="other"), OVERLOADED, BAD, 1.0)
+    before = world.candidate("a")
+    stats = world.fleet.stats("a")
+    assert stats.last_error is not None
 
     world.fleet.reload(read(**changed), 0.0)  # type: ignore[arg-type]
 
     assert world.availability("a", 2.0).usable
     assert not world.health.entries
+    assert stats.last_error is None, "it is the old one's"
+    world.observe(before, OVERLOADED, BAD, 3.0)
+    assert not world.health.entries, "an attempt that began before the reload ended after it"
+    world.fail("a", 4.0)
+    world.observe(before, Completed(), GOOD, 5.0)
+    assert not world.availability("a", 5.0).usable, "nor does the old one's good answer clear the new one"
+
+
+@pytest.mark.parametrize("same", ["request_timeout: 9", "failure_cooldown: 7"])
+def test_what_only_the_balancer_does_otherwise_leaves_a_cooldown(same: str) -> None:
+    world = World()
+    before = world.candidate("a")
+    world.fleet.reload(read(same), 0.0)
+    world.observe(before, OVERLOADED, BAD, 1.0)
+
+    assert not world.availability("a", 2.0).usable
 
 
 def test_a_provider_that_is_new_changes_nothing_about_the_others() -> None:

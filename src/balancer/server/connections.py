@@ -27,12 +27,12 @@ LARGE_BYTES = 64 * 1024
 
 FULL_BY_MACHINE = "too many connections are open for the files that this process may open (ulimit -n)"
 
-SPARE = 8
-"""So many connections more may be open, in which nothing but a probe is answered: whoever watches the balancer must not
-take it for dead because it is busy."""
+SPARE = 256
+"""At most so many connections more may be open for as long as it takes to say 503, or to answer a probe: whoever
+watches the balancer must not take it for dead because it is busy."""
 
-KEPT_DESCRIPTORS = 32 + SPARE
-"""What the process needs besides connections: its log, its listener, the event loop; and for probes."""
+KEPT_DESCRIPTORS = 32
+"""What the process needs besides connections: its log, its listener, the event loop."""
 
 
 class Client(Protocol):
@@ -55,6 +55,10 @@ class Client(Protocol):
         """Close it, with an error for the client if a request has begun. Calls `Connections.remove`, now or later."""
         ...
 
+    def turn_away(self, message: str) -> None:
+        """Close it with an error, whether or not a request has begun. Calls `Connections.remove`, now or later."""
+        ...
+
 
 class Connections:
     """Counts connections and what they buffer."""
@@ -66,6 +70,7 @@ class Connections:
         self._most_per_address: int | None = None
         self._most_bytes = 0
         self._full = FULL
+        self._most_spare = SPARE
         self.on_shortage: Callable[[], None] = _nothing
         """Called when a client is turned away because there are too few descriptors for its connection."""
         self._spare: dict[Client, None] = {}
@@ -76,13 +81,20 @@ class Connections:
         self._addresses: Counter[str] = Counter()
 
     def apply(
-        self, *, most: int, most_per_address: int | None, most_bytes: int, short_of_descriptors: bool = False
+        self,
+        *,
+        most: int,
+        most_per_address: int | None,
+        most_bytes: int,
+        most_spare: int = SPARE,
+        short_of_descriptors: bool = False,
     ) -> None:
         """Use these bounds from now on. What is open stays open.
 
         `short_of_descriptors`: there may be so many because the process may open so few files.
         """
         self._most, self._most_per_address, self._most_bytes = most, most_per_address, most_bytes
+        self._most_spare = most_spare
         self._full = FULL_BY_MACHINE if short_of_descriptors else FULL
 
     def __len__(self) -> int:
@@ -106,11 +118,11 @@ class Connections:
         return ""
 
     def spare(self, client: Client) -> None:
-        """Keep a connection for which there was no place, for a probe; of too many of these the oldest is closed."""
-        if len(self._spare) >= SPARE:
+        """Keep a connection for which there was no place, for a probe. Of too many the oldest is turned away."""
+        if len(self._spare) >= self._most_spare:
             oldest = next(iter(self._spare))
             self.remove(oldest)
-            oldest.shed(self._full)
+            oldest.turn_away(self._full)
         self._spare[client] = None
 
     def _dispensable(self) -> Client | None:
@@ -172,4 +184,9 @@ def _nothing() -> None:
 
 def bounded(most: int, descriptors: int) -> int:
     """Return how many connections of clients there may be with so many descriptors: each needs one to a provider."""
-    return max(1, min(most, (descriptors - KEPT_DESCRIPTORS) // 2))
+    return max(1, min(most, (descriptors - KEPT_DESCRIPTORS - spare_of(descriptors)) // 2))
+
+
+def spare_of(descriptors: int) -> int:
+    """Return how many connections may be open for a moment beyond those, and may wait to be accepted."""
+    return max(8, min(SPARE, descriptors // 8))

@@ -329,6 +329,9 @@ class ClientConnection(HttpToolsProtocol):
         else:
             self._refuse(503, message)
 
+    def turn_away(self, message: str) -> None:
+        self._refuse(503, message)
+
     # What does not come in time, or is no request
 
     def _arm(self) -> None:
