@@ -46,7 +46,7 @@ from balancer.server.limits import ClientLimits
 from balancer.server.paths import OPERATIONS, canonical
 from balancer.server.rejected import Rejected, new_id, reject
 from balancer.server.resources import ResourceEndpoints, is_resource
-from balancer.state.fleet import Fleet
+from balancer.state.fleet import Fleet, Prepared
 from balancer.state.grants import Grants
 from balancer.telemetry.audit import ASKER, Asker, Audit
 from balancer.telemetry.logs import Logs
@@ -286,8 +286,9 @@ class App:
         if (loss := configuration.lost(self.fleet.config, config)) is not None:
             config = replace(config, warnings=(*config.warnings, loss))
             _log.warning("%s", loss)
+        prepared = await asyncio.to_thread(Prepared.of, config, self.fleet.config)
         old = self.fleet.config.providers
-        changes = self.fleet.reload(config, self._clock.wall())
+        changes = self.fleet.reload(prepared, self._clock.wall())
         self.gate = self._make_gate(config)
         self._bound_connections(config)
         self._in_flight.max_bytes = config.settings.deduplication.max_bytes

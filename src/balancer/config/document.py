@@ -12,7 +12,7 @@ import yaml
 from yaml.constructor import SafeConstructor
 
 from balancer.config import slips
-from balancer.config.loading import composed
+from balancer.config.loading import composed, dismantled
 from balancer.config.problem import ConfigError, Problem
 from balancer.config.quoting import Message, Part, Quoting, Theirs, nearest
 
@@ -24,6 +24,9 @@ MAX_NODES = 50_000
 """Aliases can make a small file stand for a very large one: it may have so many values, or more if it is larger."""
 CHARS_PER_NODE = 2
 """A value that is written out takes so much text at least, so that no file without aliases has too many."""
+
+AT_ONCE = 1000
+"""So many places are forgotten in one go."""
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{([^}]*)\}|\$\{")
 _NAME = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
@@ -102,6 +105,7 @@ class Document:
             if root is None:
                 raise self._refusal(1, "the file is empty; it needs providers and model_routes")
             self.value = self._take(root, ())
+            dismantled(root)
         except yaml.MarkedYAMLError as error:
             slip = slips.explain(self.text, error)
             raise self._refusal(slip.line, *slip.message) from None
@@ -111,6 +115,13 @@ class Document:
         except RecursionError:
             raise self._refusal(1, "the values are nested too deeply") from None
         self.quoting.take_values(self.value)
+
+    def close(self) -> None:
+        """Forget where everything stands, a part at a time: to let go of all at once would take long."""
+        for places in (self.lines, self.spans):
+            while places:
+                for _ in range(min(len(places), AT_ONCE)):
+                    places.popitem()
 
     def _refusal(self, line: int, *parts: Part) -> ConfigError:
         return ConfigError([Problem(self.file, line, self.quoting.say(*parts))])
@@ -127,13 +138,13 @@ class Document:
     def _take(self, node: yaml.Node, path: Path) -> Any:
         self._count(node)
         self.lines.setdefault(path, node.start_mark.line + 1)
-        if isinstance(node, yaml.CollectionNode) and node.tag not in _PLAIN:
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, path)
+        if node.tag not in _PLAIN:
             self.notes.append(Note(path, _TAGGED))
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
-        if isinstance(node, yaml.SequenceNode):
-            return [self._take(item, (*path, index)) for index, item in enumerate(node.value)]
-        return self._scalar(node, path) if isinstance(node, yaml.ScalarNode) else None
+        return [self._take(item, (*path, index)) for index, item in enumerate(node.value)]
 
     def _scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
         start, end = node.start_mark, node.end_mark
@@ -186,8 +197,9 @@ class Document:
                 words = Theirs(key), f" stands here a second time; the first is on line {first}; remove one of them"
                 self.notes.append(Note(again, words))
                 continue
-            self.lines[(*path, key)] = line
-            taken[key] = self._take(value_node, (*path, key))
+            place = (*path, key)
+            self.lines.setdefault(place, line)
+            taken[key] = self._take(value_node, place)
         for value_node in merged:  # `<<: *defaults`: what stands here itself wins
             self._merge(taken, value_node, path)
         return taken
@@ -199,10 +211,8 @@ class Document:
             for item in node.value:
                 self._merge(taken, item, path)
         elif isinstance(node, yaml.MappingNode):
-            lines = dict(self.lines)
             for key, value in self._mapping(node, path).items():
                 taken.setdefault(key, value)
-            self.lines |= lines
         else:
             self.notes.append(Note(path, ("'<<' takes over the keys of a mapping: <<: *name",)))
 

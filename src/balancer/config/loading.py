@@ -65,3 +65,17 @@ def _node(loader: yaml.CSafeLoader | yaml.SafeLoader) -> yaml.Node | None:
         return node
     finally:
         loader.dispose()
+
+
+def dismantled(root: yaml.Node) -> None:
+    """Let go of the nodes of a document, a few at a time: all at once would hold up other threads, as reading would.
+
+    The tree is of no use afterwards.
+    """
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, yaml.CollectionNode):
+            children, node.value = node.value, []
+            for child in children:
+                waiting += child if isinstance(child, tuple) else (child,)

@@ -60,7 +60,9 @@ def _parsed(
     document.read(text)
     checker = Checker(document, origins)
     config = _config(checker)
-    return replace(config, path=path, digest=_digest(document, text), warnings=tuple(checker.warnings))
+    config = replace(config, path=path, digest=_digest(document, text), warnings=tuple(checker.warnings))
+    document.close()
+    return config
 
 
 def _config(checker: Checker) -> Config:

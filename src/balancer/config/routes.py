@@ -111,9 +111,13 @@ class Routes:
                 ("providers",), "no provider is enabled, so nothing can be served; set enabled: true for one of them"
             )
             return
+        makes_up = any(provider.type == "simulated" for provider in providers.values())
+        passes = any(provider.passthrough for provider in providers.values())
         for route in routes:
-            self._weigh_route(route, providers)
-            self._weigh_audience(route, providers, passthrough_to)
+            if makes_up:
+                self._weigh_route(route, providers)
+            if passes:
+                self._weigh_audience(route, providers, passthrough_to)
         compiled = routing.compile(routes)
         lost = [model for model in claude_code.MODELS if compiled.match(model) is None]
         if lost:

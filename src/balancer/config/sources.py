@@ -97,8 +97,13 @@ def find(explicit: str | None, env: Mapping[str, str], cwd: Path) -> Path | None
             source = "--config" if explicit else "BALANCER_CONFIG"
             raise ConfigError([Problem(named, 0, f"there is no such file; {source} names it")])
         return path
-    beside = Path(__file__).resolve().parents[3]
-    return next((folder / FILE for folder in (cwd, beside) if (folder / FILE).is_file()), None)
+    return next((folder / FILE for folder in (cwd, *_checkout()) if (folder / FILE).is_file()), None)
+
+
+def _checkout() -> tuple[Path, ...]:
+    """Return the folder of the project, if this is a checkout: an installed package lies beside nothing of the user's."""
+    folder = Path(__file__).resolve().parents[3]
+    return (folder,) if (folder / "pyproject.toml").is_file() else ()
 
 
 def embedded(env: Mapping[str, str]) -> Config:

@@ -81,6 +81,26 @@ class Rules(msgspec.Struct, frozen=True):
         )
 
 
+class Prepared(msgspec.Struct, frozen=True):
+    """A configuration, and what is worked out of it before it comes into force. That may be done in a thread."""
+
+    config: Config
+    routing: Routing
+    secrets: Inventory
+    rules: Rules
+    only_models: dict[str, frozenset[str]]
+    old: Config | None
+    """The configuration with which it was compared."""
+    changes: tuple[str, ...]
+    """What is different, in words."""
+
+    @classmethod
+    def of(cls, config: Config, old: Config | None = None) -> Prepared:
+        compiled, only_models = routing.compile(config.routes), routing.only_models(config.routes)
+        changes = () if old is None else tuple(configuration.changes(old, config))
+        return cls(config, compiled, _secrets(config), Rules.of(config), only_models, old, changes)
+
+
 class Fleet:
     """The providers as they are now, and what all requests share."""
 
@@ -115,14 +135,16 @@ class Fleet:
         self.admission = Admission(self._stats, self.health, queue)
         self.orders = Orders(self._stats, self.health, bus, queue.wake)
         self._turns: dict[tuple[str, Operation], int] = {}
-        self._apply(config)
+        self._apply(Prepared.of(config))
 
     # Configuration
 
-    def reload(self, config: Config, wall: float) -> tuple[str, ...]:
-        """Put `config` in force, and return in words what changed."""
-        old = self.config
-        changes = tuple(configuration.changes(old, config))
+    def reload(self, config: Config | Prepared, wall: float) -> tuple[str, ...]:
+        """Put a configuration in force, and return in words what changed."""
+        old, prepared = self.config, config if isinstance(config, Prepared) else Prepared.of(config, self.config)
+        if prepared.old is not old:  # another one has come into force meanwhile
+            prepared = Prepared.of(prepared.config, old)
+        config, changes = prepared.config, prepared.changes
         for name, provider in config.providers.items():
             before = old.providers.get(name)
             if before and not before.is_asked_like(provider):
@@ -130,23 +152,20 @@ class Fleet:
                 self._stats[name].begin_anew(
                     another_server=before.type != provider.type or before.base_url != provider.base_url
                 )
-        self._apply(config)
+        self._apply(prepared)
         self.generation += 1
         self.needs_restart = configuration.needs_restart(self._started_with, config.settings)
         self.bus.emit(Reloaded(wall, self.generation, changes, self.needs_restart))
         return changes
 
-    def _apply(self, config: Config) -> None:
-        """Put `config` in force. All that a reload changes here stands in this method; `App.reload` has the rest."""
+    def _apply(self, prepared: Prepared) -> None:
+        """Put it in force. All that a reload changes here stands in this method; `App.reload` has the rest."""
+        config = self.config = prepared.config
         settings = config.settings
-        self.config = config
-        self.routing = routing.compile(config.routes)
-        self.secrets = _secrets(config)
-        self.rules = Rules.of(config)
+        self.routing, self.secrets, self.rules = prepared.routing, prepared.secrets, prepared.rules
         self._strategy = STRATEGIES[settings.selection_strategy]
         self._candidates = OrderedDict()
-        only_models = routing.only_models(config.routes)
-        self.health.apply(CooldownPolicy(settings.cooldown_s, settings.cooldown_constant), only_models)
+        self.health.apply(CooldownPolicy(settings.cooldown_s, settings.cooldown_constant), prepared.only_models)
         self.pins.apply(enabled=settings.sticky.enabled, ttl_s=settings.sticky.ttl)
         self.orders.apply(config.providers)
         limits, several = settings.limits, len(settings.auth.keys) > 1
