@@ -457,7 +457,7 @@ def test_the_configuration_in_the_manifest_can_be_used_there() -> None:
     env = {"ANTHROPIC_API_KEY": "sk-ant-api03-0123456789abcdef", "BALANCER_CLIENT_KEY": KEY}
     config = override(parse(text, "providers.yaml", env), {}, host="0.0.0.0")
 
-    assert config.settings.auth.keys == [KEY], "clients come from other addresses"
+    assert list(config.settings.auth.keys) == [KEY], "clients come from other addresses"
     assert _objects()["Service"]["metadata"]["name"] in config.settings.allowed_hosts
     assert not config.warnings
 

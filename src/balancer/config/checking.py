@@ -71,6 +71,10 @@ class Checker:
     def warn(self, path: Path, *parts: Part) -> None:
         self.warnings.append(self.document.problem(path, *parts, warning=True))
 
+    def warn_in_our_words(self, path: Path, words: str) -> None:
+        """Warn in words that hold nothing of the file: there is nothing to be looked for in it that may not be quoted."""
+        self.warnings.append(Problem(self.document.file, self.document.line(path), words, warning=True))
+
     def look_at_times(self, entry: BaseModel, at: Path) -> None:
         """Warn of timeouts that can only be meant as milliseconds."""
         for key in _TIMES:

@@ -123,7 +123,7 @@ class Routes:
         if lost:
             listed = ", ".join(lost)
             said = f"no route matches {listed}, which Claude Code asks for by itself; add a route for it, or 'default'"
-            self._checker.warn(("model_routes",), said)
+            self._checker.warn_in_our_words(("model_routes",), said)
 
     def _weigh_route(self, route: Route, providers: Mapping[str, Provider]) -> None:
         used = [t for t in route.targets if t.enabled and t.provider in providers and providers[t.provider].enabled]

@@ -101,7 +101,7 @@ def find(explicit: str | None, env: Mapping[str, str], cwd: Path) -> Path | None
 
 
 def _checkout() -> tuple[Path, ...]:
-    """Return the folder of the project, if this is a checkout: an installed package lies beside nothing of the user's."""
+    """Return the folder of the project, if this is a checkout: an installed package lies beside nothing of users'."""
     folder = Path(__file__).resolve().parents[3]
     return (folder,) if (folder / "pyproject.toml").is_file() else ()
 
