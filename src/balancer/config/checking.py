@@ -72,7 +72,7 @@ class Checker:
         self.warnings.append(self.document.problem(path, *parts, warning=True))
 
     def warn_in_our_words(self, path: Path, words: str) -> None:
-        """Warn in words that hold nothing of the file: there is nothing to be looked for in it that may not be quoted."""
+        """Warn in words that hold nothing of the file: nothing in them has to be kept secret."""
         self.warnings.append(Problem(self.document.file, self.document.line(path), words, warning=True))
 
     def look_at_times(self, entry: BaseModel, at: Path) -> None:

@@ -19,8 +19,9 @@ loop, and no method awaits between reading and changing, so there are no locks.
 from __future__ import annotations
 
 import random
-from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 
 import msgspec
 from msgspec.structs import replace as replace_fields
@@ -111,8 +112,8 @@ class Fleet:
     """Every secret of the file: none may be in anything that leaves the balancer."""
     rules: Rules
     _strategy: Strategy
-    _candidates: OrderedDict[tuple[str, str, str], tuple[Candidate, ...]]
-    """By pattern, model and operation: what `_everybody` has returned; what was asked for last stands last."""
+    _candidates: Callable[[str, str, str], tuple[Candidate, ...]]
+    """Returns the candidates by pattern, model and operation; what was asked for last is remembered."""
 
     def __init__(self, config: Config, bus: Bus, rng: random.Random) -> None:
         queue = SlotQueue()
@@ -164,7 +165,7 @@ class Fleet:
         settings = config.settings
         self.routing, self.secrets, self.rules = prepared.routing, prepared.secrets, prepared.rules
         self._strategy = STRATEGIES[settings.selection_strategy]
-        self._candidates = OrderedDict()
+        self._candidates = _remembering(config)
         self.health.apply(CooldownPolicy(settings.cooldown_s, settings.cooldown_constant), prepared.only_models)
         self.pins.apply(enabled=settings.sticky.enabled, ttl_s=settings.sticky.ttl)
         self.orders.apply(config.providers)
@@ -249,25 +250,17 @@ class Fleet:
 
     def _everybody(self, route: Route, model: str, operation: Operation) -> tuple[Candidate, ...]:
         """Return the candidates of a route, by priority, then in the order of the file."""
-        key = (route.pattern, model, operation.word)
-        known = self._candidates
-        found = known.get(key)
-        if found is None:
-            targets = routing.candidates(route, model, self.config.providers)
-            ordered = routing.in_audience(priority(targets, _NO_VIEW), self.config.settings.passthrough_to)
-            found = tuple(replace(c, operation=operation) for c in ordered)
-            if len(known) >= routing.REMEMBERED:
-                known.popitem(last=False)
-            known[key] = found
-        else:
-            known.move_to_end(key)
-        return found
+        try:
+            return self._candidates(route.pattern, model, operation.word)
+        except KeyError:  # a reload has taken the route away
+            return _candidates(self.config, route, model, operation)
 
     # A request's way
 
     def admit(self, client: str = "") -> Admission | Place:
         """Return a place in the balancer as a whole for a request of this client, to be held with `with`."""
-        return self.admission.place(client)
+        admission = self.admission
+        return admission.place(client) if admission.fair else admission
 
     def failover(self, request: Request, candidates: list[Candidate], now: float) -> Failover:
         """Return the failover of a request that arrived at `now`."""
@@ -386,3 +379,23 @@ def _secrets(config: Config) -> Inventory:
     names = [name for provider in config.providers.values() for name in (provider.name, provider.type)]
     names += [target.model for route in config.routes for target in route.targets]
     return Inventory((*ours, *theirs), (*names, *(route.pattern for route in config.routes)))
+
+
+_OPERATIONS = {operation.word: operation for operation in Operation}
+
+
+def _remembering(config: Config) -> Callable[[str, str, str], tuple[Candidate, ...]]:
+    """Return `_candidates` for the routes of this configuration, by pattern. Raises `KeyError` for another pattern."""
+    routes = {route.pattern: route for route in config.routes}
+
+    @lru_cache(routing.REMEMBERED)
+    def candidates(pattern: str, model: str, operation: str) -> tuple[Candidate, ...]:
+        return _candidates(config, routes[pattern], model, _OPERATIONS[operation])
+
+    return candidates
+
+
+def _candidates(config: Config, route: Route, model: str, operation: Operation) -> tuple[Candidate, ...]:
+    targets = routing.candidates(route, model, config.providers)
+    ordered = routing.in_audience(priority(targets, _NO_VIEW), config.settings.passthrough_to)
+    return tuple(replace(candidate, operation=operation) for candidate in ordered)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
-from msgspec.structs import replace
 
 from balancer.model import Fault, Operation, Usage
 from balancer.wire.complaints import inner_fault, is_error
@@ -51,6 +50,12 @@ class Whole:
 Count = Annotated[int, msgspec.Meta(ge=0, lt=COUNTED_MAX)]
 
 
+class CacheCreation(msgspec.Struct):
+    """What went into the prompt cache, by how long it lives."""
+
+    ephemeral_1h_input_tokens: Count | None = None
+
+
 class ReportedUsage(msgspec.Struct):
     """Usage as the Messages API reports it."""
 
@@ -58,19 +63,21 @@ class ReportedUsage(msgspec.Struct):
     output_tokens: Count | None = None
     cache_read_input_tokens: Count | None = None
     cache_creation_input_tokens: Count | None = None
+    cache_creation: CacheCreation | None = None
 
-    def usage(self) -> Usage:
-        """Return it in our own words."""
-        return Usage(
-            self.input_tokens, self.output_tokens, self.cache_read_input_tokens, self.cache_creation_input_tokens
-        )
+
+_COUNTS = ReportedUsage.__struct_fields__[:4]
+(_HOUR,) = CacheCreation.__struct_fields__
 
 
 def reported(value: Any) -> ReportedUsage | None:
     """Read usage leniently; None where there is none."""
     if not isinstance(value, dict):
         return None
-    return ReportedUsage(*[count_of(value.get(name)) for name in ReportedUsage.__struct_fields__])
+    tokens_in, tokens_out, read, created = (count_of(value.get(name)) for name in _COUNTS)
+    kinds = value.get("cache_creation")
+    hour = count_of(kinds.get(_HOUR)) if isinstance(kinds, dict) else None
+    return ReportedUsage(tokens_in, tokens_out, read, created, CacheCreation(hour))
 
 
 class Message(msgspec.Struct):
@@ -88,10 +95,17 @@ def usage_of(reported: ReportedUsage | None, transformations: Any) -> Usage | No
 
     `transformations` are its `input_transformations`: an entry for each block of thinking that did not count.
     """
-    if not transformations or not isinstance(transformations, list):
-        return reported.usage() if reported else None
-    usage = reported.usage() if reported else Usage()
-    return replace(usage, input_transformations=len(transformations))
+    changed = len(transformations) if transformations and isinstance(transformations, list) else msgspec.UNSET
+    if reported is None:
+        return Usage(input_transformations=changed) if changed else None
+    return Usage(
+        reported.input_tokens,
+        reported.output_tokens,
+        reported.cache_read_input_tokens,
+        reported.cache_creation_input_tokens,
+        changed,
+        (reported.cache_creation and reported.cache_creation.ephemeral_1h_input_tokens) or msgspec.UNSET,
+    )
 
 
 _MESSAGE = msgspec.json.Decoder(Message)
