@@ -299,7 +299,8 @@ class Rules:
         if isinstance(outcome, Completed):
             if blame is not Blame.NOBODY:
                 self.violate(f"'{exchange.behaviour.kind}' counts as a good answer", who)
-            self._closes(candidate, exchange, who)
+            if not self.known.was_replaced(candidate):
+                self._closes(candidate, exchange, who)
             return
         timed_out = isinstance(outcome, Broken) and outcome.cause in TIMEOUTS
         if timed_out:
@@ -310,7 +311,8 @@ class Rules:
             return
         if blame is Blame.NOBODY and not timed_out:
             self.violate(f"a good answer of {candidate.provider.name} counts as a failure: {verdict.reason}", who)
-        self._opens(run, candidate, outcome, verdict, now)
+        if not self.known.was_replaced(candidate):
+            self._opens(run, candidate, outcome, verdict, now)
 
     def _was_patient(self, run: Run, exchange: Exchange, now: float) -> None:
         upstream = exchange.upstream
