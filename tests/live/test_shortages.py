@@ -45,7 +45,8 @@ async def metric(http: httpx2.AsyncClient, name: str) -> float:
 async def test_without_descriptors_nobody_is_blamed_and_the_client_may_come_again() -> None:
     async with Upstream() as one, Upstream() as two, balancer(configuration(one, two)) as running:
         async with httpx2.AsyncClient(base_url=running.url) as http:
-            assert (await http.get("/health")).status_code == 200
+            await http.post("/providers/reload")  # so that the log is open
+            await eventually(lambda: bool(running.log()))
             with limited(running, resource.RLIMIT_NOFILE, lowest_free_descriptor(running)):
                 answers = [await http.post("/v1/messages", json=ASK) for _ in range(3)]
                 assert (await http.get("/health")).status_code == 200
