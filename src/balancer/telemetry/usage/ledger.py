@@ -6,6 +6,7 @@ A kill of the process loses at most the last second: rows wait for `FLUSH_S`, an
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -142,6 +143,8 @@ class Ledger:
         self._where = where
         self._wall, self._now = wall, now
         self._database: Database | None = None
+        self._opening = threading.Lock()
+        """The thread that writes and those that ask must not both open it."""
         self._prices = Prices()
         self._factors: dict[str, float] = {}
         self._keep_s = 0.0
@@ -171,11 +174,16 @@ class Ledger:
             self._database.close()
 
     def _opened(self) -> Database:
-        if self._database is None:
-            database = opened(self._where)
-            migrate(database)
-            self._database = database
-        return self._database
+        with self._opening:
+            if self._database is None:
+                database = opened(self._where)
+                try:
+                    migrate(database)
+                except OSError:
+                    database.close()
+                    raise
+                self._database = database
+            return self._database
 
     def _write(self, batch: list[RequestEnded], dropped: int) -> None:
         self.lost += dropped
