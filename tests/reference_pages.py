@@ -50,7 +50,7 @@ has a section for each.
 | which value wins | a flag, then the environment (`LOG_LEVEL`, `LOG_COLOR`, `BALANCER_HOST` or `HOST`, `BALANCER_PORT` or `PORT`), then the file, then the default |
 | variables | every string may hold `${NAME}` or `${NAME:-default}`; `$${` stands for `${` |
 | unknown keys | are errors; the message names the key that is meant |
-| changes | are noticed within a second or two, by every worker; `POST /providers/reload` applies them at once, whole or not at all |
+| changes | are noticed within two or three seconds, by every worker; `POST /providers/reload` applies them at once, whole or not at all |
 | needs a restart | `host`, `port`, `log_file`, `drain_timeout`: a reload names them in `needs_restart` |
 
 `balancer check` names every mistake as `providers.yaml:LINE: message`, and what can be lived with as `providers.yaml:LINE:

@@ -10,10 +10,14 @@ from typing import Any
 
 import pytest
 from client_side import HOST, Wire, post
+from shortages import no_descriptors
 from uvicorn.server import ServerState
 from virtual_time import in_virtual_time, loop, settled
 
 from balancer.app import App, create_app
+from balancer.clock import SYSTEM
+from balancer.config import Config
+from balancer.events import Reloaded
 from balancer.server import run
 from balancer.server.http11 import ClientConnection
 from balancer.server.limits import ClientLimits
@@ -187,3 +191,78 @@ async def test_a_web_socket_is_refused(tmp_path: Path) -> None:
     await one.app({"type": "websocket"}, server.receive, server.send)
 
     assert server.sent == [{"type": "websocket.close", "code": 1008}]
+
+
+class Counting(App):
+    """An application that counts how often it has read its file."""
+
+    reads = 0
+
+    def read(self) -> Config:
+        self.reads += 1
+        return super().read()
+
+
+async def test_what_was_read_already_is_not_read_again_by_the_watcher(tmp_path: Path) -> None:
+    path = tmp_path / "providers.yaml"
+    path.write_text(CONFIG.format(settings=""))
+    app = Counting(str(path), {}, SYSTEM, ClientLimits())
+    await app.start()
+    try:
+        await asyncio.sleep(2.2)
+        assert app.reads == 1, "at the start"
+        path.write_text(CONFIG.format(settings=", queue_timeout: nonsense"))
+        assert (await app.reload())[1]
+        await asyncio.sleep(2.2)
+        assert app.reads == 2, "a bad file, for somebody who asked for it"
+        path.write_text(CONFIG.format(settings=", failure_cooldown: 9"))
+        await asyncio.sleep(3.2)
+        assert (app.reads, app.fleet.generation) == (3, 1)
+    finally:
+        await app.stop()
+
+
+async def test_a_file_that_can_not_be_read_for_want_of_descriptors_is_read_when_there_are_some(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "providers.yaml"
+    path.write_text(CONFIG.format(settings=""))
+    app = create_app(str(path))
+    await app.start()
+    path.write_text(CONFIG.format(settings=", failure_cooldown: 9"))
+    try:
+        with no_descriptors():
+            await asyncio.sleep(4)
+            assert app.fleet.generation == 0
+        taken = asyncio.Event()
+        app.fleet.bus.add(lambda event: taken.set(), (Reloaded,))
+        async with asyncio.timeout(10):
+            await taken.wait()
+    finally:
+        await app.stop()
+    told = [record.message for record in caplog.records if "can't be read" in record.message]
+    assert len(told) == 1, told
+    assert "Too many open files" in told[0]
+
+
+async def test_a_file_that_has_lost_most_providers_is_taken_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "providers.yaml"
+    more = "".join(f"  - {{name: p{n}, type: simulated}}\n" for n in range(3))
+    text = CONFIG.format(settings="")
+    path.write_text(text.replace("model_routes:", f"{more}model_routes:"))
+    app = create_app(str(path))
+    await app.start()
+    try:
+        path.write_text(text.replace("model_routes:", "  - {name: p0, type: simulated}\nmodel_routes:"))
+        await app.reload()
+        assert not app.fleet.config.warnings, "half of them"
+        path.write_text(text.replace("model_routes:", f"{more}model_routes:"))
+        await app.reload()
+        path.write_text(text)
+        assert (await app.reload())[1] == []
+        assert ["3 of the 4 providers are gone" in str(warning) for warning in app.fleet.config.warnings] == [True]
+    finally:
+        await app.stop()
+    assert [r.message for r in caplog.records if "3 of the 4 providers are gone" in r.message]

@@ -31,6 +31,7 @@ from conftest import missing
 from live.harness import free_port
 
 from balancer.cli import build
+from balancer.config import override, parse
 from balancer.config.model import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -446,3 +447,56 @@ def test_compose_takes_every_right_that_is_not_needed() -> None:
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert "privileged" not in service
     assert "user" not in service, "the image has one"
+
+
+# Kubernetes
+
+
+def _objects() -> dict[str, Any]:
+    documents = yaml.safe_load_all((DEPLOY / "kubernetes" / "balancer.yaml").read_text())
+    return {document["kind"]: document for document in documents}
+
+
+def test_the_configuration_in_the_manifest_can_be_used_there() -> None:
+    text = _objects()["ConfigMap"]["data"]["providers.yaml"]
+    env = {"ANTHROPIC_API_KEY": "sk-ant-api03-0123456789abcdef", "BALANCER_CLIENT_KEY": KEY}
+    config = override(parse(text, "providers.yaml", env), {}, host="0.0.0.0")
+
+    assert list(config.settings.auth.keys) == [KEY], "clients come from other addresses"
+    assert _objects()["Service"]["metadata"]["name"] in config.settings.allowed_hosts
+    assert not config.warnings
+
+
+def test_a_pod_lets_answers_end_before_it_is_killed() -> None:
+    pod = _objects()["Deployment"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    waits_s = float(re.findall(r"sleep\((\d+)\)", container["lifecycle"]["preStop"]["exec"]["command"][-1])[0])
+
+    assert pod["terminationGracePeriodSeconds"] > DRAIN_S + waits_s
+    assert build().parse_args(container["args"]).command
+    paths = {
+        probe: container[probe]["httpGet"]["path"] for probe in ("livenessProbe", "readinessProbe", "startupProbe")
+    }
+    assert paths == {"livenessProbe": "/health", "readinessProbe": "/ready", "startupProbe": "/health"}
+
+
+def test_a_pod_has_no_right_that_it_does_not_need_and_a_place_for_all_that_it_writes() -> None:
+    objects = _objects()
+    spec = objects["Deployment"]["spec"]
+    pod = spec["template"]["spec"]
+    (container,) = pod["containers"]
+    dockerfile = (ROOT / "Dockerfile").read_text()
+
+    assert f"USER {pod['securityContext']['runAsUser']}:{pod['securityContext']['runAsGroup']}" in dockerfile
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert mounted == {"/etc/balancer", "/var/lib/balancer", "/tmp"}
+    assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+    assert (
+        spec["selector"]["matchLabels"]
+        == spec["template"]["metadata"]["labels"]
+        == objects["Service"]["spec"]["selector"]
+    )
+    (port,) = objects["Service"]["spec"]["ports"]
+    assert port["targetPort"] in {one["name"] for one in container["ports"]}

@@ -685,7 +685,7 @@ MADE: dict[str, Callable[[str], object]] = {
     "what is packed by brotli": _inflated(b"br", lambda data: bytes(brotli.compress(data, quality=1))),
     "what is not packed by gzip": _inflated(b"gzip", bytes),
     "what is not packed by brotli": _inflated(b"br", bytes),
-    "a model's name": lambda text: ROUTER._look_up(text),
+    "a model's name": lambda text: ROUTER.find(text),
     "a path": canonical,
 }  # fmt: skip
 

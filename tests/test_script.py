@@ -22,6 +22,7 @@ WORDS = {
     Cause.TOO_LARGE: "too_large",
     Cause.ENCODING: "encoding",
     Cause.TRUNCATED: "truncated",
+    Cause.LOCAL: "local",
     Cause.CRASHED: "crashed",
 }
 
@@ -33,6 +34,6 @@ def test_the_words_are_public_and_stay(cause: Cause) -> None:
 
 def test_what_breaks_before_anything_was_sent() -> None:
     """A connection that was never there."""
-    connecting = {"dns", "refused", "unreachable", "connect_timeout", "tls", "proxy"}
+    connecting = {"dns", "refused", "unreachable", "connect_timeout", "tls", "proxy", "local"}
 
     assert {cause.value for cause in NOTHING_SENT} == connecting

@@ -8,12 +8,15 @@ and closed when it stops.
 from __future__ import annotations
 
 import asyncio
+import logging
 import multiprocessing
 import os
 import random
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,29 +26,30 @@ from balancer import config as configuration
 from balancer import events
 from balancer.clock import SYSTEM, Clock
 from balancer.coalescing.shared import InFlight
-from balancer.config import Config, ConfigError, Problem
+from balancer.config import Config, ConfigError, Problem, Unreadable
 from balancer.config.credential_commands import CredentialCommands
-from balancer.config.watch import watch
+from balancer.config.watch import stamp, watch
 from balancer.control import api
 from balancer.control.catalogue import Catalogue
 from balancer.control.memory import Memory
 from balancer.control.memory import beside as learnt_file
 from balancer.control.recovery import Recovery
-from balancer.model import Operation
 from balancer.control.rotation import Rotation
+from balancer.model import Operation
+from balancer.policy import shortage
 from balancer.relay.relay import Relay
 from balancer.relay.resources import ResourceRelay
 from balancer.server import descriptors, memory
 from balancer.server.access import Denied, Gate
 from balancer.server.asgi import AsgiClient, Receive, Scope, Send, without_secrets
-from balancer.server.connections import Connections, bounded
+from balancer.server.connections import KEPT_DESCRIPTORS, Connections, bounded, spare_of
 from balancer.server.endpoint import Messages
 from balancer.server.keys import hash_of, is_for_admins, presented_in
 from balancer.server.limits import ClientLimits
 from balancer.server.paths import OPERATIONS, canonical
 from balancer.server.rejected import Rejected, new_id, reject
 from balancer.server.resources import ResourceEndpoints, is_resource, is_stored
-from balancer.state.fleet import Fleet
+from balancer.state.fleet import Fleet, Prepared
 from balancer.state.grants import Grants
 from balancer.telemetry.audit import ASKER, Asker, Audit
 from balancer.telemetry.logs import Logs
@@ -53,6 +57,8 @@ from balancer.telemetry.metrics import Metrics
 from balancer.telemetry.recent import Recent
 from balancer.telemetry.usage.ledger import Ledger, place
 from balancer.transport import Transport
+
+_log = logging.getLogger(__name__)
 
 DEFAULT_LIMITS = ClientLimits()
 
@@ -84,6 +90,10 @@ class App:
         self._config_path = config_path
         self._file: Path | None = None
         """The file that is in force: if it goes away, nothing else takes its place."""
+        self._stamp = b""
+        """Of the file that was read last, good or bad; empty: it could not be read."""
+        self._unread = ""
+        """Why the file can't be read at present; empty: it can."""
         self._overrides = dict(overrides)
         self._credential_commands = credential_commands or CredentialCommands(clock.now)
         self._refused_files: tuple[Path, ...] = ()
@@ -160,6 +170,7 @@ class App:
         bus.add(self._logs.take)
         bus.add(self.metrics.take, Metrics.KINDS)
         bus.add(self.recent.take, Recent.KINDS)
+        self._logs.on_shortage(partial(self._is_short, ""))
         self._resources.callback(self._logs.close)
         if config.settings.log_file:
             self._audit = Audit(config.settings.log_file, self._clock.wall, self._clock.now)
@@ -167,6 +178,8 @@ class App:
             self._resources.callback(self._audit.close)
         self.ledger = self._make_ledger(config, bus)
         transport = Transport(self._clock)
+        transport.on_shortage = partial(self._is_short, "a connection to a provider could not be opened")
+        self.connections.on_shortage = partial(self._is_short, "a client was turned away", shortage.DESCRIPTORS)
         self._resources.push_async_callback(transport.close)
         self.transport = transport
         self.relay = Relay(self.fleet, transport, self._clock)
@@ -183,12 +196,13 @@ class App:
         bus.add(recovery.on_event, Recovery.KINDS)
         self.gate = self._make_gate(config)
         self._control = api.build(self)
-        rotation = Rotation(self._credential_commands, lambda: self.fleet.config, self._on_change)
+        rotation = Rotation(self._credential_commands, lambda: self.fleet.config, self._on_new_key)
         bus.add(rotation.on_event, Rotation.KINDS)
         self.fleet.on_key_refused = rotation.refused
         self._resources.push_async_callback(_end, asyncio.get_running_loop().create_task(rotation.run()))
         watched = config.path or Path.cwd() / configuration.FILE  # none yet: it is taken over when it is there
-        watcher = asyncio.get_running_loop().create_task(watch(watched, self._on_change, others=self._other_files))
+        changed = partial(self._on_change, watched)
+        watcher = asyncio.get_running_loop().create_task(watch(watched, changed, more=self._other_files))
         self._resources.push_async_callback(_end, watcher)
         self._resources.push_async_callback(_end, asyncio.get_running_loop().create_task(recovery.run()))
         learnt = Memory(self.fleet, self._clock, learnt_file(config.settings.log_file))
@@ -206,6 +220,10 @@ class App:
     def read(self) -> Config:
         """Return the configuration as it is in the file now. Raises `ConfigError`."""
         path = self._file or configuration.find(self._config_path, os.environ, Path.cwd())
+        self._stamp = b""
+        with suppress(OSError):  # `load` says it better
+            # Before it: what is written meanwhile is not overlooked.
+            self._stamp = b"" if path is None else stamp(path, self._other_files())
         try:
             if path is None:
                 config = configuration.embedded(os.environ)
@@ -214,13 +232,16 @@ class App:
             config = configuration.override(config, os.environ, **self._overrides)
         except ConfigError as error:
             self._refused_files = error.watched
+            if isinstance(error, Unreadable):
+                self._stamp = b""
             raise
         self._file, self._refused_files = path, ()
         return config
 
     def _other_files(self) -> tuple[Path, ...]:
         """Return the files whose change may change the configuration, besides its own."""
-        return (*self.fleet.config.watched, *self._refused_files)
+        fleet = getattr(self, "fleet", None)  # before the start there is none
+        return (*(fleet.config.watched if fleet is not None else ()), *self._refused_files)
 
     def _make_gate(self, config: Config) -> Gate:
         settings = config.settings
@@ -247,11 +268,24 @@ class App:
 
     def _bound_connections(self, config: Config) -> None:
         limits = config.settings.limits
+        most = bounded(limits.max_connections, self._descriptors)
         self.connections.apply(
-            most=bounded(limits.max_connections, self._descriptors),
+            most=most,
             most_per_address=limits.max_connections_per_address,
             most_bytes=limits.max_buffered_bytes,
+            most_spare=(spare := spare_of(self._descriptors)),
+            short_of_descriptors=most < limits.max_connections,
         )
+        self.transport.most = max(1, self._descriptors - KEPT_DESCRIPTORS - spare - most)
+        if limits.max_in_flight > most:
+            _log.warning(
+                "limits.max_in_flight is %d, but there are descriptors for %d requests at once: %s",
+                limits.max_in_flight,
+                most,
+                f"this process may open {self._descriptors} files (ulimit -n, LimitNOFILE= of the service)"
+                if most < limits.max_connections
+                else f"limits.max_connections is {limits.max_connections}",
+            )
 
     # What the control endpoints work on
 
@@ -263,6 +297,13 @@ class App:
 
     def uptime_s(self) -> float:
         return self._clock.now() - self._started
+
+    def log_lines_lost(self) -> int:
+        return self._logs.lines_lost
+
+    def _is_short(self, what: str, kind: str) -> None:
+        """Count a shortage of this machine. `what` could not be done; empty: that is told elsewhere."""
+        self.fleet.local_faults.count(kind, what, self._clock.now())
 
     def drain(self) -> None:
         """Take no more requests: the server is being stopped. Before the start there is nothing to do."""
@@ -283,13 +324,21 @@ class App:
             self._credential_commands.expire(command)
         return await self._reload()
 
-    async def _reload(self) -> tuple[tuple[str, ...], list[Problem]]:
+    async def _reload(self, *, unless_same: bool = False) -> tuple[tuple[str, ...], list[Problem]]:
+        """Do what `reload` does; `unless_same`: not where what is in force already says the same."""
         try:
             config = await asyncio.to_thread(self.read)
         except ConfigError as error:
             self.fleet.bus.emit(events.ReloadRefused(self._clock.wall(), tuple(map(str, error.problems))))
             return (), error.problems
-        changes = self.fleet.reload(config, self._clock.wall())
+        if unless_same and config.digest == self.fleet.config.digest:
+            return (), []
+        if (loss := configuration.lost(self.fleet.config, config)) is not None:
+            config = replace(config, warnings=(*config.warnings, loss))
+            _log.warning("%s", loss)
+        prepared = await asyncio.to_thread(Prepared.of, config, self.fleet.config)
+        old = self.fleet.config.providers
+        changes = self.fleet.reload(prepared, self._clock.wall())
         self.gate = self._make_gate(config)
         self._bound_connections(config)
         self._in_flight.max_bytes = config.settings.deduplication.max_bytes
@@ -297,14 +346,35 @@ class App:
         if self.ledger is not None:
             self.ledger.apply(config.prices, _factors(config), config.settings.usage_keep_days)
         self.transport.retire({provider.origin for provider in config.providers.values()})
+        pairs = ((old[name], provider) for name, provider in config.providers.items() if name in old)
+        self.transport.renew({now.origin for before, now in pairs if not before.is_asked_like(now)})
         return changes, []
 
-    async def _on_change(self) -> None:
-        """The file has changed. After a reload by request its content is in force already."""
-        with suppress(ConfigError):
-            if (await asyncio.to_thread(self.read)).digest == self.fleet.config.digest:
-                return
-        await self._reload()
+    async def _on_change(self, path: Path) -> bool:
+        """The file at `path`, or one that it names, may have changed. Say whether that is dealt with."""
+        try:
+            now = await asyncio.to_thread(stamp, path, self._other_files())
+        except OSError as error:
+            self._tell_unread(path, error)
+            return False
+        self._unread = ""
+        if now == self._stamp:  # it was read at the start, or for somebody who asked for that
+            return True
+        await self._reload(unless_same=True)
+        return self._stamp == now
+
+    async def _on_new_key(self) -> None:
+        """A program that prints a key may print another one now."""
+        await self._reload(unless_same=True)
+
+    def _tell_unread(self, path: Path, error: OSError) -> None:
+        """Say once that the file can't be read. It is read as soon as that is possible."""
+        reason = error.strerror or type(error).__name__
+        if reason != self._unread:
+            self._unread = reason
+            _log.error("%s can't be read (%s); the configuration stays as it is, and it is tried again", path, reason)
+            if kind := shortage.kind_of(error):
+                self._is_short("", kind)
 
 
 def _factors(config: Config) -> dict[str, float]:

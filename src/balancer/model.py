@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias
 
 import msgspec
@@ -248,6 +248,11 @@ class Provider:
     """Its own, then those of the settings: the first that fits decides."""
     options: object = None
     """`zed_config`, `openai_config`, `simulated_config`, in the class of the dialect. `Ask.options` reads it."""
+
+    def is_asked_like(self, other: Provider) -> bool:
+        """Say whether an answer of one tells something of the other: only what the balancer does may differ."""
+        ours = {name: getattr(self, name) for name in ("enabled", "timeouts", "max_in_flight", "error_rules")}
+        return replace(other, **ours) == self
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,11 +37,23 @@ class Cause(enum.StrEnum):
     """A compressed body that can't be decompressed."""
     TRUNCATED = "truncated"
     """The relay's: the body ended well, but not the answer in it."""
+    LOCAL = "local"
+    """This machine is short of what it takes: descriptors, ports, memory, threads. It is no fault of the provider's."""
     CRASHED = "crashed"
     """The relay's: a fault of the balancer itself."""
 
 
-NOTHING_SENT = frozenset({Cause.DNS, Cause.REFUSED, Cause.UNREACHABLE, Cause.CONNECT_TIMEOUT, Cause.TLS, Cause.PROXY})
+NOTHING_SENT = frozenset(
+    {
+        Cause.DNS,
+        Cause.REFUSED,
+        Cause.UNREACHABLE,
+        Cause.CONNECT_TIMEOUT,
+        Cause.TLS,
+        Cause.PROXY,
+        Cause.LOCAL,
+    }
+)
 """What breaks an exchange before any of its request was sent. (A `TLS` in the middle of an answer says so itself.)"""
 
 

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
 
-from balancer.config import EMBEDDED, ConfigError, changes, embedded, find, load, needs_restart, override, parse
+from balancer.config import (
+    EMBEDDED,
+    Config,
+    ConfigError,
+    changes,
+    embedded,
+    find,
+    load,
+    lost,
+    needs_restart,
+    override,
+    parse,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -161,3 +177,30 @@ def test_variables_that_others_can_change_are_warned_of(tmp_path: Path) -> None:
 
     (warning,) = load(path, {}).warnings
     assert "others on this machine can change the keys in it; run: chmod 600 .env" in str(warning)
+
+
+def test_an_installed_package_looks_for_no_file_in_the_folder_around_it(tmp_path: Path) -> None:
+    """There it would be the interpreter's own: `lib/python3.11/providers.yaml`."""
+    package = tmp_path / "lib" / "site-packages" / "balancer"
+    shutil.copytree(ROOT / "src" / "balancer", package, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "lib" / "providers.yaml").write_text("")
+    (tmp_path / "work").mkdir()
+    code = "import pathlib; from balancer.config import find; print(find(None, {}, pathlib.Path.cwd()))"
+    env = {**os.environ, "PYTHONPATH": str(package.parent)}
+    found = subprocess.run(
+        [sys.executable, "-P", "-c", code], cwd=tmp_path / "work", env=env, capture_output=True, text=True
+    )
+
+    assert (found.stdout.strip(), found.returncode) == ("None", 0), found.stderr
+
+
+@pytest.mark.parametrize(("left", "warns"), [(4, False), (2, False), (1, True), (0, True)])
+def test_a_file_that_has_lost_more_than_half_of_its_providers_is_warned_of(left: int, warns: bool) -> None:
+    def of(names: str) -> Config:
+        listed = "".join(f"  - {{name: {name}, type: simulated}}\n" for name in names)
+        return parse(f'providers:\n{listed}model_routes: {{"*": [{{provider: {names[-1]}}}]}}\n', "p.yaml", {})
+
+    loss = lost(of("abcd"), of("abcd"[:left] + "z"))
+
+    assert (loss is not None) == warns
+    assert loss is None or f"{4 - left} of the 4 providers are gone" in str(loss)

@@ -41,6 +41,9 @@ class Board:
     def uptime_s(self) -> float:
         return 12.34
 
+    def log_lines_lost(self) -> int:
+        return 7
+
     async def reload(self) -> tuple[tuple[str, ...], list[Problem]]:
         return self.changes, self.problems
 

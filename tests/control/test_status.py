@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
-from state.world import OVERLOADED
+from state.world import OVERLOADED, read
 
 from balancer import config
-from balancer.control.status import describe, overview
+from balancer.control.status import Targets, describe, moment, overview, written
 from balancer.dialects.simulated.faults import Drill
 from balancer.model import Operation, Usage
 from balancer.policy.verdicts import Mark, Scope, Trouble, Verdict
@@ -196,3 +197,27 @@ def test_a_type_with_words_of_its_own_adds_them() -> None:
     board.fleet.reload(config.parse(text, "p", {}), 0.0)
 
     assert isinstance(shown(board)["zed"], dict)
+
+
+def test_the_metrics_get_of_each_provider_what_they_need() -> None:
+    board = Board()
+    board.world.fail("a", 0.0)
+    board.fleet.local_faults.count("ports", "", 0.0)
+    seen = moment(board.fleet, 1.0, 4)
+    whole = describe(board.fleet, 1.0, 0.0)
+
+    assert seen["log_lines_lost"] == 4
+    assert seen["local_faults"]["ports"] == 1
+    for few, all_of_it in zip(seen["providers"], whole["providers"], strict=True):
+        assert few == {key: all_of_it[key] for key in few}
+        assert "models" not in few
+
+
+def test_what_is_written_in_pieces_is_what_is_described() -> None:
+    board, targets = Board(), Targets()
+    board.world.fail("a", 0.0)
+    for _ in range(2):  # the second time the targets are known
+        text = b"".join(written(board.fleet, targets, 1.0, 2.0))
+        assert json.loads(text) == json.loads(json.dumps(describe(board.fleet, 1.0, 2.0)))
+    board.fleet.reload(read(names="b"), 0.0)
+    assert json.loads(b"".join(written(board.fleet, targets, 1.0, 2.0)))["total_providers"] == 1

@@ -15,14 +15,14 @@ from typing import Any
 
 import httpx2
 import pytest
-from live import scorecard
+from live import provider_faults
 from live.harness import PYTHON, ROOT, Behaviour, Peer, Running, Seen, Upstream, balancer
 from live.test_canaries import ADMIN, CANARIES, GATE, SPELLINGS, TOKEN, found_in, told
 
 pytestmark = pytest.mark.live
 
 FAULTS: dict[str, Behaviour] = {
-    **scorecard.HIDDEN, **scorecard.REPORTED, **scorecard.CALLERS, **scorecard.UNUSUAL,
+    **provider_faults.HIDDEN, **provider_faults.REPORTED, **provider_faults.CALLERS, **provider_faults.UNUSUAL,
 }  # fmt: skip
 
 OWN, OTHER = CANARIES["the provider's key"], CANARIES["another provider's key"]
@@ -91,7 +91,7 @@ def configuration(kind: str, first: Upstream, second: Upstream, key: str) -> str
         "x-team": CANARIES["a header whose name does not tell"],
     }
     at = dict.fromkeys(FAULTS, f"http://127.0.0.1:{first.port}")
-    at |= {name: url.format(port=second.port) for name, url in scorecard.UNREACHABLE.items()}
+    at |= {name: url.format(port=second.port) for name, url in provider_faults.UNREACHABLE.items()}
     where = {name: f"{url}/{CANARIES['a key in the path']}" for name, url in at.items()}
     providers = [
         {"name": f"ill {number}", "type": kind, "base_url": url, "auth_value": key, "headers": headers}
@@ -181,13 +181,17 @@ async def test_no_fault_of_the_scorecard_brings_a_canary_out(case: str) -> None:
     kind, key, secrets, headers = CASES[case]
     words = " ".join(spelt(secret) for secret in secrets for spelt in SPELLINGS.values())
 
-    models = {name: f"fault-{number}" for number, name in enumerate((*FAULTS, *scorecard.UNREACHABLE))}
+    models = {name: f"fault-{number}" for number, name in enumerate((*FAULTS, *provider_faults.UNREACHABLE))}
     played = {models[name]: fault for name, fault in FAULTS.items()}
 
     async def ill(seen: Seen, peer: Peer) -> None:
-        await played.get(seen.json.get("model", ""), scorecard.well)(seen, Telling(peer, words))
+        await played.get(seen.json.get("model", ""), provider_faults.well)(seen, Telling(peer, words))
 
-    async with Upstream(ill) as first, Upstream(scorecard.well) as second, httpx2.AsyncClient(timeout=60) as client:
+    async with (
+        Upstream(ill) as first,
+        Upstream(provider_faults.well) as second,
+        httpx2.AsyncClient(timeout=60) as client,
+    ):
         async with balancer(configuration(kind, first, second, key)) as running:
             names = [(name, stream) for name in models for stream in (True, False)]
             asking = [answered(running, models[name], headers, stream=stream) for name, stream in names]

@@ -101,6 +101,7 @@ CASES: dict[str, tuple[Outcome, tuple[Mark, bool, Trouble | None, Scope]]] = {
     "a reset before anything came": (Broken(Stage.WAIT, Cause.RESET), BAD_NEXT),
     "silence": (Broken(Stage.WAIT, Cause.SILENT), BAD_NEXT),
     "a cut after content is too late": (Broken(Stage.STREAM, Cause.CLOSED), TOO_LATE),
+    "a shortage of this machine does not blame the provider": (Broken(Stage.CONNECT, Cause.LOCAL, "ports"), NEXT),
     "our own failure does not blame the provider": (Broken(Stage.WAIT, Cause.CRASHED), NEXT),
 }
 

@@ -56,12 +56,25 @@ def test_a_name_with_a_suffix_may_have_a_route_of_its_own() -> None:
     assert routes.match("m[1m]") == Route("m[1m]", ())
 
 
-def test_names_that_clients_make_up_do_not_grow_the_memory() -> None:
-    routes = routing.compile([Route("*", ())])
-    for number in range(5000):
-        routes.match(f"model-{number}")
+def test_names_that_clients_make_up_neither_grow_the_memory_nor_push_out_what_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked_up: list[str] = []
+    find = routing._Table.find
 
-    assert 0 < len(routes._remembered) <= routing.REMEMBERED
+    def noted(table: routing._Table, name: str) -> Route | None:
+        looked_up.append(name)
+        return find(table, name)
+
+    monkeypatch.setattr(routing._Table, "find", noted)
+    routes = routing.compile([Route("c*", ())])
+    for number in range(3 * routing.REMEMBERED):
+        routes.match(f"model-{number}")
+        assert routes.match("claude-x") == Route("c*", ())
+
+    assert looked_up.count("claude-x") == 1
+    routes.match("model-0")
+    assert looked_up.count("model-0") == 2, "names that nobody asks for again are forgotten"
 
 
 @given(st.text(max_size=8))
@@ -88,26 +101,6 @@ def test_candidates_leave_out_what_is_disabled() -> None:
     found = routing.candidates(route, "asked", providers)
 
     assert [(c.provider.name, c.model, c.priority) for c in found] == [("a", "asked", 2), ("b", "mapped", 1)]
-
-
-@pytest.mark.parametrize(
-    ("remembered", "kept"), [(routing.REMEMBERED - 1, routing.REMEMBERED), (routing.REMEMBERED, 1)]
-)
-def test_the_memory_of_names_is_used_up_before_it_is_forgotten(remembered: int, kept: int) -> None:
-    routes = routing.compile([Route("*", ())])
-    for number in range(remembered):
-        routes.match(f"model-{number}")
-    routes.match("one more")
-    routes.match("one more")
-
-    assert len(routes._remembered) == kept
-
-
-def test_a_name_that_matched_nothing_is_remembered_too() -> None:
-    routes = routing.compile([Route("a*", ())])
-
-    assert (routes.match("b"), routes.match("b")) == (None, None)
-    assert routes._remembered == {"b": None}
 
 
 SUFFIXES = {"m[1m]": True, "m[]": True, "m[1m][2m]": False, "m[1m": False, "m]": False, "m[a[b]": False}
@@ -172,9 +165,8 @@ def test_all_models_that_a_provider_is_asked_for() -> None:
     mapped = Route("*", (Target("a", "m"), Target("b", "passthrough")))
     disabled = Route("*", (Target("a", "passthrough", enabled=False),))
 
-    assert routing.only_models([exact, mapped, disabled], "a") == {"x", "m"}
-    assert routing.only_models([exact, mapped], "b") == frozenset(), "any"
-    assert routing.only_models([exact], "c") == frozenset()
+    assert routing.only_models([exact, mapped, disabled]) == {"a": {"x", "m"}}, "of b any"
+    assert routing.only_models([exact]) == {"a": {"x"}, "b": {"n"}}
 
 
 @given(st.text("ab*?", max_size=8), st.text("ab", max_size=10))

@@ -26,6 +26,9 @@ class Client:
     def shed(self, message: str) -> None:
         self.told.append(message)
 
+    def turn_away(self, message: str) -> None:
+        self.told.append(message)
+
 
 def counted(most: int = 3, per_address: int | None = None, most_bytes: int = 100) -> Connections:
     connections = Connections()
@@ -58,6 +61,24 @@ def test_then_the_oldest_that_is_idle_goes_and_none_that_is_busy() -> None:
     assert (busy.told, new.told, len(connections)) == ([], [], 2)
 
 
+def test_those_beyond_the_bound_may_ask_whether_it_lives_and_the_oldest_of_too_many_is_turned_away() -> None:
+    connections, busy, beyond = counted(1), Client(idle=False), [Client() for _ in range(4)]
+    connections.apply(most=1, most_per_address=None, most_bytes=100, most_spare=2, short_of_descriptors=True)
+    short: list[bool] = []
+    connections.on_shortage = lambda: short.append(True)
+    connections.add(busy)
+    for client in beyond:
+        assert "ulimit" in connections.add(client)
+        connections.spare(client)
+        connections.asks(client)
+
+    assert [bool(client.told) for client in beyond] == [True, True, False, False]
+    assert len(short) == 4
+    for client in (*beyond, busy):
+        connections.remove(client)
+    assert len(connections) == 0
+
+
 def test_an_address_has_a_bound_of_its_own() -> None:
     connections, first, other = counted(9, per_address=1), Client(), Client("10.0.0.2")
 
@@ -85,7 +106,7 @@ def test_of_bodies_that_are_not_whole_the_largest_goes() -> None:
     assert connections.buffered_bytes == 0
 
 
-@pytest.mark.parametrize(("most", "descriptors", "expected"), [(10_000, 1024, 496), (100, 1024, 100), (10, 20, 1)])
+@pytest.mark.parametrize(("most", "descriptors", "expected"), [(10_000, 1024, 432), (100, 1024, 100), (10, 20, 1)])
 def test_each_connection_leaves_a_descriptor_for_one_to_a_provider(most: int, descriptors: int, expected: int) -> None:
     assert bounded(most, descriptors) == expected
 
@@ -129,6 +150,25 @@ async def test_where_all_are_busy_a_new_connection_is_told_so() -> None:
     assert (status, headers["retry-after"], headers["connection"]) == (503, "1", "close")
     assert "limits.max_connections" in words
     assert late.closed
+
+
+@in_virtual_time
+async def test_a_probe_is_answered_where_all_are_busy() -> None:
+    front = Front(WHOLE)
+    front.connections.apply(most=1, most_per_address=None, most_bytes=1_000_000)
+    front.connect().says(post(b" " * 5000)[:2000])
+    probe = front.connect()
+    probe.says(b"GET /health?x HTTP/1.1\r\n" + HOST + b"\r\n\r\n")
+    await settled()
+
+    assert probe.statuses == [200]
+    probe.says(post())
+    await settled()
+    assert probe.statuses == [200, 503]
+    assert probe.closed
+    probe.leaves()
+    await settled()
+    assert len(front.connections) == 1
 
 
 @pytest.mark.parametrize(

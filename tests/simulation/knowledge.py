@@ -46,6 +46,13 @@ class Knowledge:
         """Of those, what has begun to answer: others need not wait for the end of that answer."""
         self.troubled: dict[str, float] = {}
         """When a provider was last paused, or its health last changed for the worse or the better."""
+        self.secrets: dict[str, str] = {}
+        """The present keys of providers whose key was changed."""
+
+    def was_replaced(self, candidate: Candidate) -> bool:
+        """Say whether a provider has another key by now: what was answered to the old one says nothing of it."""
+        provider = candidate.provider
+        return self.secrets.get(provider.name, provider.secret) != provider.secret
 
     def told(self, event: Event, now: float) -> None:
         """Learn from an event."""

@@ -300,7 +300,8 @@ class Rules:
         if isinstance(outcome, Completed):
             if blame is not Blame.NOBODY:
                 self.violate(f"'{exchange.behaviour.kind}' counts as a good answer", who)
-            self._closes(candidate, exchange, who)
+            if not self.known.was_replaced(candidate):
+                self._closes(candidate, exchange, who)
             return
         if exchange.said_error and not isinstance(outcome, Refused):
             self.violate(f"{candidate.provider.name} said that it failed, and {words} is told instead", who)
@@ -313,7 +314,8 @@ class Rules:
             return
         if blame is Blame.NOBODY and not timed_out:
             self.violate(f"a good answer of {candidate.provider.name} counts as a failure: {verdict.reason}", who)
-        self._opens(run, candidate, outcome, verdict, now)
+        if not self.known.was_replaced(candidate):
+            self._opens(run, candidate, outcome, verdict, now)
 
     def _was_patient(self, run: Run, exchange: Exchange, now: float) -> None:
         upstream = exchange.upstream

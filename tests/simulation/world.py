@@ -173,6 +173,7 @@ class World:
             for name, provider in self.fleet.config.providers.items():
                 if name in before and before[name].secret != provider.secret:
                     self.rules.known.forget(name)
+                    self.rules.known.secrets[name] = provider.secret
                     self.rules.went_well(name)
 
     def _stop(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from stand_ins import request
@@ -155,10 +156,15 @@ def test_candidates_are_worked_out_once_for_a_model() -> None:
 
 def test_models_that_clients_make_up_do_not_fill_the_memory_of_candidates() -> None:
     world = World()
-    for number in range(routes.REMEMBERED + 10):
+    kept = world.candidate("a")
+    for number in range(2 * routes.REMEMBERED):
         world.fleet.candidates(request(model=f"m{number}"), world.route, 0.0)
-
-    assert 0 < len(world.fleet._candidates) <= routes.REMEMBERED
+        assert world.candidate("a") is kept, "what is asked for all the time stays"
+    (first, *_), _ = world.fleet.candidates(request(model="other"), world.route, 0.0)
+    for number in range(routes.REMEMBERED):
+        world.fleet.candidates(request(model=f"m{number}"), world.route, 0.0)
+    (again, *_), _ = world.fleet.candidates(request(model="other"), world.route, 0.0)
+    assert again is not first
 
 
 # Reload
@@ -176,16 +182,43 @@ def test_health_survives_a_reload() -> None:
     assert world.told[-1] == Reloaded(7.0, 1, changes)
 
 
-@pytest.mark.parametrize("changed", [{"secret": "new"}, {"port": 2}], ids=["a new key", "a new address"])
-def test_a_new_key_or_address_forgives_the_failures_of_the_old_one(changed: dict[str, object]) -> None:
+ASKED_OTHERWISE: dict[str, dict[str, object]] = {
+    "a new key": {"secret": "new"},
+    "a new address": {"port": 2},
+    "another proxy": {"provider": ", proxy: 'http://127.0.0.1:9'"},
+    "another form of the key": {"provider": ", auth_type: auth_token"},
+    "other headers": {"provider": ", headers: {x-team: blue}"},
+}
+
+
+@pytest.mark.parametrize("changed", ASKED_OTHERWISE.values(), ids=ASKED_OTHERWISE)
+def test_a_provider_that_is_asked_otherwise_begins_anew(changed: dict[str, object]) -> None:
     world = World()
     world.fail("a", 1.0)
     world.observe(world.candidate("a", model="other"), OVERLOADED, BAD, 1.0)
+    before = world.candidate("a")
+    assert world.fleet.stats("a").last_error is not None
 
     world.fleet.reload(read(**changed), 0.0)  # type: ignore[arg-type]
 
     assert world.availability("a", 2.0).usable
     assert not world.health.entries
+    assert world.fleet.stats("a").last_error is None, "it is the old one's"
+    world.observe(before, OVERLOADED, BAD, 3.0)
+    assert not world.health.entries, "an attempt that began before the reload ended after it"
+    world.fail("b", 4.0)
+    world.observe(replace(before, provider=replace(before.provider, name="b")), Completed(), GOOD, 5.0)
+    assert not world.availability("b", 5.0).usable, "nor does the old one's good answer clear the new one"
+
+
+@pytest.mark.parametrize("same", ["request_timeout: 9", "failure_cooldown: 7"])
+def test_what_only_the_balancer_does_otherwise_leaves_a_cooldown(same: str) -> None:
+    world = World()
+    before = world.candidate("a")
+    world.fleet.reload(read(same), 0.0)
+    world.observe(before, OVERLOADED, BAD, 1.0)
+
+    assert not world.availability("a", 2.0).usable
 
 
 def test_a_provider_that_is_new_changes_nothing_about_the_others() -> None:

@@ -96,6 +96,29 @@ def test_a_log_that_cant_be_written_is_reported_once_and_written_again_as_soon_a
     assert "can be written again" in stderr.getvalue()
 
 
+def test_lines_that_are_lost_are_counted_and_told_of_when_there_is_room_again(tmp_path: Path) -> None:
+    blocker = tmp_path / "logs"
+    blocker.symlink_to("/dev/full")
+    stderr, short = Stderr(), threading.Event()
+    log = JsonLines(blocker, stderr=stderr)
+    log.on_shortage = lambda kind: short.set() if kind == "disk" else None
+    for _ in range(3):
+        log(ended(id="lost"))
+    assert short.wait(2)
+    assert stderr.reported.wait(2)
+    assert log.lost == 3
+
+    blocker.unlink()
+    log(ended(id="kept"))
+    log.close()
+
+    told, kept = lines(blocker)
+    assert (told["event"], told["level"], kept["id"]) == ("said", "ERROR", "kept")
+    assert told["message"] == "3 lines before this one were not written: No space left on device"
+    assert "3 lines before this one" in stderr.getvalue()
+    assert log.lost == 3
+
+
 class Stderr(io.StringIO):
     """A stderr that can be waited for."""
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import resource
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -172,3 +175,55 @@ def test_the_systems_own_link_to_the_output_may_be_named() -> None:
     )
 
     assert written.stdout == b"one\ntwo\n"
+
+
+@contextmanager
+def at_most(size_bytes: int) -> Iterator[None]:
+    """Have files of this process end at a size, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_on_a_full_disk_whole_lines_stay_and_the_torn_one_goes(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "l")
+    log.append(b"one\n")
+    with at_most(10):
+        with pytest.raises(OSError, match="too large"):
+            log.append(b"two\nthree\n")
+        assert (log.written_bytes, log.path.read_bytes()) == (4, b"one\ntwo\n")
+        with pytest.raises(OSError, match="too large"):
+            log.append(b"four\n")
+        assert log.written_bytes == 0
+    log.append(b"five\n")
+    log.close()
+
+    assert log.path.read_bytes() == b"one\ntwo\nfive\n"
+
+
+def test_a_line_that_was_torn_by_a_crash_is_ended(tmp_path: Path) -> None:
+    path = tmp_path / "l"
+    path.write_bytes(b"whole\nto")
+    log = LogFile(path)
+    log.append(b"next\n")
+    log.append(b"last\n")
+    log.close()
+
+    assert path.read_bytes() == b"whole\nto\nnext\nlast\n"
+
+
+def test_what_another_worker_has_written_behind_a_torn_line_stays(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "l")
+    log.append(b"one\n")
+    with log.path.open("ab") as other:
+        other.write(b"theirs\n")
+    log.written_bytes = 0
+    log._take_away(2)  # as if two bytes of ours stood before theirs
+    assert log.path.read_bytes() == b"one\ntheirs\n"
+    log.append(b"two\n")
+    log.close()
+
+    assert log.path.read_bytes() == b"one\ntheirs\n\ntwo\n"

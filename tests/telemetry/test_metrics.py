@@ -14,6 +14,8 @@ VIEW = {
     "generation": 2,
     "in_flight": 3,
     "retry_budget": 9.5,
+    "local_faults": {"descriptors": 2, "disk": 0},
+    "log_lines_lost": 5,
     "providers": [
         {"name": "a", "state": "resting", "resting_for_s": 4.5, "in_flight": 0, "failure_count": 2},
         {"name": "b", "state": "healthy", "resting_for_s": 0.0, "in_flight": 3, "failure_count": 0},
@@ -92,6 +94,9 @@ def test_what_is_true_at_the_moment() -> None:
         "balancer_inflight_requests 3",
         "balancer_retry_budget_tokens 9.5",
         "balancer_client_disconnects_total 0",
+        'balancer_local_faults_total{kind="descriptors"} 2',
+        'balancer_local_faults_total{kind="disk"} 0',
+        "balancer_log_lines_lost_total 5",
     ):
         assert line in lines
 
@@ -142,3 +147,15 @@ def test_blocks_of_thinking_that_did_not_count() -> None:
     lines = counted(ended(usage=Usage(input_transformations=3)), ended())
 
     assert 'balancer_input_transformations_total{provider="b"} 3' in lines
+
+
+def test_what_is_counted_while_the_text_is_made_does_no_harm() -> None:
+    metrics = Metrics()
+    metrics.take(ended())
+    text = ""
+    for number, piece in enumerate(metrics.pieces(VIEW)):
+        text += piece
+        metrics.take(ended(model=f"m{number}", status=number))
+        metrics._count()
+    assert 'balancer_requests_total{operation="messages",model="claude-x",status_class="2xx",outcome="ok"} 1\n' in text
+    assert text.endswith("\n")

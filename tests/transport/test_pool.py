@@ -13,6 +13,7 @@ import pytest
 from badserver import BadServer, Line
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from shortages import no_descriptors
 
 from balancer.clock import Clock
 from balancer.headers import Headers
@@ -596,4 +597,78 @@ async def test_no_more_connections_are_kept_than_the_limit() -> None:
         assert repr(transport) == "<Transport idle=2 active=0>"
         await asyncio.gather(*(ask(transport, wire(server.port)) for _ in range(4)))
         assert repr(transport) == "<Transport idle=2 active=0>"
+        await transport.close()
+
+
+@pytest.mark.parametrize(("age", "connections"), [(0.79, 1), (1.21, 2)])
+async def test_a_busy_connection_is_used_until_it_is_old_and_no_longer(age: float, connections: int) -> None:
+    time = Time()
+    async with BadServer(saying(OK)) as server:
+        transport = Transport(time.clock)
+        begin = time.now
+        while time.now < begin + LIMITS.age_s * age - 10:
+            await ask(transport, wire(server.port))
+            time.now += 10
+        time.now = begin + LIMITS.age_s * age
+        await ask(transport, wire(server.port))
+
+        assert server.connections == connections
+        await transport.close()
+
+
+async def test_connections_that_were_opened_together_do_not_end_together() -> None:
+    async with BadServer(saying(OK)) as server:
+        transport = Transport()
+        opened = [await transport.open(wire(server.port).origin, 2) for _ in range(20)]
+        ends = sorted(connection.good_until for connection in opened)
+
+        assert ends[-1] - ends[0] > LIMITS.age_s * LIMITS.age_jitter / 2
+        await transport.close()
+
+
+async def test_connections_of_a_provider_that_has_changed_are_not_used_again() -> None:
+    async with BadServer(saying(OK)) as server, BadServer(saying(OK)) as other:
+        transport = Transport()
+        changed, same = wire(server.port), wire(other.port)
+        await ask(transport, same)
+        await ask(transport, changed)
+        async with transport.exchange(changed, connect_s=1, head_s=1) as answer:
+            transport.renew({changed.origin})
+            assert await answer.read_whole(5, 1) == b"hello"
+        assert repr(transport) == "<Transport idle=1 active=0>"
+        for request in (changed, same):
+            await ask(transport, request)
+
+        assert (server.connections, other.connections) == (2, 1)
+        await transport.close()
+
+
+async def test_idle_connections_make_room_where_there_are_no_descriptors() -> None:
+    short: list[str] = []
+    async with BadServer(saying(OK)) as server, BadServer(saying(OK)) as other:
+        transport = Transport()
+        transport.on_shortage = short.append
+        await ask(transport, wire(server.port))
+        transport.most = 1
+        await ask(transport, wire(other.port))
+        assert (repr(transport), short) == ("<Transport idle=1 active=0>", [])
+
+        async with transport.exchange(wire(other.port), connect_s=1, head_s=1):
+            with pytest.raises(TransportError) as caught:
+                await ask(transport, wire(server.port))
+        assert (caught.value.cause, caught.value.detail) == ("local", "descriptors")
+        assert short == ["descriptors"]
+        await transport.close()
+
+
+async def test_a_connection_that_lacks_a_descriptor_is_no_fault_of_the_provider_s() -> None:
+    short: list[str] = []
+    async with BadServer(saying(OK)) as server:
+        transport = Transport()
+        transport.on_shortage = short.append
+        with no_descriptors(), pytest.raises(TransportError) as caught:
+            await ask(transport, wire(server.port))
+        assert (caught.value.cause, caught.value.detail, caught.value.sent) == ("local", "descriptors", False)
+        assert short == ["descriptors"]
+        assert (await ask(transport, wire(server.port)))[2] == b"hello"
         await transport.close()

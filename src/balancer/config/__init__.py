@@ -1,10 +1,10 @@
 """providers.yaml -> Config, or every problem with its line."""
 
 from balancer.config.model import Settings
-from balancer.config.problem import ConfigError, Problem
+from balancer.config.problem import ConfigError, Problem, Unreadable
 from balancer.config.quoting import shown_host
 from balancer.config.reading import Config, parse
-from balancer.config.sources import EMBEDDED, FILE, changes, embedded, find, load, needs_restart, override
+from balancer.config.sources import EMBEDDED, FILE, changes, embedded, find, load, lost, needs_restart, override
 
 __all__ = [
     "EMBEDDED",
@@ -13,10 +13,12 @@ __all__ = [
     "ConfigError",
     "Problem",
     "Settings",
+    "Unreadable",
     "changes",
     "embedded",
     "find",
     "load",
+    "lost",
     "needs_restart",
     "override",
     "parse",

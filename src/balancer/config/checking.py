@@ -82,6 +82,10 @@ class Checker:
             self.warn(at, f"others on this machine can {others_can} {at[-1]}; run chmod 600 on it")
         return secret
 
+    def warn_in_our_words(self, path: Path, words: str) -> None:
+        """Warn in words that hold nothing of the file: nothing in them has to be kept secret."""
+        self.warnings.append(Problem(self.document.file, self.document.line(path), words, warning=True))
+
     def look_at_times(self, entry: BaseModel, at: Path) -> None:
         """Warn of timeouts that can only be meant as milliseconds."""
         for key in _TIMES:

@@ -8,18 +8,27 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any, TypeAlias
 
+import msgspec
 import yaml
+from yaml.constructor import SafeConstructor
 
 from balancer.config import slips
 from balancer.config.credential_commands import Command, CredentialCommands
+from balancer.config.loading import composed, dismantled
 from balancer.config.problem import ConfigError, Problem
 from balancer.config.quoting import Message, Part, Quoting, Theirs, nearest
 
 Path: TypeAlias = tuple[str | int, ...]
 
-MAX_BYTES = 1024 * 1024
+MAX_BYTES = 16 * 1024 * 1024
+"""Room for 1,000 providers and 10,000 routes, several times over."""
 MAX_NODES = 50_000
-"""Aliases can make a small file stand for a very large one."""
+"""Aliases can make a small file stand for a very large one: it may have so many values, or more if it is larger."""
+CHARS_PER_NODE = 2
+"""A value that is written out takes so much text at least, so that no file without aliases has too many."""
+
+AT_ONCE = 1000
+"""So many places are forgotten in one go."""
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{([^}]*)\}|\$\{")
 _NAME = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
@@ -42,14 +51,11 @@ class Note:
     """The one that the environment lacks: without weight where a provider is not enabled."""
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Where a plain value stands in the text, from `begin` to `end`, and on which lines."""
+class Span(msgspec.Struct, frozen=True, gc=False):
+    """Where a plain value stands in the text, from `begin` to `end`."""
 
     begin: int
     end: int
-    line: int
-    last_line: int
     is_plain: bool
     """Without quotation marks."""
 
@@ -85,7 +91,8 @@ class Document:
         self.quoting = Quoting()
         self.env = env
         self._nodes = 0
-        self._loader: yaml.SafeLoader
+        self._nodes_max = MAX_NODES
+        self._scalars = SafeConstructor()
 
     def line(self, path: Path) -> int:
         """Return the line of the value at `path`, or of the nearest thing around it."""
@@ -113,15 +120,13 @@ class Document:
             raise self._refusal(1, f"the file is larger than {MAX_BYTES} bytes")
         self.text = self._decoded(text) if isinstance(text, bytes) else text
         self.quoting.take_text(self.text)
+        self._nodes_max = max(MAX_NODES, len(self.text) // CHARS_PER_NODE)
         try:
-            self._loader = yaml.SafeLoader(self.text)
-            try:
-                root = self._loader.get_single_node()
-                if root is None:
-                    raise self._refusal(1, "the file is empty; it needs providers and model_routes")
-                self.value = self._take(root, ())
-            finally:
-                self._loader.dispose()
+            root = composed(self.text)
+            if root is None:
+                raise self._refusal(1, "the file is empty; it needs providers and model_routes")
+            self.value = self._take(root, ())
+            dismantled(root)
         except yaml.MarkedYAMLError as error:
             slip = slips.explain(self.text, error)
             raise self._refusal(slip.line, *slip.message) from None
@@ -131,6 +136,13 @@ class Document:
         except RecursionError:
             raise self._refusal(1, "the values are nested too deeply") from None
         self.quoting.take_values(self.value)
+
+    def close(self) -> None:
+        """Forget where everything stands, a part at a time: to let go of all at once would take long."""
+        for places in (self.lines, self.spans):
+            while places:
+                for _ in range(min(len(places), AT_ONCE)):
+                    places.popitem()
 
     def _refusal(self, line: int, *parts: Part) -> ConfigError:
         return ConfigError([Problem(self.file, line, self.quoting.say(*parts))])
@@ -147,26 +159,27 @@ class Document:
     def _take(self, node: yaml.Node, path: Path) -> Any:
         self._count(node)
         self.lines.setdefault(path, node.start_mark.line + 1)
-        if isinstance(node, yaml.CollectionNode) and node.tag not in _PLAIN:
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, path)
+        if node.tag not in _PLAIN:
             self.notes.append(Note(path, _TAGGED))
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
-        if isinstance(node, yaml.SequenceNode):
-            return [self._take(item, (*path, index)) for index, item in enumerate(node.value)]
-        return self._scalar(node, path) if isinstance(node, yaml.ScalarNode) else None
+        return [self._take(item, (*path, index)) for index, item in enumerate(node.value)]
 
     def _scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
         start, end = node.start_mark, node.end_mark
-        if node.style is None and end.line > start.line:
+        is_plain = not node.style
+        if is_plain and end.line > start.line:
             self._look_for_keys_in(node, path)
-        self.spans.setdefault(path, Span(start.index, end.index, start.line + 1, end.line + 1, node.style is None))
+        self.spans.setdefault(path, Span(start.index, end.index, is_plain))
         if node.tag not in _SCALARS:
             self.notes.append(Note(path, _TAGGED))
             return None
         if node.tag in _AS_TEXT or ":" in node.value:  # 12:30 is no number of seconds
             return self._expanded(node.value, path)
         try:
-            return self._loader.construct_object(node)
+            return self._scalars.construct_object(node)
         except ValueError:
             self.notes.append(Note(path, _TAGGED))
             return None
@@ -184,8 +197,8 @@ class Document:
 
     def _count(self, node: yaml.Node) -> None:
         self._nodes += 1
-        if self._nodes > MAX_NODES:
-            raise self._refusal(node.start_mark.line + 1, f"more than {MAX_NODES} values")
+        if self._nodes > self._nodes_max:
+            raise self._refusal(node.start_mark.line + 1, f"more than {self._nodes_max} values")
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
         taken: dict[str, Any] = {}
@@ -205,8 +218,9 @@ class Document:
                 words = Theirs(key), f" stands here a second time; the first is on line {first}; remove one of them"
                 self.notes.append(Note(again, words))
                 continue
-            self.lines[(*path, key)] = line
-            taken[key] = self._take(value_node, (*path, key))
+            place = (*path, key)
+            self.lines.setdefault(place, line)
+            taken[key] = self._take(value_node, place)
         for value_node in merged:  # `<<: *defaults`: what stands here itself wins
             self._merge(taken, value_node, path)
         return taken
@@ -218,10 +232,8 @@ class Document:
             for item in node.value:
                 self._merge(taken, item, path)
         elif isinstance(node, yaml.MappingNode):
-            lines = dict(self.lines)
             for key, value in self._mapping(node, path).items():
                 taken.setdefault(key, value)
-            self.lines |= lines
         else:
             self.notes.append(Note(path, ("'<<' takes over the keys of a mapping: <<: *name",)))
 
@@ -248,7 +260,7 @@ class Document:
             self.expanded.append(found)
             return found
 
-        return _REFERENCE.sub(value, text)
+        return _REFERENCE.sub(value, text) if "${" in text else text
 
     def _not_set(self, name: str, path: Path) -> Message:
         guess = nearest(name, self.env, 0.8)

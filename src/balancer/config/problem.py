@@ -36,3 +36,7 @@ class ConfigError(Exception):
         files = list(dict.fromkeys(problem.file for problem in problems))
         self.problems = sorted(problems, key=lambda problem: (files.index(problem.file), problem.line))
         super().__init__("\n".join(map(str, self.problems)))
+
+
+class Unreadable(ConfigError):
+    """The file can't be read at present. What it says is not known."""

@@ -13,6 +13,7 @@ from balancer.config.checking import MISPLACED, Checker
 from balancer.config.credential_commands import Command, CredentialCommands
 from balancer.config.document import Document, Path
 from balancer.config.keys import NamedKey, NamedKeys
+from balancer.config.loading import collecting_nothing
 from balancer.config.model import Settings
 from balancer.config.problem import ConfigError, Problem
 from balancer.config.providers import Providers, names_of
@@ -57,14 +58,27 @@ def parse(
     `origins` names the file and line of variables that come from another file (`.env`). Without
     `credential_commands` no program is run for a key: the providers have none then.
     """
+    with collecting_nothing():
+        return _parsed(text, file, env, path, origins or {}, credential_commands)
+
+
+def _parsed(
+    text: str | bytes,
+    file: str,
+    env: Mapping[str, str],
+    path: FilePath | None,
+    origins: Mapping[str, tuple[str, int]],
+    credential_commands: CredentialCommands | None,
+) -> Config:
+    """Do what `parse` does. What it makes on the way is gone when it returns."""
     document = Document(file, env, path.absolute().parent if path is not None else None, credential_commands)
     document.read(text)
-    checker = Checker(document, origins or {})
+    checker = Checker(document, origins)
     try:
         config = _config(checker)
     except ConfigError as error:
         raise ConfigError(error.problems, document.files) from None
-    return replace(
+    config = replace(
         config,
         path=path,
         digest=_digest(document, text),
@@ -72,6 +86,8 @@ def parse(
         watched=tuple(document.files),
         commands=document.commands,
     )
+    document.close()
+    return config
 
 
 def _config(checker: Checker) -> Config:

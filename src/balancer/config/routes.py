@@ -21,6 +21,10 @@ class Routes:
 
     def __init__(self, checker: Checker) -> None:
         self._checker = checker
+        self._names: set[str] = set()
+        """Names of models that are no keys: most targets have one that others have, too."""
+        self._keys: dict[str, str] = {}
+        """What stands in the file for each pattern."""
 
     def read(self, root: dict[str, Any]) -> tuple[Route, ...]:
         value = root.get("model_routes")
@@ -30,11 +34,12 @@ class Routes:
                 self._checker.tell(("model_routes",), said)
             return ()
         entries = root.get("providers")
-        names = names_of(entries) if isinstance(entries, list) else None
+        names = dict.fromkeys(map(_hashable, names_of(entries))) if isinstance(entries, list) else None
         routes: dict[str, Route] = {}
         for key, targets in value.items():
             at: Path = ("model_routes", key)
             pattern = words.TIERS.get(key) or str(key)
+            self._keys.setdefault(pattern, key)
             route = self._route(pattern, targets, at, names)
             if route is not None and pattern in routes:
                 other = next(k for k in value if k != key and words.TIERS.get(k, k) == pattern)
@@ -81,14 +86,17 @@ class Routes:
         checked = self._checker.checked(TargetEntry, entry, at)
         if checked is None:
             return None
-        if is_keylike(checked.model):
-            self._checker.tell((*at, "model"), MISPLACED)
+        if checked.model not in self._names:
+            if is_keylike(checked.model):
+                self._checker.tell((*at, "model"), MISPLACED)
+            else:
+                self._names.add(checked.model)
         if names is not None and checked.provider not in names:
             if all(is_name(name) for name in names):  # else it may be the one whose name can't be read
                 said = "there is no provider ", Theirs(checked.provider), *self._checker.guess(checked.provider, names)
                 self._checker.tell((*at, "provider"), *said)
             return None
-        return Target(**checked.model_dump())
+        return Target(**vars(checked))
 
     def weigh(
         self, providers: Mapping[str, Provider], routes: tuple[Route, ...], passthrough_to: Collection[str]
@@ -103,15 +111,19 @@ class Routes:
                 ("providers",), "no provider is enabled, so nothing can be served; set enabled: true for one of them"
             )
             return
+        makes_up = any(provider.type == "simulated" for provider in providers.values())
+        passes = any(provider.passthrough for provider in providers.values())
         for route in routes:
-            self._weigh_route(route, providers)
-            self._weigh_audience(route, providers, passthrough_to)
+            if makes_up:
+                self._weigh_route(route, providers)
+            if passes:
+                self._weigh_audience(route, providers, passthrough_to)
         compiled = routing.compile(routes)
         lost = [model for model in claude_code.MODELS if compiled.match(model) is None]
         if lost:
             listed = ", ".join(lost)
             said = f"no route matches {listed}, which Claude Code asks for by itself; add a route for it, or 'default'"
-            self._checker.warn(("model_routes",), said)
+            self._checker.warn_in_our_words(("model_routes",), said)
 
     def _weigh_route(self, route: Route, providers: Mapping[str, Provider]) -> None:
         used = [t for t in route.targets if t.enabled and t.provider in providers and providers[t.provider].enabled]
@@ -145,10 +157,13 @@ class Routes:
 
     def _place(self, route: Route, provider: str) -> Path:
         """Return where a provider's target stands in a route."""
-        key = next(
-            key for key in self._checker.document.value["model_routes"] if words.TIERS.get(key, key) == route.pattern
-        )
+        key = self._keys[route.pattern]
         entries = self._checker.document.value["model_routes"][key]
         if not isinstance(entries, list):
             return ("model_routes", key)
         return ("model_routes", key, next(i for i, e in enumerate(entries) if e.get("provider") == provider))
+
+
+def _hashable(name: object) -> object:
+    """Return what stands as a name; a list or a mapping, which no target can name, as nothing."""
+    return name if isinstance(name, str | int | float | None) else None

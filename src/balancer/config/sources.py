@@ -15,7 +15,7 @@ from balancer.config.addresses import is_loopback
 from balancer.config.credential_commands import CredentialCommands
 from balancer.config.credentials import KEY_LENGTH, is_guessable
 from balancer.config.model import Settings
-from balancer.config.problem import ConfigError, Problem
+from balancer.config.problem import ConfigError, Problem, Unreadable
 from balancer.config.quoting import Quoting
 from balancer.config.reading import Config, parse
 from balancer.config.wording import plainly
@@ -74,7 +74,7 @@ def _bytes(path: Path) -> tuple[bytes, int]:
     except IsADirectoryError:
         raise ConfigError([Problem(str(path), 0, "this is a folder, not a file")]) from None
     except OSError as error:
-        raise ConfigError([Problem(str(path), 0, f"the file can't be read: {error.strerror}")]) from None
+        raise Unreadable([Problem(str(path), 0, f"the file can't be read: {error.strerror}")]) from None
 
 
 def _line_of_a_key(data: bytes, config: Config) -> int | None:
@@ -101,8 +101,13 @@ def find(explicit: str | None, env: Mapping[str, str], cwd: Path) -> Path | None
             source = "--config" if explicit else "BALANCER_CONFIG"
             raise ConfigError([Problem(named, 0, f"there is no such file; {source} names it")])
         return path
-    beside = Path(__file__).resolve().parents[3]
-    return next((folder / FILE for folder in (cwd, beside) if (folder / FILE).is_file()), None)
+    return next((folder / FILE for folder in (cwd, *_checkout()) if (folder / FILE).is_file()), None)
+
+
+def _checkout() -> tuple[Path, ...]:
+    """Return the folder of the project, if this is a checkout: an installed package lies beside nothing of users'."""
+    folder = Path(__file__).resolve().parents[3]
+    return (folder,) if (folder / "pyproject.toml").is_file() else ()
 
 
 def embedded(env: Mapping[str, str]) -> Config:
@@ -192,3 +197,15 @@ def changes(old: Config, new: Config) -> Iterator[str]:
     for key in Settings.model_fields:
         if key not in waiting and getattr(old.settings, key) != getattr(new.settings, key):
             yield f"settings.{key} changed"
+
+
+def lost(old: Config, new: Config) -> Problem | None:
+    """Return a warning if more than half of the providers are not there any more: the file may be only half written."""
+    gone = len(old.providers.keys() - new.providers.keys())
+    if 2 * gone <= len(old.providers):
+        return None
+    file = new.path.name if new.path else "embedded"
+    words = (
+        f"{gone} of the {len(old.providers)} providers are gone; if that is not meant, the file was not written whole"
+    )
+    return Problem(file, 0, words, warning=True)

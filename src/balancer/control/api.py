@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
@@ -37,6 +38,11 @@ PAGE_MAX = 1000
 MAY_ASK = "balancer.may_ask"
 """In the scope of a request whose key may ask for some models only: the function that says for which."""
 
+T = TypeVar("T")
+
+SLICE_S = 0.002
+"""For so long an answer is worked at in one go: streams wait meanwhile."""
+
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -57,6 +63,10 @@ class Board(Protocol):
     def wall(self) -> float: ...
 
     def uptime_s(self) -> float: ...
+
+    def log_lines_lost(self) -> int:
+        """Return how many lines the log file lacks."""
+        ...
 
     async def reload(self) -> tuple[tuple[str, ...], list[Problem]]:
         """Return what changed, or what is wrong with the file."""
@@ -145,14 +155,30 @@ def _add_probes(app: FastAPI, board: Board) -> None:
 def _add_fleet(app: FastAPI, board: Board) -> None:
     """What is served, and how it goes."""
 
+    targets = status.Targets()
+
     @app.get("/providers")
-    async def providers() -> dict[str, Any]:
-        return status.describe(board.fleet, board.now(), board.wall())
+    async def providers() -> Response:
+        pieces = await _in_slices(status.written(board.fleet, targets, board.now(), board.wall()))
+        return Response(b"".join(pieces), media_type="application/json")
 
     @app.get("/metrics")
     async def metrics() -> PlainTextResponse:
-        text = board.metrics.render(status.describe(board.fleet, board.now(), board.wall()))
-        return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
+        view = status.moment(board.fleet, board.now(), board.log_lines_lost())
+        pieces = await _in_slices(board.metrics.pieces(view))
+        return PlainTextResponse("".join(pieces), media_type="text/plain; version=0.0.4")
+
+
+async def _in_slices(pieces: Iterable[T]) -> list[T]:
+    """Return all the pieces. Whoever else has something to do gets a turn every few milliseconds."""
+    time = asyncio.get_running_loop().time
+    taken, until = [], time() + SLICE_S
+    for piece in pieces:
+        taken.append(piece)
+        if time() >= until:
+            await asyncio.sleep(0)
+            until = time() + SLICE_S
+    return taken
 
 
 def _add_page(app: FastAPI, board: Board) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+
 from balancer import dialects
+from balancer.config import Config
 from balancer.model import Provider
 from balancer.policy.circuit import Health
 from balancer.policy.remedies import in_words
@@ -19,8 +23,89 @@ def overview(fleet: Fleet, now: float) -> dict[str, int]:
     return {"total": len(providers), "healthy": healthy}
 
 
+def moment(fleet: Fleet, now: float, log_lines_lost: int = 0) -> dict[str, Any]:
+    """Return what the metrics show of this moment: of each provider no more than they need."""
+    return {
+        "generation": fleet.generation,
+        "in_flight": fleet.admission.in_flight,
+        "retry_budget": round(fleet.budget.tokens, 1),
+        "local_faults": dict(fleet.local_faults.counts),
+        "log_lines_lost": log_lines_lost,
+        "providers": [_moment(fleet, provider, now) for provider in fleet.config.providers.values()],
+    }
+
+
+def _moment(fleet: Fleet, provider: Provider, now: float) -> dict[str, Any]:
+    state, health = fleet.health.state_of(provider, now)
+    return {
+        "name": provider.name,
+        "state": state,
+        "resting_for_s": round(max(0.0, health.cooldown_until - now), 1),
+        "in_flight": fleet.stats(provider.name).in_flight,
+        "failure_count": health.failures,
+    }
+
+
 def describe(fleet: Fleet, now: float, wall: float) -> dict[str, Any]:
     """Return the body of `GET /providers`."""
+    targets = Targets()
+    targets.take(fleet.config)
+    providers = [_provider(fleet, provider, targets, now, wall) for provider in fleet.config.providers.values()]
+    return {**_whole(fleet, now), "providers": providers}
+
+
+def written(fleet: Fleet, targets: Targets, now: float, wall: float) -> Iterator[bytes]:
+    """Return the body of `GET /providers` as JSON, in small pieces: between them other things may be done.
+
+    `targets` is kept by the caller from one call to the next.
+    """
+    yield from targets.take_in_slices(fleet.config)
+    head = msgspec.json.encode(_whole(fleet, now))
+    before = head[:-1] + b',"providers":['
+    for provider in list(fleet.config.providers.values()):
+        yield before + msgspec.json.encode(_provider(fleet, provider, targets, now, wall))
+        before = b","
+    yield b"]}"
+
+
+class Targets:
+    """Which targets each provider has in the routes of one configuration: worked out once, for all providers."""
+
+    def __init__(self) -> None:
+        self._config: Config | None = None
+        self._of: dict[str, list[dict[str, Any]]] = {}
+
+    def take(self, config: Config) -> None:
+        """Work it out for this configuration, unless it is done."""
+        for _ in self.take_in_slices(config):
+            pass
+
+    def take_in_slices(self, config: Config) -> Iterator[bytes]:
+        """Do what `take` does, with a break (and an empty piece) after each route."""
+        if config is self._config:
+            return
+        of: dict[str, list[dict[str, Any]]] = {}
+        for route in config.routes:
+            for target in route.targets:
+                shown = of.setdefault(target.provider, [])
+                shown.append(
+                    {
+                        "pattern": route.pattern,
+                        "model": target.model,
+                        "priority": target.priority,
+                        "weight": target.weight,
+                    }
+                )
+            yield b""
+        self._config, self._of = config, of
+
+    def of(self, provider: str) -> list[dict[str, Any]]:
+        """Return a provider's targets, in the order of the file."""
+        return self._of.get(provider, [])
+
+
+def _whole(fleet: Fleet, now: float) -> dict[str, Any]:
+    """Return what `GET /providers` says of the balancer as a whole."""
     counts = overview(fleet, now)
     return {
         "selection_strategy": fleet.config.settings.selection_strategy,
@@ -30,7 +115,6 @@ def describe(fleet: Fleet, now: float, wall: float) -> dict[str, Any]:
         "in_flight": fleet.admission.in_flight,
         "retry_budget": round(fleet.budget.tokens, 1),
         "total_model_routes": len(fleet.config.routes),
-        "providers": [_provider(fleet, provider, now, wall) for provider in fleet.config.providers.values()],
     }
 
 
@@ -40,7 +124,7 @@ def _needs_operator(provider: Provider, health: Health) -> str | None:
     return in_words(provider.name, trouble, health.reason) if trouble else None
 
 
-def _provider(fleet: Fleet, provider: Provider, now: float, wall: float) -> dict[str, Any]:
+def _provider(fleet: Fleet, provider: Provider, targets: Targets, now: float, wall: float) -> dict[str, Any]:
     state, health = fleet.health.state_of(provider, now)
     stats = fleet.stats(provider.name)
     last_s = stats.latest_first_content_s
@@ -68,12 +152,7 @@ def _provider(fleet: Fleet, provider: Provider, now: float, wall: float) -> dict
         },
         "tokens": dict(stats.usage),
         "organization": stats.organization or None,
-        "models": [
-            {"pattern": route.pattern, "model": target.model, "priority": target.priority, "weight": target.weight}
-            for route in fleet.config.routes
-            for target in route.targets
-            if target.provider == provider.name
-        ],
+        "models": targets.of(provider.name),
     }
     if stats.drill is not None:
         shown["drill"] = {"fault": stats.drill.fault}

@@ -53,6 +53,8 @@ def judge(outcome: Outcome, rules: Sequence[ErrorRule] = ()) -> Verdict:
             return Verdict(Mark.NONE, reason="the client left")
         case Unfit(message=message):
             return Verdict(Mark.NONE, retry_elsewhere=True, reason=message)
+        case Broken(stage=stage, cause=Cause.LOCAL, detail=detail):
+            return Verdict(Mark.NONE, retry_elsewhere=stage is not Stage.STREAM, reason=in_words(Cause.LOCAL, detail))
         case Broken(stage=stage, cause=Cause.CRASHED):  # our own fault: the provider is not to blame
             return Verdict(Mark.NONE, retry_elsewhere=stage is not Stage.STREAM, reason=in_words(Cause.CRASHED))
         case Broken(stage=stage, cause=cause, detail=detail):
@@ -175,6 +177,7 @@ CAUSES = {
     Cause.TOO_LARGE: "its answer was too large",
     Cause.ENCODING: "its answer could not be decompressed",
     Cause.TRUNCATED: "its answer was cut short",
+    Cause.LOCAL: "the balancer's machine is short of what a connection takes",
     Cause.CRASHED: "the balancer failed while asking it; the log says how",
 }
 

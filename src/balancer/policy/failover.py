@@ -253,7 +253,7 @@ class Failover(msgspec.Struct):
         return (state.in_flight == 0 and not shown_bad) or self.budget.spend()
 
     def _failed_before(self) -> bool:
-        return any(not isinstance(outcome, Unfit) for _, outcome, _ in self.attempts)
+        return any(not (isinstance(outcome, Unfit) or _is_local(outcome)) for _, outcome, _ in self.attempts)
 
     def _queue(self, now: float, standings: Standings) -> Next:
         """Wait for a slot, or until a candidate's cooldown is over."""
@@ -371,6 +371,11 @@ class Failover(msgspec.Struct):
 def _not_before(state: Availability) -> float:
     """Return when a candidate may be asked again: its cooldown is over, and it has not just failed."""
     return max(state.cooldown_until, state.last_failure + SHOWN_S if state.last_failure else 0.0)
+
+
+def _is_local(outcome: Outcome) -> bool:
+    """Say whether nobody was asked because this machine is short of something."""
+    return isinstance(outcome, Broken) and outcome.cause is Cause.LOCAL
 
 
 def _was_slow(outcome: Outcome) -> bool:

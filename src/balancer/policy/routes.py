@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from balancer import claude_code
 from balancer.model import Candidate, Provider, Route
+from balancer.policy.patterns import PatternIndex, is_pattern
 
 PASSTHROUGH = "passthrough"
 
@@ -19,40 +21,38 @@ class Routing:
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self.routes = tuple(routes)
-        self._exact = {route.pattern: route for route in routes if not _is_pattern(route.pattern)}
-        wild = [route for route in routes if _is_pattern(route.pattern)]
-        # sorted() keeps the order of the file among equally specific ones
-        self._wild = [(_compiled(route.pattern), route) for route in sorted(wild, key=lambda r: -_literals(r.pattern))]
-        self._remembered: dict[str, Route | None] = {}
+        table = _Table(self.routes)
+        self.exact_names = tuple(table.exact)
+        self.match: Callable[[str], Route | None] = lru_cache(REMEMBERED)(table.find)
+        """Returns the route of a model's name, or None. The names that were asked for last are remembered.
+
+        A name with a suffix like `[1m]` is looked up as it is; where that gives only a pattern or nothing, its exact
+        route without the suffix wins.
+        """
 
     @property
     def patterns(self) -> tuple[str, ...]:
         return tuple(route.pattern for route in self.routes)
 
-    @property
-    def exact_names(self) -> tuple[str, ...]:
-        return tuple(self._exact)
 
-    def match(self, model: str) -> Route | None:
-        """Return the route of `model`, or None.
+class _Table:
+    """Finds the route of a name. Apart from `Routing`, so that what remembers its answers is not part of itself."""
 
-        A name with a suffix like `[1m]` is looked up as it is; where that gives only a pattern or
-        nothing, its exact route without the suffix wins.
-        """
-        remembered = self._remembered
-        if model in remembered:
-            return remembered[model]
-        if len(remembered) >= REMEMBERED:
-            remembered.clear()
-        route = remembered[model] = self._look_up(model)
-        return route
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self.exact = {route.pattern: route for route in routes if not is_pattern(route.pattern)}
+        wild = [route for route in routes if is_pattern(route.pattern)]
+        # sorted() keeps the order of the file among equally specific ones
+        self._wild = sorted(wild, key=lambda r: -_literals(r.pattern))
+        self._index = PatternIndex([route.pattern for route in self._wild])
 
-    def _look_up(self, model: str) -> Route | None:
+    def find(self, model: str) -> Route | None:
         plain = claude_code.base_model(model)
-        return self._exact.get(model) or self._exact.get(plain) or self._wildcard(model) or self._wildcard(plain)
+        route = self.exact.get(model) or self.exact.get(plain) or self._by_pattern(model)
+        return route if route is not None or plain == model else self._by_pattern(plain)
 
-    def _wildcard(self, model: str) -> Route | None:
-        return next((route for pattern, route in self._wild if pattern.fullmatch(model)), None)
+    def _by_pattern(self, model: str) -> Route | None:
+        rank = self._index.first(model)
+        return None if rank is None else self._wild[rank]
 
 
 def compile(routes: Sequence[Route]) -> Routing:  # noqa: A001
@@ -75,7 +75,7 @@ def model_for(routes: Iterable[Route], provider: str) -> str:
         (route.pattern, target.model) for route in routes for target in route.targets if target.provider == provider
     ]
     names = [pattern if model == PASSTHROUGH else model for pattern, model in targets]
-    return next((name for name in names if not _is_pattern(name)), SOME_MODEL)
+    return next((name for name in names if not is_pattern(name)), SOME_MODEL)
 
 
 def in_audience(candidates: Sequence[Candidate], also_to: Collection[str]) -> tuple[Candidate, ...]:
@@ -96,11 +96,14 @@ def _address(provider: Provider) -> tuple[bool, str, int]:
     return provider.origin.tls, provider.origin.host.lower(), provider.origin.port
 
 
-def only_models(routes: Iterable[Route], provider: str) -> frozenset[str]:
-    """Return all models that the routes ask this provider for; none where there may be any."""
-    targets = [(route.pattern, target) for route in routes for target in route.targets if target.provider == provider]
-    names = {pattern if target.model == PASSTHROUGH else target.model for pattern, target in targets if target.enabled}
-    return frozenset() if any(map(_is_pattern, names)) else frozenset(names)
+def only_models(routes: Iterable[Route]) -> dict[str, frozenset[str]]:
+    """Return for each provider all models that the routes ask it for, where these are known; else there may be any."""
+    names: defaultdict[str, set[str]] = defaultdict(set)
+    for route in routes:
+        for target in route.targets:
+            if target.enabled:
+                names[target.provider].add(route.pattern if target.model == PASSTHROUGH else target.model)
+    return {provider: frozenset(models) for provider, models in names.items() if not any(map(is_pattern, models))}
 
 
 def _candidates(route: Route, model: str, providers: Mapping[str, Provider]) -> Iterable[Candidate]:
@@ -119,19 +122,5 @@ def _candidates(route: Route, model: str, providers: Mapping[str, Provider]) -> 
             )
 
 
-def _is_pattern(text: str) -> bool:
-    return "*" in text or "?" in text
-
-
 def _literals(pattern: str) -> int:
     return sum(c not in "*?" for c in pattern)
-
-
-def _compiled(pattern: str) -> re.Pattern[str]:
-    """Return what matches a pattern. What stands between two stars is taken where it comes first, and no later place is
-    tried: that finds every match there is, in time in proportion to a name's length."""
-    first, *rest = ("".join("." if c == "?" else re.escape(c) for c in part) for part in pattern.split("*"))
-    if not rest:
-        return re.compile(first, re.DOTALL)
-    *between, last = rest
-    return re.compile(first + "".join(f"(?>.*?{part})" for part in between if part) + ".*" + last, re.DOTALL)

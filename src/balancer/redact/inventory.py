@@ -78,7 +78,8 @@ class Inventory:
 
     def __init__(self, secrets: Iterable[str] = (), public: Collection[str] = ()) -> None:
         """`public`: words that everybody may read, like the names of providers. What stands in one is no secret."""
-        found = {secret for secret in secrets if secret and not any(secret in word for word in public)}
+        everybody_knows = "\0".join(dict.fromkeys(public))
+        found = {secret for secret in secrets if secret and secret not in everybody_knows}
         self.secrets = tuple(sorted(found, key=len, reverse=True))
         spelt = {word for secret in self.secrets if len(secret) >= SHORTEST for word in _spellings(secret)}
         self._words = tuple(sorted(spelt, key=len, reverse=True))

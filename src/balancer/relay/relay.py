@@ -35,7 +35,7 @@ from balancer.model import (
     Unfit,
     WireRequest,
 )
-from balancer.policy import exhausted
+from balancer.policy import exhausted, shortage
 from balancer.policy.classify import judge_of
 from balancer.policy.deadlines import overall_s, patience_s
 from balancer.policy.exhausted import ErrorReply
@@ -237,6 +237,9 @@ class Relay:
                 record.attempted(candidate, outcome, judge_of(candidate, outcome), self._now() - began)
                 raise
             except Exception as error:
+                if kind := shortage.kind_of(error):
+                    self.fleet.local_faults.count(kind, "a request could not be sent to its provider", self._now())
+                    return Broken(record.stage, Cause.LOCAL, kind)
                 _log.exception("asking %s failed in a way that it should not", candidate.provider.name)
                 return Broken(record.stage, Cause.CRASHED, type(error).__name__)
             finally:

@@ -39,11 +39,11 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from balancer.headers import collector, written
 from balancer.server.access import Admitted, Gate
 from balancer.server.connection_task import ConnectionTask
-from balancer.server.connections import Connections
+from balancer.server.connections import FULL, FULL_BY_MACHINE, Connections
 from balancer.server.endpoint import Messages
 from balancer.server.exchange import Exchange
 from balancer.server.limits import TIMER_SLACK_S, BodyTimer, ClientLimits
-from balancer.server.paths import OPERATIONS
+from balancer.server.paths import OPERATIONS, PROBES
 from balancer.server.rejected import Rejected, error_reply, new_id
 from balancer.server.uvicorn_internals import STATUS_LINE, HttpToolsProtocol
 from balancer.state.fleet import Fleet
@@ -86,6 +86,10 @@ IDLE, HEAD, BODY, PASSED, TRAILERS, CLOSED = Reading
 
 class HeadRefused(Exception):
     """A head that can be parsed, but is not served. Its words go to the client."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class ClientConnection(HttpToolsProtocol):
@@ -130,10 +134,25 @@ class ClientConnection(HttpToolsProtocol):
         super().connection_made(transport)
         self._task = ConnectionTask(self._host.messages, self.tasks, transport, self.loop)
         if why := self._host.connections.add(self):
-            self._refuse(503, why)
-            return
+            if why in (FULL, FULL_BY_MACHINE):
+                self._serve_probes_only(why)
+            else:
+                self._refuse(503, why)
+                return
         self._deadline = self.loop.time() + self._limits.head_s
         self._arm()
+
+    def _serve_probes_only(self, why: str) -> None:
+        """There is no place for this connection; but whoever asks whether the balancer lives gets an answer."""
+
+        def on_headers_complete() -> None:
+            if self.url.partition(b"?")[0].decode("latin-1") not in PROBES:
+                raise HeadRefused(why, 503)
+            type(self).on_headers_complete(self)
+
+        self._host.connections.spare(self)
+        self.on_headers_complete = on_headers_complete  # type: ignore[method-assign]
+        self.parser = HttpRequestParser(self)  # it has the methods that there are when it is made
 
     def data_received(self, data: bytes) -> None:
         size = self._read_bytes = len(data)
@@ -145,7 +164,7 @@ class ClientConnection(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except HttpParserError as error:
-            self._refuse(400, _words(error))
+            self._refuse(*_words(error))
         except HttpParserUpgrade as error:
             self._without_upgrade(data[error.args[0] :])
         reading = self._reading
@@ -192,6 +211,7 @@ class ClientConnection(HttpToolsProtocol):
         self._task.end()
         # All of these know this connection, and Python's collector of cycles comes late.
         self.cycle = self._ahead = self._timer = self._body_timer = None
+        vars(self).pop("on_headers_complete", None)
 
     # What the parser calls
 
@@ -309,6 +329,9 @@ class ClientConnection(HttpToolsProtocol):
         else:
             self._refuse(503, message)
 
+    def turn_away(self, message: str) -> None:
+        self._refuse(503, message)
+
     # What does not come in time, or is no request
 
     def _arm(self) -> None:
@@ -407,7 +430,7 @@ class ClientConnection(HttpToolsProtocol):
                 self._arm()
 
 
-def _words(error: HttpParserError) -> str:
-    """Return why the parser stopped, for the client."""
+def _words(error: HttpParserError) -> tuple[int, str]:
+    """Return why the parser stopped, for the client: a status and words."""
     cause = error.__context__
-    return str(cause) if isinstance(cause, HeadRefused) else "this is not a valid HTTP request"
+    return (cause.status, str(cause)) if isinstance(cause, HeadRefused) else (400, "this is not a valid HTTP request")

@@ -12,6 +12,9 @@ OPERATIONS = {
 }
 """The hot paths, and what is asked there."""
 
+PROBES = frozenset({"/", "/health", "/ready", "/metrics"})
+"""What is asked by those who watch the balancer."""
+
 PATH_MAX = 2048
 """A longer path is no slip of the pen."""
 

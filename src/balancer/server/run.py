@@ -14,9 +14,13 @@ from typing import Any
 import uvicorn
 from uvicorn.supervisors import multiprocess
 
+from balancer.server import descriptors
+from balancer.server.connections import spare_of
 from balancer.server.http11 import ClientConnection
 
 BACKLOG = 2048
+"""So many connections wait to be accepted, where there are descriptors enough: all of them may be accepted at once."""
+
 KEEP_ALIVE_S = 75
 
 
@@ -106,8 +110,14 @@ def configured(app: Any, workers: int = 1, drain_s: float = 120.0) -> uvicorn.Co
         server_header=False,
         timeout_graceful_shutdown=math.ceil(drain_s),
         timeout_keep_alive=KEEP_ALIVE_S,
-        backlog=BACKLOG,
+        backlog=backlog(),
     )
+
+
+def backlog() -> int:
+    """Return how many connections may wait to be accepted. More than there are descriptors for would be reset."""
+    known = descriptors.raised()
+    return BACKLOG if known >= 16 * BACKLOG else spare_of(known)
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -120,7 +130,7 @@ def listening(host: str, port: int) -> socket.socket:
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         sock.bind(where)
-        sock.listen(BACKLOG)
+        sock.listen(backlog())
     except OSError:
         sock.close()
         raise

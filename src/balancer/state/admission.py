@@ -11,7 +11,8 @@ from typing import Self
 import msgspec
 
 from balancer.model import Candidate
-from balancer.state.health import HealthKey, HealthTable
+from balancer.state.entries import HealthKey
+from balancer.state.health import HealthTable
 from balancer.state.stats import ProviderStats, StatsTable
 
 

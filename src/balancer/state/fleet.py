@@ -9,6 +9,7 @@
     `fleet.orders`      what people order: wake, pause, resume, faults  `orders.Orders`
     `fleet.budget`      retries that an outage may still cost           `policy.retry_budget.Budget`
     `fleet.refused_credentials`    of clients, told once for each       `credentials.RefusedCredentials`
+    `fleet.local_faults`           shortages of this machine            `local_faults.LocalFaults`
 
 `Fleet` itself holds the configuration, and puts candidates in order. Configuration is not state: a reload replaces
 `config` whole, while what was learnt stays with its owner under the provider's name. Everything runs on one event
@@ -20,6 +21,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 
 import msgspec
 from msgspec.structs import replace as replace_fields
@@ -44,6 +46,7 @@ from balancer.redact import EMPTY, Inventory
 from balancer.state.admission import Admission, Place, SlotQueue
 from balancer.state.credentials import RefusedCredentials
 from balancer.state.health import HealthTable
+from balancer.state.local_faults import LocalFaults
 from balancer.state.orders import Orders
 from balancer.state.pins import Pins
 from balancer.state.resources import Resources
@@ -79,6 +82,30 @@ class Rules(msgspec.Struct, frozen=True):
         )
 
 
+class Prepared(msgspec.Struct, frozen=True):
+    """A configuration, and what is worked out of it before it comes into force. That may be done in a thread."""
+
+    config: Config
+    routing: Routing
+    configured: dict[str, None]
+    """Every secret of the file."""
+    secrets: Inventory
+    rules: Rules
+    only_models: dict[str, frozenset[str]]
+    old: Config | None
+    """The configuration with which it was compared."""
+    changes: tuple[str, ...]
+    """What is different, in words."""
+
+    @classmethod
+    def of(cls, config: Config, old: Config | None = None) -> Prepared:
+        compiled, only_models = routing.compile(config.routes), routing.only_models(config.routes)
+        changes = () if old is None else tuple(configuration.changes(old, config))
+        configured = inventory.secrets(config)
+        secrets = Inventory(configured, inventory.public(config))
+        return cls(config, compiled, configured, secrets, Rules.of(config), only_models, old, changes)
+
+
 class Fleet:
     """The providers as they are now, and what all requests share."""
 
@@ -91,8 +118,8 @@ class Fleet:
     safety_judge: Route | None = None
     """The way to the model that gives the verdicts that other providers don't; None: nobody does."""
     _strategy: Strategy
-    _candidates: dict[tuple[str, str, str], tuple[Candidate, ...]]
-    """By pattern, model and operation: what `_everybody` has returned."""
+    _candidates: Callable[[str, str, str], tuple[Candidate, ...]]
+    """Returns the candidates by pattern, model and operation; what was asked for last is remembered."""
 
     def __init__(self, config: Config, bus: Bus, rng: random.Random) -> None:
         queue = SlotQueue()
@@ -112,6 +139,7 @@ class Fleet:
         self.budget = Budget()
         self.pins = Pins()
         self.refused_credentials = RefusedCredentials()
+        self.local_faults = LocalFaults()
         self.resources = Resources()
         self.responses = Resources()
         self._stats = StatsTable(ProviderStats)
@@ -119,43 +147,48 @@ class Fleet:
         self.admission = Admission(self._stats, self.health, queue)
         self.orders = Orders(self._stats, self.health, bus, queue.wake)
         self._turns: dict[tuple[str, Operation], int] = {}
-        self._apply(config)
+        self._apply(Prepared.of(config))
 
     # Configuration
 
-    def reload(self, config: Config, wall: float) -> tuple[str, ...]:
-        """Put `config` in force, and return in words what changed."""
-        old = self.config
-        changes = tuple(configuration.changes(old, config))
+    def reload(self, config: Config | Prepared, wall: float) -> tuple[str, ...]:
+        """Put a configuration in force, and return in words what changed."""
+        old, prepared = self.config, config if isinstance(config, Prepared) else Prepared.of(config, self.config)
+        if prepared.old is not old:  # another one has come into force meanwhile
+            prepared = Prepared.of(prepared.config, old)
+        config, changes = prepared.config, prepared.changes
         for name, provider in config.providers.items():
             before = old.providers.get(name)
-            if before and (before.secret, before.base_url) != (provider.secret, provider.base_url):
-                self.health.forget(name)  # what the old key or address answered says nothing about the new one
-        self._apply(config)
+            if before and not before.is_asked_like(provider):
+                self.health.forget(name)  # what was answered to the old one says nothing about the new one
+                self._stats[name].begin_anew(
+                    another_server=before.type != provider.type or before.base_url != provider.base_url
+                )
+        self._apply(prepared)
         self.generation += 1
         self.needs_restart = configuration.needs_restart(self._started_with, config.settings)
         self.bus.emit(Reloaded(wall, self.generation, changes, self.needs_restart))
         return changes
 
-    def _apply(self, config: Config) -> None:
-        """Put `config` in force. All that a reload changes here stands in this method; `App.reload` has the rest."""
+    def _apply(self, prepared: Prepared) -> None:
+        """Put it in force. All that a reload changes here stands in this method; `App.reload` has the rest."""
+        config = self.config = prepared.config
         settings = config.settings
-        self.config = config
-        self.routing = routing.compile(config.routes)
-        now = inventory.secrets(config)
+        self.routing, self.rules = prepared.routing, prepared.rules
+        now = prepared.configured
         former = (*self._former, *self._configured)
         self._former = tuple(secret for secret in dict.fromkeys(former) if secret not in now)[-FORMER_KEPT:]
         self._configured = now
-        self.secrets = Inventory((*now, *self._former), inventory.public(config))
-        self.rules = Rules.of(config)
+        self.secrets = prepared.secrets
+        if self._former:
+            self.secrets = Inventory((*now, *self._former), inventory.public(config))
         if (judge := settings.safety_judge) is not None:
             self.safety_judge = Route("settings.safety_judge", (Target(judge.provider, judge.model),))
         else:
             self.safety_judge = None
         self._strategy = STRATEGIES[settings.selection_strategy]
-        self._candidates = {}
-        only_models = {name: routing.only_models(config.routes, name) for name in config.providers}
-        self.health.apply(CooldownPolicy(settings.cooldown_s, settings.cooldown_constant), only_models)
+        self._candidates = _remembering(config)
+        self.health.apply(CooldownPolicy(settings.cooldown_s, settings.cooldown_constant), prepared.only_models)
         self.pins.apply(enabled=settings.sticky.enabled, ttl_s=settings.sticky.ttl)
         self.orders.apply(config.providers)
         limits, several = settings.limits, len(settings.auth.keys) > 1
@@ -181,7 +214,15 @@ class Fleet:
         health = self.health
         if len(everybody) == 1 and not health.entries:
             return list(everybody), pinned == everybody[0].provider.name
-        usable = [c for c in everybody if health.availability(c, now).usable] if health.entries else list(everybody)
+        usable: list[Candidate] = []
+        cooling: list[Candidate] = []
+        if health.entries:
+            ailing = health.entries.providers
+            for c in everybody:
+                fit = c.provider.name not in ailing or health.availability(c, now).usable
+                (usable if fit else cooling).append(c)
+        else:
+            usable.extend(everybody)
         if len(usable) > 1 and self._strategy is not priority:  # that is the order they are in already
             taking = (route.pattern, request.operation)  # who counts before each request must not take its turn
             if pinned is None:
@@ -189,9 +230,7 @@ class Fleet:
             usable = self._strategy(usable, View(self._turns.get(taking, 0), self.rng, Loads(self._stats)))
         if request.asks_check and len(usable) > 1:
             usable = checking_first(usable, self._doubt)
-        ordered = usable
-        if len(usable) < len(everybody):
-            ordered = usable + [c for c in everybody if not any(c is u for u in usable)]
+        ordered = usable + cooling if cooling else usable
         if pinned is None:
             return ordered, False
         held = next((c for c in usable if c.provider.name == pinned), None)
@@ -233,16 +272,10 @@ class Fleet:
 
     def _everybody(self, route: Route, model: str, operation: Operation) -> tuple[Candidate, ...]:
         """Return the candidates of a route, by priority, then in the order of the file."""
-        key = (route.pattern, model, operation.word)
-        found = self._candidates.get(key)
-        if found is None:
-            targets = routing.candidates(route, model, self.config.providers)
-            ordered = routing.in_audience(priority(targets, _NO_VIEW), self.config.settings.passthrough_to)
-            found = tuple(replace(c, operation=operation) for c in ordered)
-            if len(self._candidates) >= routing.REMEMBERED:
-                self._candidates.clear()
-            self._candidates[key] = found
-        return found
+        try:
+            return self._candidates(route.pattern, model, operation.word)
+        except KeyError:  # a reload has taken the route away
+            return _candidates(self.config, route, model, operation)
 
     # A request's way
 
@@ -267,8 +300,9 @@ class Fleet:
         A refusal of thinking would be repeated within the same organization: none of it is asked any more.
         """
         candidate = failover.attempts[-1][0]
-        asked = [c for c in failover.candidates if any(c is tried for tried, _, _ in failover.attempts)]
-        left = [c for c in failover.candidates if not any(c is one for one in asked)]
+        tried = {id(attempt[0]) for attempt in failover.attempts}
+        asked = [c for c in failover.candidates if id(c) in tried]
+        left = [c for c in failover.candidates if id(c) not in tried]
         organization = self._organization(candidate)
         if left and organization and refuses_thinking(outcome):
             failover.candidates = asked + [c for c in left if self._organization(c) != organization]
@@ -295,10 +329,10 @@ class Fleet:
         if verdict.mark.good:
             self._stats[candidate.provider.name].succeeded(now - began)
             self.budget.earn(now)
-            if not self.health.entries:
+            if not self.health.entries or self._was_replaced(candidate):
                 return
             witness, said = 0, None
-        elif verdict.mark is Mark.NONE and verdict.proof is not Proof.UNSURE:
+        elif (verdict.mark is Mark.NONE and verdict.proof is not Proof.UNSURE) or self._was_replaced(candidate):
             return
         else:
             witness = _witness(request)
@@ -312,6 +346,11 @@ class Fleet:
         self.health.observe(candidate, verdict, began, now, wall, injected=injected, witness=witness, said=said)
         if injected:
             self.orders.met(candidate.provider.name, now, wall)
+
+    def _was_replaced(self, candidate: Candidate) -> bool:
+        """Say whether a reload has changed a provider since it was asked: what it said is of the past then."""
+        present = self.config.providers.get(candidate.provider.name)
+        return present is not candidate.provider and (present is None or not present.is_asked_like(candidate.provider))
 
     def unasked(self, request: Request, failover: Failover, now: float) -> tuple[list[Failure], float | None]:
         """Return what is known against the candidates that were not asked, and the seconds until waiting helps.
@@ -363,3 +402,23 @@ CHECKS_NOTHING = 2
 """It is known to return no verdicts on actions."""
 
 _NO_VIEW = View(0, random.Random())
+
+
+_OPERATIONS = {operation.word: operation for operation in Operation}
+
+
+def _remembering(config: Config) -> Callable[[str, str, str], tuple[Candidate, ...]]:
+    """Return `_candidates` for the routes of this configuration, by pattern. Raises `KeyError` for another pattern."""
+    routes = {route.pattern: route for route in config.routes}
+
+    @lru_cache(routing.REMEMBERED)
+    def candidates(pattern: str, model: str, operation: str) -> tuple[Candidate, ...]:
+        return _candidates(config, routes[pattern], model, _OPERATIONS[operation])
+
+    return candidates
+
+
+def _candidates(config: Config, route: Route, model: str, operation: Operation) -> tuple[Candidate, ...]:
+    targets = routing.candidates(route, model, config.providers)
+    ordered = routing.in_audience(priority(targets, _NO_VIEW), config.settings.passthrough_to)
+    return tuple(replace(candidate, operation=operation) for candidate in ordered)

@@ -11,7 +11,6 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TypeAlias
 
 from balancer.events import Bus, CooldownStarted, ProviderRecovered
 from balancer.model import Candidate, Provider, RefusalClass
@@ -22,6 +21,7 @@ from balancer.policy.exhausted import Failure
 from balancer.policy.failover import Availability
 from balancer.policy.remedies import in_words
 from balancer.policy.verdicts import Proof, Scope, Statement, Trouble, Verdict
+from balancer.state.entries import Entries, HealthKey
 from balancer.state.stats import StatsTable
 from balancer.state.suspects import Suspects
 
@@ -31,15 +31,12 @@ PROVEN_S = 60.0
 MODELS_MAX = 1000
 """The most models whose health is kept: clients choose names, and each name that failed has an entry."""
 
-HealthKey: TypeAlias = tuple[str, Scope, str | None]
-"""Provider, scope, and the model where the scope is one: no name that a client sends is in another scope's place."""
-
 
 class HealthTable:
     """The health of everything that has failed, by key; and the probes that are under way."""
 
     def __init__(self, stats: StatsTable, bus: Bus, rng: random.Random, on_recovery: Callable[[], None]) -> None:
-        self.entries: dict[HealthKey, Health] = {}
+        self.entries = Entries()
         """Empty: nothing has failed, or nothing since it recovered."""
         self.probes: dict[HealthKey, int] = {}
         """How many requests probe what is half-open; `admission.Slot` counts them."""
@@ -279,6 +276,8 @@ class HealthTable:
             return "probing", whole
         if whole.circuit(now) is Circuit.OPEN:
             return "resting", whole
+        if provider.name not in self.entries.providers:  # nothing has failed; it may have many models
+            return "healthy", whole
         only = self._only_models.get(provider.name, ())
         models = [self.entries.get((provider.name, Scope.MODEL, model), HEALTHY) for model in only]
         if models and all(model.circuit(now) is Circuit.OPEN for model in models):
@@ -287,6 +286,8 @@ class HealthTable:
 
     def cooling_models(self, provider: str, now: float) -> dict[str, float]:
         """Return the provider's models that cool down on their own, with the seconds left."""
+        if provider not in self.entries.providers:
+            return {}
         return {
             model: round(health.cooldown_until - now, 1)
             for (name, _, model), health in self.entries.items()

@@ -60,6 +60,14 @@ class ProviderStats:
     drill: Drill | None = None
     """The fault that is injected at present."""
 
+    def begin_anew(self, *, another_server: bool) -> None:
+        """Forget what was learnt of a provider that is asked otherwise now; `another_server`: also of its server."""
+        self.last_error = None
+        self.organization, self._organization_from = "", float("-inf")
+        if another_server:
+            self.provider_state = TypedState()
+            self.first_content_s, self.latest_first_content_s, self.duration_s = 0.0, None, 0.0
+
     def content_began(self, took_s: float, now: float, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """Note that an answer's content began at `now`, `took_s` after the request arrived, and what its head told.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import TextIO, get_args
@@ -11,6 +13,7 @@ from typing import TextIO, get_args
 import msgspec
 
 from balancer.events import Event
+from balancer.policy import shortage
 from balancer.redact import EMPTY
 from balancer.telemetry.background import DEFAULT, BackgroundWriter, WriterLimits
 from balancer.telemetry.levels import Entry, Level, LogLine, level_of
@@ -49,7 +52,13 @@ class JsonLines:
         """What never stands in a line, wherever it came from."""
         self._file = LogFile(path)
         self._failures = WriteFailures(path, "this log", stderr)
-        self._writer: BackgroundWriter[Entry] = BackgroundWriter("log-file", self._write, self._failures.failed, limits)
+        self._unwritten = 0
+        """How many lines could not be written, since the start."""
+        self._untold: Counter[str] = Counter()
+        """How many lines are missing of which the file does not tell yet, by reason."""
+        self.on_shortage: Callable[[str], None] = _nothing
+        """Called, in the thread that writes, with the kind of the shortage for which lines could not be written."""
+        self._writer: BackgroundWriter[Entry] = BackgroundWriter("log-file", self._write, self._on_error, limits)
 
     def __call__(self, event: Entry) -> None:
         self.take(event, level_of(event))
@@ -63,18 +72,46 @@ class JsonLines:
         """Count events that were dropped before they came here: the file says how many lines it lacks."""
         self._writer.count_dropped(count)
 
+    @property
+    def lost(self) -> int:
+        """How many lines the file lacks: they could not be written, or not fast enough."""
+        return self._unwritten + self._writer.dropped
+
     def close(self) -> None:
         """Write what is waiting and close the file."""
         self._writer.close()
         self._file.close()
 
     def _write(self, batch: list[Entry], dropped: int) -> None:
-        lines = [line(entry) for entry in batch]
+        untold = self._untold
         if dropped:
-            message = f"{dropped} lines before this one were not written: the log was not written fast enough"
-            lines.insert(0, line(LogLine(batch[0].wall, Level.ERROR, "balancer.logs", message)))
-        self._file.append(self.secrets.without(b"".join(lines), short=False))
-        self._failures.wrote()
+            untold["the log was not written fast enough"] += dropped
+        missing = "; ".join(f"{count} lines before this one were not written: {why}" for why, count in untold.items())
+        lines = [line(entry) for entry in batch]
+        if missing:
+            lines.insert(0, line(LogLine(batch[0].wall, Level.ERROR, "balancer.logs", missing)))
+        data = self.secrets.without(b"".join(lines), short=False)
+        try:
+            self._file.append(data)
+        except OSError as error:
+            written = data.count(b"\n", 0, self._file.written_bytes)
+            if written and missing:
+                written -= 1
+                untold.clear()
+            untold[error.strerror or type(error).__name__] += len(batch) - written
+            self._unwritten += len(batch) - written
+            raise
+        untold.clear()
+        self._failures.wrote(missing or "nothing is missing")
+
+    def _on_error(self, error: Exception) -> None:
+        if kind := shortage.kind_of(error):
+            self.on_shortage(kind)
+        self._failures.failed(error)
+
+
+def _nothing(kind: str) -> None:
+    return
 
 
 def line(entry: Entry) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 from pathlib import Path
 
 from balancer.config.paths import SYSTEMS
@@ -36,18 +37,50 @@ class LogFile:
         self._max_bytes = max_bytes
         self._kept = kept
         self._file = -1
+        self._is_torn = False
+        """The file may end in the middle of a line."""
+        self.written_bytes = 0
+        """How much of what was appended last is in the file: all or, if that failed, the whole lines in front."""
 
     def append(self, lines: bytes) -> None:
-        """Write `lines` at the end. Raises `OSError`; the next call then starts afresh."""
+        """Write `lines` at the end. Raises `OSError`; the next call then starts afresh.
+
+        What is left of a line that did not fit is taken away again, or ended, so that the next one stands alone.
+        """
+        self.written_bytes = 0
         try:
             if not self._is_ours():
                 self._reopen()
             if os.fstat(self._file).st_size + len(lines) > self._max_bytes and not self._is_systems:
                 self._rotate()
-            _write_all(self._file, lines)
+            if self._is_torn:
+                _write_all(self._file, b"\n")
+                self._is_torn = False
+            self._write_lines(lines)
         except OSError:
             self.close()
             raise
+
+    def _write_lines(self, lines: bytes) -> None:
+        view = memoryview(lines)
+        try:
+            while self.written_bytes < len(lines):
+                self.written_bytes += os.write(self._file, view[self.written_bytes :])
+        except OSError:
+            whole = lines.rfind(b"\n", 0, self.written_bytes) + 1
+            if self.written_bytes > whole:
+                self._take_away(self.written_bytes - whole)
+            self.written_bytes = whole
+            raise
+
+    def _take_away(self, torn_bytes: int) -> None:
+        """Take away the beginning of a line, if nobody has written behind it."""
+        self._is_torn = True
+        with contextlib.suppress(OSError):
+            end = os.lseek(self._file, 0, os.SEEK_CUR)
+            if os.fstat(self._file).st_size == end:
+                os.ftruncate(self._file, end - torn_bytes)
+                self._is_torn = False
 
     def close(self) -> None:
         if self._file >= 0:
@@ -74,6 +107,7 @@ class LogFile:
         # 0600: model names, providers and hours of work are private to the user.
         self._file = os.open(self.path, self._flags, 0o600)
         os.set_blocking(self._file, True)  # not to wait was for the opening: a pipe that nobody reads is an error
+        self._is_torn = self._is_torn or _ends_torn(self.path)
         if self._private and hasattr(os, "fchmod"):
             os.fchmod(self._file, 0o600)
 
@@ -102,6 +136,17 @@ class LogFile:
 
     def _aside(self, number: int) -> Path:
         return self.path.with_name(f"{self.path.name}.{number}")
+
+
+def _ends_torn(path: Path) -> bool:
+    """Say whether a file ends in the middle of a line, as after a crash or on a disk that was full."""
+    with contextlib.suppress(OSError):
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would wait, and has no end
+            return False
+        with path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)  # an `OSError` where it is empty
+            return file.read(1) != b"\n"
+    return False
 
 
 def _write_all(file: int, data: bytes) -> None:

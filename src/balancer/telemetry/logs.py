@@ -97,6 +97,16 @@ class Logs:
         if self.file is not None:
             self.file.level = change.level
 
+    @property
+    def lines_lost(self) -> int:
+        """How many lines the log file lacks."""
+        return 0 if self.file is None else self.file.lost
+
+    def on_shortage(self, call: Callable[[str], None]) -> None:
+        """Have `call` called, from another thread, with the kind of the shortage when lines can't be written."""
+        if self.file is not None:
+            self.file.on_shortage = call
+
     def close(self) -> None:
         """Write what is waiting. After this, libraries log to stderr again."""
         logging.getLogger().removeHandler(self._records)

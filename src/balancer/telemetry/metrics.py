@@ -138,9 +138,16 @@ class Metrics:
                 return
 
     def render(self, view: Mapping[str, Any]) -> str:
-        """Return everything as text. `view` is the body of `GET /providers`."""
+        """Return everything as text. `view` is what `control.status.moment` returns."""
+        return "".join(self.pieces(view))
+
+    def pieces(self, view: Mapping[str, Any]) -> Iterator[str]:
+        """Return the text of `render` in small pieces. Between them other things may be done, and counted."""
         self._count()
-        return "\n".join([*self._lines(), *_gauges(view), ""])
+        for line in self._lines():
+            yield f"{line}\n"
+        for line in _gauges(view):
+            yield f"{line}\n"
 
     def _ended(self, model: str, events: list[RequestEnded]) -> None:
         """Count requests that ended alike."""
@@ -213,12 +220,12 @@ class Metrics:
         for name, (words, names) in _COUNTERS.items():
             yield from _heading(name, words, "counter")
             counts: Mapping[Labels, int] = self._counters[name] or ({(): 0} if not names else {})
-            for labels, count in counts.items():
+            for labels, count in list(counts.items()):
                 yield _sample(name, zip(names, labels, strict=True), count)
         for name, (words, names, _) in _HISTOGRAMS.items():
             yield from _heading(name, words, "histogram")
-            for labels, histogram in self._histograms[name].items():
-                yield from _buckets(name, list(zip(names, labels, strict=True)), histogram)
+            for labels, histogram in list(self._histograms[name].items()):
+                yield "\n".join(_buckets(name, list(zip(names, labels, strict=True)), histogram))
 
 
 def _buckets(name: str, labels: list[tuple[str, str]], histogram: _Histogram) -> Iterator[str]:
@@ -241,6 +248,7 @@ def _gauges(view: Mapping[str, Any]) -> Iterator[str]:
         if key in view:
             yield from _heading(name, words, "gauge")
             yield _sample(name, [], view[key])
+    yield from _of_this_machine(view)
     providers = view.get("providers", [])
     for name, words, value_of in (
         (
@@ -259,6 +267,17 @@ def _gauges(view: Mapping[str, Any]) -> Iterator[str]:
         yield from _heading(name, words, "gauge")
         for provider in providers:
             yield _sample(name, [("provider", provider["name"])], value_of(provider) or 0)
+
+
+def _of_this_machine(view: Mapping[str, Any]) -> Iterator[str]:
+    """What is counted elsewhere: by threads, or below where events are made."""
+    if "local_faults" in view:
+        yield from _heading("local_faults_total", "What failed because this machine is short of something.", "counter")
+        for kind, count in view["local_faults"].items():
+            yield _sample("local_faults_total", [("kind", kind)], count)
+    if "log_lines_lost" in view:
+        yield from _heading("log_lines_lost_total", "Lines that the log file lacks.", "counter")
+        yield _sample("log_lines_lost_total", [], view["log_lines_lost"])
 
 
 def _heading(name: str, words: str, kind: str) -> tuple[str, str]:

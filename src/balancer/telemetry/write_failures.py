@@ -24,11 +24,11 @@ class WriteFailures:
             self._reason = reason
             self._report(f"balancer: {self._path} can't be written ({reason}); serving goes on without {self._without}")
 
-    def wrote(self) -> None:
-        """Report that it can be written again, if it could not."""
+    def wrote(self, missing: str = "") -> None:
+        """Report that it can be written again, if it could not; `missing` says what is not in it."""
         if self._reason:
             self._reason = ""
-            self._report(f"balancer: {self._path} can be written again")
+            self._report(f"balancer: {self._path} can be written again{'; ' if missing else ''}{missing}")
 
     def _report(self, message: str) -> None:
         try:

@@ -15,6 +15,7 @@ protocol, which is four system calls a request.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 
 from balancer.script import Cause
@@ -40,6 +41,8 @@ class UpstreamConnection(asyncio.Protocol):
         """Called when the peer closes the connection, or sends anything, while nobody uses it."""
         self.idle_since = 0.0
         """The pool's own: when it was given back, on the pool's clock."""
+        self.good_until = math.inf
+        """The pool's own: when it is too old for another request, on the pool's clock."""
         self.lost = False
         """It is gone, and was idle."""
 

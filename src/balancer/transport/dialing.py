@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
 from python_socks import ProxyConnectionError, ProxyError, ProxyTimeoutError
 from python_socks.async_.asyncio import Proxy
 
 from balancer.model import Origin
+from balancer.policy import shortage
 from balancer.script import Cause
 from balancer.transport.connection import UpstreamConnection
 from balancer.transport.errors import TransportError
 from balancer.transport.limits import LIMITS, Limits
+from balancer.transport.names import Names
+
+P = TypeVar("P", bound=asyncio.Protocol)
 
 
 @lru_cache(maxsize=64)
@@ -34,12 +39,17 @@ TlsContexts: TypeAlias = Callable[[str | None], ssl.SSLContext]
 """Returns the TLS settings for a file of authorities; None: the system's."""
 
 
+Lookup: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
+"""Returns the addresses that a name leads to. Raises `OSError`."""
+
+
 class Dialer:
     """Opens connections."""
 
-    def __init__(self, limits: Limits = LIMITS, tls: TlsContexts = tls_context) -> None:
+    def __init__(self, limits: Limits = LIMITS, tls: TlsContexts = tls_context, lookup: Lookup | None = None) -> None:
         self._limits = limits
         self._tls = tls
+        self._lookup = lookup or Names().addresses
 
     async def dial(self, origin: Origin, connect_s: float) -> UpstreamConnection:
         """Return a new connection to `origin`, proxy and TLS included. Raises `TransportError`."""
@@ -51,20 +61,23 @@ class Dialer:
         except ProxyError as error:
             code = error.error_code
             raise TransportError(Cause.PROXY, "it refused" if code is None else f"it refused: {code}") from None
-        except (ProxyConnectionError, ProxyTimeoutError):
+        except (ProxyConnectionError, ProxyTimeoutError) as error:
+            if kind := shortage.kind_of(error.__cause__):
+                raise TransportError(Cause.LOCAL, kind) from None
             raise TransportError(Cause.PROXY, "it can't be reached") from None
         except OSError as error:
             raise _in_our_words(error) from None
+        except (MemoryError, RuntimeError) as error:
+            if (kind := shortage.kind_of(error)) is None:
+                raise
+            raise TransportError(Cause.LOCAL, kind) from None
 
     async def _dial(self, origin: Origin) -> UpstreamConnection:
         loop = asyncio.get_running_loop()
         context = self._tls(origin.ca_file) if origin.tls else None
         name = origin.host if origin.tls else None
         if origin.proxy is None:
-            _, made = await loop.create_connection(
-                self._connection, origin.host, origin.port, ssl=context, server_hostname=name
-            )
-            return made
+            return await self._connected(self._connection, origin.host, origin.port, context, name)
         proxy = urlsplit(origin.proxy)
         if speaks_absolute_form(origin):
             return await self._to_proxy(proxy.scheme, proxy.hostname or "", proxy.port)
@@ -83,32 +96,53 @@ class Dialer:
     def _connection(self) -> UpstreamConnection:
         return UpstreamConnection(asyncio.get_running_loop(), self._limits)
 
+    async def _connected(
+        self, protocol: Callable[[], P], host: str, port: int, context: ssl.SSLContext | None, name: str | None
+    ) -> P:
+        """Connect to the first address of a host that can be reached. Raises `TransportError` or `OSError`."""
+        failed: OSError | None = None
+        try:
+            addresses = await self._lookup(host, port)
+        except UnicodeError:  # no name that DNS could have
+            raise TransportError(Cause.DNS) from None
+        for address in addresses:
+            try:
+                _, made = await asyncio.get_running_loop().create_connection(
+                    protocol, address, port, ssl=context, server_hostname=name
+                )
+            except ssl.SSLError:
+                raise  # somebody was reached
+            except OSError as error:
+                if not isinstance(failed, ConnectionRefusedError):  # which says most
+                    failed = _unreachable(error) if ":" in address else error
+            else:
+                return made
+        raise failed or TransportError(Cause.DNS)
+
     async def _to_proxy(self, scheme: str, host: str, port: int | None) -> UpstreamConnection:
         """Return a connection to the proxy itself: it is told the whole URL of each request."""
         context = self._tls(None) if scheme == "https" else None
         port = port or (443 if scheme == "https" else 80)
         try:
-            _, made = await asyncio.get_running_loop().create_connection(
-                self._connection, host, port, ssl=context, server_hostname=host if context else None
-            )
+            return await self._connected(self._connection, host, port, context, host if context else None)
         except OSError as error:
             raise _unreached(error) from None
-        return made
 
     async def _through_tls_proxy(self, origin: Origin) -> UpstreamConnection:
         """Return a connection to the origin: CONNECT inside TLS to the proxy, then TLS to the origin inside that."""
         loop = asyncio.get_running_loop()
         proxy = urlsplit(origin.proxy or "")
         try:
-            outer, greeting = await loop.create_connection(
+            greeting = await self._connected(
                 lambda: _Greeting(loop, self._limits.head_max_bytes),
                 proxy.hostname or "",
                 proxy.port or 443,
-                ssl=self._tls(None),
-                server_hostname=proxy.hostname,
+                self._tls(None),
+                proxy.hostname,
             )
         except OSError as error:
             raise _unreached(error) from None
+        outer = greeting.transport
         try:
             outer.write(_connect_request(origin))
             if (await greeting.answered).split(b" ", 2)[1:2] != [b"200"]:
@@ -155,6 +189,10 @@ class _Greeting(asyncio.Protocol):
         """Its head; what is no whole one is empty."""
         self._head = bytearray()
         self._max_bytes = max_bytes
+        self.transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         if self.answered.done():
@@ -171,11 +209,19 @@ class _Greeting(asyncio.Protocol):
             self.answered.set_result(b"")
 
 
+def _unreachable(error: OSError) -> OSError:
+    """Return the error of an IPv6 address: where the machine has none itself, it says that no port is free."""
+    return OSError(errno.ENETUNREACH, error.strerror) if error.errno == errno.EADDRNOTAVAIL else error
+
+
 def _unreached(error: OSError) -> TransportError:
-    return TransportError(Cause.PROXY, f"it can't be reached: {_in_our_words(error).cause}")
+    words = _in_our_words(error)
+    return words if words.cause is Cause.LOCAL else TransportError(Cause.PROXY, f"it can't be reached: {words.cause}")
 
 
 def _in_our_words(error: OSError) -> TransportError:
+    if kind := shortage.kind_of(error):
+        return TransportError(Cause.LOCAL, kind)
     if isinstance(error, ssl.SSLCertVerificationError):
         return TransportError(Cause.TLS, error.verify_message or "the certificate could not be verified")
     if isinstance(error, ssl.SSLError):
@@ -186,6 +232,4 @@ def _in_our_words(error: OSError) -> TransportError:
         return TransportError(Cause.REFUSED)
     if isinstance(error, ConnectionResetError):
         return TransportError(Cause.RESET)
-    if "Multiple exceptions" in str(error) and "refused" in str(error).lower():
-        return TransportError(Cause.REFUSED)
     return TransportError(Cause.UNREACHABLE, error.strerror or "")

@@ -23,6 +23,11 @@ class Limits:
     """So many idle connections are kept for one origin."""
     idle_s: float = 55.0
     """How long an idle connection is kept: just less than the 60 s after which most servers and gateways close one."""
+    age_s: float = 300.0
+    """How long a connection is used for new requests, give or take `age_jitter`: what was true of a provider when it
+    was opened (its address, its certificate) is looked at again."""
+    age_jitter: float = 0.2
+    """So much, as a share of `age_s`, may an age differ: connections that were opened together end one by one."""
     stale_s: float = 0.5
     """A connection that was closed while it was idle shows it within a round trip. One that breaks later was broken by
     a peer that had the request: sending it again could have it answered twice."""

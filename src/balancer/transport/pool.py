@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import sys
 from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from functools import lru_cache, partial
@@ -13,6 +15,7 @@ import msgspec
 from balancer.clock import SYSTEM, Clock
 from balancer.headers import written
 from balancer.model import Origin, WireRequest
+from balancer.policy import shortage
 from balancer.script import Cause
 from balancer.transport.answer import UpstreamResponse, plain
 from balancer.transport.connection import UpstreamConnection
@@ -33,6 +36,11 @@ class Transport:
         self.now: Callable[[], float] = clock.now
         self.limits = limits
         self._dialer = Dialer(limits, tls)
+        self._chance = random.Random()
+        self.most = sys.maxsize
+        """So many connections there may be, idle ones included: others need descriptors, too."""
+        self.on_shortage: Callable[[str], None] = _nothing
+        """Called with the kind of the shortage for which a connection could not be opened."""
         self._idle: dict[Origin, list[UpstreamConnection]] = {}
         self._active: dict[UpstreamConnection, Origin | None] = {}
         """In use, and for which origin they are kept afterwards; None: for none."""
@@ -69,12 +77,16 @@ class Transport:
             if whose not in keep:
                 self._active[connection] = None
 
+    def renew(self, origins: Collection[Origin]) -> None:
+        """Use no connection to these origins for another request: what it stands for has changed."""
+        self.retire({*self._idle, *filter(None, self._active.values())} - set(origins))
+
     def checkout(self, origin: Origin) -> UpstreamConnection | None:
         """Return the idle connection that was used last, if it is still good; it is in use then."""
         idle = self._idle.get(origin)
         while idle:
-            connection = idle.pop()
-            if not connection.lost and self.now() - connection.idle_since < self.limits.idle_s:
+            connection, now = idle.pop(), self.now()
+            if not connection.lost and now - connection.idle_since < self.limits.idle_s and now < connection.good_until:
                 self._active[connection] = origin
                 return connection
             connection.close()
@@ -82,10 +94,40 @@ class Transport:
 
     async def open(self, origin: Origin, within_s: float) -> UpstreamConnection:
         """Return a new connection, which is in use. Raises `TransportError`."""
-        connection = await self._dialer.dial(origin, within_s)
+        try:
+            connection = await self._opened(origin, within_s)
+        except TransportError as error:
+            if error.cause is Cause.LOCAL:
+                self.on_shortage(error.detail)
+            raise
+        limits = self.limits
+        jitter = 1 + limits.age_jitter * (2 * self._chance.random() - 1)
+        connection.good_until = self.now() + limits.age_s * jitter
         connection.on_idle_end = partial(self._forget, origin)
         self._active[connection] = origin
         return connection
+
+    async def _opened(self, origin: Origin, within_s: float) -> UpstreamConnection:
+        """Return a new connection. Idle ones go where there are too few descriptors for it. Raises `TransportError`."""
+        idle = sum(map(len, self._idle.values()))
+        if len(self._active) + idle >= self.most and not self._close_idle():
+            raise TransportError(Cause.LOCAL, shortage.DESCRIPTORS)
+        try:
+            return await self._dialer.dial(origin, within_s)
+        except TransportError as error:
+            if error.cause is not Cause.LOCAL or not self._close_idle():
+                raise
+        await asyncio.sleep(0)  # sockets are closed by the event loop
+        return await self._dialer.dial(origin, within_s)
+
+    def _close_idle(self) -> bool:
+        """Close every idle connection, and say whether there were any."""
+        found = [connection for idle in self._idle.values() for connection in idle]
+        self._idle.clear()
+        for connection in found:
+            connection.on_idle_end = None
+            connection.close()
+        return bool(found)
 
     def give_back(self, connection: UpstreamConnection) -> None:
         """End an exchange; keep the connection if it can be used again."""
@@ -108,6 +150,10 @@ class Transport:
         idle = self._idle.get(origin)
         if idle is not None and connection in idle:
             idle.remove(connection)
+
+
+def _nothing(kind: str) -> None:
+    return
 
 
 class _Exchange(msgspec.Struct, eq=False):
