@@ -11,6 +11,7 @@ import asyncio
 import multiprocessing
 import os
 import random
+import ssl
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
@@ -74,6 +75,8 @@ class App:
         self._config_path = config_path
         self._file: Path | None = None
         """The file that is in force: if it goes away, nothing else takes its place."""
+        self._named_files: tuple[Path, ...] = ()
+        """Files of certificates that the configuration names, also one that was refused."""
         self._overrides = dict(overrides)
         self._seed = os.urandom(16)
         self._started = clock.now()
@@ -150,6 +153,7 @@ class App:
             bus.add(self._audit.take, Audit.KINDS)
             self._resources.callback(self._audit.close)
         transport = Transport(self._clock)
+        transport.allow(config.settings.allowed_upstreams)
         self._resources.push_async_callback(transport.close)
         self.transport = transport
         self.relay = Relay(self.fleet, transport, self._clock)
@@ -167,7 +171,9 @@ class App:
         self.gate = self._make_gate(config)
         self._control = api.build(self)
         watched = config.path or Path.cwd() / configuration.FILE  # none yet: it is taken over when it is there
-        watcher = asyncio.get_running_loop().create_task(watch(watched, self._on_change))
+        watcher = asyncio.get_running_loop().create_task(
+            watch(watched, self._on_change, more=lambda: self._named_files)
+        )
         self._resources.push_async_callback(_end, watcher)
         self._resources.push_async_callback(_end, asyncio.get_running_loop().create_task(recovery.run()))
         learnt = Memory(self.fleet, self._clock, learnt_file(config.settings.log_file))
@@ -185,23 +191,36 @@ class App:
     def read(self) -> Config:
         """Return the configuration as it is in the file now. Raises `ConfigError`."""
         path = self._file or configuration.find(self._config_path, os.environ, Path.cwd())
-        config = configuration.embedded(os.environ) if path is None else configuration.load(path, os.environ)
+        try:
+            config = configuration.embedded(os.environ) if path is None else configuration.load(path, os.environ)
+        except ConfigError as error:
+            self._named_files = error.files
+            raise
+        self._named_files = config.files
         config = configuration.override(config, os.environ, **self._overrides)
         self._file = path
         return config
 
     def _make_gate(self, config: Config) -> Gate:
         settings = config.settings
+        named = () if config.tls is None else config.tls.names  # the certificate's: nobody else can have them
         return Gate(
             settings.auth.plain_keys,
             settings.auth.admin_keys,
-            settings.allowed_hosts,
+            (*settings.allowed_hosts, *named),
             self._seed,
             allowed_origins=settings.allowed_origins,
             trusted_proxies=settings.trusted_proxies,
+            scheme="http" if config.tls is None else "https",
             named=self._grants.apply(config.named_keys),
             wall=self._clock.wall,
         )
+
+    @property
+    def client_tls(self) -> ssl.SSLContext | None:
+        """What new connections of clients are encrypted with, by the configuration in force; None: nothing."""
+        tls = self.fleet.config.tls
+        return None if tls is None else tls.context
 
     def _bound_connections(self, config: Config) -> None:
         limits = config.settings.limits
@@ -240,13 +259,15 @@ class App:
         try:
             config = await asyncio.to_thread(self.read)
         except ConfigError as error:
-            self.fleet.bus.emit(events.ReloadRefused(self._clock.wall(), tuple(map(str, error.problems))))
+            self.fleet.refused = tuple(map(str, error.problems))
+            self.fleet.bus.emit(events.ReloadRefused(self._clock.wall(), self.fleet.refused))
             return (), error.problems
         changes = self.fleet.reload(config, self._clock.wall())
         self.gate = self._make_gate(config)
         self._bound_connections(config)
         self._in_flight.max_bytes = config.settings.deduplication.max_bytes
         self._logs.apply(config.settings, self.fleet.secrets)
+        self.transport.allow(config.settings.allowed_upstreams)
         self.transport.retire({provider.origin for provider in config.providers.values()})
         return changes, []
 

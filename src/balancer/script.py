@@ -22,6 +22,8 @@ class Cause(enum.StrEnum):
     """The certificate or the handshake; or the connection was cut without the end that TLS has."""
     PROXY = "proxy"
     """The proxy refused, or can't be reached."""
+    NOT_ALLOWED = "not_allowed"
+    """Its host or its address is one to which no connection may go."""
     RESET = "reset"
     CLOSED = "closed"
     """The end came too early."""
@@ -41,7 +43,17 @@ class Cause(enum.StrEnum):
     """The relay's: a fault of the balancer itself."""
 
 
-NOTHING_SENT = frozenset({Cause.DNS, Cause.REFUSED, Cause.UNREACHABLE, Cause.CONNECT_TIMEOUT, Cause.TLS, Cause.PROXY})
+NOTHING_SENT = frozenset(
+    {
+        Cause.DNS,
+        Cause.REFUSED,
+        Cause.UNREACHABLE,
+        Cause.CONNECT_TIMEOUT,
+        Cause.TLS,
+        Cause.PROXY,
+        Cause.NOT_ALLOWED,
+    }
+)
 """What breaks an exchange before any of its request was sent. (A `TLS` in the middle of an answer says so itself.)"""
 
 

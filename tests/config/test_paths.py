@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ssl
 from pathlib import Path
 
-from balancer.config.paths import not_authorities, not_writable
+from balancer.config.paths import not_writable
 
 
 def test_a_file_that_may_be_written_needs_no_words(tmp_path: Path) -> None:
@@ -25,18 +24,3 @@ def test_why_a_file_can_not_be_written(tmp_path: Path) -> None:
     assert "not a folder" in not_writable(str(file / "log"))
     assert not_writable("a\0b") == "it is not the name of a file"
     assert not_writable("x" * 5000) != ""
-
-
-def test_why_a_file_holds_no_authorities(tmp_path: Path) -> None:
-    text = tmp_path / "ca.pem"
-    text.write_text("hello")
-
-    assert not_authorities(str(text)) == "ca_file is not a PEM file of certificates"
-    assert not_authorities(str(tmp_path / "none")).startswith("ca_file can't be read: ")
-    assert not_authorities("a\0b") == "ca_file is not the name of a file"
-
-
-def test_the_systems_own_authorities_are_some() -> None:
-    file = ssl.get_default_verify_paths().cafile
-
-    assert file is None or not_authorities(file) == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path as FilePath
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -44,8 +45,14 @@ _TIMES = (
 class Checker:
     """Collects what is wrong with one document, and says so in the order of its lines."""
 
-    def __init__(self, document: Document, origins: Mapping[str, tuple[str, int]]) -> None:
+    def __init__(
+        self, document: Document, origins: Mapping[str, tuple[str, int]], folder: FilePath = FilePath()
+    ) -> None:
         self.document = document
+        self.folder = folder
+        """Where the names of certificates begin: the folder of the document."""
+        self.files: list[FilePath] = []
+        """Files of certificates that the document names: a change of one is a change of the configuration."""
         self.origins = origins
         """File and line of variables that come from another file (`.env`)."""
         self.problems: list[Problem] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,9 @@ class Problem:
 class ConfigError(Exception):
     """The configuration can't be used. `problems` holds all that is wrong, by file, in the order of lines."""
 
-    def __init__(self, problems: list[Problem]) -> None:
-        files = list(dict.fromkeys(problem.file for problem in problems))
-        self.problems = sorted(problems, key=lambda problem: (files.index(problem.file), problem.line))
+    def __init__(self, problems: list[Problem], files: tuple[Path, ...] = ()) -> None:
+        told = list(dict.fromkeys(problem.file for problem in problems))
+        self.problems = sorted(problems, key=lambda problem: (told.index(problem.file), problem.line))
+        self.files = files
+        """Other files that the configuration names: what is wrong may be mended there."""
         super().__init__("\n".join(map(str, self.problems)))

@@ -17,6 +17,7 @@ from balancer.config.problem import ConfigError, Problem
 from balancer.config.providers import Providers, names_of
 from balancer.config.quoting import is_keylike
 from balancer.config.routes import Routes
+from balancer.config.tls import Certificates, ServerTls
 from balancer.config.wording import unknown_key
 from balancer.model import Provider, Route
 
@@ -30,9 +31,13 @@ class Config:
     settings: Settings
     named_keys: tuple[NamedKey, ...] = ()
     """Of `settings.auth.keys` those with names."""
+    tls: ServerTls | None = None
+    """Of `settings.tls`."""
     path: FilePath | None = None
+    files: tuple[FilePath, ...] = ()
+    """Files of certificates that it names."""
     digest: str = ""
-    """Of the file's bytes and the values that came from the environment."""
+    """Of the file's bytes, the values that came from the environment, and the files that it names."""
     warnings: tuple[Problem, ...] = field(default=())
 
 
@@ -49,9 +54,14 @@ def parse(
     """
     document = Document(file, env)
     document.read(text)
-    checker = Checker(document, origins or {})
-    config = _config(checker)
-    return replace(config, path=path, digest=_digest(document, text), warnings=tuple(checker.warnings))
+    checker = Checker(document, origins or {}, path.parent if path else FilePath())
+    try:
+        config = _config(checker)
+    except ConfigError as error:
+        error.files = tuple(checker.files)
+        raise
+    files, warnings = tuple(checker.files), tuple(checker.warnings)
+    return replace(config, path=path, digest=_digest(document, text), warnings=warnings, files=files)
 
 
 def _config(checker: Checker) -> Config:
@@ -67,7 +77,8 @@ def _config(checker: Checker) -> Config:
     config = Config(providers.read(root, settings), routes.read(root), settings)
     listed = root.get("providers")
     named = NamedKeys(checker).read(settings, names_of(listed) if isinstance(listed, list) else config.providers)
-    config = replace(config, named_keys=named)
+    tls = Certificates(checker).of_server(settings.tls, ("settings", "tls"))
+    config = replace(config, named_keys=named, tls=tls)
     disabled = providers.disabled(root.get("providers"))
     for note in document.notes:
         if not (note.variable and note.path[:1] == ("providers",) and note.path[1] in disabled):

@@ -49,7 +49,7 @@ def load(path: Path, env: Mapping[str, str]) -> Config:
         config = parse(data, path.name, {**more.values, **env}, path, origins)
     except ConfigError as error:
         missing = named - more.values.keys() - env.keys()
-        raise ConfigError([*error.problems, *(more.problems if missing else ())]) from None
+        raise ConfigError([*error.problems, *(more.problems if missing else ())], error.files) from None
     warnings = list(config.warnings)
     if (line := _line_of_a_key(data, config)) and os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH):
         words = f"here is a key, and others on this machine can read the file; run: chmod 600 {path.name}"
@@ -184,6 +184,8 @@ def changes(old: Config, new: Config) -> Iterator[str]:
         yield "model_routes changed"
     for name, what in keys.changed(old.named_keys, new.named_keys):
         yield f"key '{name}' {what}" if quoting.may_show(name) else f"a key {what}"
+    if old.tls and new.tls and old.tls.digest != new.tls.digest:
+        yield "settings.tls: other certificates"
     waiting = needs_restart(old.settings, new.settings)
     for key in Settings.model_fields:
         if key not in waiting and getattr(old.settings, key) != getattr(new.settings, key):

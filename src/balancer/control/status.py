@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from balancer import dialects
+from balancer.config import Config
 from balancer.model import Provider
 from balancer.policy.circuit import Health
 from balancer.policy.remedies import in_words
@@ -30,8 +32,19 @@ def describe(fleet: Fleet, now: float, wall: float) -> dict[str, Any]:
         "in_flight": fleet.admission.in_flight,
         "retry_budget": round(fleet.budget.tokens, 1),
         "total_model_routes": len(fleet.config.routes),
+        "tls": _tls(fleet.config),
+        "refused_configuration": list(fleet.refused),
         "providers": [_provider(fleet, provider, now, wall) for provider in fleet.config.providers.values()],
     }
+
+
+def _tls(config: Config) -> dict[str, Any] | None:
+    """Return what clients are served with; None: plain http."""
+    tls = config.tls
+    if tls is None:
+        return None
+    ends = None if tls.expires is None else datetime.fromtimestamp(tls.expires, UTC).isoformat(timespec="seconds")
+    return {"names": list(tls.names), "expires": ends, "client_certificates": tls.asks_clients}
 
 
 def _needs_operator(provider: Provider, health: Health) -> str | None:

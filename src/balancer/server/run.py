@@ -14,7 +14,7 @@ from typing import Any
 import uvicorn
 from uvicorn.supervisors import multiprocess
 
-from balancer.server.http11 import ClientConnection
+from balancer.server.handshake import accepted
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 75
@@ -95,7 +95,7 @@ def configured(app: Any, workers: int = 1, drain_s: float = 120.0) -> uvicorn.Co
         workers=workers,
         interface="asgi3",
         loop="uvloop" if importlib.util.find_spec("uvloop") else "asyncio",
-        http=ClientConnection,
+        http=accepted,  # type: ignore[arg-type] # called as a class is
         ws="none",
         lifespan="on",
         access_log=False,

@@ -99,6 +99,8 @@ class Fleet:
         """How often the configuration was replaced."""
         self.needs_restart: tuple[str, ...] = ()
         """Settings that a reload brought and only a restart puts into effect."""
+        self.refused: tuple[str, ...] = ()
+        """What is wrong with the configuration that was read last, where that is not the one in force."""
         self._started_with = config.settings
         self.draining = False
         self.budget = Budget()
@@ -124,6 +126,7 @@ class Fleet:
             if before and (before.secret, before.base_url) != (provider.secret, provider.base_url):
                 self.health.forget(name)  # what the old key or address answered says nothing about the new one
         self._apply(config)
+        self.refused = ()
         self.generation += 1
         self.needs_restart = configuration.needs_restart(self._started_with, config.settings)
         self.bus.emit(Reloaded(wall, self.generation, changes, self.needs_restart))
