@@ -200,8 +200,9 @@ async def parse(reader: asyncio.StreamReader) -> Seen | None:
 class Upstream:
     """A provider on a raw socket that behaves as it is told, and remembers what it was asked."""
 
-    def __init__(self, behaviour: Behaviour = good) -> None:
+    def __init__(self, behaviour: Behaviour = good, tls: ssl.SSLContext | None = None) -> None:
         self.behaviour = behaviour
+        self.tls = tls
         self.seen: list[Seen] = []
         self.connections = 0
         self.left = 0
@@ -215,7 +216,7 @@ class Upstream:
         return [seen for seen in self.seen if seen.method == "POST" and "count_tokens" not in seen.target]
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=2048)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=2048, ssl=self.tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

@@ -25,6 +25,7 @@ from live.harness import (
     configuration,
     delta,
     eventually,
+    good,
     start,
     stop,
 )
@@ -263,3 +264,40 @@ async def test_the_commands_work_with_it(trust: Trust) -> None:
         assert as_plain[0] == 1
         assert f"ANTHROPIC_BASE_URL=https://localhost:{running.port}" in exports[1]
         assert f"NODE_EXTRA_CA_CERTS={running.folder.resolve()}/cert.pem" in exports[1]
+
+
+def upstream_tls(trust: Trust) -> ssl.SSLContext:
+    """Return how a provider speaks TLS that serves only those who show a certificate of the authority."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trust.authority.issue_cert("127.0.0.1").configure_cert(context)
+    trust.authority.configure_trust(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+async def test_a_provider_is_shown_a_certificate_and_a_new_one_on_new_connections(trust: Trust) -> None:
+    shown: list[str] = []
+
+    async def noting(seen: Seen, peer: Peer) -> None:
+        shown.append(str(peer.writer.get_extra_info("peercert")["serialNumber"]))
+        await good(seen, peer)
+
+    async with Upstream(noting, upstream_tls(trust)) as up:
+        text = configuration(up, provider=", tls: {cert: cert.pem, key: key.pem, ca: ca.pem}")
+        text = text.replace("http://", "https://")
+        async with (
+            balancer(text, files=trust.files("balancer.example")) as running,
+            httpx2.AsyncClient(base_url=running.url) as http,
+        ):
+            answers = [await http.post("/v1/messages", json=ASK) for _ in range(3)]
+            connections = up.connections
+            put(running, trust.files("balancer.example"))
+            await eventually(lambda: any(line["event"] == "reloaded" for line in running.log()))
+            answers += [await http.post("/v1/messages", json=ASK) for _ in range(3)]
+            check = await command("check", "--live", folder=running.folder)
+
+    assert [answer.status_code for answer in answers] == [200] * 6
+    assert connections == 1
+    assert len(set(shown[:3])) == 1
+    assert shown[3] != shown[0]
+    assert check[0] == 0, check
