@@ -155,6 +155,12 @@ def needs_https(host: str) -> bool:
     return not (is_loopback(host) if address is None else egress.is_here(address))
 
 
+def is_plain_to_others(url: str) -> bool:
+    """Say whether a URL leads to another machine by plain http."""
+    parts, _ = _split(url)
+    return parts is not None and parts.scheme == "http" and bool(parts.hostname) and needs_https(parts.hostname or "")
+
+
 def _address(name: str) -> egress.Address | None:
     """Return a host that is an address in any way of writing one: 2852039166, 0xa9fea9fe, 127.1."""
     try:

@@ -258,8 +258,9 @@ class Settings(Part):
     allow_http: bool = False
     """Whether providers on other machines may be reached by plain http, readable by everybody in between."""
     allowed_upstreams: tuple[str, ...] = ()
-    """Hosts that providers may have: `api.example.com`, `*.example.com` (all below it), `10.0.0.0/8` (where `base_url`
-    has an address), each with `:port` or without (but networks); none: all. Proxies need not be listed."""
+    """Hosts that providers may have: `api.example.com`, `*.example.com` (all below it), either with or without a
+    `:port`; an address or a network (`10.0.0.0/8`), where `base_url` has an address. None: all. Proxies need not be
+    listed."""
     tls: ServerTlsEntry | None = None
     """TLS for clients; null: plain http."""
     limits: Limits = Limits()
