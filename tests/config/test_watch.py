@@ -33,3 +33,30 @@ async def test_changes_are_noticed_and_a_missing_file_is_waited_for(tmp_path: Pa
 
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_certificate_and_its_key_are_noticed_together_when_both_are_there(tmp_path: Path) -> None:
+    path, cert, key = (tmp_path / name for name in ("providers.yaml", "cert.pem", "key.pem"))
+    for file in (path, cert, key):
+        file.write_text("old")
+    changes: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+
+    async def changed() -> None:
+        changes.put_nowait((cert.read_text(), key.read_text() if key.exists() else "gone"))
+
+    task = asyncio.create_task(watch(path, changed, interval_s=0.1, more=lambda: (cert, key)))
+    assert await changes.get() == ("old", "old")
+    cert.write_text("new one")
+    await asyncio.sleep(0.02)
+    key.write_text("new one")
+    assert await changes.get() == ("new one", "new one")
+
+    key.unlink()
+    assert await changes.get() == ("new one", "gone")
+    key.write_text("back")
+    assert await changes.get() == ("new one", "back")
+    await asyncio.sleep(0.5)
+    assert changes.empty()
+
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -68,11 +68,18 @@ class Handshake(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self.address = str(peer[0]) if isinstance(peer, tuple) else ""
         if not self._host.connections.add(self):  # else there is no way yet to say why
-            sock = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
-            sock.setblocking(False)
-            self._server_state.connections.add(cast("Any", self))
-            self._task = asyncio.get_running_loop().create_task(self._run(sock))
+            self._begin(transport.get_extra_info("socket").fileno())
         accepting.abort()
+
+    def _begin(self, descriptor: int) -> None:
+        try:
+            sock = socket.socket(fileno=os.dup(descriptor))
+        except OSError:  # no descriptor is left
+            self._host.connections.remove(self)
+            return
+        sock.setblocking(False)
+        self._server_state.connections.add(cast("Any", self))
+        self._task = asyncio.get_running_loop().create_task(self._run(sock))
 
     async def _run(self, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
