@@ -48,6 +48,7 @@ from balancer.state.grants import Grants
 from balancer.telemetry.audit import ASKER, Asker, Audit
 from balancer.telemetry.logs import Logs
 from balancer.telemetry.metrics import Metrics
+from balancer.telemetry.usage.ledger import Ledger, place
 from balancer.transport import Transport
 
 DEFAULT_LIMITS = ClientLimits()
@@ -152,6 +153,7 @@ class App:
             self._audit = Audit(config.settings.log_file, self._clock.wall, self._clock.now)
             bus.add(self._audit.take, Audit.KINDS)
             self._resources.callback(self._audit.close)
+        self.ledger = self._make_ledger(config, bus)
         transport = Transport(self._clock)
         transport.allow(config.settings.allowed_upstreams)
         self._resources.push_async_callback(transport.close)
@@ -222,6 +224,16 @@ class App:
         tls = self.fleet.config.tls
         return None if tls is None else tls.context
 
+    def _make_ledger(self, config: Config, bus: events.Bus) -> Ledger | None:
+        where = place(config.settings.usage, config.settings.log_file)
+        if where is None:
+            return None
+        ledger = Ledger(where, self._clock.wall, self._clock.now)
+        ledger.apply(config.prices, _factors(config), config.settings.usage_keep_days)
+        bus.add(ledger.take, Ledger.KINDS)
+        self._resources.callback(ledger.close)
+        return ledger
+
     def _bound_connections(self, config: Config) -> None:
         limits = config.settings.limits
         self.connections.apply(
@@ -268,6 +280,8 @@ class App:
         self._in_flight.max_bytes = config.settings.deduplication.max_bytes
         self._logs.apply(config.settings, self.fleet.secrets)
         self.transport.allow(config.settings.allowed_upstreams)
+        if self.ledger is not None:
+            self.ledger.apply(config.prices, _factors(config), config.settings.usage_keep_days)
         self.transport.retire({provider.origin for provider in config.providers.values()})
         return changes, []
 
@@ -277,6 +291,10 @@ class App:
             if (await asyncio.to_thread(self.read)).digest == self.fleet.config.digest:
                 return
         await self.reload()
+
+
+def _factors(config: Config) -> dict[str, float]:
+    return {name: provider.price_factor for name, provider in config.providers.items()}
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -124,4 +124,5 @@ class _SecureConnection(ClientConnection):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._on_made()  # it is counted as this from now on
+        del self._on_made
         super().connection_made(transport)
