@@ -147,6 +147,8 @@ class Front:
             await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
             await send({"type": "http.response.body", "body": b"other", "more_body": False})
 
+    client_tls = None
+
     def drain(self) -> None:
         self.fleet.draining = True
 

@@ -42,7 +42,7 @@ from balancer.dialects.zed.request import tidied
 from balancer.headers import Headers
 from balancer.model import Candidate, Operation, Refused, Reply, Route, Stage
 from balancer.policy import affinity, classify
-from balancer.policy.routes import compile as compile_routes
+from balancer.policy.routes import _Table
 from balancer.policy.statements import statement
 from balancer.redact import Inventory, anonymous, closed, scrub, secrets_in
 from balancer.redact.inventory import undone
@@ -627,7 +627,7 @@ def _taught(text: str) -> object:
     return None
 
 
-ROUTER = compile_routes([Route(pattern, ()) for pattern in ("*a*b*c*d", "*claude*sonnet*", "?*?*-*-*x", "*-*-*-*-*-*")])
+ROUTES = _Table([Route(pattern, ()) for pattern in ("*a*b*c*d", "*claude*sonnet*", "?*?*-*-*x", "*-*-*-*-*-*")])
 
 MADE: dict[str, Callable[[str], object]] = {
     **{
@@ -685,7 +685,7 @@ MADE: dict[str, Callable[[str], object]] = {
     "what is packed by brotli": _inflated(b"br", lambda data: bytes(brotli.compress(data, quality=1))),
     "what is not packed by gzip": _inflated(b"gzip", bytes),
     "what is not packed by brotli": _inflated(b"br", bytes),
-    "a model's name": lambda text: ROUTER.find(text),
+    "a model's name": lambda text: ROUTES.find(text),
     "a path": canonical,
 }  # fmt: skip
 

@@ -13,6 +13,7 @@ WORDS = {
     Cause.CONNECT_TIMEOUT: "connect_timeout",
     Cause.TLS: "tls",
     Cause.PROXY: "proxy",
+    Cause.NOT_ALLOWED: "not_allowed",
     Cause.RESET: "reset",
     Cause.CLOSED: "closed",
     Cause.HEAD_TIMEOUT: "head_timeout",
@@ -34,6 +35,6 @@ def test_the_words_are_public_and_stay(cause: Cause) -> None:
 
 def test_what_breaks_before_anything_was_sent() -> None:
     """A connection that was never there."""
-    connecting = {"dns", "refused", "unreachable", "connect_timeout", "tls", "proxy", "local"}
+    connecting = {"dns", "refused", "unreachable", "connect_timeout", "tls", "proxy", "local", "not_allowed"}
 
     assert {cause.value for cause in NOTHING_SENT} == connecting

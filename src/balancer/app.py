@@ -12,6 +12,7 @@ import logging
 import multiprocessing
 import os
 import random
+import ssl
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
@@ -180,6 +181,7 @@ class App:
         transport = Transport(self._clock)
         transport.on_shortage = partial(self._is_short, "a connection to a provider could not be opened")
         self.connections.on_shortage = partial(self._is_short, "a client was turned away", shortage.DESCRIPTORS)
+        transport.allow(config.settings.allowed_upstreams)
         self._resources.push_async_callback(transport.close)
         self.transport = transport
         self.relay = Relay(self.fleet, transport, self._clock)
@@ -245,16 +247,24 @@ class App:
 
     def _make_gate(self, config: Config) -> Gate:
         settings = config.settings
+        named = () if config.tls is None else config.tls.names  # the certificate's: nobody else can have them
         return Gate(
             settings.auth.plain_keys,
             settings.auth.admin_keys,
-            settings.allowed_hosts,
+            (*settings.allowed_hosts, *named),
             self._seed,
             allowed_origins=settings.allowed_origins,
             trusted_proxies=settings.trusted_proxies,
+            scheme="http" if config.tls is None else "https",
             named=self._grants.apply(config.named_keys),
             wall=self._clock.wall,
         )
+
+    @property
+    def client_tls(self) -> ssl.SSLContext | None:
+        """What new connections of clients are encrypted with, by the configuration in force; None: nothing."""
+        tls = self.fleet.config.tls
+        return None if tls is None else tls.context
 
     def _make_ledger(self, config: Config, bus: events.Bus) -> Ledger | None:
         where = place(config.settings.usage, config.settings.log_file)
@@ -329,7 +339,8 @@ class App:
         try:
             config = await asyncio.to_thread(self.read)
         except ConfigError as error:
-            self.fleet.bus.emit(events.ReloadRefused(self._clock.wall(), tuple(map(str, error.problems))))
+            self.fleet.refused = tuple(map(str, error.problems))
+            self.fleet.bus.emit(events.ReloadRefused(self._clock.wall(), self.fleet.refused))
             return (), error.problems
         if unless_same and config.digest == self.fleet.config.digest:
             return (), []
@@ -343,6 +354,7 @@ class App:
         self._bound_connections(config)
         self._in_flight.max_bytes = config.settings.deduplication.max_bytes
         self._logs.apply(config.settings, self.fleet.secrets)
+        self.transport.allow(config.settings.allowed_upstreams)
         if self.ledger is not None:
             self.ledger.apply(config.prices, _factors(config), config.settings.usage_keep_days)
         self.transport.retire({provider.origin for provider in config.providers.values()})

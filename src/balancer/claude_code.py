@@ -190,6 +190,12 @@ Otherwise it asks the model's service in the session's own requests (`wire/safeg
 CUSTOM_HEADERS = "ANTHROPIC_CUSTOM_HEADERS"
 """The variable that adds headers, `Name: value` one a line."""
 
+EXTRA_AUTHORITIES = "NODE_EXTRA_CA_CERTS"
+"""The variable that names a file of authorities to trust besides its own."""
+
+CLIENT_CERT, CLIENT_KEY = "CLAUDE_CODE_CLIENT_CERT", "CLAUDE_CODE_CLIENT_KEY"
+"""The variables that name the certificate that it shows, and its key."""
+
 CLOUDS = tuple(
     f"CLAUDE_CODE_USE_{cloud}"
     for cloud in ("BEDROCK", "MANTLE", "ANTHROPIC_AWS", "VERTEX", "ANTHROPIC_GOOGLE_CLOUD", "FOUNDRY")

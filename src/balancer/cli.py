@@ -83,6 +83,8 @@ def _run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
         print(VERSION)
         return 0
     _together(known[args.command], args)
+    if getattr(args, "ca", None):
+        os.environ["BALANCER_CA"] = os.path.abspath(args.ca)
     module = getattr(args, "module", args.command)
     if args.command == "explain" and args.error is not None:
         module = "explain_error"
@@ -158,6 +160,14 @@ def _address(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _authorities(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--ca",
+        metavar="FILE",
+        help="with an https address: certificate authorities to trust besides the system's; default: $BALANCER_CA",
+    )
+
+
 def _run_client(commands: Any) -> None:
     parser = _add(
         commands,
@@ -172,6 +182,7 @@ def _run_client(commands: Any) -> None:
     _config(parser)
     _address(parser)
     parser.add_argument("--url", help="a balancer that runs elsewhere: none is started; default: $BALANCER_URL")
+    _authorities(parser)
     parser.add_argument(
         "--client", default=claude_code.PROGRAM, metavar="PROGRAM", help=f"default: {claude_code.PROGRAM}"
     )
@@ -191,6 +202,7 @@ def _env(commands: Any) -> None:
     _config(parser)
     _address(parser)
     parser.add_argument("--url", help="of a balancer elsewhere; default: $BALANCER_URL")
+    _authorities(parser)
 
 
 def _serve(commands: Any) -> None:
@@ -296,6 +308,7 @@ def _explain(commands: Any) -> None:
 
 def _running(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", help="of the balancer; default: $BALANCER_URL, else as configured")
+    _authorities(parser)
     parser.add_argument("--key", help="a key of the balancer, where it has some; better: $BALANCER_KEY")
     _config(parser)
 

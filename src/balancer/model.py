@@ -165,6 +165,12 @@ class Origin(msgspec.Struct, frozen=True, cache_hash=True):
     """URL of a proxy (http, https, socks5, socks5h), credentials included: never printed."""
     ca_file: str | None = None
     """PEM file of the authorities to trust instead of the system's."""
+    cert_file: str | None = None
+    """PEM file of the certificate to show; None: none."""
+    key_file: str | None = None
+    """PEM file of its key; None: it stands in `cert_file`."""
+    tls_digest: str = ""
+    """Of what these files hold: another content is another origin, with connections of its own."""
 
     def __repr__(self) -> str:
         return f"Origin(tls={self.tls}, host={self.host!r}, port={self.port}, ca_file={self.ca_file!r})"

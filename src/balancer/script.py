@@ -22,6 +22,8 @@ class Cause(enum.StrEnum):
     """The certificate or the handshake; or the connection was cut without the end that TLS has."""
     PROXY = "proxy"
     """The proxy refused, or can't be reached."""
+    NOT_ALLOWED = "not_allowed"
+    """Its host or its address is one to which no connection may go."""
     RESET = "reset"
     CLOSED = "closed"
     """The end came too early."""
@@ -52,6 +54,7 @@ NOTHING_SENT = frozenset(
         Cause.TLS,
         Cause.PROXY,
         Cause.LOCAL,
+        Cause.NOT_ALLOWED,
     }
 )
 """What breaks an exchange before any of its request was sent. (A `TLS` in the middle of an answer says so itself.)"""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import socket
+import ssl
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from balancer.commands import addresses
-from balancer.config import Settings
+from balancer.config import Settings, parse
+from balancer.config.tls import ServerTls
 
 URLS = {
     "127.0.0.1": "http://127.0.0.1:8080",
@@ -56,3 +60,23 @@ def test_somebody_can_use_it(settings: Settings) -> None:
 
 def test_an_address_of_the_network_without_keys_is_of_use_to_nobody() -> None:
     assert "nobody can use it on 192.0.2.7" in (addresses.unusable(Settings(host="192.0.2.7")) or "")
+
+
+NAMED = {
+    "its own address": (("127.0.0.1", "box.example"), "127.0.0.1", "127.0.0.1"),
+    "in another way of writing": (("0:0:0:0:0:0:0:1",), "::1", "[::1]"),
+    "localhost": (("box.example", "localhost"), "127.0.0.1", "localhost"),
+    "the first name": (("*.example", "box.example", "other.example"), "127.0.0.1", "box.example"),
+    "no name that could be called": (("*.example",), "127.0.0.1", "127.0.0.1"),
+    "no name at all": ((), "127.0.0.1", "127.0.0.1"),
+}
+
+
+@pytest.mark.parametrize("case", NAMED)
+def test_clients_call_it_by_a_name_of_its_certificate(case: str) -> None:
+    names, host, shown = NAMED[case]
+    config = parse("providers: [{name: a, type: simulated}]\nmodel_routes: {'*': [{provider: a}]}", "p", {})
+    tls = ServerTls(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), "d", Path("cert.pem"), names)
+    settings = Settings.model_validate({"host": host, "tls": {"cert": "cert.pem"}})
+
+    assert addresses.for_clients(replace(config, settings=settings, tls=tls), 9) == f"https://{shown}:9"

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
 import pytest
+import trustme
 
-from balancer.commands.calling import CallFailed, call, url_of
+from balancer.commands.calling import CallFailed, OwnAddress, call, url_of, who_answers
+from balancer.config import Config, load
 
 
 class Balancer(BaseHTTPRequestHandler):
@@ -68,3 +72,89 @@ def test_where_the_balancer_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert url_of("box:1/") == "http://box:1"
     monkeypatch.setenv("BALANCER_URL", "https://b.example.com/")
     assert url_of(None) == "https://b.example.com"
+
+
+# By TLS
+
+AUTHORITY = trustme.CA()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    issued = AUTHORITY.issue_cert("box.example")
+    issued.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "both.pem"))
+    (tmp_path / "both.pem").chmod(0o600)
+    AUTHORITY.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    (tmp_path / "providers.yaml").write_text(
+        "providers: [{name: a, type: simulated}]\nmodel_routes: {'*': [{provider: a}]}\nsettings: {tls: {cert: both.pem}}"
+    )
+    return tmp_path
+
+
+def config_in(folder: Path) -> Config:
+    return load(folder / "providers.yaml", {})
+
+
+@contextmanager
+def secure(*names: str, both: Path | None = None, asks: bool = False) -> Iterator[str]:
+    """Serve by TLS with the certificate in a file, or with a new one for these names."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    if both is not None:
+        context.load_cert_chain(both)
+    else:
+        AUTHORITY.issue_cert(*names).configure_cert(context)
+    if asks:
+        AUTHORITY.configure_trust(context)
+        context.verify_mode = ssl.CERT_REQUIRED
+    with ThreadingHTTPServer(("127.0.0.1", 0), Balancer) as server:
+        server.handle_error = lambda *_: None  # type: ignore[method-assign] # handshakes that fail are the test
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"https://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_the_own_balancer_is_known_by_its_certificate_whatever_its_name(folder: Path) -> None:
+    with secure(both=folder / "both.pem") as url:
+        assert call(OwnAddress(url, config_in(folder)), "/")["body"] == ""
+        with pytest.raises(CallFailed, match="no TLS with"):
+            call(url, "/")
+
+
+def test_another_server_with_a_certificate_for_the_same_name_is_not_taken_for_it(folder: Path) -> None:
+    with secure("box.example", "127.0.0.1") as url, pytest.raises(CallFailed, match="no TLS with"):
+        call(OwnAddress(url, config_in(folder)), "/")
+
+
+def test_authorities_of_ones_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with secure("127.0.0.1") as url:
+        with pytest.raises(CallFailed, match="--ca FILE or BALANCER_CA"):
+            call(url, "/")
+        with pytest.raises(CallFailed, match="--ca FILE or BALANCER_CA"):
+            who_answers(url)
+        monkeypatch.setenv("BALANCER_CA", str(folder / "ca.pem"))
+        assert call(url, "/")["body"] == ""
+        monkeypatch.setenv("BALANCER_CA", str(folder / "none.pem"))
+        with pytest.raises(CallFailed, match="BALANCER_CA names no PEM file"):
+            call(url, "/")
+
+
+def test_a_certificate_is_shown_where_the_balancer_asks_for_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BALANCER_CA", str(folder / "ca.pem"))
+    with secure("127.0.0.1", asks=True) as url:
+        with pytest.raises(CallFailed):
+            call(url, "/")
+        monkeypatch.setenv("BALANCER_CLIENT_CERT", str(folder / "both.pem"))
+        assert call(url, "/")["body"] == ""
+        monkeypatch.setenv("BALANCER_CLIENT_CERT", str(folder / "ca.pem"))
+        with pytest.raises(CallFailed, match="BALANCER_CLIENT_CERT names no PEM file"):
+            call(url, "/")
+
+
+def test_an_https_address_of_a_plain_server_is_told(url: str) -> None:
+    with pytest.raises(CallFailed, match="does it speak plain http"):
+        call(url.replace("http", "https"), "/")

@@ -118,3 +118,14 @@ def test_a_shell_reads_back_what_was_written(language: str, shell: str) -> None:
 
 def test_powershell_doubles_its_marks() -> None:
     assert EXPORTS["powershell"]("A", "it's") == "$env:A = 'it''s'"
+
+
+def test_by_tls_the_client_gets_authorities_and_a_certificate_unless_it_has_its_own() -> None:
+    plain = variables("http://box:1", None, {"BALANCER_CA": "/ca.pem", "BALANCER_CLIENT_CERT": "/me.pem"})
+    given = variables("https://box:1", None, {"BALANCER_CA": "/ca.pem", "BALANCER_CLIENT_CERT": "/me.pem"})
+    own = variables("https://box:1", None, {"BALANCER_CA": "/ca.pem", "NODE_EXTRA_CA_CERTS": "/mine.pem"})
+
+    assert not {"NODE_EXTRA_CA_CERTS", "CLAUDE_CODE_CLIENT_CERT", "CLAUDE_CODE_CLIENT_KEY"} & plain.keys()
+    assert given["NODE_EXTRA_CA_CERTS"] == "/ca.pem"
+    assert given["CLAUDE_CODE_CLIENT_CERT"] == given["CLAUDE_CODE_CLIENT_KEY"] == "/me.pem"
+    assert "NODE_EXTRA_CA_CERTS" not in own

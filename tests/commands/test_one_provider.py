@@ -80,3 +80,11 @@ def test_what_is_missing_is_named_and_a_key_is_not_quoted(key_env: str | None, e
     assert words in str(unfit.value)
     assert "sk-ant-api03" not in str(unfit.value)
     assert "gsk_abc" not in str(unfit.value)
+
+
+def test_plain_http_to_another_machine_is_meant_by_who_types_it() -> None:
+    text = written("http://box:8000/v1", "KEY_OF_BOX", None, None, {"KEY_OF_BOX": "sk-a-secret-of-mine"})
+    config = parse(text, "flags", {"KEY_OF_BOX": "sk-a-secret-of-mine"})
+
+    assert config.providers["provider"].origin.host == "box"
+    assert "plain http sends the key" in str(config.warnings[0])

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import ssl
 from pathlib import Path
 
 import pytest
 
-from balancer.config.paths import not_authorities, not_writable, open_to_others
+from balancer.config.paths import not_writable, open_to_others
 
 
 def test_a_file_that_may_be_written_needs_no_words(tmp_path: Path) -> None:
@@ -31,21 +30,6 @@ def test_why_a_file_can_not_be_written(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(file)
     assert "symbolic link" in not_writable(str(tmp_path / "link"))
     assert not_writable("/dev/stdout") == ""
-
-
-def test_why_a_file_holds_no_authorities(tmp_path: Path) -> None:
-    text = tmp_path / "ca.pem"
-    text.write_text("hello")
-
-    assert not_authorities(str(text)) == "ca_file is not a PEM file of certificates"
-    assert not_authorities(str(tmp_path / "none")).startswith("ca_file can't be read: ")
-    assert not_authorities("a\0b") == "ca_file is not the name of a file"
-
-
-def test_the_systems_own_authorities_are_some() -> None:
-    file = ssl.get_default_verify_paths().cafile
-
-    assert file is None or not_authorities(file) == ""
 
 
 @pytest.mark.parametrize(

@@ -126,3 +126,9 @@ def test_the_example_takes_one_service_more_and_stays_as_it_is() -> None:
         '    - {provider: "new", model: "deepseek-v4-pro", priority: 2}',
     ]
     assert set(read(extension.text).providers) == {"subscription", "new"}
+
+
+def test_plain_http_to_another_machine_is_meant_by_who_types_it() -> None:
+    assert presets.entry(PRESETS["ollama"], "o", None, "http://box:11434/v1")["allow_http"] is True
+    assert "allow_http" not in presets.entry(PRESETS["ollama"], "o", None, "https://box:11434/v1")
+    assert "allow_http" not in presets.entry(PRESETS["ollama"], "o", None, None)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
+import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -446,3 +448,100 @@ def test_a_damaged_file_never_shows_a_key(places: list[int], what: str) -> None:
         told = str(error)
 
     assert "sk-canary" not in told
+
+
+FAR = """\
+providers:
+  - {{name: a, type: {kind}, base_url: '{url}', auth_value: none{more}}}
+model_routes: {{'*': [{{provider: a}}]}}
+settings: {{{settings}}}
+"""
+
+
+def far(url: str, more: str = "", settings: str = "", kind: str = "anthropic") -> str:
+    return FAR.format(url=url, more=more, settings=settings, kind=kind)
+
+
+PLAIN = [
+    "http://provider.example", "http://10.0.0.5:8000", "http://192.168.1.5", "http://box", "http://8.8.8.8", "http://[fd00::1]:80",
+    "http://167772165", "http://localhost.example", "HTTP://provider.example/v1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", PLAIN)
+def test_other_machines_are_reached_by_https_unless_plain_http_is_allowed(url: str) -> None:
+    told = problems(far(url))
+
+    assert len(told) == 1
+    assert told[0].startswith("p.yaml:2: base_url is plain http to another machine")
+    assert "allow_http: true" in told[0]
+    assert read(far(url, ", allow_http: true")).warnings == ()
+    assert read(far(url, settings="allow_http: true")).providers["a"].origin.tls is False
+    assert problems(far(url, ", allow_http: false", "allow_http: true")) == told
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:1",
+        "http://localhost",
+        "http://a.localhost:8",
+        "http://[::1]:1",
+        "http://0.0.0.0:11434",
+        "http://127.1",
+    ],
+)
+def test_this_machine_is_reached_by_plain_http(url: str) -> None:
+    assert read(far(url)).providers["a"].origin.tls is False
+
+
+def test_a_key_that_is_sent_in_plain_http_is_warned_of_where_all_providers_may_have_it() -> None:
+    text = far("http://box.example", settings="allow_http: true").replace("none", "sk-canary-1234")
+
+    assert "plain http sends the key" in str(read(text).warnings[0])
+    assert read(text.replace("}\nmodel", ", allow_http: true}\nmodel")).warnings == ()
+
+
+def test_a_provider_that_is_off_or_simulated_is_not_reached_at_all() -> None:
+    two = far("http://box.example", ", enabled: false", "allowed_upstreams: [none.example]")
+    two = two.replace("\nmodel", "\n  - {name: b, type: simulated}\nmodel").replace("r: a}", "r: b}")
+
+    assert set(read(two).providers) == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fits"),
+    [
+        ("api.example.com", True),
+        ("*.example.com", True),
+        ("api.example.com:443", True),
+        ("x.example", False),
+        ("*:80", False),
+    ],
+)
+def test_a_provider_has_a_host_that_is_allowed(pattern: str, fits: bool) -> None:
+    text = far("https://api.example.com", settings=f"allowed_upstreams: ['{pattern}']")
+    if fits:
+        assert read(text).settings.allowed_upstreams == (pattern,)
+    else:
+        assert problems(text) == ["p.yaml:2: the host of base_url is not in settings.allowed_upstreams; add it there"]
+
+
+@pytest.mark.parametrize("pattern", ["https://a.example", "api.*", "a/b", ""])
+def test_what_is_no_pattern_of_hosts_is_told(pattern: str) -> None:
+    told = problems(far("https://a.example", settings=f"allowed_upstreams: ['{pattern}']"))
+
+    assert told[0].startswith("p.yaml:4: allowed_upstreams: an entry is a host, *.host, an address or a network")
+
+
+def test_a_host_that_dns_can_not_have_is_told() -> None:
+    for host in ("a..example", "\u00fc" * 70 + ".example", "a" * 64 + ".example"):
+        assert "base_url names a host that DNS can't have" in problems(far(f"https://{host}"))[0]
+
+
+def test_certificates_for_plain_http_are_warned_of(tmp_path: Path) -> None:
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+
+    warnings = read(far("http://127.0.0.1:1", f", tls: {{ca: {tmp_path}/ca.pem}}")).warnings
+
+    assert "tls has no effect on a base_url that begins with http://" in str(warnings[0])

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import ssl
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from state.world import OVERLOADED, read
 
 from balancer import config
+from balancer.config.tls import ServerTls
 from balancer.control.status import Targets, describe, moment, overview, written
 from balancer.dialects.simulated.faults import Drill
 from balancer.model import Operation, Usage
@@ -50,8 +54,25 @@ def test_the_balancer_as_a_whole() -> None:
     assert [provider["name"] for provider in whole.pop("providers")] == ["a", "b"]
     assert whole == {
         "selection_strategy": "round_robin", "generation": 0, "total_providers": 2, "healthy_providers": 1,
-        "in_flight": 1, "retry_budget": 7.3, "total_model_routes": 1,
+        "in_flight": 1, "retry_budget": 7.3, "total_model_routes": 1, "tls": None, "refused_configuration": [],
     }  # fmt: skip
+
+
+def test_what_clients_are_served_with_and_what_was_refused() -> None:
+    board = Board()
+    tls = ServerTls(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), "d", Path("cert.pem"), ("box.example",), 1.8e9, True)
+    board.fleet.config = replace(board.fleet.config, tls=tls)
+    board.fleet.refused = ("providers.yaml:5: no",)
+    whole = describe(board.fleet, 1.0, 0.0)
+
+    assert whole["tls"] == {
+        "names": ["box.example"],
+        "expires": "2027-01-15T08:00:00+00:00",
+        "client_certificates": True,
+    }
+    assert whole["refused_configuration"] == ["providers.yaml:5: no"]
+    board.fleet.reload(board.fleet.config, 2.0)
+    assert describe(board.fleet, 1.0, 0.0)["refused_configuration"] == []
 
 
 def test_what_was_counted() -> None:

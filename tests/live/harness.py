@@ -8,10 +8,11 @@ import json
 import os
 import signal
 import socket
+import ssl
 import struct
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -199,8 +200,9 @@ async def parse(reader: asyncio.StreamReader) -> Seen | None:
 class Upstream:
     """A provider on a raw socket that behaves as it is told, and remembers what it was asked."""
 
-    def __init__(self, behaviour: Behaviour = good) -> None:
+    def __init__(self, behaviour: Behaviour = good, tls: ssl.SSLContext | None = None) -> None:
         self.behaviour = behaviour
+        self.tls = tls
         self.seen: list[Seen] = []
         self.connections = 0
         self.left = 0
@@ -214,7 +216,7 @@ class Upstream:
         return [seen for seen in self.seen if seen.method == "POST" and "count_tokens" not in seen.target]
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=2048)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=2048, ssl=self.tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -307,11 +309,22 @@ def configuration(*upstreams: Upstream | int, settings: str = "", routes: str = 
 
 @asynccontextmanager
 async def balancer(
-    config: str | None, *flags: str, env: dict[str, str] | None = None, by_uvicorn: bool = False
+    config: str | None,
+    *flags: str,
+    env: dict[str, str] | None = None,
+    by_uvicorn: bool = False,
+    tls: ssl.SSLContext | None = None,
+    files: Mapping[str, bytes] | None = None,
 ) -> AsyncIterator[Running]:
-    """Run the balancer as users do, None: without a file; SIGTERM must end it with 0. `by_uvicorn`: with uvicorn's own command."""
+    """Run the balancer as users do, None: without a file; SIGTERM must end it with 0. `by_uvicorn`: with uvicorn's own command.
+
+    `tls`: how its clients speak TLS with it. `files` lie beside its configuration, and nobody else can read them.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        for file, content in (files or {}).items():
+            (folder / file).touch(0o600)
+            (folder / file).write_bytes(content)
         if config is not None:
             (folder / "providers.yaml").write_text(config)
         port = free_port()
@@ -326,10 +339,10 @@ async def balancer(
             cwd=folder, env={**clean, **(env or {})}, stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
-        running = Running(f"http://127.0.0.1:{port}", folder, process)
+        running = Running(f"{'https' if tls else 'http'}://127.0.0.1:{port}", folder, process)
         reading = asyncio.ensure_future(_collect(process, running.output))
         try:
-            await _listening(running)
+            await _listening(running, tls)
             yield running
             if process.returncode is None:
                 process.send_signal(signal.SIGTERM)
@@ -350,13 +363,13 @@ async def _collect(process: asyncio.subprocess.Process, into: bytearray) -> None
         into += data
 
 
-async def _listening(running: Running) -> None:
+async def _listening(running: Running, tls: ssl.SSLContext | None) -> None:
     """Wait for an answer: a port is taken before the configuration is in force, so connecting says nothing."""
     async with asyncio.timeout(20):
         while True:
             assert running.process.returncode is None, running.output.decode()
             try:
-                reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+                reader, writer = await asyncio.open_connection("127.0.0.1", running.port, ssl=tls)
             except OSError:
                 await asyncio.sleep(0.05)
                 continue

@@ -67,7 +67,7 @@ async def test_times_are_counted_from_the_arrival() -> None:
 
 
 def _stage(cause: Cause) -> str:
-    before = {"dns", "refused", "unreachable", "connect_timeout", "tls", "proxy", "local"}
+    before = {"dns", "refused", "unreachable", "connect_timeout", "tls", "proxy", "local", "not_allowed"}
     return "connect" if cause in before else "wait"
 
 

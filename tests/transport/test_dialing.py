@@ -17,6 +17,7 @@ from transport.test_pool import OK, ask, saying
 
 from balancer.model import Origin, WireRequest
 from balancer.transport import Transport, TransportError
+from balancer.transport.dialing import Lookup
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +179,7 @@ async def test_tls_through_a_proxy(authority: trustme.CA, ca_file: str, scheme: 
 async def test_an_https_proxy(authority: trustme.CA, ca_file: str) -> None:
     proxy = Proxy("u:p")
     async with upstream(authority) as port, BadServer(proxy.http, tls=server_context(authority)) as server:
-        transport = Transport(tls=lambda _: _trusting(ca_file))
+        transport = Transport(tls=lambda *_: _trusting(ca_file))
 
         assert (await ask(transport, secure(port, ca_file, f"https://u:p@localhost:{server.port}")))[2] == b"hello"
         await transport.close()
@@ -269,3 +270,176 @@ async def test_a_real_nginx(nginx: str, tmp_path: Path) -> None:
     finally:
         process.terminate()
         await process.wait()
+
+
+# Where connections may lead
+
+
+def leading_to(*addresses: str) -> tuple[list[str], Lookup]:
+    """Return a resolver that has these addresses for every name, and the names that it was asked for."""
+    asked: list[str] = []
+
+    async def lookup(host: str, port: int) -> list[str]:
+        asked.append(host)
+        return list(addresses)
+
+    return asked, lookup
+
+
+def plain_to(host: str, port: int = 80, proxy: str | None = None) -> WireRequest:
+    return WireRequest(Origin(tls=False, host=host, port=port, proxy=proxy), b"POST", b"/", (), (b"{}",))
+
+
+METADATA = ["169.254.169.254", "::ffff:169.254.169.254", "fe80::a9fe:a9fe", "100.100.100.200", "64:ff9b::a9fe:a9fe"]
+
+
+@pytest.mark.parametrize("address", METADATA)
+async def test_a_name_that_leads_to_a_metadata_service_is_looked_up_once_and_refused(address: str) -> None:
+    asked, lookup = leading_to(address)
+    with pytest.raises(TransportError) as caught:
+        await ask(Transport(lookup=lookup), plain_to("provider.example"))
+
+    assert (caught.value.cause, caught.value.sent, caught.value.headed) == ("not_allowed", False, False)
+    assert "metadata service" in caught.value.detail
+    assert asked == ["provider.example"]
+
+
+@pytest.mark.parametrize("host", ["169.254.169.254", "fe80::1", "::ffff:a9fe:a9fe"])
+@pytest.mark.parametrize("proxy", [None, "http://127.0.0.1:9", "socks5h://127.0.0.1:9"])
+async def test_an_address_of_a_metadata_service_is_refused_before_anybody_is_asked(
+    host: str, proxy: str | None
+) -> None:
+    asked, lookup = leading_to("127.0.0.1")
+    with pytest.raises(TransportError) as caught:
+        await ask(Transport(lookup=lookup), plain_to(host, proxy=proxy))
+
+    assert caught.value.cause == "not_allowed"
+    assert asked == []
+
+
+async def test_the_connection_goes_to_the_very_address_that_was_checked() -> None:
+    """A name that leads elsewhere at the second look, as one of an attacker does, is looked up only once."""
+    asked: list[str] = []
+
+    async def rebinding(host: str, port: int) -> list[str]:
+        asked.append(host)
+        return ["127.0.0.1"] if len(asked) == 1 else ["169.254.169.254"]
+
+    async with BadServer(saying(OK)) as server:
+        transport = Transport(lookup=rebinding)
+        assert (await ask(transport, plain_to("provider.example", server.port)))[2] == b"hello"
+        await transport.close()
+
+    assert asked == ["provider.example"]
+
+
+async def test_of_several_addresses_those_that_may_be_dialed_are_tried_in_turn() -> None:
+    _, lookup = leading_to("fe80::1", "127.0.0.2", "127.0.0.1")
+    async with BadServer(saying(OK)) as server:
+        transport = Transport(lookup=lookup)
+        assert (await ask(transport, plain_to("provider.example", server.port)))[2] == b"hello"
+        await transport.close()
+
+
+async def test_a_name_of_this_machine_leads_to_no_other() -> None:
+    _, lookup = leading_to("203.0.113.7")
+    with pytest.raises(TransportError) as caught:
+        await ask(Transport(lookup=lookup), plain_to("api.localhost"))
+
+    assert caught.value.cause == "not_allowed"
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "socks5", "socks5h"])
+async def test_a_proxy_whose_name_leads_to_a_metadata_service_is_refused(scheme: str) -> None:
+    asked, lookup = leading_to("169.254.169.254")
+    request = WireRequest(
+        Origin(tls=True, host="203.0.113.7", port=443, proxy=f"{scheme}://proxy.example:3128"), b"POST", b"/", ()
+    )
+    with pytest.raises(TransportError) as caught:
+        await ask(Transport(lookup=lookup), request)
+
+    assert (caught.value.cause, asked) == ("not_allowed", ["proxy.example"])
+    assert "its proxy" in caught.value.detail
+
+
+async def test_a_socks_proxy_is_told_the_address_that_was_checked(authority: trustme.CA, ca_file: str) -> None:
+    proxy = Proxy()
+    names, lookup = leading_to("127.0.0.1")
+    async with upstream(authority) as port, BadServer(proxy.socks) as server:
+        transport = Transport(lookup=lookup)
+        answer = await ask(transport, secure(port, ca_file, f"socks5://127.0.0.1:{server.port}"))
+        await transport.close()
+
+    assert answer[2] == b"hello"
+    assert (names, proxy.heads) == (["localhost"], [b"127.0.0.1"])
+
+
+async def test_a_name_behind_a_socks_proxy_that_leads_to_a_metadata_service_is_refused(ca_file: str) -> None:
+    proxy = Proxy()
+    _, lookup = leading_to("169.254.169.254")
+    request = WireRequest(Origin(True, "provider.example", 443, "socks5://127.0.0.1:9"), b"POST", b"/", ())
+    with pytest.raises(TransportError) as caught:
+        await ask(Transport(lookup=lookup), request)
+
+    assert (caught.value.cause, proxy.heads) == ("not_allowed", [])
+
+
+async def test_only_hosts_that_are_allowed_are_dialed() -> None:
+    asked, lookup = leading_to("127.0.0.1")
+    async with BadServer(saying(OK)) as server:
+        transport = Transport(lookup=lookup)
+        transport.allow(("good.example",))
+        assert (await ask(transport, plain_to("good.example", server.port)))[2] == b"hello"
+        with pytest.raises(TransportError) as caught:
+            await ask(transport, plain_to("evil.example", server.port))
+        await transport.close()
+
+    assert caught.value.cause == "not_allowed"
+    assert "allowed_upstreams" in caught.value.detail
+    assert asked == ["good.example"]
+
+
+async def test_a_name_that_dns_can_not_have_is_not_found() -> None:
+    with pytest.raises(TransportError) as caught:
+        await ask(Transport(), plain_to("a" * 70 + ".example"))
+
+    assert caught.value.cause == "dns"
+
+
+# Certificates of the balancer's own
+
+
+def asking_for_a_certificate(authority: trustme.CA) -> ssl.SSLContext:
+    context = server_context(authority)
+    context.verify_mode = ssl.CERT_REQUIRED
+    authority.configure_trust(context)
+    return context
+
+
+async def test_a_provider_is_shown_the_certificate_that_it_asks_for(
+    authority: trustme.CA, ca_file: str, tmp_path: Path
+) -> None:
+    issued = authority.issue_cert("balancer.example")
+    cert, key, both = tmp_path / "cert.pem", tmp_path / "key.pem", tmp_path / "both.pem"
+    issued.cert_chain_pems[0].write_to_path(str(cert))
+    issued.private_key_pem.write_to_path(str(key))
+    issued.private_key_and_cert_chain_pem.write_to_path(str(both))
+    async with BadServer(saying(OK), tls=asking_for_a_certificate(authority)) as server:
+        for cert_file, key_file in ((cert, str(key)), (both, None)):
+            transport = Transport()
+            origin = Origin(True, "localhost", server.port, None, ca_file, str(cert_file), key_file)
+            assert (await ask(transport, WireRequest(origin, b"POST", b"/", (), (b"{}",))))[2] == b"hello"
+            await transport.close()
+        with pytest.raises(TransportError) as caught:
+            await ask(Transport(), secure(server.port, ca_file))
+
+    assert caught.value.cause in ("tls", "reset", "closed")
+
+
+async def test_files_of_certificates_that_are_gone_are_the_providers_fault(ca_file: str) -> None:
+    origin = Origin(True, "127.0.0.1", 9, None, ca_file, "/no/such/file.pem", None, "once")
+    with pytest.raises(TransportError) as caught:
+        await ask(Transport(), WireRequest(origin, b"POST", b"/", ()))
+
+    assert caught.value.cause == "tls"
+    assert "/no/such" not in caught.value.detail

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from urllib.parse import urlsplit
 
-from balancer.config import Settings
+from balancer.config import Config, Settings
 from balancer.server.access import Denied, Gate
 
 
-def url(host: str, port: int) -> str:
+def url(host: str, port: int, scheme: str = "http") -> str:
     """Return the URL of a server that listens on `host`."""
     reached = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104
     if ":" in reached and not reached.startswith("["):
         reached = f"[{reached}]"
-    return f"http://{reached}:{port}"
+    return f"{scheme}://{reached}:{port}"
 
 
 def reached(settings: Settings, port: int | None = None) -> str:
@@ -22,7 +23,27 @@ def reached(settings: Settings, port: int | None = None) -> str:
     host, port = settings.host, settings.port if port is None else port
     if not _is_number(host) and _refused(settings, host, "127.0.0.1") is not None:
         host = _number_of(host, port)
-    return url(host, port)
+    return url(host, port, "http" if settings.tls is None else "https")
+
+
+def for_clients(config: Config, port: int | None = None) -> str:
+    """Return the URL for clients on this machine, which compare the host with those of the certificate.
+
+    If that is not for the address itself, it is the first name that the certificate has.
+    """
+    found = reached(config.settings, port)
+    names = () if config.tls is None else config.tls.names
+    host = urlsplit(found).hostname or ""
+    if not names or any(_is_same(name, host) for name in names):
+        return found
+    known = [name for name in names if name == "localhost"] or [name for name in names if "*" not in name]
+    return url(known[0], urlsplit(found).port or 443, "https") if known else found
+
+
+def _is_same(name: str, host: str) -> bool:
+    if not _is_number(name) or not _is_number(host):
+        return name.lower() == host.lower()
+    return ipaddress.ip_address(name) == ipaddress.ip_address(host)
 
 
 def unusable(settings: Settings) -> str | None:

@@ -36,7 +36,7 @@ class Flags:
 
 def banner(config: Config, port: int, flags: Flags) -> str:
     """Return the text. `port` is the one that is taken."""
-    url = addresses.reached(config.settings, port)
+    url = addresses.for_clients(config, port)
     providers = list(config.providers.values())
     origin = "all of them simulated" if config.path is None else f"from {'--to' if flags.to else config.path}"
     lines = [

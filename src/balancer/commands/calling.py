@@ -6,19 +6,27 @@ import enum
 import http.client
 import json
 import os
+import ssl
 import urllib.error
 import urllib.request
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 from balancer import NAME
 from balancer.commands import addresses, reading
 from balancer.commands.invocation import hint
-from balancer.config import ConfigError
+from balancer.config import Config, ConfigError
 
 WITHIN_S = 10.0
 LOOK_WITHIN_S = 5.0
 
 DEFAULT_URL = "http://127.0.0.1:8080"
+
+CA = "BALANCER_CA"
+"""A variable that names the authorities to trust besides the system's."""
+
+CLIENT_CERT = "BALANCER_CLIENT_CERT"
+"""A variable that names the certificate to show to a balancer that asks for one, with its key in the same file."""
 
 
 class CallFailed(Exception):
@@ -27,6 +35,19 @@ class CallFailed(Exception):
 
 class Unreachable(CallFailed):
     """Nobody answers there, so asking again later makes sense."""
+
+
+class OwnAddress(str):
+    """The address of the balancer of this machine's configuration: it is known by its certificate, not by its name."""
+
+    __slots__ = ("certificate",)
+
+    certificate: Path | None
+
+    def __new__(cls, url: str, config: Config) -> Self:
+        self = super().__new__(cls, url)
+        self.certificate = None if config.tls is None else config.tls.cert
+        return self
 
 
 class Listener(enum.Enum):
@@ -45,12 +66,12 @@ def url_of(explicit: str | None, config: str | None = None) -> str:
     if given := elsewhere(explicit):
         return given
     try:
-        settings = reading.read(config).settings
+        read = reading.read(config)
     except ConfigError:
         if config:
             raise
         return DEFAULT_URL
-    return addresses.reached(settings)
+    return OwnAddress(addresses.reached(read.settings), read)
 
 
 def elsewhere(explicit: str | None) -> str | None:
@@ -76,6 +97,8 @@ def call(url: str, path: str, key: str | None = None, body: dict[str, Any] | Non
         raise CallFailed(f"{url}{path} answers {error.code}: {_message(error)}{_remedy(error.code)}") from None
     except OSError as error:
         reason = getattr(error, "reason", error)
+        if isinstance(reason, ssl.SSLError):
+            raise CallFailed(f"no TLS with {url}: {_tls_in_words(reason)}") from None
         raise Unreachable(
             f"no balancer answers at {url} ({reason}); start it: {hint('serve')}; another address: --url"
         ) from None
@@ -86,19 +109,23 @@ def call(url: str, path: str, key: str | None = None, body: dict[str, Any] | Non
 def _told(url: str, path: str, secret: str | None, body: dict[str, Any] | None) -> Any:
     headers = {"content-type": "application/json"} | ({"x-balancer-key": secret} if secret else {})
     data = None if body is None else json.dumps(body).encode()
-    with _opened(urllib.request.Request(_checked(url) + path, data, headers), WITHIN_S) as answer:  # noqa: S310
+    request = urllib.request.Request(_checked(url) + path, data, headers)  # noqa: S310
+    with _opened(request, url, WITHIN_S) as answer:
         return json.load(answer)
 
 
 def who_answers(url: str) -> Listener:
     """Look who listens at an address, without a key. Raises `CallFailed` where it is no address."""
     try:
-        with _opened(urllib.request.Request(f"{_checked(url)}/"), LOOK_WITHIN_S) as answer:  # noqa: S310
+        with _opened(urllib.request.Request(f"{_checked(url)}/"), url, LOOK_WITHIN_S) as answer:  # noqa: S310
             told = json.loads(answer.read(65_536))
     except (http.client.HTTPException, urllib.error.HTTPError, ValueError, TimeoutError):
         return Listener.ANOTHER
     except OSError as error:
-        return Listener.ANOTHER if isinstance(getattr(error, "reason", error), TimeoutError) else Listener.NOBODY
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, ssl.SSLError):
+            raise CallFailed(f"no TLS with {url}: {_tls_in_words(reason)}") from None
+        return Listener.ANOTHER if isinstance(reason, TimeoutError) else Listener.NOBODY
     if not isinstance(told, dict) or told.get("name") != NAME:
         return Listener.ANOTHER
     return Listener.STOPPING if _is_draining(url) else Listener.BALANCER
@@ -106,7 +133,7 @@ def who_answers(url: str) -> Listener:
 
 def _is_draining(url: str) -> bool:
     try:
-        with _opened(urllib.request.Request(f"{url}/ready"), LOOK_WITHIN_S):  # noqa: S310
+        with _opened(urllib.request.Request(f"{url}/ready"), url, LOOK_WITHIN_S):  # noqa: S310
             return False
     except urllib.error.HTTPError as error:
         with error:
@@ -121,10 +148,47 @@ def _checked(url: str) -> str:
     return url
 
 
-def _opened(request: urllib.request.Request, within_s: float) -> Any:
+def _opened(request: urllib.request.Request, url: str, within_s: float) -> Any:
     # Straight to the balancer: a proxy of the environment is for the world outside.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    return opener.open(request, timeout=within_s)
+    ways: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+    if url.startswith("https://"):
+        ways.append(urllib.request.HTTPSHandler(context=_context(url)))
+    return urllib.request.build_opener(*ways).open(request, timeout=within_s)
+
+
+def _context(url: str) -> ssl.SSLContext:
+    """Return how a balancer is known. Raises `CallFailed` for a file that can't be used."""
+    try:
+        if isinstance(url, OwnAddress) and url.certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+            context.load_verify_locations(url.certificate)
+            context.check_hostname = False  # no other server has the key of this very certificate
+        else:
+            context = ssl.create_default_context()
+            if ca := os.environ.get(CA):
+                context.load_verify_locations(ca)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+    except OSError as error:
+        raise CallFailed(f"{CA} names no PEM file of certificates: {error.strerror or error}") from None
+    try:
+        if shown := os.environ.get(CLIENT_CERT):
+            context.load_cert_chain(shown, password=lambda: b"")
+    except OSError as error:
+        said = f"{CLIENT_CERT} names no PEM file with a certificate and its key: {error.strerror or error}"
+        raise CallFailed(said) from None
+    return context
+
+
+def _tls_in_words(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"{error.verify_message}; an authority of its own: --ca FILE or {CA}"
+    reason = (error.reason or "it failed").lower().replace("_", " ")
+    if "certificate required" in reason or "handshake failure" in reason:
+        return f"{reason}; the certificate to show: {CLIENT_CERT}"
+    if "wrong version number" in reason or "record layer" in reason:
+        return f"{reason}; does it speak plain http?"
+    return reason
 
 
 def _remedy(code: int) -> str:

@@ -18,8 +18,10 @@ import shlex
 from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
-from balancer.claude_code import BASE_URL, CUSTOM_HEADERS, TOKEN
+from balancer.claude_code import BASE_URL, CLIENT_CERT, CLIENT_KEY, CUSTOM_HEADERS, EXTRA_AUTHORITIES, TOKEN
 from balancer.commands import reading
+from balancer.commands.calling import CA
+from balancer.commands.calling import CLIENT_CERT as CLIENT_CERT_OF_COMMANDS
 from balancer.config import Config
 from balancer.config.addresses import is_loopback
 from balancer.server.keys import GATE_HEADER
@@ -39,7 +41,17 @@ def variables(url: str, config: Config | None, env: Mapping[str, str]) -> dict[s
             given[CUSTOM_HEADERS] = _with_key(env.get(CUSTOM_HEADERS, ""), key)
     else:
         given[TOKEN] = key or ANY_TOKEN
-    return given | _without_proxy(url, env)
+    return given | _certificates(url, config, env) | _without_proxy(url, env)
+
+
+def _certificates(url: str, config: Config | None, env: Mapping[str, str]) -> dict[str, str]:
+    """Return what a client needs to know the balancer's certificate, and to show one of its own."""
+    if not url.startswith("https://"):
+        return {}
+    own = None if config is None or config.tls is None else str(config.tls.cert.absolute())
+    shown = env.get(CLIENT_CERT_OF_COMMANDS)
+    found = {EXTRA_AUTHORITIES: env.get(CA) or own, CLIENT_CERT: shown, CLIENT_KEY: shown}
+    return {name: value for name, value in found.items() if value and not env.get(name)}
 
 
 def sets_token(config: Config | None, env: Mapping[str, str]) -> bool:

@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
         if config.settings.port == 0:
             complain("settings.port is 0, any free port: say which one the balancer has taken with --port")
             return 2
-        url = addresses.reached(config.settings)
+        url = addresses.for_clients(config)
     if lacking := client_environment.lacking(config, os.environ):
         notice(lacking)
     export = client_environment.EXPORTS[args.shell]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from balancer.config.addresses import is_loopback
+from balancer.config.addresses import is_loopback, is_plain_to_others
 from balancer.config.quoting import is_keylike
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -28,7 +28,10 @@ def written(url: str, key_env: str | None, kind: str | None, model: str | None, 
     if kind == "anthropic":
         provider["auth_type"] = "api_key" if _host(url) == "api.anthropic.com" else "auth_token"
     target = {"provider": provider["name"], "model": model or "passthrough"}
-    return json.dumps({"providers": [provider], "model_routes": {"*": [target]}}, indent=1)
+    file: dict[str, object] = {"providers": [provider], "model_routes": {"*": [target]}}
+    if is_plain_to_others(url):
+        file["settings"] = {"allow_http": True}  # whoever types such an address means it; a key is warned of
+    return json.dumps(file, indent=1)
 
 
 def _key(url: str, key_env: str | None, env: Mapping[str, str]) -> str | None:

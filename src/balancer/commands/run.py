@@ -36,7 +36,8 @@ def run(args: argparse.Namespace) -> int:
         if url := calling.elsewhere(args.url):
             return _run_at(url, client, args.client_arguments)
         config = reading.read(args.config, flags_given(args, ("host", "port")))
-        url = addresses.reached(config.settings, config.settings.port or _free_port(config.settings.host))
+        port = config.settings.port or _free_port(config.settings.host)
+        url = calling.OwnAddress(addresses.for_clients(config, port), config)
         with Background(url, config) as balancer:
             _say_what_is_served(balancer, config)
             return _attended(client, args.client_arguments, url, config)

@@ -9,10 +9,14 @@ import unicodedata
 from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
+from balancer.policy import egress
+
 _PROXIES = ("http", "https", "socks5", "socks5h")
 _SCHEMES = ("http", "https", "simulated")
-_METADATA = frozenset({"fd00:ec2::254", "metadata.google.internal", "100.100.100.200"})
-"""Besides every link-local address."""
+_METADATA = frozenset(
+    {"metadata.google.internal", "metadata.goog", "instance-data.ec2.internal", "metadata.tencentyun.com"}
+)
+"""Names under which clouds tell their secrets. Where other names lead is looked at when a connection is opened."""
 
 _DOTS = {ord(dot): "." for dot in "\u3002\uff0e\uff61"}
 _WILDCARDS = (".nip.io", ".sslip.io", ".xip.io")
@@ -46,6 +50,8 @@ def provider_url(text: str, *, may_have_query: bool = False) -> tuple[SplitResul
         wrong = "base_url must not hold a user or password; use auth_value"
     elif url.fragment or (url.query and not may_have_query):
         wrong = "base_url must not hold a query or fragment; leave out what begins with ? or #"
+    elif not _is_name(url.hostname):
+        wrong = "base_url names a host that DNS can't have; a part between two dots is empty or too long"
     elif is_metadata(url.hostname):
         wrong = "base_url is the address of a cloud's metadata service, which is no provider"
     elif not url.path.isascii():
@@ -55,6 +61,15 @@ def provider_url(text: str, *, may_have_query: bool = False) -> tuple[SplitResul
     else:
         wrong = _why_no_query(url.query)
     return (None, wrong) if wrong else (url, "")
+
+
+def _is_name(host: str) -> bool:
+    """Say whether a host can be looked up at all: the parts of a name have 1 to 63 characters as they are sent."""
+    try:
+        host.rstrip(".").encode("idna")
+    except UnicodeError:
+        return egress.address_of(host) is not None
+    return True
 
 
 def odd_path(path: str) -> str:
@@ -115,7 +130,7 @@ def is_loopback(host: str) -> bool:
     address may be written as IPv6 (`::ffff:127.0.0.1`).
     """
     name = host.strip("[]").rstrip(".").lower()
-    if name == "localhost" or name.endswith(".localhost"):
+    if egress.is_named_here(name):
         return True
     try:
         address = ipaddress.ip_address(name)
@@ -130,15 +145,32 @@ def is_metadata(host: str) -> bool:
     name = _as_it_is_looked_up(host.strip("[]"))
     if name in _METADATA or (name.endswith(_WILDCARDS) and _METADATA_IN_NAME.search(name)):
         return True
+    address = _address(name)
+    return address is not None and egress.is_refused(address)
+
+
+def needs_https(host: str) -> bool:
+    """Say whether what goes to a host leaves this machine, where others could read it if it were plain."""
+    address = _address(_as_it_is_looked_up(host.strip("[]")))
+    return not (is_loopback(host) if address is None else egress.is_here(address))
+
+
+def is_plain_to_others(url: str) -> bool:
+    """Say whether a URL leads to another machine by plain http."""
+    parts, _ = _split(url)
+    return parts is not None and parts.scheme == "http" and bool(parts.hostname) and needs_https(parts.hostname or "")
+
+
+def _address(name: str) -> egress.Address | None:
+    """Return a host that is an address in any way of writing one: 2852039166, 0xa9fea9fe, 127.1."""
     try:
-        address = ipaddress.ip_address(name)
+        return ipaddress.ip_address(name)
     except ValueError:
-        try:
-            address = ipaddress.IPv4Address(socket.inet_aton(name))  # 2852039166, 0xa9fea9fe
-        except OSError:
-            return False
-    mapped = getattr(address, "ipv4_mapped", None) or address
-    return mapped.is_link_local or str(mapped) in _METADATA
+        pass
+    try:
+        return ipaddress.IPv4Address(socket.inet_aton(name))
+    except (OSError, UnicodeError, ValueError):
+        return None
 
 
 def _as_it_is_looked_up(host: str) -> str:

@@ -74,7 +74,7 @@ class Document:
         self.folder = folder if folder is not None else FilePath.cwd()
         """Where the names of other files begin, and where programs are run."""
         self.files: list[FilePath] = []
-        """The files that secrets are taken from."""
+        """Other files that it names, of secrets and certificates: a change of one is a change of the configuration."""
         self.commands: dict[str, Command] = {}
         """The programs that print the keys of providers, by the providers' names."""
         self.credential_commands = credential_commands

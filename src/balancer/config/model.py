@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
+from balancer.policy import egress
+
 NAME = r"^[A-Za-z0-9][A-Za-z0-9 _.@-]*$"
 """The form of a provider's name."""
 
@@ -154,6 +156,36 @@ class ErrorRuleEntry(Part):
         return self
 
 
+class ServerTlsEntry(Part):
+    """TLS for clients: the balancer is reached by https. The files are read again when they change."""
+
+    cert: str = Field(min_length=1)
+    """PEM file of the certificate, followed by those of its issuers; relative to the configuration file."""
+    key: str | None = Field(None, min_length=1)
+    """PEM file of its key, which nobody else may read; null: it stands in `cert`."""
+    client_ca: str | None = Field(None, min_length=1)
+    """PEM file of certificate authorities: clients must show a certificate of one of them. Null: none is asked for."""
+
+
+class ProviderTlsEntry(Part):
+    """TLS towards one provider. The files are read again when they change; connections are then opened anew."""
+
+    cert: str | None = Field(None, min_length=1)
+    """PEM file of the certificate that the balancer shows; relative to the configuration file."""
+    key: str | None = Field(None, min_length=1)
+    """PEM file of its key, which nobody else may read; null: it stands in `cert`."""
+    ca: str | None = Field(None, min_length=1)
+    """PEM file of the certificate authorities to trust instead of the system's, as `ca_file`."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.key is not None and self.cert is None:
+            raise ValueError("a key needs its certificate: cert")
+        if self.cert is None and self.ca is None:
+            raise ValueError("tls needs cert, ca, or both")
+        return self
+
+
 class Limits(Part):
     """Bounds that keep the balancer itself healthy."""
 
@@ -234,6 +266,14 @@ class Settings(Part):
     """Providers, by name, that get the client's own credential besides the first one of a route that takes it."""
     drop_headers: tuple[str, ...] = ()
     """Headers of clients that go to no provider: those that are meant for the balancer or its surroundings."""
+    allow_http: bool = False
+    """Whether providers on other machines may be reached by plain http, readable by everybody in between."""
+    allowed_upstreams: tuple[str, ...] = ()
+    """Hosts that providers may have: `api.example.com`, `*.example.com` (all below it), either with or without a
+    `:port`; an address or a network (`10.0.0.0/8`), where `base_url` has an address. None: all. Proxies need not be
+    listed."""
+    tls: ServerTlsEntry | None = None
+    """TLS for clients; null: plain http."""
     limits: Limits = Limits()
     """Bounds that keep the balancer itself healthy."""
     error_rules: tuple[ErrorRuleEntry, ...] = ()
@@ -284,6 +324,15 @@ class Settings(Part):
             except ValueError:
                 raise ValueError("a trusted proxy is an address or a network: 10.0.0.7 or 10.0.0.0/8") from None
         return networks
+
+    @field_validator("allowed_upstreams")
+    @classmethod
+    def _patterns(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(map(egress.is_pattern, patterns)):
+            raise ValueError(
+                "an entry is a host, *.host, an address or a network: api.example.com, *.example.com, 10.0.0.0/8"
+            )
+        return patterns
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -346,8 +395,12 @@ class ProviderEntry(Part):
     """A provider that is not enabled is listed, and gets no requests."""
     proxy: str | None = Field(None, repr=False)
     """URL of a proxy: http, https, socks5 or socks5h; `user:password@` is allowed."""
+    allow_http: bool | None = None
+    """Whether it may be reached by plain http although it is on another machine; null: as `settings.allow_http`."""
     ca_file: str | None = None
     """PEM file of the certificate authorities to trust instead of the system's."""
+    tls: ProviderTlsEntry | None = None
+    """A certificate to show to it (mutual TLS), and a certificate authority of its own."""
     headers: dict[str, str] = Field(default_factory=dict, repr=False)
     """Added to every request to this provider; they replace the client's of the same name."""
     drop_headers: tuple[str, ...] = ()

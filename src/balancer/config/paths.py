@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import ssl
 import stat
 from pathlib import Path
 
@@ -34,19 +33,6 @@ def _is_replaceable(path: Path) -> bool:
     except OSError:
         return False
     return bool(folder & stat.S_IWOTH) and not folder & stat.S_ISVTX
-
-
-def not_authorities(path: str) -> str:
-    """Say why a file is no PEM file of authorities; nothing if it is one."""
-    try:
-        ssl.create_default_context(cafile=path)
-    except ssl.SSLError:
-        return "ca_file is not a PEM file of certificates"
-    except OSError as error:
-        return f"ca_file can't be read: {error.strerror}"
-    except ValueError:
-        return "ca_file is not the name of a file"
-    return ""
 
 
 def not_writable(path: str) -> str:

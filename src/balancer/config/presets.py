@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from balancer.config.addresses import is_plain_to_others
 from balancer.config.words import PASSTHROUGH
 
 
@@ -193,6 +194,8 @@ def entry(preset: Preset, name: str, key_env: str | None, base_url: str | None) 
     found: dict[str, object] = {"name": name, "type": preset.type}
     if where := base_url or preset.base_url:
         found["base_url"] = where
+        if is_plain_to_others(where):
+            found["allow_http"] = True  # whoever types such an address means it
     if preset.auth_type:
         found["auth_type"] = preset.auth_type
     if preset.auth_value and not key_env:

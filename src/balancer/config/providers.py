@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path as FilePath
 from typing import Any
+from urllib.parse import SplitResult
 
 from pydantic import BaseModel
 
 from balancer import dialects
-from balancer.config import addresses, paths, words
+from balancer.config import addresses, words
 from balancer.config.checking import MISPLACED, Checker
 from balancer.config.document import Path
 from balancer.config.model import NAME, ErrorRuleEntry, ProviderEntry, Settings
 from balancer.config.provider_credentials import ProviderCredentials, has_credential
 from balancer.config.quoting import Theirs, is_keylike, looks_random
+from balancer.config.tls import Certificates, ProviderTls
 from balancer.headers import Headers
 from balancer.model import ErrorRule, Origin, Provider, RefusalClass, Timeouts
+from balancer.policy import egress
 
 _NOT_TO_BE_SET = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "expect", "te", "trailer", "upgrade"}
@@ -135,8 +137,9 @@ class Providers:
             self._checker.tell((*at, "base_url"), wrong)
         is_local = url is not None and addresses.is_loopback(url.hostname or "")
         self._credentials.look_at(entry, at, is_local=is_local)
-        if entry.ca_file and entry.enabled:
-            self._look_at_authorities(entry.ca_file, (*at, "ca_file"))
+        tls = ProviderTls(entry.ca_file)
+        if entry.enabled:
+            tls = Certificates(self._checker).of_provider(entry.tls, entry.ca_file or None, at)
         if entry.proxy and (wrong := addresses.proxy_url(entry.proxy)):
             self._checker.tell((*at, "proxy"), wrong)
         headers = self._headers(entry.headers, (*at, "headers"))
@@ -144,11 +147,11 @@ class Providers:
             self._checker.warn((*at, f"{entry.type}_config"), remark)
         if url is None:
             return None
-        if url.scheme == "http" and has_credential(entry) and entry.enabled and not is_local:
-            self._checker.warn((*at, "base_url"), "plain http sends the key readable over the network; use https")
+        if entry.enabled and entry.type != "simulated":
+            self._look_at_egress(entry, url, at, settings)
         if odd := addresses.odd_path(url.path):
             self._checker.warn((*at, "base_url"), odd)
-        tls = url.scheme == "https"
+        is_tls = url.scheme == "https"
         idle_s = entry.stream_idle_timeout or settings.stream_idle_timeout
         path = url.path.rstrip("/").removesuffix("/v1").rstrip("/")
         return Provider(
@@ -156,7 +159,14 @@ class Providers:
             type=entry.type,
             base_url=base_url,
             origin=Origin(
-                tls, url.hostname or "", url.port or (443 if tls else 80), entry.proxy or None, entry.ca_file
+                is_tls,
+                url.hostname or "",
+                url.port or (443 if is_tls else 80),
+                entry.proxy or None,
+                tls.ca_file,
+                tls.cert_file,
+                tls.key_file,
+                tls.digest,
             ),
             base_path=path,
             auth_type=entry.auth_type,
@@ -182,6 +192,27 @@ class Providers:
             options=options,
         )
 
+    def _look_at_egress(self, entry: ProviderEntry, url: SplitResult, at: Path, settings: Settings) -> None:
+        """Refuse what may not be reached, or not in this way."""
+        place, host, is_tls = (*at, "base_url"), url.hostname or "", url.scheme == "https"
+        if settings.allowed_upstreams and not egress.allows(
+            settings.allowed_upstreams, host, url.port or (443 if is_tls else 80)
+        ):
+            self._checker.tell(place, "the host of base_url is not in settings.allowed_upstreams; add it there")
+        if entry.tls is not None and not is_tls:
+            self._checker.warn((*at, "tls"), "tls has no effect on a base_url that begins with http://")
+        if is_tls or not addresses.needs_https(host):
+            return
+        allowed = settings.allow_http if entry.allow_http is None else entry.allow_http
+        if not allowed:
+            self._checker.tell(
+                place,
+                "base_url is plain http to another machine, readable by everybody in between; use https://, "
+                "or if nobody is, write allow_http: true in this entry",
+            )
+        elif has_credential(entry) and entry.allow_http is None:
+            self._checker.warn(place, "plain http sends the key readable over the network; use https")
+
     def _look_at_name(self, name: str, at: Path) -> None:
         """A name is shown everywhere: in logs, tables, headers."""
         if is_keylike(name):
@@ -190,13 +221,6 @@ class Providers:
             self._checker.warn(
                 at, "this name looks like a key; names are shown in logs and answers, so choose a plain word"
             )
-
-    def _look_at_authorities(self, name: str, at: Path) -> None:
-        """Whoever can change the file says whom the provider's key is sent to."""
-        if wrong := paths.not_authorities(name):
-            self._checker.tell(at, wrong)
-        elif paths.open_to_others(FilePath(name).stat().st_mode, FilePath(name), secret=False):
-            self._checker.warn(at, "others on this machine can change ca_file; run chmod go-w on it")
 
     def _headers(self, given: Mapping[str, str], at: Path) -> Headers:
         lines = []

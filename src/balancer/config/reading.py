@@ -19,6 +19,7 @@ from balancer.config.problem import ConfigError, Problem
 from balancer.config.providers import Providers, names_of
 from balancer.config.quoting import Theirs, is_keylike
 from balancer.config.routes import Routes
+from balancer.config.tls import Certificates, ServerTls
 from balancer.config.wording import unknown_key
 from balancer.model import Provider, Route
 from balancer.policy.prices import Price
@@ -33,14 +34,16 @@ class Config:
     settings: Settings
     named_keys: tuple[NamedKey, ...] = ()
     """Of `settings.auth.keys` those with names."""
+    tls: ServerTls | None = None
+    """Of `settings.tls`."""
     prices: tuple[Mapping[str, Price], ...] = ()
     """Prices by pattern of model: the user's own, then those that ship with the balancer."""
     path: FilePath | None = None
     digest: str = ""
-    """Of the file's bytes and the values that came from the environment."""
+    """Of the file's bytes, the values that came from the environment, and the files that it names."""
     warnings: tuple[Problem, ...] = field(default=())
     watched: tuple[FilePath, ...] = ()
-    """Other files that secrets were taken from."""
+    """Other files that it names: those of secrets and certificates."""
     commands: Mapping[str, Command] = field(default_factory=dict)
     """The programs that print the keys of providers, by the providers' names."""
 
@@ -103,7 +106,9 @@ def _config(checker: Checker) -> Config:
     config = Config(providers.read(root, settings), routes.read(root), settings)
     listed = root.get("providers")
     named = NamedKeys(checker).read(settings, names_of(listed) if isinstance(listed, list) else config.providers)
-    config = replace(config, named_keys=named, prices=(*_own_prices(settings, checker), prices.shipped()))
+    tls = Certificates(checker).of_server(settings.tls, ("settings", "tls"))
+    all_prices = (*_own_prices(settings, checker), prices.shipped())
+    config = replace(config, named_keys=named, tls=tls, prices=all_prices)
     _check_judge(config, names_of(listed) if isinstance(listed, list) else (), checker)
     disabled = providers.disabled(root.get("providers"))
     for note in document.notes:

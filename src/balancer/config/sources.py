@@ -193,6 +193,8 @@ def changes(old: Config, new: Config) -> Iterator[str]:
         yield "model_routes changed"
     for name, what in keys.changed(old.named_keys, new.named_keys):
         yield f"key '{name}' {what}" if quoting.may_show(name) else f"a key {what}"
+    if old.tls and new.tls and old.tls.digest != new.tls.digest:
+        yield "settings.tls: other certificates"
     waiting = needs_restart(old.settings, new.settings)
     for key in Settings.model_fields:
         if key not in waiting and getattr(old.settings, key) != getattr(new.settings, key):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -115,7 +116,18 @@ def _whole(fleet: Fleet, now: float) -> dict[str, Any]:
         "in_flight": fleet.admission.in_flight,
         "retry_budget": round(fleet.budget.tokens, 1),
         "total_model_routes": len(fleet.config.routes),
+        "tls": _tls(fleet.config),
+        "refused_configuration": list(fleet.refused),
     }
+
+
+def _tls(config: Config) -> dict[str, Any] | None:
+    """Return what clients are served with; None: plain http."""
+    tls = config.tls
+    if tls is None:
+        return None
+    ends = None if tls.expires is None else datetime.fromtimestamp(tls.expires, UTC).isoformat(timespec="seconds")
+    return {"names": list(tls.names), "expires": ends, "client_certificates": tls.asks_clients}
 
 
 def _needs_operator(provider: Provider, health: Health) -> str | None:

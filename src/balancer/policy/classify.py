@@ -168,6 +168,7 @@ CAUSES = {
     Cause.CONNECT_TIMEOUT: "no connection in time",
     Cause.TLS: "TLS failed",
     Cause.PROXY: "no way through the proxy",
+    Cause.NOT_ALLOWED: "no connection may go there",
     Cause.RESET: "connection reset",
     Cause.CLOSED: "connection closed before the end",
     Cause.HEAD_TIMEOUT: "no answer in time",

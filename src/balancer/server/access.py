@@ -105,7 +105,8 @@ class Admitted(msgspec.Struct, frozen=True, gc=False):
 class Gate:
     """Checks one configuration's rules. `seed` keys the hashes that name clients in logs.
 
-    `named` has the keys with names by their SHA-256; `wall` tells when they expire.
+    `scheme` is that by which clients reach the balancer itself. `named` has the keys with names by their SHA-256;
+    `wall` tells when they expire.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class Gate:
         *,
         allowed_origins: Collection[str] = (),
         trusted_proxies: Collection[str] = (),
+        scheme: str = "http",
         named: Mapping[bytes, KeyGrant] | None = None,
         wall: Callable[[], float] = SYSTEM.wall,
     ) -> None:
@@ -124,6 +126,7 @@ class Gate:
         self._allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
         self._allowed_origins = frozenset(origin.lower().rstrip("/") for origin in allowed_origins)
         self._trusted = [ipaddress.ip_network(network, strict=False) for network in trusted_proxies]
+        self._scheme = scheme
         self._seed = seed
         self._keyed = self._ring.any
         self._hosts: set[bytes | None] = set()
@@ -283,7 +286,7 @@ class Gate:
         if asked in self._allowed_origins:
             return True
         name = host.strip().lower().decode("latin-1")
-        if asked == f"http://{name}":
+        if asked == f"{self._scheme}://{name}":
             return bool(name)
         # TLS ends at a proxy in front, whose name is configured.
         return asked == f"https://{name}" and _host_name(name) in self._allowed_hosts

@@ -16,7 +16,7 @@ from uvicorn.supervisors import multiprocess
 
 from balancer.server import descriptors
 from balancer.server.connections import spare_of
-from balancer.server.http11 import ClientConnection
+from balancer.server.handshake import accepted
 
 BACKLOG = 2048
 """So many connections wait to be accepted, where there are descriptors enough: all of them may be accepted at once."""
@@ -99,7 +99,7 @@ def configured(app: Any, workers: int = 1, drain_s: float = 120.0) -> uvicorn.Co
         workers=workers,
         interface="asgi3",
         loop="uvloop" if importlib.util.find_spec("uvloop") else "asyncio",
-        http=ClientConnection,
+        http=accepted,  # type: ignore[arg-type] # called as a class is
         ws="none",
         lifespan="on",
         access_log=False,

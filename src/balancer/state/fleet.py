@@ -129,6 +129,8 @@ class Fleet:
         """How often the configuration was replaced."""
         self.needs_restart: tuple[str, ...] = ()
         """Settings that a reload brought and only a restart puts into effect."""
+        self.refused: tuple[str, ...] = ()
+        """What is wrong with the configuration that was read last, where that is not the one in force."""
         self._started_with = config.settings
         self.draining = False
         self.on_key_refused: Callable[[str], None] = _nobody
@@ -165,6 +167,7 @@ class Fleet:
                     another_server=before.type != provider.type or before.base_url != provider.base_url
                 )
         self._apply(prepared)
+        self.refused = ()
         self.generation += 1
         self.needs_restart = configuration.needs_restart(self._started_with, config.settings)
         self.bus.emit(Reloaded(wall, self.generation, changes, self.needs_restart))

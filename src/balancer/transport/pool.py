@@ -19,7 +19,14 @@ from balancer.policy import shortage
 from balancer.script import Cause
 from balancer.transport.answer import UpstreamResponse, plain
 from balancer.transport.connection import UpstreamConnection
-from balancer.transport.dialing import Dialer, TlsContexts, proxy_authorization, speaks_absolute_form, tls_context
+from balancer.transport.dialing import (
+    Dialer,
+    Lookup,
+    TlsContexts,
+    proxy_authorization,
+    speaks_absolute_form,
+    tls_context,
+)
 from balancer.transport.errors import TransportError
 from balancer.transport.limits import LIMITS, Limits
 from balancer.transport.playback import Playback
@@ -32,10 +39,16 @@ class Transport:
     `clock` says how long connections were idle; waits for a peer are the event loop's.
     """
 
-    def __init__(self, clock: Clock = SYSTEM, limits: Limits = LIMITS, tls: TlsContexts = tls_context) -> None:
+    def __init__(
+        self,
+        clock: Clock = SYSTEM,
+        limits: Limits = LIMITS,
+        tls: TlsContexts = tls_context,
+        lookup: Lookup | None = None,
+    ) -> None:
         self.now: Callable[[], float] = clock.now
         self.limits = limits
-        self._dialer = Dialer(limits, tls)
+        self._dialer = Dialer(limits, tls, lookup)
         self._chance = random.Random()
         self.most = sys.maxsize
         """So many connections there may be, idle ones included: others need descriptors, too."""
@@ -66,6 +79,10 @@ class Transport:
         for connection in list(self._active):
             connection.close()
         await asyncio.sleep(0)
+
+    def allow(self, upstreams: Collection[str]) -> None:
+        """Open new connections only to hosts that one of these patterns names; none: to all."""
+        self._dialer.allowed_upstreams = upstreams
 
     def retire(self, keep: Collection[Origin]) -> None:
         """Close connections to origins that are not in `keep`: idle ones now, others when they are given back."""
