@@ -14,6 +14,7 @@ from balancer.server.limits import BodyTimer, ClientLimits
 from balancer.server.progress import ABORTED, COMPLETE, FINISHED, LEFT, OPEN, SENDING, STARTED, WAITING, Progress
 from balancer.server.rejected import Rejected
 from balancer.server.uvicorn_internals import connection_of
+from balancer.wire.errors import NOSNIFF
 
 Message: TypeAlias = MutableMapping[str, Any]
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -186,6 +187,8 @@ def without_secrets(send: Send, secrets: Inventory) -> Send:
     parts: list[Message] = []
 
     async def gathered(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], NOSNIFF]
         parts.append(message)
         if message["type"] == "http.response.body" and not message.get("more_body"):
             body = b"".join(part.get("body", b"") for part in parts)
