@@ -95,6 +95,7 @@ check: $(RUN)
 test: $(DEV)
 	@$(BIN)/ruff format --check src tests bench
 	@$(BIN)/ruff check src tests bench
+	@$(BIN)/bandit -q -c pyproject.toml -r src
 	@$(BIN)/mypy src bench tests
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -r s tests $(ARGS)
@@ -139,6 +140,7 @@ docs: $(DEV)
 	@$(BIN)/python tests/modules_page.py
 	@$(BIN)/python tests/refusals_page.py
 	@$(BIN)/python tests/reference_pages.py
+	@$(BIN)/python tests/openapi_page.py
 
 # Links and references that lead nowhere end it.
 site: $(SITE)
