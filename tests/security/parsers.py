@@ -128,7 +128,7 @@ def _unpacked(coding: bytes) -> Callable[[Sequence[bytes]], object]:
 def _json(pieces: Sequence[bytes]) -> object:
     body = b"".join(pieces)
     for read in (messages.head, messages.decoded, messages.members):
-        with suppress(messages.BadRequest, msgspec.MsgspecError):
+        with suppress(messages.BadRequest, msgspec.MsgspecError, RecursionError):  # callers answer 400
             read(body)
     with suppress(messages.BadRequest, msgspec.MsgspecError, UnicodeDecodeError):
         messages.head(body)
