@@ -139,7 +139,8 @@ DOORS: dict[str, tuple[str, bytes]] = {
 
 @pytest.mark.parametrize(("path", "body"), DOORS.values(), ids=DOORS)
 async def test_a_page_of_another_origin_gets_nothing_done(open_one: Attacked, path: str, body: bytes) -> None:
-    before, taken = len(open_one.upstream.seen), []
+    before = len(open_one.upstream.seen)
+    taken: list[tuple[object, ...]] = []
     for origin in FOREIGN:
         for more in (("x: y",), ("content-type: text/plain",), ("content-type:",)):
             answer = await exchange(open_one.port, request(body, f"origin: {origin}", *more, path=path))
