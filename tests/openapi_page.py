@@ -86,11 +86,16 @@ GOOD: dict[str, dict[str, dict[str, Any]]] = {
     "/metrics": {
         "200": {"description": "Prometheus' text format", "content": {"text/plain": {"schema": {"type": "string"}}}}
     },
+    "/usage": {"200": {"description": "what requests used and cost", "content": _json(ANY)}},
     "/v1/models": {"200": {"description": "a page of models", "content": _json(LISTED)}},
     "/v1/models/{id}": {"200": {"description": "one model", "content": _json(ANY)}},
     "/providers/reload": {"200": {"description": "what changed", "content": _json(RELOADED)}},
 }
 PARAMETERS: dict[str, list[dict[str, Any]]] = {
+    "/usage": [
+        {"name": "by", "in": "query", "schema": {"type": "string"}},
+        {"name": "since", "in": "query", "schema": {"type": "string"}},
+    ],
     "/v1/models": [
         {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": PAGE_MAX}},
         {"name": "after_id", "in": "query", "schema": {"type": "string"}},
@@ -132,7 +137,13 @@ def document() -> dict[str, Any]:
 def _operation(path: str, method: str, described: dict[str, Any]) -> dict[str, Any]:
     good = GOOD.get(path) or {"200": {"description": "done", "content": _json(ORDERED)}}
     body = BODIES.get(path)
-    codes = sorted({*ALWAYS, *((413, 415) if method == "post" else ()), *((404,) if body or "{" in path else ())})
+    codes = sorted(
+        {
+            *ALWAYS,
+            *((413, 415) if method == "post" else ()),
+            *((404,) if body or "{" in path or path == "/usage" else ()),
+        }
+    )
     codes = sorted({*codes, *(() if path in ("/", "/health", "/ready", "/api/hello") else (401,))})
     refusals = {
         str(code): {"description": REFUSALS[code], "content": _json({"$ref": "#/components/schemas/Error"})}

@@ -60,6 +60,7 @@ def build() -> argparse.ArgumentParser:
     _logs(commands)
     _orders(commands)
     _drill(commands)
+    _usage(commands)
     _add(
         commands, "demo", "see failover happen: simulated providers, one of them failing (15 s, no key needed)", "demo"
     )
@@ -340,6 +341,23 @@ def _orders(commands: Any) -> None:
         )
         _running(parser)
         parser.set_defaults(module="orders")
+
+
+def _usage(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "usage",
+        "show what requests used and cost",
+        "usage --by model --since 24h",
+        "usage --by project --since 2026-11-01 --csv",
+    )
+    groups = ("day", "model", "provider", "client", "session", "project")
+    parser.add_argument("--by", choices=groups, default="day", help="what to sum by (day)")
+    parser.add_argument("--since", default="7d", metavar="TIME", help="a span like 24h or 7d, today, or a date (7d)")
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="as JSON")
+    shape.add_argument("--csv", action="store_true", help="as CSV")
+    _running(parser)
 
 
 def _drill(commands: Any) -> None:

@@ -11,12 +11,14 @@ from state.world import World
 from balancer.config import Problem
 from balancer.control import api
 from balancer.telemetry.metrics import Metrics
+from balancer.telemetry.usage.ledger import Ledger
 
 
 class Board:
     """Fulfils `api.Board`. Its time is what the test sets."""
 
     one_of_several = False
+    ledger: Ledger | None = None
 
     def __init__(self, settings: str = "", names: str = "ab", **provider: str) -> None:
         self.world = World(settings, names, **provider)

@@ -51,7 +51,9 @@ def test_every_dependency_is_described() -> None:
     declared = {canonicalize_name(Requirement(line).name) for line in PROJECT["project"]["dependencies"]}
     locked = re.findall(r"^([\w.-]+)==", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
     direct, indirect = _described("Direct"), _described("Indirect")
+    extras = {line for extra in PROJECT["project"].get("optional-dependencies", {}).values() for line in extra}
 
     assert set(direct) == declared
     assert set(indirect) == {canonicalize_name(name) for name in locked} - declared
+    assert set(_described("Extras")) == {canonicalize_name(Requirement(line).name) for line in extras}
     assert [name for name, cells in {**direct, **indirect}.items() if not all(cells)] == []

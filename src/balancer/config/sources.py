@@ -157,7 +157,7 @@ def _in_words(error: ValidationError, sources: Mapping[str, str]) -> Iterator[Pr
         yield Problem("environment" if key in sources else "command line", 0, said)
 
 
-NEEDS_RESTART = ("host", "port", "log_file", "drain_timeout")
+NEEDS_RESTART = ("host", "port", "log_file", "usage", "drain_timeout")
 """Settings that are used once, when the balancer starts."""
 
 
