@@ -20,7 +20,9 @@ from pydantic import BaseModel
 
 from balancer.app import create_app
 from balancer.control.api import PAGE_MAX, DrillOrder, ProviderOrder
+from balancer.telemetry.usage.sums import GROUPS
 
+SINCE = "^(|[1-9][0-9]{0,3}[mhdw]|today|20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8]))$"
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "openapi.json"
 
 ELSEWHERE = ("/v1/messages/batches", "/v1/messages/cache_touch", "/v1/files", "/v1/skills", "/api/event_logging")
@@ -93,8 +95,8 @@ GOOD: dict[str, dict[str, dict[str, Any]]] = {
 }
 PARAMETERS: dict[str, list[dict[str, Any]]] = {
     "/usage": [
-        {"name": "by", "in": "query", "schema": {"type": "string"}},
-        {"name": "since", "in": "query", "schema": {"type": "string"}},
+        {"name": "by", "in": "query", "schema": {"type": "string", "enum": ["", *GROUPS]}},
+        {"name": "since", "in": "query", "schema": {"type": "string", "pattern": SINCE}},
     ],
     "/v1/models": [
         {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": PAGE_MAX}},
