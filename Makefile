@@ -9,6 +9,7 @@ TOOLS  := .tools
 CLAUDE := 2.1.332
 CODEX  := 0.171.0
 ARGS   ?=
+SECONDS ?= 300
 
 # The command line out of this checkout, without an installation. -P: a folder of the user's is not a package of ours.
 BALANCER := $(BIN)/python -P -m balancer.cli
@@ -44,7 +45,7 @@ else \
 fi
 endef
 
-.PHONY: help setup run demo test test-unit check bench scorecard chance screenshots mutants simulate simulate-faults soak tools codex docs site requirements clean
+.PHONY: help setup run demo test test-unit check bench scorecard chance screenshots mutants fuzz simulate simulate-faults soak tools codex docs site requirements clean
 
 help:
 	@echo 'make run           serve with providers.yaml; if there is none, with three simulated providers'
@@ -59,6 +60,7 @@ help:
 	@echo 'make codex         the real client Codex (needs npm, 420 MB), for the test with it'
 	@echo 'make soak          MINUTES=n (10) of mixed traffic with faults, reloads, outages and leaving clients; ARGS=--help'
 	@echo 'make mutants       plant small faults one at a time, and see which the tests do not notice'
+	@echo 'make fuzz          feed every parser with broken input for SECONDS=300'
 	@echo 'make simulate      a million requests against failing providers, on virtual time; SEEDS=100 plays fewer'
 	@echo 'make simulate-faults  plant small faults one at a time, and see which the simulation does not notice'
 	@echo 'make bench         ratios to nginx, from one run (needs nginx)'
@@ -98,6 +100,7 @@ check: $(RUN)
 test: $(DEV)
 	@$(BIN)/ruff format --check src tests bench
 	@$(BIN)/ruff check src tests bench
+	@$(BIN)/bandit -q -c pyproject.toml -r src
 	@$(BIN)/mypy src bench tests
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -r s tests $(ARGS)
@@ -114,6 +117,9 @@ scorecard: $(DEV)
 
 mutants: $(DEV)
 	@PYTHONPATH=tests $(BIN)/python -m mutation.plant $(ARGS)
+
+fuzz: $(DEV)
+	@BALANCER_FUZZ_SECONDS=$(SECONDS) $(BIN)/python -m pytest -q tests/security/test_fuzzing.py $(ARGS)
 
 simulate: $(DEV)
 	@PYTHONPATH=src:tests $(BIN)/python -m simulation $(SEEDS) $(ARGS)
@@ -152,6 +158,7 @@ docs: $(DEV)
 	@$(BIN)/python tests/modules_page.py
 	@$(BIN)/python tests/refusals_page.py
 	@$(BIN)/python tests/reference_pages.py
+	@$(BIN)/python tests/openapi_page.py
 
 # Links and references that lead nowhere end it.
 site: $(SITE)

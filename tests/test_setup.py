@@ -26,6 +26,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 NOT_IMPORTED = {
+    "bandit": "a command",
+    "schemathesis": "a command",
     "argcomplete": "commands/completion.py imports it by name, only where it is needed",
     "uvloop": "uvicorn loads it by name",
     "hatchling": "builds the wheel",

@@ -57,6 +57,7 @@ from balancer.telemetry.logs import Logs
 from balancer.telemetry.metrics import Metrics
 from balancer.telemetry.recent import Recent
 from balancer.telemetry.usage.ledger import Ledger, place
+from balancer.telemetry.watchdog import LoopWatchdog
 from balancer.transport import Transport
 
 _log = logging.getLogger(__name__)
@@ -211,6 +212,8 @@ class App:
         learnt.restore()
         self._resources.callback(learnt.save)
         self._resources.push_async_callback(_end, asyncio.get_running_loop().create_task(learnt.run()))
+        if self._clock is SYSTEM:  # it watches real time, and no other
+            self._resources.callback(LoopWatchdog(loop, self.metrics.lagged).close)
         memory.settle()
         if self._audit is not None:
             self._audit.started()

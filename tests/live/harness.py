@@ -313,12 +313,14 @@ async def balancer(
     *flags: str,
     env: dict[str, str] | None = None,
     by_uvicorn: bool = False,
+    before: str = "",
     tls: ssl.SSLContext | None = None,
     files: Mapping[str, bytes] | None = None,
 ) -> AsyncIterator[Running]:
-    """Run the balancer as users do, None: without a file; SIGTERM must end it with 0. `by_uvicorn`: with uvicorn's own command.
+    """Run the balancer as users do, None: without a file; SIGTERM must end it with 0.
 
-    `tls`: how its clients speak TLS with it. `files` lie beside its configuration, and nobody else can read them.
+    `by_uvicorn`: with uvicorn's own command. `before`: Python code that its process runs first. `tls`: how its clients
+    speak TLS with it. `files` lie beside its configuration, and nobody else can read them.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -334,6 +336,9 @@ async def balancer(
         program = (
             ["-m", "uvicorn", "src.main:app", "--app-dir", str(ROOT)] if by_uvicorn else [str(ROOT / "src" / "main.py")]
         )
+        if before:
+            run = f"{before}; import runpy, sys; sys.path[0] = {str(ROOT / 'src')!r}; sys.argv[0] = 'main.py'"
+            program = ["-c", f"{run}; runpy.run_path({program[0]!r}, run_name='__main__')"]
         process = await asyncio.create_subprocess_exec(
             PYTHON, *program, "--port", str(port), *flags,
             cwd=folder, env={**clean, **(env or {})}, stdin=asyncio.subprocess.DEVNULL,

@@ -31,6 +31,7 @@ async def test_an_error_is_in_the_shape_of_the_api_and_names_the_request(status:
     assert (client.status, client.end) == (status, "whole")
     assert client.headers == {
         b"content-type": b"application/json",
+        b"x-content-type-options": b"nosniff",
         b"content-length": b"%d" % len(client.body),
         b"x-balancer-request-id": b"req_1",
         b"request-id": b"req_1",

@@ -64,7 +64,19 @@ def test_log_level_keeps_out_what_matters_less(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "nasty", ["\x1b[31mred\x1b[0m", "\x9b31m", "\x7f", "\u202eback", "line\nbreak", "\u2028", "\x00"]
+    "nasty",
+    [
+        "\x1b[31mred\x1b[0m",
+        "\x9b31m",
+        "\x7f",
+        "\u202eback",
+        "\u2066over\u2069",
+        "\u200f",
+        "\u061c",
+        "line\nbreak",
+        "\u2028",
+        "\x00",
+    ],
 )
 def test_no_terminal_obeys_what_a_client_wrote(nasty: str) -> None:
     written = line(ended(model=f"claude{nasty}")).decode()

@@ -148,6 +148,20 @@ async def test_what_stands_around_the_chunks_is_no_sign_of_life(flows: bool) -> 
             call.cancel()
 
 
+@pytest.mark.parametrize("waits", [True, False])
+async def test_what_stands_around_the_chunks_is_bounded_as_nobody_could_read_it(waits: bool) -> None:
+    async with flowing(Hand(1)) as (upstream, answer, flow):
+        upstream.says(chunk(b"one"))
+        await flow
+        reading = asyncio.ensure_future(answer.read(60)) if waits else None
+        await asyncio.sleep(0)
+        upstream.says(b"3;", *[b"x" * 65536] * (LIMITS.unread_max_bytes // 65536 + 1))
+
+        with pytest.raises(TransportError, match="around the chunks"):
+            await (reading or answer.read(60))
+    assert not upstream.kept
+
+
 async def test_silence_after_a_piece_is_found() -> None:
     give = Hand()
     async with flowing(give, within_s=0.1) as (upstream, _, flow):

@@ -14,6 +14,7 @@ from balancer.server.limits import BodyTimer, ClientLimits
 from balancer.server.progress import ABORTED, COMPLETE, FINISHED, LEFT, OPEN, SENDING, STARTED, WAITING, Progress
 from balancer.server.rejected import Rejected
 from balancer.server.uvicorn_internals import connection_of
+from balancer.wire.errors import NOSNIFF
 
 Message: TypeAlias = MutableMapping[str, Any]
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -196,6 +197,7 @@ def without_secrets(send: Send, secrets: Inventory) -> Send:
     async def gathered(message: Message) -> None:
         nonlocal streams
         if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], NOSNIFF]
             streams = any(value.startswith(b"text/event-stream") for _, value in message["headers"])
         if streams:
             if body := message.get("body", b""):

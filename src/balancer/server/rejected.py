@@ -10,7 +10,7 @@ from balancer.model import Operation
 from balancer.relay.writer import ResponseWriter
 from balancer.transport.decompress import ENCODINGS
 from balancer.wire.error_shapes import shape_of
-from balancer.wire.errors import CONTENT_TYPE_JSON
+from balancer.wire.errors import CONTENT_TYPE_JSON, NOSNIFF
 
 RETRY_AFTER_S = 1
 """When to come back, for a client that is told 503: by then another process may listen."""
@@ -60,6 +60,7 @@ def error_reply(
     body = shape.body(error.kind, error.message, request_id)
     headers: list[tuple[bytes, bytes]] = [
         CONTENT_TYPE_JSON,
+        NOSNIFF,
         (b"content-length", b"%d" % len(body)),
         (REQUEST_ID, request_id.encode()),
         (shape.id_header, request_id.encode()),

@@ -22,7 +22,7 @@ from balancer.telemetry.write_failures import WriteFailures
 
 _ENCODER = msgspec.json.Encoder()
 
-_RAW_CONTROLS = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8-\xae]")
+_RAW_CONTROLS = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8e\x8f\xa8-\xae]|\xe2\x81[\xa6-\xa9]")
 """What JSON allows raw, but a terminal may obey or a reader of lines may stumble over: DEL, the C1 controls, line
 separators and the marks that turn the direction of writing."""
 

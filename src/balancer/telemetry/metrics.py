@@ -32,6 +32,7 @@ MAX_MODELS = 100
 DURATION_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 FIRST_TOKEN_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 13.0, 20.0, 30.0, 60.0)
 QUEUE_BUCKETS_S = (0.01, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
+LAG_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 Labels: TypeAlias = tuple[str, ...]
 
@@ -68,6 +69,11 @@ _HISTOGRAMS: dict[str, tuple[str, tuple[str, ...], tuple[float, ...]]] = {
         FIRST_TOKEN_BUCKETS_S,
     ),
     "queue_wait_seconds": ("How long requests waited for a free place.", (), QUEUE_BUCKETS_S),
+    "event_loop_lag_seconds": (
+        "How much too late the event loop came to a timer that is due four times a second.",
+        (),
+        LAG_BUCKETS_S,
+    ),
 }
 
 
@@ -136,6 +142,10 @@ class Metrics:
                 self._counters["config_reloads_total"][("refused",)] += 1
             case _:
                 return
+
+    def lagged(self, lag_s: float) -> None:
+        """Count how late the event loop was."""
+        self._observe("event_loop_lag_seconds", (), [lag_s])
 
     def render(self, view: Mapping[str, Any]) -> str:
         """Return everything as text. `view` is what `control.status.moment` returns."""

@@ -79,6 +79,9 @@ class ReceivedResponse(FramedResponse):
             return
         self._unread_bytes += len(data)
         if self._unread_bytes > self.limits.unread_max_bytes and not self._paused:
+            if not self.pieces:  # nobody can read it, so nobody would ever let the peer go on
+                self.fail(Cause.TOO_LARGE, f"more than {self.limits.unread_max_bytes} bytes around the chunks")
+                state = self.state
             self._paused = True
             self._transport.pause_reading()
         if state is BROKEN:

@@ -50,6 +50,8 @@ PLAIN_MAX_CHARS = 300
 """A longer text that is no JSON is a page, not a message."""
 
 CONTENT_TYPE_JSON = (b"content-type", b"application/json")
+NOSNIFF = (b"x-content-type-options", b"nosniff")
+"""No browser takes it for something else than it says."""
 
 
 def kind_of(status: int) -> str:
