@@ -50,6 +50,7 @@ from balancer.relay.record import NO_USAGE, RequestRecord
 from balancer.relay.response import OVER, ClientResponse, Watch
 from balancer.relay.writer import ResponseWriter
 from balancer.script import Cause
+from balancer.state.admission import SlotTaken
 from balancer.state.fleet import Fleet
 from balancer.state.stats import ProviderStats
 from balancer.transport import TransportError
@@ -107,7 +108,7 @@ class Relay:
             await self._endings.send_error(record, response, exhausted.no_route(request.model, fleet.routing.patterns))
             return
         admission = fleet.admission
-        waits = admission.full or (admission.fair and not admission.may_come(request.client))
+        waits = admission.full or (admission.selective and not admission.may_come(request.client))
         if waits and not await self._may_come(record, response, route):
             return
         with fleet.admit(request.client):
@@ -125,7 +126,11 @@ class Relay:
                 step = failover.next(began, fleet.health.availability, fleet.rng.random())
                 if isinstance(step, Try):
                     candidate = step.candidate
-                    outcome = await self._attempt(record, response, step, began)
+                    try:
+                        outcome = await self._attempt(record, response, step, began)
+                    except SlotTaken:
+                        record.outrun = True
+                        continue
                     if type(outcome) is not Completed:
                         outcome = border.cleaned(outcome, fleet.secrets, request)
                     now = self._now()
@@ -198,7 +203,7 @@ class Relay:
         candidate, request = step.candidate, record.request
         record.usage, record.fault_injected, record.last_hope = NO_USAGE, False, step.last_hope
         record.attempt_began = began
-        with self.fleet.admission.slot(candidate, began) as stats:
+        with self.fleet.admission.slot(candidate, began, record.outrun) as stats:
             attempt_id = f"{request.id}.{len(record.attempts)}"
             ask = Ask(request, candidate, request.operation, stats.provider_state, self._wall(), attempt_id)
             inject: Inject | None = None

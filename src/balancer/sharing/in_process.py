@@ -58,8 +58,7 @@ class InProcess(Table):
         for member in list(self._group.members.values()):
             if member is not self:
                 answers[member.worker] = await member.carry_out(kind, body)
-        missing = set(range(self.workers)) - self._group.members.keys()
-        return Answers(answers, tuple(sorted(missing)))
+        return Answers(answers)
 
     async def carry_out(self, kind: str, body: bytes) -> bytes:
         """Carry a command of another worker out."""

@@ -73,7 +73,7 @@ class Leases:
         owner, pid = words[at + _OWNER], words[at + _PID]
         if owner in (0, self._owner) or now_ns >= words[at + _END]:  # of an earlier process of this number: free
             return False
-        return _lives(pid)
+        return lives(pid)
 
     def _find(self, name_hash: int) -> int | None:
         """Return where the row of a name is, in words."""
@@ -95,7 +95,7 @@ class Leases:
         return self._memory.layout.leases // WORD + name_hash % layout.LEASE_SETS * WAYS * LEASE_WORDS
 
 
-def _lives(pid: int) -> bool:
+def lives(pid: int) -> bool:
     """Say whether there is such a process."""
     try:
         os.kill(pid, 0)

@@ -81,7 +81,7 @@ class Answers(msgspec.Struct, frozen=True):
 
     by_worker: Mapping[int, bytes] = {}
     silent: tuple[int, ...] = ()
-    """Workers that are there, or should be, and did not answer in time."""
+    """The numbers of the workers that are there and did not answer in time, as people know them: from 1."""
 
 
 class Collected(msgspec.Struct, frozen=True):
@@ -92,7 +92,7 @@ class Collected(msgspec.Struct, frozen=True):
     ended: Mapping[str, list[float]] = {}
     """The counters of all workers that have ended, added up."""
     silent: tuple[int, ...] = ()
-    """Of `reports`: whose are old, since they did not answer in time."""
+    """The numbers of those whose reports are old, since they did not answer in time."""
 
 
 class Report(msgspec.Struct, frozen=True):

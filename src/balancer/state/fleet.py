@@ -21,6 +21,7 @@ import random
 from dataclasses import replace
 
 import msgspec
+import xxhash
 from msgspec.structs import replace as replace_fields
 
 from balancer import config as configuration
@@ -102,16 +103,22 @@ class Fleet:
         self._started_with = config.settings
         self.draining = False
         self.budget = Budget()
-        self.pins = Pins()
         self.refused_credentials = RefusedCredentials()
         self.resources = Resources()
         self.responses = Resources()
         self._stats = StatsTable(ProviderStats)
-        self.health = HealthTable(self._stats, bus, rng, queue.wake)
-        self.admission = Admission(self._stats, self.health, queue)
+        self.health, self.admission, self.pins = self._parts(queue)
         self.orders = Orders(self._stats, self.health, bus, queue.wake)
         self._turns: dict[tuple[str, Operation], int] = {}
         self._apply(config)
+
+    def _parts(self, queue: SlotQueue) -> tuple[HealthTable, Admission, Pins]:
+        """Return what workers may share. Is called once, at the beginning."""
+        health = HealthTable(self._stats, self.bus, self.rng, queue.wake)
+        return health, Admission(self._stats, health, queue), Pins()
+
+    def learn(self) -> None:
+        """Learn what other workers have told. Here there are none."""
 
     # Configuration
 
@@ -169,7 +176,7 @@ class Fleet:
         if len(usable) > 1 and self._strategy is not priority:  # that is the order they are in already
             taking = (route.pattern, request.operation)  # who counts before each request must not take its turn
             if pinned is None:
-                self._turns[taking] = self._turns.get(taking, -1) + 1
+                self._turns[taking] = self._next_turn(taking)
             usable = self._strategy(usable, View(self._turns.get(taking, 0), self.rng, Loads(self._stats)))
         if request.asks_check and len(usable) > 1:
             usable = checking_first(usable, self._doubt)
@@ -186,6 +193,9 @@ class Fleet:
         if held is not ordered[0]:
             ordered = [held] + [c for c in ordered if c is not held]
         return ordered, True
+
+    def _next_turn(self, taking: tuple[str, Operation]) -> int:
+        return self._turns.get(taking, -1) + 1
 
     def _doubt(self, candidate: Candidate) -> int:
         """Return how doubtful it is that a candidate returns verdicts on actions, as `safeguards.Known` has it."""
@@ -322,7 +332,7 @@ class Fleet:
 
 def _witness(request: Request | None) -> int:
     """Return what names a request as the cause of a failure: equal bodies are one request. 0: there is none."""
-    return hash(request.body or request.id) if request is not None else 0
+    return xxhash.xxh3_64_intdigest(request.body or request.id.encode()) or 1 if request is not None else 0
 
 
 def _quotes(words: str, request: Request) -> bool:

@@ -1,0 +1,95 @@
+"""What the workers of one machine share, as their supervisor has it: the memory, the hub, and who has which column."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Self
+
+from balancer.sharing import layout
+from balancer.sharing.hub import Hub
+from balancer.sharing.leases import lives
+from balancer.sharing.memory import Memory, made
+from balancer.sharing.protocol import VERSION
+from balancer.sharing.table import ended
+from balancer.sharing.worker import NUMBER, PLACE
+
+SPARE_COLUMNS = 2
+"""Beside two for each worker: while workers are replaced, the old ones still answer."""
+
+
+class Machine:
+    """Made once, before the first worker begins."""
+
+    def __init__(self, fd: int, folder: Path) -> None:
+        self._fd = fd
+        self._folder = folder
+        self.memory = Memory(fd)
+        self.hub = Hub()
+        self._given: dict[int, int] = {}
+        """By column: the number of the worker for which it is."""
+
+    @classmethod
+    def create(cls, workers: int) -> Self:
+        """Make what so many workers share. Raises `OSError`."""
+        fd = made(workers, min(layout.COLUMNS_MAX, 2 * workers + SPARE_COLUMNS))
+        return cls(fd, Path(tempfile.mkdtemp(prefix="balancer-")))  # its owner's alone
+
+    @property
+    def _path(self) -> Path:
+        return self._folder / "hub"
+
+    def environment(self, worker: int) -> dict[str, str]:
+        """Return the variables by which a worker that is about to begin finds it. `worker` is its number, from 1."""
+        columns = range(self.memory.workers)
+        free = [column for column in columns if column not in self._given]
+        if not free:
+            self._sweep(None)
+            free = [column for column in columns if column not in self._given]
+        if not free:
+            return {NUMBER: str(worker)}  # it goes on alone, and says so
+        column = min(free, key=lambda column: self.memory.words[self.memory.layout.news // layout.WORD + column])
+        self._given[column] = worker
+        return {NUMBER: str(worker), PLACE: f"{VERSION}:{self._fd}:{column}:{self._path}"}
+
+    def descriptors(self) -> tuple[int, ...]:
+        """Return the descriptors that workers inherit."""
+        return (self._fd,)
+
+    async def start(self) -> None:
+        """Begin to serve workers. Raises `OSError`."""
+        await self.hub.start(self._path)
+
+    def worker_ended(self, worker: int) -> None:
+        """Give back what a worker had taken that has ended. Another one of its number may live."""
+        if not self._sweep(worker):  # it ended before it came here
+            for column in [c for c, number in self._given.items() if number == worker and not self._process(c)]:
+                del self._given[column]
+
+    async def close(self) -> None:
+        """End."""
+        await self.hub.close()
+        with contextlib.suppress(OSError):
+            shutil.rmtree(self._folder)
+        with contextlib.suppress(OSError):
+            os.close(self._fd)
+
+    def _sweep(self, worker: int | None) -> bool:
+        """Give back what ended processes had, of all workers or of this number; say whether there was one."""
+        found = False
+        for column, number in list(self._given.items()):
+            pid = self._process(column)
+            if worker not in (None, number) or not pid or lives(pid):
+                continue
+            found = True
+            self.memory.words[self.memory.layout.processes // layout.WORD + column] = 0
+            del self._given[column]
+            ended(self.memory, column)
+            self.hub.worker_ended(column)
+        return found
+
+    def _process(self, column: int) -> int:
+        return self.memory.words[self.memory.layout.processes // layout.WORD + column]
