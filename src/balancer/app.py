@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import random
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from balancer import config as configuration
 from balancer import events
 from balancer.clock import SYSTEM, Clock
 from balancer.coalescing.shared import InFlight
-from balancer.config import Config, ConfigError, Problem
+from balancer.config import Config, ConfigError, Problem, Source
 from balancer.config.watch import watch
 from balancer.control import api
 from balancer.control.catalogue import Catalogue
@@ -51,6 +51,9 @@ from balancer.transport import Transport
 
 DEFAULT_LIMITS = ClientLimits()
 
+WORKER = "BALANCER_WORKER"
+"""The variable that holds a worker's number, from 1, where there are several."""
+
 SWITCH_S = 0.0005
 """How long a thread that counts tokens may keep the event loop waiting; Python's own is ten times that."""
 
@@ -67,17 +70,31 @@ class App:
     _control: FastAPI
 
     def __init__(
-        self, config_path: str | None, overrides: Mapping[str, object], clock: Clock, limits: ClientLimits
+        self,
+        config_path: str | None,
+        overrides: Mapping[str, object],
+        clock: Clock = SYSTEM,
+        limits: ClientLimits = DEFAULT_LIMITS,
+        source: Source | None = None,
     ) -> None:
+        """`source` is the configuration to begin with, where somebody else has read the file."""
         self.limits = limits
         self._clock = clock
         self._config_path = config_path
+        self._handed = source
+        self.on_reload: Callable[[], None] = _nothing
+        """Called when a changed configuration has come into force."""
+        self.restarts: dict[str, int] = {}
+        """How often workers were started again, by reason; of all workers together. Empty: there are none."""
+        self.restart: Callable[[], Awaitable[str]] | None = None
+        """Replaces this balancer's processes by new ones, and returns why that failed; None: it can't be done here."""
         self._file: Path | None = None
         """The file that is in force: if it goes away, nothing else takes its place."""
         self._overrides = dict(overrides)
         self._seed = os.urandom(16)
         self._started = clock.now()
-        self.one_of_several = multiprocessing.parent_process() is not None  # a supervisor has started it, with others
+        # a supervisor has started it, with others: ours, or uvicorn's
+        self.one_of_several = WORKER in os.environ or multiprocessing.parent_process() is not None
         self._resources = AsyncExitStack()
         self._grants = Grants()
         self._audit: Audit | None = None
@@ -140,8 +157,8 @@ class App:
         sys.setswitchinterval(SWITCH_S)
         bus = events.Bus()
         self.fleet = Fleet(config, bus, random.Random())
-        self.metrics = Metrics()
-        self._logs = Logs(config.settings, secrets=self.fleet.secrets)
+        self.metrics = Metrics(self.restarts)
+        self._logs = Logs(config.settings, secrets=self.fleet.secrets, worker=os.environ.get(WORKER, ""))
         bus.add(self._logs.take)
         bus.add(self.metrics.take, Metrics.KINDS)
         self._resources.callback(self._logs.close)
@@ -184,10 +201,12 @@ class App:
 
     def read(self) -> Config:
         """Return the configuration as it is in the file now. Raises `ConfigError`."""
-        path = self._file or configuration.find(self._config_path, os.environ, Path.cwd())
-        config = configuration.embedded(os.environ) if path is None else configuration.load(path, os.environ)
+        source, self._handed = self._handed, None
+        if source is None:
+            source = configuration.taken(self._file or configuration.find(self._config_path, os.environ, Path.cwd()))
+        config = configuration.parsed(source, os.environ)
         config = configuration.override(config, os.environ, **self._overrides)
-        self._file = path
+        self._file = config.path
         return config
 
     def _make_gate(self, config: Config) -> Gate:
@@ -222,10 +241,25 @@ class App:
     def uptime_s(self) -> float:
         return self._clock.now() - self._started
 
+    @property
+    def drain_s(self) -> float | None:
+        """How long answers under way may go on when the server is stopped; None: it was never started."""
+        return self.fleet.config.settings.drain_timeout if hasattr(self, "fleet") else None
+
+    @property
+    def drain_delay_s(self) -> float:
+        """How long requests are still served when the server is to be stopped, while `/ready` says 503."""
+        return self.fleet.config.settings.drain_delay_s if hasattr(self, "fleet") else 0.0
+
+    def announce_drain(self) -> None:
+        """Say on `/ready` that requests will not be taken any more; they still are."""
+        if (fleet := getattr(self, "fleet", None)) is not None:
+            fleet.drain_announced = True
+
     def drain(self) -> None:
         """Take no more requests: the server is being stopped. Before the start there is nothing to do."""
         if (fleet := getattr(self, "fleet", None)) is not None:
-            fleet.draining = True
+            fleet.draining = fleet.drain_announced = True
 
     async def models(
         self, limit: int | None, after: str | None, before: str | None, may_ask: Callable[[str], bool] | None
@@ -248,6 +282,7 @@ class App:
         self._in_flight.max_bytes = config.settings.deduplication.max_bytes
         self._logs.apply(config.settings, self.fleet.secrets)
         self.transport.retire({provider.origin for provider in config.providers.values()})
+        self.on_reload()
         return changes, []
 
     async def _on_change(self) -> None:
@@ -256,6 +291,10 @@ class App:
             if (await asyncio.to_thread(self.read)).digest == self.fleet.config.digest:
                 return
         await self.reload()
+
+
+def _nothing() -> None:
+    return
 
 
 async def _end(task: asyncio.Task[None]) -> None:

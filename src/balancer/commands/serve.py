@@ -8,8 +8,10 @@ import signal
 import socket
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
+from balancer import config as configuration
 from balancer.app import create_app
 from balancer.commands import banner, lease, one_provider, reading
 from balancer.commands.arguments import flags_given
@@ -17,16 +19,14 @@ from balancer.commands.complaint import PREFIX, complain
 from balancer.commands.invocation import hint
 from balancer.config import ConfigError, shown_host
 from balancer.server import run as server
+from balancer.supervisor import many
+from balancer.supervisor.in_force import InForce
+from balancer.supervisor.listeners import Listeners
 from balancer.telemetry.logs import keep_crashes_quiet
 
 WRONG_CONFIG = 2
 CANT_LISTEN = 1
 STARTUP_FAILED = 3
-
-WORKER = "balancer.app:create_app"
-
-_VARIABLES = {"host": "BALANCER_HOST", "port": "BALANCER_PORT", "log_level": "LOG_LEVEL", "log_color": "LOG_COLOR"}
-"""By which flags reach workers."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -55,50 +55,43 @@ def _written(folder: Path, args: argparse.Namespace) -> str:
 def _run(args: argparse.Namespace) -> int:
     overrides = flags(args)
     try:
-        config = reading.read(args.config, overrides)
+        source = configuration.taken(reading.found(args.config))
+        config = configuration.override(configuration.parsed(source, os.environ), os.environ, **overrides)
     except ConfigError as error:
         print(error if args.to is None else _about_flags(error), file=sys.stderr)
         return WRONG_CONFIG
-    host, port = config.settings.host, config.settings.port
+    settings = config.settings
     try:
-        sock = server.listening(host, port)
+        listeners = Listeners.opened(settings.host, settings.port, args.workers, reuse_port=settings.reuse_port)
     except OSError as error:
-        complain(_cant_listen(host, port, error))
+        complain(_cant_listen(settings.host, settings.port, error))
         return CANT_LISTEN
-    with sock:
-        told = banner.banner(config, sock.getsockname()[1], banner.Flags.of(args))
+    with listeners:
+        told = banner.banner(config, listeners.port, banner.Flags.of(args))
+
+        def say() -> None:
+            print(told, flush=True)
+
         if args.workers > 1:
-            return _serve_by_many(args, overrides, sock, told, config.settings.drain_timeout)
-        return _serve(args.config, overrides, sock, told, config.settings.drain_timeout)
+            return many.serve(args.workers, listeners, InForce(source, config, overrides), say)
+        return _serve(args.config, overrides, listeners.first, say)
 
 
-def flags(args: argparse.Namespace) -> dict[str, object]:
+def flags(args: argparse.Namespace) -> dict[str, str | int | bool]:
     """Return what was given on the command line: it goes over the environment and the file."""
-    overrides: dict[str, object] = flags_given(args, ("host", "port", "log_level"))
+    overrides: dict[str, str | int | bool] = flags_given(args, ("host", "port", "log_level"))
     if args.no_log_color:
         overrides["log_color"] = False
     return overrides
 
 
-def _serve(config: str | None, overrides: dict[str, object], sock: socket.socket, told: str, drain_s: float) -> int:
+def _serve(
+    config: str | None, overrides: dict[str, str | int | bool], sock: socket.socket, say: Callable[[], None]
+) -> int:
     app = create_app(config, overrides)
-    running = server.Server(server.configured(app, drain_s=drain_s), lambda: print(told, flush=True))
+    running = server.Server(server.configured(app), say)
     running.run([sock])
     return 0 if running.started or running.should_exit else STARTUP_FAILED
-
-
-def _serve_by_many(
-    args: argparse.Namespace, overrides: dict[str, object], sock: socket.socket, told: str, drain_s: float
-) -> int:
-    """Serve with several processes. They read the configuration themselves: flags go by environment."""
-    if args.config:
-        os.environ["BALANCER_CONFIG"] = os.path.abspath(args.config)
-    for name, value in overrides.items():
-        os.environ[_VARIABLES[name]] = str(value).lower() if isinstance(value, bool) else str(value)
-    supervisor = server.supervisor(server.configured(WORKER, args.workers, drain_s), sock)
-    print(told, flush=True)
-    supervisor.run()
-    return 0
 
 
 def _about_flags(error: ConfigError) -> str:

@@ -4,7 +4,19 @@ from balancer.config.model import Settings
 from balancer.config.problem import ConfigError, Problem
 from balancer.config.quoting import shown_host
 from balancer.config.reading import Config, parse
-from balancer.config.sources import EMBEDDED, FILE, changes, embedded, find, load, needs_restart, override
+from balancer.config.sources import (
+    EMBEDDED,
+    FILE,
+    Source,
+    changes,
+    embedded,
+    find,
+    load,
+    needs_restart,
+    override,
+    parsed,
+    taken,
+)
 
 __all__ = [
     "EMBEDDED",
@@ -13,6 +25,7 @@ __all__ = [
     "ConfigError",
     "Problem",
     "Settings",
+    "Source",
     "changes",
     "embedded",
     "find",
@@ -20,5 +33,7 @@ __all__ = [
     "needs_restart",
     "override",
     "parse",
+    "parsed",
     "shown_host",
+    "taken",
 ]

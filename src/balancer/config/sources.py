@@ -7,7 +7,7 @@ import platform
 import re
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -39,10 +39,37 @@ settings: {drills: true}
 """What is served where there is no file: nothing real, so that everything can be tried."""
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A configuration as bytes: what was on disk at one moment. It can be handed to another process."""
+
+    path: str | None
+    """Where it lies; None: nowhere, it is the embedded one."""
+    data: bytes = field(repr=False)
+    mode: int = 0
+    env: envfile.EnvBytes = field(default_factory=envfile.EnvBytes)
+    """The `.env` beside it."""
+
+
+def taken(path: Path | None) -> Source:
+    """Return what is on disk now; None: the embedded configuration. Raises `ConfigError`."""
+    if path is None:
+        return Source(None, EMBEDDED.encode())
+    data, mode = _bytes(path)
+    return Source(str(path), data, mode, envfile.taken(envfile.beside(path)))
+
+
 def load(path: Path, env: Mapping[str, str]) -> Config:
     """Return what the file at `path` says, with the values of the `.env` beside it. Raises `ConfigError`."""
-    data, mode = _bytes(path)
-    more = envfile.read(envfile.beside(path), env)
+    return parsed(taken(path), env)
+
+
+def parsed(source: Source, env: Mapping[str, str]) -> Config:
+    """Return what a source says. Raises `ConfigError`."""
+    if source.path is None:
+        return embedded(env)
+    path, data, mode = Path(source.path), source.data, source.mode
+    more = envfile.parsed(source.env, env)
     origins = {name: (envfile.NAME, line) for name, line in more.lines.items() if name not in env}
     named = {name.decode() for name in re.findall(rb"\$\{(\w+)", data) if name.isascii()}
     try:

@@ -123,7 +123,7 @@ def _add_probes(app: FastAPI, board: Board) -> None:
 
     @app.api_route("/ready", methods=["GET", "HEAD"])
     async def ready() -> JSONResponse:
-        if board.fleet.draining:
+        if board.fleet.draining or board.fleet.drain_announced:
             return JSONResponse({"status": "draining"}, 503, headers={"retry-after": "1"})
         if not status.overview(board.fleet, board.now())["healthy"]:
             return JSONResponse({"status": "no usable provider"}, 503, headers={"retry-after": "5"})

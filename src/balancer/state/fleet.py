@@ -102,6 +102,8 @@ class Fleet:
         """Settings that a reload brought and only a restart puts into effect."""
         self._started_with = config.settings
         self.draining = False
+        self.drain_announced = False
+        """It is about to drain, and `/ready` says so; requests are still served."""
         self.budget = Budget()
         self.refused_credentials = RefusedCredentials()
         self.resources = Resources()

@@ -43,11 +43,14 @@ class JsonLines:
         level: Level = Level.INFO,
         stderr: TextIO | None = None,
         limits: WriterLimits = DEFAULT,
+        worker: str = "",
     ) -> None:
+        """`worker`: the number of this process among several that write the same file; each line has it then."""
         self.level = level
         self.secrets = EMPTY
         """What never stands in a line, wherever it came from."""
         self._file = LogFile(path)
+        self._worker = worker
         self._stderr = stderr
         self._failure = ""
         """Why the file can't be written now; empty: it can."""
@@ -71,10 +74,10 @@ class JsonLines:
         self._file.close()
 
     def _write(self, batch: list[Entry], dropped: int) -> None:
-        lines = [line(entry) for entry in batch]
+        lines = [line(entry, self._worker) for entry in batch]
         if dropped:
             message = f"{dropped} lines before this one were not written: the log was not written fast enough"
-            lines.insert(0, line(LogLine(batch[0].wall, Level.ERROR, "balancer.logs", message)))
+            lines.insert(0, line(LogLine(batch[0].wall, Level.ERROR, "balancer.logs", message), self._worker))
         self._file.append(self.secrets.without(b"".join(lines), short=False))
         if self._failure:
             self._failure = ""
@@ -95,9 +98,9 @@ class JsonLines:
             return  # stderr is closed: there is no other place to report to
 
 
-def line(entry: Entry) -> bytes:
+def line(entry: Entry, worker: str = "") -> bytes:
     """Return an entry's line: `time`, `level`, `event`, then its fields."""
-    before, starts_at = _before_fields(type(entry), level_of(entry))
+    before, starts_at = _before_fields(type(entry), level_of(entry), worker)
     fields = _ENCODER.encode(entry)[starts_at:]
     if not fields.isascii() or fields.find(b"\x7f") >= 0:
         fields = _RAW_CONTROLS.sub(_escaped, fields)
@@ -106,10 +109,11 @@ def line(entry: Entry) -> bytes:
 
 
 @lru_cache(maxsize=64)
-def _before_fields(kind: type[Entry], level: Level) -> tuple[bytes, int]:
+def _before_fields(kind: type[Entry], level: Level, worker: str) -> tuple[bytes, int]:
     """Return what stands between the time and an entry's fields, and where the fields begin in its JSON."""
     tag, starts_at = _TAGS[kind]
-    return f',"level":"{level.name}","event":"{tag}"'.encode(), starts_at
+    number = f',"worker":{int(worker)}' if worker else ""
+    return f',"level":"{level.name}","event":"{tag}"{number}'.encode(), starts_at
 
 
 def _escaped(match: re.Match[bytes]) -> bytes:

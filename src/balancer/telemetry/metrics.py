@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from balancer import __version__
@@ -88,7 +89,9 @@ class Metrics:
     KINDS = (RequestEnded, CooldownStarted, ProviderRecovered, ProviderWoken, Reloaded, ReloadRefused)
     """What it listens to."""
 
-    def __init__(self) -> None:
+    def __init__(self, restarts: Mapping[str, int] = MappingProxyType({})) -> None:
+        """`restarts` says, at any moment, how often workers were started again, by reason."""
+        self._restarts = restarts
         self._counters: dict[str, Counter[Labels]] = {name: Counter() for name in _COUNTERS}
         self._histograms: dict[str, dict[Labels, _Histogram]] = {name: {} for name in _HISTOGRAMS}
         self._models: set[str] = set()
@@ -140,7 +143,7 @@ class Metrics:
     def render(self, view: Mapping[str, Any]) -> str:
         """Return everything as text. `view` is the body of `GET /providers`."""
         self._count()
-        return "\n".join([*self._lines(), *_gauges(view), ""])
+        return "\n".join([*self._lines(), *_worker_restarts(self._restarts), *_gauges(view), ""])
 
     def _ended(self, model: str, events: list[RequestEnded]) -> None:
         """Count requests that ended alike."""
@@ -228,6 +231,14 @@ def _buckets(name: str, labels: list[tuple[str, str]], histogram: _Histogram) ->
         yield _sample(f"{name}_bucket", [*labels, ("le", bound)], below)
     yield _sample(f"{name}_sum", labels, round(histogram.total, 6))
     yield _sample(f"{name}_count", labels, below)
+
+
+def _worker_restarts(by_reason: Mapping[str, int]) -> Iterator[str]:
+    """The supervisor counts these, for all workers together."""
+    if by_reason:
+        yield from _heading("worker_restarts_total", "Times that a worker was started again.", "counter")
+        for reason, count in by_reason.items():
+            yield _sample("worker_restarts_total", [("reason", reason)], count)
 
 
 def _gauges(view: Mapping[str, Any]) -> Iterator[str]:

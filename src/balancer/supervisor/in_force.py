@@ -1,0 +1,61 @@
+"""The configuration in force, as bytes: what a new worker gets, whatever is on disk by then."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from balancer import config as configuration
+from balancer.config import Config, ConfigError, Source
+from balancer.config.watch import watch
+
+
+class InForce:
+    """Follows the file, and keeps what could be used last."""
+
+    def __init__(self, source: Source, config: Config, overrides: Mapping[str, str | int | bool]) -> None:
+        self.source = source
+        self.config = config
+        self.overrides = dict(overrides)
+        self._path = config.path or Path.cwd() / configuration.FILE
+        self._looks: asyncio.Task[None] | None = None
+        self._again = False
+
+    @property
+    def drain_s(self) -> float:
+        """The longest that it takes until all answers under way have ended."""
+        settings = self.config.settings
+        return settings.drain_delay_s + settings.drain_timeout
+
+    def look(self) -> None:
+        """Look at the file again, soon."""
+        if self._looks is not None and not self._looks.done():
+            self._again = True
+            return
+        self._looks = asyncio.get_running_loop().create_task(self._look())
+
+    async def follow(self) -> None:
+        """Follow the file until it is cancelled."""
+
+        async def changed() -> None:
+            self.look()
+
+        await watch(self._path, changed)
+
+    async def _look(self) -> None:
+        self._again = True
+        while self._again:
+            self._again = False
+            await asyncio.to_thread(self._read)
+
+    def _read(self) -> None:
+        try:
+            source = configuration.taken(self._path)
+            if source == self.source:
+                return
+            config = configuration.override(configuration.parsed(source, os.environ), os.environ, **self.overrides)
+        except ConfigError:
+            return  # the workers say what is wrong with it; what was in force stays so
+        self.source, self.config = source, config

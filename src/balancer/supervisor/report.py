@@ -1,0 +1,50 @@
+"""Where the supervisor says what happens: in the log file, and on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from balancer.events import WorkerEnded
+from balancer.telemetry.console import in_words
+from balancer.telemetry.jsonlines import JsonLines
+from balancer.telemetry.levels import Level, LogLine, level_named
+
+
+class Report:
+    """Says it in both places. The log file is that of the workers."""
+
+    def __init__(self, log_file: str | None, log_level: str) -> None:
+        self._file = JsonLines(Path(log_file), level_named(log_level)) if log_file else None
+
+    def ended(self, worker: int, pid: int, reason: str, how: str, wait_s: float) -> None:
+        """A worker has ended that should not have, and is started again after `wait_s`."""
+        event = WorkerEnded(time.time(), worker, pid, reason, how, round(wait_s, 3))
+        if self._file is not None:
+            self._file(event)
+        self._print(in_words(event))
+
+    def say(self, message: str) -> None:
+        """Something has happened as it should."""
+        self._log(Level.INFO, message)
+
+    def warn(self, message: str) -> None:
+        """Somebody should look at it."""
+        self._log(Level.WARNING, message)
+        self._print(message)
+
+    def _log(self, level: Level, message: str) -> None:
+        if self._file is not None:
+            self._file(LogLine(time.time(), level, "balancer.supervisor", message))
+
+    def _print(self, message: str) -> None:
+        try:
+            print(f"balancer: {message}", file=sys.stderr, flush=True)
+        except (OSError, ValueError):
+            return  # stderr is closed: the log file has it
+
+    def close(self) -> None:
+        """Write what is waiting."""
+        if self._file is not None:
+            self._file.close()

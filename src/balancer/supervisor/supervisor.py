@@ -1,0 +1,394 @@
+"""The supervisor: starts workers, watches them, replaces those that end or hang, and ends when it is told to.
+
+    signal            what it does
+    TERM, INT         drains: workers let answers under way end; a second time: ends at once
+    HUP               reads the configuration's file again
+    USR2              rolling restart: for each worker a new one is started, and when it serves the old one leaves
+
+Its rule: what serves is never stopped because something else can't start. A worker that can't start is tried again,
+with waits that double. Only where none has ever served does the supervisor give up, because then nothing is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from balancer.config import Source
+from balancer.supervisor.backoff import Backoff
+from balancer.supervisor.machine import Machine
+from balancer.supervisor.messages import (
+    AskRestart,
+    Beat,
+    Begin,
+    Drain,
+    EndNow,
+    FileRead,
+    FromWorker,
+    Known,
+    Leave,
+    Leaves,
+    Loaded,
+    ReadFile,
+    RestartEnded,
+    Restarts,
+    Serves,
+    TakeOver,
+    Tell,
+)
+from balancer.supervisor.process import Process, Step, in_words
+
+LOOK_S = 0.5
+"""How often it looks at its workers, if nothing happens."""
+
+SILENT_S = 5.0
+"""A worker that says nothing for so long hangs: it says something each second."""
+
+START_S = 60.0
+"""The longest that a worker may take to serve."""
+
+ASIDE_S = 0.5
+"""How long a worker has to say what it knows of the providers."""
+
+AFTER_DRAIN_S = 5.0
+"""How much longer than its answers a worker may take to end."""
+
+NOW_S = 3.0
+"""How long a worker may take to end where it is not to wait."""
+
+STARTUP_FAILED = 3
+DRAIN_FAILED = 1
+
+REASONS = ("start", "crash", "hang", "signal")
+"""Why a worker had to be started again: it could not start; it ended by itself; it hung; somebody ended it."""
+
+
+class Reporter(Protocol):
+    """Where the supervisor says what happens."""
+
+    def ended(self, worker: int, pid: int, reason: str, how: str, wait_s: float) -> None:
+        """A worker has ended that should not have, and is started again after `wait_s`."""
+        ...
+
+    def say(self, message: str) -> None: ...
+
+    def warn(self, message: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """What is listened on."""
+
+    descriptors: tuple[int, ...]
+    each: bool = False
+    """Every worker has one of its own."""
+
+    def own(self, number: int) -> int | None:
+        return self.descriptors[(number - 1) % len(self.descriptors)] if self.each else None
+
+
+@dataclass(slots=True)
+class Place:
+    """Where one worker stands; its number stays while processes come and go."""
+
+    number: int
+    backoff: Backoff = field(default_factory=Backoff)
+    now: Process | None = None
+    """Whoever holds the place."""
+    start_at: float = math.inf
+    """When a new one is to be started."""
+    failed: bool = False
+    """The latest could not start."""
+
+
+class Supervisor:
+    """Several workers as one balancer."""
+
+    def __init__(
+        self,
+        workers: int,
+        sockets: Sockets,
+        configuration: Configuration,
+        reporter: Reporter,
+        machine: Machine,
+        on_serving: Callable[[], None],
+    ) -> None:
+        self.restarts: Counter[str] = Counter(dict.fromkeys(REASONS, 0))
+        self._configuration = configuration
+        self._places = [Place(number) for number in range(1, workers + 1)]
+        self._processes: set[Process] = set()
+        self._sockets = sockets
+        self._reporter = reporter
+        self._machine = machine
+        self._on_serving = on_serving
+        self._told_serving = False
+        self._wake = asyncio.Event()
+        self._answers: dict[Process, asyncio.Future[bytes]] = {}
+        self._restart: asyncio.Task[str] | None = None
+        self._looked_at = time.monotonic()
+        self._drains_until = math.inf
+        """When workers that still drain are killed; infinite: the balancer is not being stopped."""
+        self._code = 0
+
+    @property
+    def draining(self) -> bool:
+        return self._drains_until < math.inf
+
+    # Orders
+
+    def drain(self) -> None:
+        """Let answers under way end, then end. The second time: do not wait."""
+        now = time.monotonic()
+        if self.draining:
+            self._send_all(EndNow())
+            self._drains_until = min(self._drains_until, now + NOW_S)
+        else:
+            self._drains_until = now + self._configuration.drain_s + AFTER_DRAIN_S
+            if self._restart is not None:
+                self._restart.cancel()
+            self._send_all(Drain())
+        self._wake.set()
+
+    def read_file(self) -> None:
+        """Have everybody read the configuration's file again."""
+        self._configuration.look()
+        self._send_all(ReadFile())
+
+    def restart(self) -> asyncio.Task[str]:
+        """Replace all workers, one after the other. The result says why it could not be done; empty: it was."""
+        if self._restart is None or self._restart.done():
+            self._restart = asyncio.get_running_loop().create_task(self._replace_all())
+        return self._restart
+
+    # Life
+
+    async def run(self) -> int:
+        """Serve until the balancer is stopped, or can't begin. Returns the exit code."""
+        await self._machine.start()
+        try:
+            for place in self._places:
+                await self._start(place)
+            while not self._is_over():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), LOOK_S)
+                self._wake.clear()
+                await self._look()
+        finally:
+            for process in self._processes:
+                process.kill("the supervisor ends")
+            while self._processes:
+                await self._reap()
+                await asyncio.sleep(0.01)
+            await self._machine.close()
+        return self._code
+
+    def child_ended(self) -> None:
+        """A child process has ended; which one is found out soon."""
+        self._wake.set()
+
+    def _is_over(self) -> bool:
+        if self.draining:
+            return not self._processes
+        if not self._told_serving and all(place.failed for place in self._places):
+            self._code = STARTUP_FAILED
+            return True
+        return False
+
+    async def _look(self) -> None:
+        now = time.monotonic()
+        late = now - self._looked_at > SILENT_S / 2
+        self._looked_at = now
+        await self._reap()
+        for process in self._processes:
+            if late:  # this process stood still itself: it knows nothing of the others
+                process.heard_at = now
+            if process.step is Step.STARTING:
+                if now - process.started_at > START_S:
+                    process.kill("start")
+            elif now - process.heard_at > SILENT_S:
+                process.kill("hang")
+            if now > self._drains_until and not process.killed_for:
+                self._code = DRAIN_FAILED
+                process.kill("drain")
+        if not self.draining:
+            for place in self._places:
+                if now >= place.start_at:
+                    await self._start(place)
+
+    async def _start(self, place: Place) -> None:
+        place.start_at = math.inf
+        try:
+            place.now = await self._new(place.number)
+        except OSError as error:
+            self._reporter.warn(f"worker {place.number} can't be started: {error.strerror or error}")
+            place.start_at = time.monotonic() + place.backoff.ended(0)
+
+    async def _new(self, number: int) -> Process:
+        """Start a process for a place. Raises `OSError`."""
+        begin = Begin(
+            number,
+            self._configuration.source,
+            self._configuration.overrides,
+            self._sockets.descriptors,
+            self._sockets.own(number),
+            dict(self.restarts),
+        )
+        machine = self._machine
+        process = await Process.start(begin, machine.environment(number), machine.descriptors(), time.monotonic())
+        self._processes.add(process)
+        process.listen(self._take)
+        return process
+
+    # What workers say
+
+    def _take(self, process: Process, message: FromWorker) -> None:
+        process.heard_at = time.monotonic()
+        match message:
+            case Beat():
+                pass
+            case Loaded():
+                process.step = Step.LOADED
+                asyncio.get_running_loop().create_task(self._hand_over(process))
+            case Serves():
+                self._serves(process)
+            case Known(state=state):
+                if (answer := self._answers.pop(process, None)) is not None and not answer.done():
+                    answer.set_result(state)
+            case Leaves():
+                process.left_by_itself = True
+                process.step = Step.LEAVING
+            case FileRead():
+                self._configuration.look()
+            case AskRestart():
+                self._answer_restart(process)
+
+    def _serves(self, process: Process) -> None:
+        process.step = Step.SERVING
+        process.served_at = time.monotonic()
+        for place in self._places:
+            if place.now is process:
+                place.failed = False
+        if self.draining:
+            process.channel.send(Drain())
+        elif not self._told_serving:
+            self._told_serving = True
+            self._on_serving()
+        self._wake.set()
+
+    def _answer_restart(self, process: Process) -> None:
+        def tell(task: asyncio.Task[str]) -> None:
+            process.channel.send(RestartEnded("the balancer is being stopped" if task.cancelled() else task.result()))
+
+        self.restart().add_done_callback(tell)
+
+    async def _hand_over(self, process: Process) -> None:
+        """Have a new worker know what the one knows whose place it takes, or any other."""
+        holder = next((place.now for place in self._places if place.number == process.number), None)
+        others = [one for one in (holder, *(place.now for place in self._places)) if one is not None]
+        known = next((one for one in others if one is not process and one.step is Step.SERVING), None)
+        state = b""
+        if known is not None:
+            answer = self._answers[known] = asyncio.get_running_loop().create_future()
+            known.channel.send(Tell())
+            with contextlib.suppress(TimeoutError):
+                state = await asyncio.wait_for(answer, ASIDE_S)
+        process.channel.send(TakeOver(state))
+
+    def _send_all(self, message: Drain | EndNow | ReadFile | Restarts) -> None:
+        for process in self._processes:
+            process.channel.send(message)
+
+    # The end of workers
+
+    async def _reap(self) -> None:
+        now = time.monotonic()
+        for process in list(self._processes):
+            if (code := process.ended()) is None:
+                continue
+            self._processes.discard(process)
+            await process.close()
+            self._machine.worker_ended(process.number)
+            place = self._places[process.number - 1]
+            if place.now is not process:
+                self._ended_aside(process, code)
+                continue
+            place.now = None
+            place.failed = not process.served_at
+            if self.draining:
+                if code:
+                    self._code = self._code or DRAIN_FAILED
+                    self._reporter.warn(f"worker {process.number} (pid {process.pid}) ended with {in_words(code)}")
+                continue
+            wait_s = place.backoff.ended(process.served_s(now))
+            place.start_at = now + wait_s
+            reason = _reason(process, code)
+            self.restarts[reason] += 1
+            self._reporter.ended(process.number, process.pid, reason, in_words(code), wait_s)
+            self._send_all(Restarts(dict(self.restarts)))
+
+    def _ended_aside(self, process: Process, code: int) -> None:
+        """A worker has ended that held no place: it has left it, or was to take it."""
+        if code and process.step is Step.LEAVING:
+            how = in_words(code)
+            self._reporter.warn(f"worker {process.number} (pid {process.pid}) ended with {how} while it was leaving")
+
+    # Rolling restart
+
+    async def _replace_all(self) -> str:
+        self._reporter.say("rolling restart: every worker is replaced by a new one")
+        for place in self._places:
+            if failure := await self._replace(place):
+                self._reporter.warn(f"rolling restart given up: {failure}; the workers that serve go on")
+                return failure
+        self._reporter.say("rolling restart: all workers are replaced")
+        return ""
+
+    async def _replace(self, place: Place) -> str:
+        """Start another process for a place; when it serves, the old one leaves. Return why it does not."""
+        try:
+            process = await self._new(place.number)
+        except OSError as error:
+            return f"a new worker can't be started: {error.strerror or error}"
+        while process.step is not Step.SERVING:
+            await asyncio.sleep(0.02)
+            if process not in self._processes:
+                return f"the new worker {place.number} ended before it served"
+        old, place.now = place.now, process
+        place.start_at = math.inf
+        if old is not None:
+            old.step = Step.LEAVING
+            old.channel.send(Leave())
+        return ""
+
+
+class Configuration(Protocol):
+    """The configuration in force, as it is handed to workers."""
+
+    source: Source
+    overrides: dict[str, str | int | bool]
+
+    @property
+    def drain_s(self) -> float:
+        """The longest that a drain may take."""
+        ...
+
+    def look(self) -> None:
+        """Put the file in force as it is now, if it can be used."""
+        ...
+
+
+def _reason(process: Process, code: int) -> str:
+    if process.killed_for:
+        return process.killed_for
+    if process.left_by_itself or code < 0:
+        return "signal"
+    return "crash" if process.served_at else "start"
+
+
+__all__: Sequence[str] = ["REASONS", "Configuration", "Reporter", "Sockets", "Supervisor"]
