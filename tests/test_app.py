@@ -82,7 +82,7 @@ async def test_a_reload_reaches_everything_that_goes_by_the_file(tmp_path: Path)
         one.write(
             "deduplication: {max_bytes: 4096}, auth: {keys: [a-key-of-some-length]}, limits: {max_body_bytes: 2048}"
         )
-        changes, problems = await one.app.reload()
+        changes, problems, _ = await one.app.reload()
 
         assert (bool(changes), problems) == (True, [])
         assert one.app._in_flight.max_bytes == 4096
@@ -102,7 +102,7 @@ async def test_a_file_that_can_not_be_used_changes_nothing(tmp_path: Path) -> No
     async with world(tmp_path) as one:
         before = one.app.gate, one.app.fleet.config
         one.write("deduplication: {max_bytes: many}")
-        changes, problems = await one.app.reload()
+        changes, problems, _ = await one.app.reload()
 
         assert (changes, len(problems)) == ((), 1)
         assert (one.app.gate, one.app.fleet.config) == before

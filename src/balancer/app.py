@@ -8,6 +8,7 @@ and closed when it stops.
 from __future__ import annotations
 
 import asyncio
+import logging
 import multiprocessing
 import os
 import random
@@ -30,6 +31,7 @@ from balancer.control.catalogue import Catalogue
 from balancer.control.memory import Memory
 from balancer.control.memory import beside as learnt_file
 from balancer.control.recovery import Recovery
+from balancer.control.workers import Workers
 from balancer.relay.relay import Relay
 from balancer.relay.resources import ResourceRelay
 from balancer.server import descriptors, memory
@@ -42,17 +44,24 @@ from balancer.server.limits import ClientLimits
 from balancer.server.paths import OPERATIONS, canonical
 from balancer.server.rejected import Rejected, new_id, reject
 from balancer.server.resources import ResourceEndpoints, is_resource
+from balancer.sharing.worker import NotShared, WorkerSharing, joined
 from balancer.state.fleet import Fleet
 from balancer.state.grants import Grants
+from balancer.state.shared import SharedFleet
 from balancer.telemetry.audit import ASKER, Asker, Audit
 from balancer.telemetry.logs import Logs
 from balancer.telemetry.metrics import Metrics
 from balancer.transport import Transport
 
+_log = logging.getLogger(__name__)
+
 DEFAULT_LIMITS = ClientLimits()
 
 WORKER = "BALANCER_WORKER"
 """The variable that holds a worker's number, from 1, where there are several."""
+
+FILE_LEASE_S = 5.0
+"""So long a worker looks after the file once it has read a change. The next change may be another's to read."""
 
 SWITCH_S = 0.0005
 """How long a thread that counts tokens may keep the event loop waiting; Python's own is ten times that."""
@@ -96,7 +105,6 @@ class App:
         # a supervisor has started it, with others: ours, or uvicorn's
         self.one_of_several = WORKER in os.environ or multiprocessing.parent_process() is not None
         self._resources = AsyncExitStack()
-        self._grants = Grants()
         self._audit: Audit | None = None
         self.connections = Connections()
 
@@ -156,7 +164,14 @@ class App:
         memory.keep()
         sys.setswitchinterval(SWITCH_S)
         bus = events.Bus()
-        self.fleet = Fleet(config, bus, random.Random())
+        sharing, trouble = _sharing()
+        if sharing is None:
+            self.fleet, self._grants = Fleet(config, bus, random.Random()), Grants()
+        else:
+            self.fleet = shared = SharedFleet(config, bus, random.Random(), sharing)
+            self._grants = Grants(shared.keys.of)
+            self.one_of_several = False
+        self.workers = Workers(self, sharing)
         self.metrics = Metrics(self.restarts)
         self._logs = Logs(config.settings, secrets=self.fleet.secrets, worker=os.environ.get(WORKER, ""))
         bus.add(self._logs.take)
@@ -179,8 +194,9 @@ class App:
         self._descriptors = descriptors.raised()
         self._bound_connections(config)
         self._catalogue = Catalogue(self.relay, self._clock.now)
-        recovery = Recovery(self.relay, self._clock, random.Random())
+        self._recovery = recovery = Recovery(self.relay, self._clock, random.Random())
         bus.add(recovery.on_event, Recovery.KINDS)
+        self.fleet.on_news = recovery.look
         self.gate = self._make_gate(config)
         self._control = api.build(self)
         watched = config.path or Path.cwd() / configuration.FILE  # none yet: it is taken over when it is there
@@ -191,6 +207,10 @@ class App:
         learnt.restore()
         self._resources.callback(learnt.save)
         self._resources.push_async_callback(_end, asyncio.get_running_loop().create_task(learnt.run()))
+        self._resources.push_async_callback(self.workers.close)
+        await self.workers.start(self._follow)
+        if trouble:
+            _log.warning("%s; this worker goes by what it knows itself", trouble)
         memory.settle()
         if self._audit is not None:
             self._audit.started()
@@ -202,8 +222,14 @@ class App:
     def read(self) -> Config:
         """Return the configuration as it is in the file now. Raises `ConfigError`."""
         source, self._handed = self._handed, None
-        if source is None:
-            source = configuration.taken(self._file or configuration.find(self._config_path, os.environ, Path.cwd()))
+        return self._parsed(source or self._source())
+
+    def _source(self) -> Source:
+        """Return what is in the file now. Raises `ConfigError`."""
+        return configuration.taken(self._file or configuration.find(self._config_path, os.environ, Path.cwd()))
+
+    def _parsed(self, source: Source) -> Config:
+        """Return the configuration that `source` is. Raises `ConfigError`."""
         config = configuration.parsed(source, os.environ)
         config = configuration.override(config, os.environ, **self._overrides)
         self._file = config.path
@@ -269,28 +295,66 @@ class App:
     async def model(self, name: str) -> dict[str, Any] | None:
         return await self._catalogue.find(name)
 
-    async def reload(self) -> tuple[tuple[str, ...], list[Problem]]:
-        """Read the file again: whole or not at all."""
+    async def reload(self) -> tuple[tuple[str, ...], list[Problem], dict[str, Any]]:
+        """Read the file again: whole or not at all. Return what changed, or the problems, and how others took it."""
         try:
-            config = await asyncio.to_thread(self.read)
+            source = await asyncio.to_thread(self._source)
+            config = await asyncio.to_thread(self._parsed, source)
         except ConfigError as error:
             self.fleet.bus.emit(events.ReloadRefused(self._clock.wall(), tuple(map(str, error.problems))))
-            return (), error.problems
+            return (), error.problems, {}
         changes = self.fleet.reload(config, self._clock.wall())
+        self._put_in_force(config)
+        return changes, [], await self.workers.tell_reload(source, self.fleet.generation)
+
+    async def reload_once(self) -> None:
+        """Read the file again, if no other worker does: all were told to."""
+        if self._looks_after_file():
+            await self.reload()
+
+    def _looks_after_file(self) -> bool:
+        """Say whether it is this worker that reads the file when it changes. One does, and tells the others."""
+        sharing = self.workers.sharing
+        return sharing is None or bool(sharing.trouble) or sharing.lease("the file", FILE_LEASE_S)
+
+    async def _follow(self, source: Source, generation: int) -> str:
+        """Put in force what another worker has read, and has logged. Return why not; empty: it is in force."""
+        try:
+            config = await asyncio.to_thread(self._parsed, source)
+        except ConfigError as error:
+            return f"worker {os.environ.get(WORKER, '')}: {error}"
+        if config.digest != self.fleet.config.digest:
+            self.fleet.reload(config, self._clock.wall(), logs=False)
+            self._put_in_force(config)
+            self._recovery.on_event(events.Reloaded(self._clock.wall(), generation))
+        self.fleet.generation = generation
+        return ""
+
+    def _put_in_force(self, config: Config) -> None:
+        """Use a configuration that the fleet uses already in everything else, too."""
         self.gate = self._make_gate(config)
         self._bound_connections(config)
         self._in_flight.max_bytes = config.settings.deduplication.max_bytes
         self._logs.apply(config.settings, self.fleet.secrets)
         self.transport.retire({provider.origin for provider in config.providers.values()})
         self.on_reload()
-        return changes, []
 
     async def _on_change(self) -> None:
         """The file has changed. After a reload by request its content is in force already."""
+        if not self._looks_after_file():
+            return
         with suppress(ConfigError):
             if (await asyncio.to_thread(self.read)).digest == self.fleet.config.digest:
                 return
         await self.reload()
+
+
+def _sharing() -> tuple[WorkerSharing | None, str]:
+    """Return what this worker shares with others; None: nothing. Then there are no others, or the text says why."""
+    try:
+        return joined(os.environ), ""
+    except NotShared as error:
+        return None, str(error)
 
 
 def _nothing() -> None:

@@ -10,6 +10,7 @@ from state.world import World
 
 from balancer.config import Problem
 from balancer.control import api
+from balancer.control.workers import Workers
 from balancer.telemetry.metrics import Metrics
 
 
@@ -25,6 +26,8 @@ class Board:
         self.at = 0.0
         self.changes: tuple[str, ...] = ()
         self.problems: list[Problem] = []
+        self.others: dict[str, Any] = {}
+        self.workers = Workers(self, None)
         self.listed: dict[str, Any] = {"data": []}
         self.asked: list[Any] = []
 
@@ -37,8 +40,8 @@ class Board:
     def uptime_s(self) -> float:
         return 12.34
 
-    async def reload(self) -> tuple[tuple[str, ...], list[Problem]]:
-        return self.changes, self.problems
+    async def reload(self) -> tuple[tuple[str, ...], list[Problem], dict[str, Any]]:
+        return self.changes, self.problems, self.others
 
     async def models(
         self, limit: int | None, after: str | None, before: str | None, may_ask: Callable[[str], bool] | None

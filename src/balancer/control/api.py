@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException as Refusal
 from balancer import NAME, __version__
 from balancer.config import Problem
 from balancer.control import catalogue, status
+from balancer.control.workers import Workers
 from balancer.dialects.simulated import faults as drills
 from balancer.headers import REQUEST_ID as ID_HEADER
 from balancer.server.access import is_json
@@ -41,8 +42,10 @@ class Board(Protocol):
 
     fleet: Fleet
     metrics: Metrics
+    workers: Workers
+    """All workers of this machine."""
     one_of_several: bool
-    """This process is one of several workers: an order reaches this one alone."""
+    """This process is one of several workers that share nothing: an order reaches this one alone."""
 
     def now(self) -> float: ...
 
@@ -50,8 +53,8 @@ class Board(Protocol):
 
     def uptime_s(self) -> float: ...
 
-    async def reload(self) -> tuple[tuple[str, ...], list[Problem]]:
-        """Return what changed, or what is wrong with the file."""
+    async def reload(self) -> tuple[tuple[str, ...], list[Problem], dict[str, Any]]:
+        """Return what changed, or what is wrong with the file; and how it went at other workers, if there are any."""
         ...
 
     async def models(
@@ -135,12 +138,11 @@ def _add_fleet(app: FastAPI, board: Board) -> None:
 
     @app.get("/providers")
     async def providers() -> dict[str, Any]:
-        return status.describe(board.fleet, board.now(), board.wall())
+        return await board.workers.view()
 
     @app.get("/metrics")
     async def metrics() -> PlainTextResponse:
-        text = board.metrics.render(status.describe(board.fleet, board.now(), board.wall()))
-        return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
+        return PlainTextResponse(await board.workers.metrics(), media_type="text/plain; version=0.0.4")
 
 
 def _add_models(app: FastAPI, board: Board) -> None:
@@ -195,7 +197,7 @@ def _add_orders(app: FastAPI, board: Board) -> None:
 
     @app.post("/providers/reload", dependencies=[Depends(_no_form)])
     async def reload() -> JSONResponse:
-        changes, problems = await board.reload()
+        changes, problems, others = await board.reload()
         if problems:
             told = [{"file": p.file, "line": p.line, "message": p.message} for p in problems]
             return JSONResponse({"status": "error", "problems": told}, 400)
@@ -207,6 +209,7 @@ def _add_orders(app: FastAPI, board: Board) -> None:
             "changes": list(changes),
             "needs_restart": list(fleet.needs_restart),
             "warnings": [str(warning) for warning in fleet.config.warnings],
+            **others,
         }
         return JSONResponse(answer)
 
@@ -218,14 +221,14 @@ def _add_orders(app: FastAPI, board: Board) -> None:
             order = DrillOrder.model_validate_json(await request.body())
         except ValidationError as error:
             return _invalid(error)
-        return _drill(board, order)
+        return await _drill(board, order)
 
     for word, carry_out in (("wake", Orders.wake), ("pause", Orders.pause), ("resume", Orders.resume)):
-        app.post(f"/admin/{word}", dependencies=[Depends(_no_form)])(_carrying_out(board, carry_out))
+        app.post(f"/admin/{word}", dependencies=[Depends(_no_form)])(_carrying_out(board, word, carry_out))
 
 
 def _carrying_out(
-    board: Board, carry_out: Callable[[Orders, str, float], None]
+    board: Board, word: str, carry_out: Callable[[Orders, str, float], None]
 ) -> Callable[[Request], Awaitable[Response]]:
     """Return the endpoint of an order that names a provider and nothing else."""
 
@@ -238,15 +241,16 @@ def _carrying_out(
         if provider is None:
             return _unknown(board, name)
         carry_out(board.fleet.orders, name, board.wall())
+        reached = await board.workers.tell(word, name)
         state, _ = board.fleet.health.state_of(provider, board.now())
-        return JSONResponse({"status": "ok", "provider": name, "state": state, "applies_to": _reach(board)})
+        return JSONResponse({"status": "ok", "provider": name, "state": state, "applies_to": _reach(board, reached)})
 
     return endpoint
 
 
-def _reach(board: Board) -> str:
+def _reach(board: Board, reached: str) -> str:
     """Say whom an order has reached: the whole balancer, or only the worker that took it."""
-    return "this worker" if board.one_of_several else "all"
+    return "this worker" if board.one_of_several else reached
 
 
 async def _no_form(request: Request) -> None:
@@ -297,7 +301,7 @@ def _problem(
     return Response(body, code, {**(headers or {}), REQUEST_ID: request_id}, "application/json")
 
 
-def _drill(board: Board, order: DrillOrder) -> Response:
+async def _drill(board: Board, order: DrillOrder) -> Response:
     if order.provider not in board.fleet.config.providers:
         return _unknown(board, order.provider)
     if order.fault is not None and order.fault not in drills.FAULTS:
@@ -308,7 +312,8 @@ def _drill(board: Board, order: DrillOrder) -> Response:
         ordered = drills.Drill(order.provider, order.fault, order.requests, ends)
     until = ordered.in_words(board.now()) if ordered else "off"
     board.fleet.orders.inject(order.provider, ordered, board.now(), board.wall())
-    told = {"provider": order.provider, "fault": order.fault, "until": until, "applies_to": _reach(board)}
+    reached = _reach(board, await board.workers.tell_drill(order.provider, ordered))
+    told = {"provider": order.provider, "fault": order.fault, "until": until, "applies_to": reached}
     return JSONResponse({"status": "ok", **told})
 
 

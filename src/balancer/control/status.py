@@ -14,13 +14,15 @@ from balancer.state.fleet import Fleet
 
 def overview(fleet: Fleet, now: float) -> dict[str, int]:
     """Count the providers, and those that may be asked."""
+    fleet.learn()
     providers = fleet.config.providers.values()
     healthy = sum(fleet.health.state_of(provider, now)[0] in ("healthy", "probing") for provider in providers)
     return {"total": len(providers), "healthy": healthy}
 
 
-def describe(fleet: Fleet, now: float, wall: float) -> dict[str, Any]:
-    """Return the body of `GET /providers`."""
+def describe(fleet: Fleet, now: float, wall: float, *, models: bool = True) -> dict[str, Any]:
+    """Return the body of `GET /providers`; `models`: with the routes of each provider."""
+    fleet.learn()
     counts = overview(fleet, now)
     return {
         "selection_strategy": fleet.config.settings.selection_strategy,
@@ -30,7 +32,8 @@ def describe(fleet: Fleet, now: float, wall: float) -> dict[str, Any]:
         "in_flight": fleet.admission.in_flight,
         "retry_budget": round(fleet.budget.tokens, 1),
         "total_model_routes": len(fleet.config.routes),
-        "providers": [_provider(fleet, provider, now, wall) for provider in fleet.config.providers.values()],
+        "needs_restart": list(fleet.needs_restart),
+        "providers": [_provider(fleet, provider, now, wall, models) for provider in fleet.config.providers.values()],
     }
 
 
@@ -40,7 +43,7 @@ def _needs_operator(provider: Provider, health: Health) -> str | None:
     return in_words(provider.name, trouble, health.reason) if trouble else None
 
 
-def _provider(fleet: Fleet, provider: Provider, now: float, wall: float) -> dict[str, Any]:
+def _provider(fleet: Fleet, provider: Provider, now: float, wall: float, models: bool) -> dict[str, Any]:
     state, health = fleet.health.state_of(provider, now)
     stats = fleet.stats(provider.name)
     last_s = stats.latest_first_content_s
@@ -73,7 +76,9 @@ def _provider(fleet: Fleet, provider: Provider, now: float, wall: float) -> dict
             for route in fleet.config.routes
             for target in route.targets
             if target.provider == provider.name
-        ],
+        ]
+        if models
+        else [],
     }
     if stats.drill is not None:
         shown["drill"] = {"fault": stats.drill.fault}

@@ -18,6 +18,7 @@ loop, and no method awaits between reading and changing, so there are no locks.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 
 import msgspec
@@ -104,6 +105,8 @@ class Fleet:
         self.draining = False
         self.drain_announced = False
         """It is about to drain, and `/ready` says so; requests are still served."""
+        self.on_news: Callable[[], None] = lambda: None
+        """Is called when another worker has changed what is known of a provider."""
         self.budget = Budget()
         self.refused_credentials = RefusedCredentials()
         self.resources = Resources()
@@ -122,10 +125,14 @@ class Fleet:
     def learn(self) -> None:
         """Learn what other workers have told. Here there are none."""
 
+    def may_probe(self, provider: str) -> bool:
+        """Say whether it is for this worker to ask a provider that cools down what costs nothing."""
+        return True
+
     # Configuration
 
-    def reload(self, config: Config, wall: float) -> tuple[str, ...]:
-        """Put `config` in force, and return in words what changed."""
+    def reload(self, config: Config, wall: float, *, logs: bool = True) -> tuple[str, ...]:
+        """Put `config` in force, and return in words what changed. `logs`: nobody else tells of it."""
         old = self.config
         changes = tuple(configuration.changes(old, config))
         for name, provider in config.providers.items():
@@ -135,7 +142,8 @@ class Fleet:
         self._apply(config)
         self.generation += 1
         self.needs_restart = configuration.needs_restart(self._started_with, config.settings)
-        self.bus.emit(Reloaded(wall, self.generation, changes, self.needs_restart))
+        if logs:
+            self.bus.emit(Reloaded(wall, self.generation, changes, self.needs_restart))
         return changes
 
     def _apply(self, config: Config) -> None:

@@ -7,9 +7,9 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from balancer.sharing.machine import Machine
 from balancer.supervisor.in_force import InForce
 from balancer.supervisor.listeners import Listeners
-from balancer.supervisor.machine import Machine
 from balancer.supervisor.report import Report
 from balancer.supervisor.supervisor import Supervisor
 

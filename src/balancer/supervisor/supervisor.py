@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from balancer.config import Source
+from balancer.sharing.machine import Machine
 from balancer.supervisor.backoff import Backoff
-from balancer.supervisor.machine import Machine
 from balancer.supervisor.messages import (
     AskRestart,
     Beat,

@@ -139,7 +139,7 @@ class Worker:
             case EndNow():
                 self._server.end_now()
             case ReadFile():
-                self._reload()
+                self._do(self._app.reload_once())
             case Restarts(by_reason=by_reason):
                 self._app.restarts.update(by_reason)
             case RestartEnded(failure=failure):

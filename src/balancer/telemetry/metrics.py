@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -140,10 +140,41 @@ class Metrics:
             case _:
                 return
 
-    def render(self, view: Mapping[str, Any]) -> str:
-        """Return everything as text. `view` is the body of `GET /providers`."""
+    def render(self, view: Mapping[str, Any], others: Iterable[Mapping[str, list[float]]] = ()) -> str:
+        """Return everything as text. `view` is the body of `GET /providers`, `others` the counters of other workers."""
         self._count()
-        return "\n".join([*self._lines(), *_worker_restarts(self._restarts), *_gauges(view), ""])
+        whole = self
+        if others := list(others):
+            whole = Metrics()
+            for counters in (self.counters(), *others):
+                whole.add(counters)
+        return "\n".join([*whole.lines(), *_worker_restarts(self._restarts), *_gauges(view), ""])
+
+    def counters(self) -> dict[str, list[float]]:
+        """Return all that is counted: numbers that only grow, by name and labels."""
+        self._count()
+        known: dict[str, list[float]] = {}
+        for name, counts in self._counters.items():
+            for labels, count in counts.items():
+                known[_joined(name, labels)] = [count]
+        for name, histograms in self._histograms.items():
+            for labels, histogram in histograms.items():
+                known[_joined(name, labels)] = [*histogram.counts, histogram.total]
+        return known
+
+    def add(self, counters: Mapping[str, list[float]]) -> None:
+        """Add what another worker has counted (`counters`). What is not known is passed over."""
+        for key, numbers in counters.items():
+            name, *labels = key.split(_SEPARATOR)
+            if name in _COUNTERS and len(labels) == len(_COUNTERS[name][1]):
+                self._counters[name][tuple(labels)] += int(numbers[0])
+            elif name in _HISTOGRAMS and len(labels) == len(_HISTOGRAMS[name][1]):
+                bounds = _HISTOGRAMS[name][2]
+                if len(numbers) != len(bounds) + 2:
+                    continue
+                histogram = self._histograms[name].setdefault(tuple(labels), _Histogram(bounds))
+                histogram.counts = [one + int(other) for one, other in zip(histogram.counts, numbers, strict=False)]
+                histogram.total += numbers[-1]
 
     def _ended(self, model: str, events: list[RequestEnded]) -> None:
         """Count requests that ended alike."""
@@ -212,7 +243,7 @@ class Metrics:
             counts[bisect_left(bounds, value)] += 1
         histogram.total += sum(values)
 
-    def _lines(self) -> Iterator[str]:
+    def lines(self) -> Iterator[str]:
         for name, (words, names) in _COUNTERS.items():
             yield from _heading(name, words, "counter")
             counts: Mapping[Labels, int] = self._counters[name] or ({(): 0} if not names else {})
@@ -222,6 +253,14 @@ class Metrics:
             yield from _heading(name, words, "histogram")
             for labels, histogram in self._histograms[name].items():
                 yield from _buckets(name, list(zip(names, labels, strict=True)), histogram)
+
+
+_SEPARATOR = "\x1f"
+
+
+def _joined(name: str, labels: Labels) -> str:
+    """Return the name of a counter with its labels, as one text."""
+    return _SEPARATOR.join((name, *(label.replace(_SEPARATOR, " ") for label in labels)))
 
 
 def _buckets(name: str, labels: list[tuple[str, str]], histogram: _Histogram) -> Iterator[str]:
@@ -252,6 +291,11 @@ def _gauges(view: Mapping[str, Any]) -> Iterator[str]:
         if key in view:
             yield from _heading(name, words, "gauge")
             yield _sample(name, [], view[key])
+    if workers := view.get("workers"):
+        yield from _heading("workers", "Workers that answered this.", "gauge")
+        yield _sample("workers", [], workers["answered"])
+        yield from _heading("sharing_ok", "1: the workers share what they know; 0: this one is on its own.", "gauge")
+        yield _sample("sharing_ok", [], 0 if workers["trouble"] else 1)
     providers = view.get("providers", [])
     for name, words, value_of in (
         (

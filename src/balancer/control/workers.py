@@ -1,0 +1,178 @@
+"""All workers of this machine as one balancer: orders reach all of them, and what is shown is of all of them.
+
+Where this process is the only one, there are no others to ask. What others do because this one was told is logged by
+this one alone, so that one order is one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from balancer.config import Source
+from balancer.control import status
+from balancer.control.together import counted, joined
+from balancer.dialects.simulated.faults import Drill
+from balancer.sharing.protocol import Collected, Report, Sharing
+from balancer.sharing.reports import unpacked
+from balancer.state.fleet import Fleet
+from balancer.telemetry.metrics import Metrics
+
+WITHIN_S = 2.0
+"""How long the others have for an order. They carry it out between two requests."""
+
+RELOAD_WITHIN_S = 15.0
+"""The same, for a configuration: a large one takes seconds to be read on a busy machine."""
+
+COLLECT_WITHIN_S = 1.0
+"""How long the others have to tell what they count; after that what they told before stands for it."""
+
+RELOAD, WAKE, PAUSE, RESUME, DRILL = "reload", "wake", "pause", "resume", "drill"
+
+
+class _Reload(msgspec.Struct, frozen=True):
+    source: Source
+    generation: int
+
+
+class _Drill(msgspec.Struct, frozen=True):
+    provider: str
+    fault: str | None = None
+    requests_left: int | None = None
+    for_s: float | None = None
+
+
+_encode = msgspec.msgpack.encode
+
+
+class Board(Protocol):
+    """What is asked and told here: one worker's balancer."""
+
+    fleet: Fleet
+    metrics: Metrics
+
+    def now(self) -> float: ...
+
+    def wall(self) -> float: ...
+
+
+class Workers:
+    """The other workers, as this one sees them."""
+
+    def __init__(self, board: Board, sharing: Sharing | None) -> None:
+        self._board = board
+        self.sharing = sharing
+
+    async def start(self, follow: Callable[[Source, int], Awaitable[str]]) -> None:
+        """Begin to listen to the others. `follow` puts a configuration in force that another worker has read."""
+        sharing = self.sharing
+        if sharing is None:
+            return
+
+        async def reload(body: bytes) -> bytes:
+            told = msgspec.msgpack.decode(body, type=_Reload)
+            return (await follow(told.source, told.generation)).encode()
+
+        for kind in (WAKE, PAUSE, RESUME):
+            sharing.subscribe(kind, self._following(kind))
+        sharing.subscribe(RELOAD, reload)
+        sharing.subscribe(DRILL, self._drill)
+        sharing.report_with(self._report)
+        await sharing.start()
+
+    async def close(self) -> None:
+        """Tell what was counted, and leave."""
+        if self.sharing is not None:
+            await self.sharing.close()
+
+    # Orders
+
+    async def tell(self, kind: str, provider: str) -> str:
+        """Have the others wake, pause or resume a provider, too; return in words whom the order has reached."""
+        standing = f"pause {provider}" if kind in (PAUSE, RESUME) else ""
+        return await self._tell(kind, provider.encode(), standing)
+
+    async def tell_drill(self, provider: str, drill: Drill | None) -> str:
+        """Have the others inject the same fault; None: none. Return in words whom the order has reached."""
+        told = _Drill(provider)
+        if drill is not None:
+            for_s = None if drill.until is None else drill.until - self._board.now()
+            told = _Drill(provider, drill.fault, drill.requests_left, for_s)
+        return await self._tell(DRILL, _encode(told), f"drill {provider}")
+
+    async def tell_reload(self, source: Source, generation: int) -> dict[str, Any]:
+        """Have the others put this configuration in force; return how that went, as the endpoint's answer shows it."""
+        if self.sharing is None:
+            return {}
+        body = _encode(_Reload(source, generation))
+        answers = await self.sharing.command(RELOAD, body, RELOAD_WITHIN_S, standing="reload")
+        failed = [answer.decode() for answer in answers.by_worker.values() if answer]
+        return {
+            "workers": 1 + len(answers.by_worker) - len(failed),
+            "not_reloaded": [f"worker {number} did not answer" for number in answers.silent] + failed,
+        }
+
+    async def _tell(self, kind: str, body: bytes, standing: str) -> str:
+        sharing = self.sharing
+        if sharing is None:
+            return "all"
+        answers = await sharing.command(kind, body, WITHIN_S, standing=standing)
+        if answers.silent:
+            return "all but " + ", ".join(f"worker {number}" for number in answers.silent)
+        return "this worker" if sharing.trouble and not answers.by_worker else "all"
+
+    def _following(self, kind: str) -> Callable[[bytes], Awaitable[bytes]]:
+        async def follow(body: bytes) -> bytes:
+            self._board.fleet.learn()
+            self._board.fleet.orders.follow(kind, body.decode())
+            return b""
+
+        return follow
+
+    async def _drill(self, body: bytes) -> bytes:
+        told = msgspec.msgpack.decode(body, type=_Drill)
+        now = self._board.now()
+        until = None if told.for_s is None else now + told.for_s
+        drill = None if told.fault is None else Drill(told.provider, told.fault, told.requests_left, until)
+        self._board.fleet.orders.follow_drill(told.provider, drill, now)
+        return b""
+
+    # What is shown
+
+    async def view(self) -> dict[str, Any]:
+        """Return the body of `GET /providers`."""
+        return self._view(await self._collected())
+
+    async def metrics(self) -> str:
+        """Return the body of `GET /metrics`."""
+        collected = await self._collected()
+        metrics = self._board.metrics
+        if collected is None:
+            return metrics.render(self._view(None))
+        others = [unpacked(report).counters for report in collected.reports.values()]
+        return metrics.render(self._view(collected), [*others, collected.ended])
+
+    async def _collected(self) -> Collected | None:
+        return None if self.sharing is None else await self.sharing.collect(COLLECT_WITHIN_S)
+
+    def _view(self, collected: Collected | None) -> dict[str, Any]:
+        board, sharing = self._board, self.sharing
+        own = status.describe(board.fleet, board.now(), board.wall())
+        if collected is None or sharing is None:
+            return own
+        reports = [unpacked(report) for report in collected.reports.values()]
+        shown = joined(own, [report for report in reports if report.view], collected.ended)
+        shown["workers"] = {
+            "expected": sharing.workers,
+            "answered": 1 + len(reports) - len(collected.silent),
+            "silent": list(collected.silent),
+            "trouble": sharing.trouble or None,
+        }
+        return shown
+
+    def _report(self) -> Report:
+        board = self._board
+        view = status.describe(board.fleet, board.now(), board.wall(), models=False)
+        return Report({**board.metrics.counters(), **counted(view)}, _encode(view))
