@@ -30,6 +30,8 @@ TESTED_ELSEWHERE = {
     "relay/writer.py": "relay/test_response.py",
     "relay/limits.py": "relay/test_response.py",
     "wire/decoder.py": "dialects/test_contract.py",
+    "sharing/link.py": "sharing/test_hub.py",
+    "sharing/messages.py": "sharing/test_hub.py",
     "sharing/protocol.py": "sharing/test_in_process.py",
     "sharing/layout.py": "sharing/test_memory.py",
     "sharing/table.py": "sharing/test_facts.py",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -49,3 +50,12 @@ def said(processes: list[subprocess.Popen[str]]) -> list[str]:
         one.stdin.write("go\n")
         one.stdin.flush()
     return [one.communicate(timeout=30)[0].strip() for one in processes]
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until something is so, five seconds at most."""
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("it did not come to that")

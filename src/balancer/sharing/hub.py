@@ -56,8 +56,8 @@ class Hub:
     def __init__(self) -> None:
         self.ended: dict[str, list[float]] = {}
         """The counters of all workers that have ended, added up."""
-        self._members: dict[int, _Member] = {}
-        self._reports: dict[int, tuple[int, bytes]] = {}
+        self.members: dict[int, _Member] = {}
+        self.reports: dict[int, tuple[int, bytes]] = {}
         """By column: the process, and what it reported last."""
         self._standing: dict[str, tuple[str, bytes]] = {}
         self._ids = itertools.count(1)
@@ -73,7 +73,7 @@ class Hub:
         """Leave all workers, and listen no more."""
         if self._server is not None:
             self._server.close()
-        for member in list(self._members.values()):
+        for member in list(self.members.values()):
             member.leave()
         tasks = list(self._tasks)
         for task in tasks:
@@ -84,9 +84,9 @@ class Hub:
 
     def worker_ended(self, column: int) -> None:
         """Keep what this worker has counted: it has ended."""
-        if (member := self._members.pop(column, None)) is not None:
+        if (member := self.members.pop(column, None)) is not None:
             member.leave()
-        if (known := self._reports.pop(column, None)) is not None:
+        if (known := self.reports.pop(column, None)) is not None:
             add_up(self.ended, unpacked(known[1]).counters)
 
     # Workers
@@ -116,12 +116,12 @@ class Hub:
                 await writer.wait_closed()
 
     def _join(self, hello: Hello, writer: asyncio.StreamWriter) -> _Member:
-        known = self._reports.get(hello.column)
+        known = self.reports.get(hello.column)
         if known is not None and known[0] != hello.pid:
             self.worker_ended(hello.column)
-        if (before := self._members.pop(hello.column, None)) is not None:
+        if (before := self.members.pop(hello.column, None)) is not None:
             before.leave()
-        member = self._members[hello.column] = _Member(hello, writer)
+        member = self.members[hello.column] = _Member(hello, writer)
         for kind, body in self._standing.values():
             member.send(Do(0, kind, body))
         return member
@@ -129,13 +129,13 @@ class Hub:
     def _gone(self, member: _Member) -> None:
         for future in member.asked.values():
             future.cancel()
-        if self._members.get(member.column) is member:
-            del self._members[member.column]
+        if self.members.get(member.column) is member:
+            del self.members[member.column]
 
     def _take(self, member: _Member, message: Message) -> None:
         match message:
             case Told(body=body, id=0):
-                self._reports[member.column] = member.pid, body
+                self.reports[member.column] = member.pid, body
             case Told(body=body, id=asked):
                 if (future := member.asked.get(asked)) is not None and not future.done():
                     future.set_result(body)
@@ -162,9 +162,9 @@ class Hub:
     async def _collect(self, member: _Member, asked: Collect) -> None:
         by_worker, silent = await self._ask_others(member, REPORT, b"", asked.within_s)
         for column, report in by_worker.items():
-            if (one := self._members.get(column)) is not None:
-                self._reports[column] = one.pid, report
-        reports = {column: report for column, (_, report) in self._reports.items() if column != member.column}
+            if (one := self.members.get(column)) is not None:
+                self.reports[column] = one.pid, report
+        reports = {column: report for column, (_, report) in self.reports.items() if column != member.column}
         member.send(Answered(asked.id, reports, silent, self.ended))
 
     async def _ask_others(
@@ -173,7 +173,7 @@ class Hub:
         """Have all others carry out a command; return their answers, and the numbers of those that gave none."""
         asked = next(self._ids)
         loop = asyncio.get_running_loop()
-        others = [one for one in self._members.values() if one is not member]
+        others = [one for one in self.members.values() if one is not member]
         for one in others:
             one.asked[asked] = loop.create_future()
             one.send(Do(asked, kind, body))
@@ -185,7 +185,7 @@ class Hub:
             del one.asked[asked]
             if future.done() and not future.cancelled():
                 answers[one.column] = future.result()
-            elif self._members.get(one.column) is one:  # else it has ended: there is nobody to answer
+            elif self.members.get(one.column) is one:  # else it has ended: there is nobody to answer
                 silent.append(one.number)
             future.cancel()
         return answers, tuple(sorted(silent))
