@@ -81,7 +81,7 @@ async def test_a_worker_that_is_killed_leaves_nothing_but_what_it_told_and_count
 
         assert own.place("balancer").held() == 0
         assert not own.leased("probe")
-        assert [fact.name for fact in own.news()] == ["p0"]  # type: ignore[union-attr]
+        assert [fact.name for fact in own.news()] == ["p0"]
         known = await own.collect(1.0)
         assert (known.reports, known.ended) == ({}, {"requests": [5.0]})
         await own.close()

@@ -25,7 +25,7 @@ class SharedWorld(World):
         self.sharing = group.member(worker)
         config = read(settings, names, secret=secret, provider=provider)
         self.fleet = SharedFleet(config, bus, random.Random(worker), self.sharing)
-        self.health = self.fleet.health
+        self.health = self.shared = self.fleet.health
 
     def rests(self, name: str, at: float) -> float:
         """Return for how long a provider rests, as this worker knows at its next decision."""

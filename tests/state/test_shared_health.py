@@ -164,7 +164,7 @@ def test_long_words_of_a_provider_are_shortened_and_the_cooldown_is_shared() -> 
             one.health.entries[key], reason="r" * 1000, said=Statement("w" * 4000, 33.0), cooldown_until=99.0
         )
         one.health.entries[key] = told
-        one.health._tell(key, told)
+        one.shared._tell(key, told)
 
         other.fleet.learn()
 
@@ -176,7 +176,7 @@ def test_long_words_of_a_provider_are_shortened_and_the_cooldown_is_shared() -> 
 def test_what_is_not_understood_is_passed_over() -> None:
     with shared_worlds(2) as (one, other):
         one.fail("a", at=10.0)
-        name = "\0".join(["health", "a", other.health._marks["a"], "provider", ""])
+        name = "\0".join(["health", "a", other.shared._marks["a"], "provider", ""])
         for body in (b"", b"\x93\x02\xc2\x80", b"\xff" * 40):
             one.sharing.tell(name, body)
         one.sharing.tell("weather", b"fine")
