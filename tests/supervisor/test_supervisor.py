@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 
+import httpx2
 import pytest
 from commands.conftest import ROOT, Start, ask, connected, get, post, start
+
+from balancer import __version__
 
 from .processes import FILE, Load, children, log, until
 
@@ -76,7 +81,7 @@ def test_a_worker_that_dies_is_replaced_though_the_file_is_broken_and_nobody_out
         slowest_s = max(slowest_s, time.monotonic() - at)
         assert at - began < 20
     assert slowest_s < 1.5, "others take the connections of a worker that hangs"
-    assert log(tmp_path, "worker_ended")[-1]["reason"] == "hang"
+    assert until(lambda: log(tmp_path, "worker_ended")[1:])[0]["reason"] == "hang"
 
     workers = until(lambda: len(pids := children(running)) == 2 and pids)
     running.process.kill()
@@ -125,32 +130,33 @@ def test_where_no_worker_can_start_it_ends_and_says_so(start: Start, file: Path,
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_rolling_restart_is_seen_by_nobody(start: Start, file: Path, tmp_path: Path, workers: str) -> None:
-    running = start("--port", "0", "--workers", workers)
+def test_an_upgrade_to_another_version_is_seen_by_nobody(
+    start: Start, file: Path, tmp_path: Path, workers: str
+) -> None:
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    version = tmp_path / "src" / "balancer" / "__init__.py"
+    argv = [sys.executable, str(tmp_path / "src" / "main.py"), "--port", "0", "--workers", workers]
+    running = start(argv=argv)
     url = running.url()
-    old = set(children(running))
     load = Load(url)
 
-    async def restart() -> None:
-        running.process.send_signal(signal.SIGUSR2)
-        while len(set(children(running)) - old) < int(workers) or old & set(children(running)):
-            await asyncio.sleep(0.05)
-            if workers == "1" and children(running):
-                break
+    async def upgrade() -> str:
+        version.write_text(version.read_text().replace(__version__, "99.1"))
+        async with httpx2.AsyncClient(timeout=60) as client:
+            return (await client.post(f"{url}/admin/restart")).text
 
-    _, streams = asyncio.run(load.during(restart, streams=200, tokens=80))
+    said, streams = asyncio.run(load.during(upgrade, streams=200, tokens=60))
+    assert said == '{"status":"ok"}'
     assert load.answers.keys() == {"200"}
     assert load.answers["200"] >= 1000
     assert streams == {True: 200}
+    assert all(get(url, "/")[1]["version"] == "99.1" for _ in range(10))
 
-    # And again, by command, over what is now a supervisor with workers in either case.
+    # And again, by signal, over what is now a supervisor with workers in either case.
     before = set(children(running))
-    connection = connected(url)
-    connection.request("POST", "/admin/restart", "{}", {"content-type": "application/json"})
-    answer = connection.getresponse()
-    assert (answer.status, answer.read()) == (200, b'{"status":"ok"}')
-    connection.close()
-    assert not before & set(children(running)) or len(children(running)) > int(workers)
+    running.process.send_signal(signal.SIGUSR2)
+    until(lambda: len(children(running)) == int(workers) and not before & set(children(running)))
+    assert ask(url)["type"] == "message"
     running.process.send_signal(signal.SIGTERM)
     assert running.ended() == 0
 

@@ -19,6 +19,8 @@ class InForce:
         self.source = source
         self.config = config
         self.overrides = dict(overrides)
+        settings = config.settings
+        self.opened_for = (settings.host, settings.port, settings.reuse_port)
         self._path = config.path or Path.cwd() / configuration.FILE
         self._looks: asyncio.Task[None] | None = None
         self._again = False

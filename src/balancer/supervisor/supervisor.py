@@ -248,6 +248,7 @@ class Supervisor:
             self._configuration.overrides,
             self._sockets.descriptors,
             self._sockets.own(number),
+            *self._configuration.opened_for,
             dict(self.restarts),
         )
         machine = self._machine
@@ -392,6 +393,8 @@ class Configuration(Protocol):
 
     source: Source
     overrides: dict[str, str | int | bool]
+    opened_for: tuple[str, int, bool]
+    """Host, port and `reuse_port` when the sockets were opened."""
 
     @property
     def drain_s(self) -> float:

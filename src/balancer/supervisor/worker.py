@@ -53,10 +53,13 @@ class WorkerApp(App):
     def __init__(self, begin: Begin, on_loaded: Callable[[], None]) -> None:
         super().__init__(None, begin.overrides, source=begin.source)
         self.taken_over: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._begin = begin
         self._on_loaded = on_loaded
 
     async def start(self) -> None:
         await super().start()
+        begin = self._begin
+        self.fleet.listens(begin.host, begin.port, reuse_port=begin.reuse_port)
         self._on_loaded()
         carried.restore(self.fleet, await self.taken_over, self.now())
 
