@@ -171,7 +171,7 @@ class App:
             self.fleet = shared = SharedFleet(config, bus, random.Random(), sharing)
             self._grants = Grants(shared.keys.of)
             self.one_of_several = False
-        self.workers = Workers(self, sharing)
+        self.workers = Workers(self, sharing, trouble)
         self.metrics = Metrics(self.restarts)
         self._logs = Logs(config.settings, secrets=self.fleet.secrets, worker=os.environ.get(WORKER, ""))
         bus.add(self._logs.take)

@@ -11,11 +11,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from sharing.tables import SOURCE, until
 
 from balancer.sharing.machine import Machine
 from balancer.sharing.protocol import Report
-from balancer.sharing.worker import PLACE, joined
+from balancer.sharing.worker import PLACE, NotShared, joined
 
 WORKER = """
 import asyncio, sys
@@ -134,3 +135,17 @@ async def test_counters_of_a_worker_that_ended_are_kept_over_many_workers() -> N
             machine.hub.worker_ended(sharing.worker)
 
         assert machine.hub.ended == {"requests": [6.0]}
+
+
+async def test_where_nothing_can_be_shared_workers_serve_alone_and_say_why(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    machine = Machine.create(2)
+    await machine.start()
+
+    assert machine.descriptors() == ()
+    with pytest.raises(NotShared, match="share nothing"):
+        joined(machine.environment(1))
+    machine.worker_ended(1)
+    await machine.close()

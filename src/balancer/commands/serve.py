@@ -5,28 +5,25 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from balancer import config as configuration
-from balancer.app import create_app
 from balancer.commands import banner, lease, one_provider, reading
 from balancer.commands.arguments import flags_given
 from balancer.commands.complaint import PREFIX, complain
 from balancer.commands.invocation import hint
 from balancer.config import ConfigError, shown_host
-from balancer.server import run as server
-from balancer.supervisor import many
+from balancer.supervisor import many, one, systemd
 from balancer.supervisor.in_force import InForce
 from balancer.supervisor.listeners import Listeners
+from balancer.supervisor.systemd import Notifier
 from balancer.telemetry.logs import keep_crashes_quiet
 
 WRONG_CONFIG = 2
 CANT_LISTEN = 1
-STARTUP_FAILED = 3
 
 
 def run(args: argparse.Namespace) -> int:
@@ -54,6 +51,15 @@ def _written(folder: Path, args: argparse.Namespace) -> str:
 
 def _run(args: argparse.Namespace) -> int:
     overrides = flags(args)
+    notifier = Notifier(os.environ)
+    try:
+        handed = systemd.inherited(os.environ)
+    except OSError as error:
+        complain(f"the socket that the service manager hands over (LISTEN_FDS) can't be used: {error}")
+        return CANT_LISTEN
+    listeners = Listeners(handed, each=False) if handed else None
+    if listeners is not None:
+        overrides |= {"host": listeners.host, "port": listeners.port}
     try:
         source = configuration.taken(reading.found(args.config))
         config = configuration.override(configuration.parsed(source, os.environ), os.environ, **overrides)
@@ -62,19 +68,23 @@ def _run(args: argparse.Namespace) -> int:
         return WRONG_CONFIG
     settings = config.settings
     try:
-        listeners = Listeners.opened(settings.host, settings.port, args.workers, reuse_port=settings.reuse_port)
+        if listeners is None:
+            listeners = Listeners.opened(settings.host, settings.port, args.workers, reuse_port=settings.reuse_port)
     except OSError as error:
         complain(_cant_listen(settings.host, settings.port, error))
         return CANT_LISTEN
     with listeners:
         told = banner.banner(config, listeners.port, banner.Flags.of(args))
+        in_force = InForce(source, config, overrides)
+        return _serve(args.workers, listeners, in_force, notifier, lambda: print(told, flush=True))
 
-        def say() -> None:
-            print(told, flush=True)
 
-        if args.workers > 1:
-            return many.serve(args.workers, listeners, InForce(source, config, overrides), say)
-        return _serve(args.config, overrides, listeners.first, say)
+def _serve(
+    workers: int, listeners: Listeners, in_force: InForce, notifier: Notifier, on_serving: Callable[[], None]
+) -> int:
+    if workers > 1:
+        return many.serve(workers, listeners, in_force, notifier, on_serving)
+    return one.serve(listeners, in_force, notifier, on_serving)
 
 
 def flags(args: argparse.Namespace) -> dict[str, str | int | bool]:
@@ -83,15 +93,6 @@ def flags(args: argparse.Namespace) -> dict[str, str | int | bool]:
     if args.no_log_color:
         overrides["log_color"] = False
     return overrides
-
-
-def _serve(
-    config: str | None, overrides: dict[str, str | int | bool], sock: socket.socket, say: Callable[[], None]
-) -> int:
-    app = create_app(config, overrides)
-    running = server.Server(server.configured(app), say)
-    running.run([sock])
-    return 0 if running.started or running.should_exit else STARTUP_FAILED
 
 
 def _about_flags(error: ConfigError) -> str:

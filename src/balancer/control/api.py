@@ -57,6 +57,9 @@ class Board(Protocol):
         """Return what changed, or what is wrong with the file; and how it went at other workers, if there are any."""
         ...
 
+    restart: Callable[[], Awaitable[str]] | None
+    """Replaces this balancer's processes by new ones, and returns why that failed; None: it can't be done here."""
+
     async def models(
         self, limit: int | None, after: str | None, before: str | None, may_ask: Callable[[str], bool] | None
     ) -> dict[str, Any]:
@@ -212,6 +215,14 @@ def _add_orders(app: FastAPI, board: Board) -> None:
             **others,
         }
         return JSONResponse(answer)
+
+    @app.post("/admin/restart", dependencies=[Depends(_no_form)])
+    async def restart() -> Response:
+        if board.restart is None:
+            return _problem(501, "it was not started by `balancer serve`, so whoever has started it has to restart it")
+        if failure := await board.restart():
+            return _problem(503, f"not restarted, the old processes go on: {failure}")
+        return JSONResponse({"status": "ok"})
 
     @app.post("/admin/drill", dependencies=[Depends(_no_form)])
     async def drill(request: Request) -> Response:

@@ -61,8 +61,10 @@ class Board(Protocol):
 class Workers:
     """The other workers, as this one sees them."""
 
-    def __init__(self, board: Board, sharing: Sharing | None) -> None:
+    def __init__(self, board: Board, sharing: Sharing | None, trouble: str = "") -> None:
+        """`trouble`: why there are others with whom nothing is shared; empty: there are none, or all is well."""
         self._board = board
+        self._trouble = trouble
         self.sharing = sharing
 
     async def start(self, follow: Callable[[Source, int], Awaitable[str]]) -> None:
@@ -161,6 +163,8 @@ class Workers:
         board, sharing = self._board, self.sharing
         own = status.describe(board.fleet, board.now(), board.wall())
         if collected is None or sharing is None:
+            if self._trouble:
+                own["workers"] = {"expected": None, "answered": 1, "silent": [], "trouble": self._trouble}
             return own
         reports = [unpacked(report) for report in collected.reports.values()]
         shown = joined(own, [report for report in reports if report.view], collected.ended)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import importlib.util
 import math
-import signal
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, cast
 
 import uvicorn
-from uvicorn.server import HANDLED_SIGNALS
 
 from balancer.server.http11 import ClientConnection
 
@@ -44,13 +42,13 @@ class Server(uvicorn.Server):
         on_start: Callable[[], None] | None = None,
         now: Callable[[], float] = time.monotonic,
         *,
-        orders: Mapping[int, Callable[[], None]] | None = None,
+        signals: bool = True,
     ) -> None:
-        """`orders` are signals and what they order, besides or instead of the usual ones."""
+        """`signals`: it obeys signals to end; if not, somebody else does, and calls `stop` and `end_now`."""
         super().__init__(config)
         self._now = now
         self._on_start = on_start
-        self._orders = orders or {}
+        self._signals = signals
         self._drains_at = math.inf
         self._ends_at = math.inf
         self._idle_since: dict[Any, float] | None = None
@@ -67,24 +65,8 @@ class Server(uvicorn.Server):
         else:
             self.stop()
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
-            yield
-            return
-        loop = asyncio.get_running_loop()
-
-        def obey(number: int, frame: FrameType | None) -> None:
-            loop.call_soon_threadsafe(self._orders[number])
-
-        handlers: dict[int, Callable[[int, FrameType | None], None]] = dict.fromkeys(HANDLED_SIGNALS, self.handle_exit)
-        handlers |= dict.fromkeys(self._orders, obey)
-        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-        try:
-            yield
-        finally:
-            for number, known in before.items():
-                signal.signal(number, known)
+    def capture_signals(self) -> contextlib.AbstractContextManager[None]:  # type: ignore[override]
+        return super().capture_signals() if self._signals else contextlib.nullcontext()
 
     @property
     def stopping(self) -> bool:
@@ -197,7 +179,6 @@ def configured(app: Any, drain_s: float = 120.0) -> uvicorn.Config:
         app,
         factory=isinstance(app, str),
         interface="asgi3",
-        loop="uvloop" if importlib.util.find_spec("uvloop") else "asyncio",
         http=ClientConnection,
         ws="none",
         lifespan="on",
@@ -211,6 +192,14 @@ def configured(app: Any, drain_s: float = 120.0) -> uvicorn.Config:
         timeout_keep_alive=KEEP_ALIVE_S,
         backlog=BACKLOG,
     )
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes the event loop; None: Python's own."""
+    if importlib.util.find_spec("uvloop") is None:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = importlib.import_module("uvloop").new_event_loop
+    return factory
 
 
 def listening(host: str, port: int, *, shared: bool = False) -> socket.socket:

@@ -15,7 +15,7 @@ from balancer.sharing.leases import lives
 from balancer.sharing.memory import Memory, made
 from balancer.sharing.protocol import VERSION
 from balancer.sharing.table import ended
-from balancer.sharing.worker import NUMBER, PLACE
+from balancer.sharing.worker import NOTHING, NUMBER, PLACE
 
 SPARE_COLUMNS = 2
 """Beside two for each worker: while workers are replaced, the old ones still answer."""
@@ -24,19 +24,30 @@ SPARE_COLUMNS = 2
 class Machine:
     """Made once, before the first worker begins."""
 
-    def __init__(self, fd: int, folder: Path) -> None:
+    memory: Memory
+
+    def __init__(self, fd: int, folder: Path, trouble: str = "") -> None:
+        """`trouble`: why there is nothing to share; each worker says it, and goes on alone. Empty: there is."""
         self._fd = fd
         self._folder = folder
-        self.memory = Memory(fd)
+        self._trouble = trouble
+        if not trouble:
+            self.memory = Memory(fd)
         self.hub = Hub()
         self._given: dict[int, int] = {}
         """By column: the number of the worker for which it is."""
 
     @classmethod
     def create(cls, workers: int) -> Self:
-        """Make what so many workers share. Raises `OSError`."""
-        fd = made(workers, min(layout.COLUMNS_MAX, 2 * workers + SPARE_COLUMNS))
-        return cls(fd, Path(tempfile.mkdtemp(prefix="balancer-")))  # its owner's alone
+        """Make what so many workers share. Raises nothing: workers that share nothing serve as well."""
+        try:
+            folder = Path(tempfile.mkdtemp(prefix="balancer-"))  # its owner's alone
+        except OSError as error:
+            return cls(-1, Path(), error.strerror or type(error).__name__)
+        try:
+            return cls(made(workers, min(layout.COLUMNS_MAX, 2 * workers + SPARE_COLUMNS)), folder)
+        except (OSError, ValueError) as error:
+            return cls(-1, folder, getattr(error, "strerror", None) or str(error))
 
     @property
     def _path(self) -> Path:
@@ -44,37 +55,42 @@ class Machine:
 
     def environment(self, worker: int) -> dict[str, str]:
         """Return the variables by which a worker that is about to begin finds it. `worker` is its number, from 1."""
+        if self._trouble:
+            return {NUMBER: str(worker), PLACE: f"{NOTHING}:{self._trouble}"}
         columns = range(self.memory.workers)
         free = [column for column in columns if column not in self._given]
         if not free:
             self._sweep(None)
             free = [column for column in columns if column not in self._given]
         if not free:
-            return {NUMBER: str(worker)}  # it goes on alone, and says so
+            return {NUMBER: str(worker), PLACE: f"{NOTHING}:there are too many workers"}
         column = min(free, key=lambda column: self.memory.words[self.memory.layout.news // layout.WORD + column])
         self._given[column] = worker
         return {NUMBER: str(worker), PLACE: f"{VERSION}:{self._fd}:{column}:{self._path}"}
 
     def descriptors(self) -> tuple[int, ...]:
         """Return the descriptors that workers inherit."""
-        return (self._fd,)
+        return () if self._trouble else (self._fd,)
 
     async def start(self) -> None:
-        """Begin to serve workers. Raises `OSError`."""
-        await self.hub.start(self._path)
+        """Begin to serve workers. Where that can't be done they say that they can't reach it."""
+        if not self._trouble:
+            with contextlib.suppress(OSError):
+                await self.hub.start(self._path)
 
     def worker_ended(self, worker: int) -> None:
         """Give back what a worker had taken that has ended. Another one of its number may live."""
-        if not self._sweep(worker):  # it ended before it came here
+        if not self._trouble and not self._sweep(worker):  # it ended before it came here
             for column in [c for c, number in self._given.items() if number == worker and not self._process(c)]:
                 del self._given[column]
 
     async def close(self) -> None:
         """End."""
         await self.hub.close()
-        with contextlib.suppress(OSError):
-            shutil.rmtree(self._folder)
-        with contextlib.suppress(OSError):
+        if self._folder.name:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        if not self._trouble:
+            self.memory.close()
             os.close(self._fd)
 
     def _sweep(self, worker: int | None) -> bool:

@@ -18,6 +18,10 @@ PLACE = "BALANCER_SHARING"
 """The variable that says where what is shared is: version, descriptor, column and the path of the hub's socket."""
 
 
+NOTHING = "-"
+"""Stands in the place of the version where there is nothing to share; behind it the variable says why."""
+
+
 class NotShared(Exception):
     """This worker can't share, and goes on alone. Its words say why."""
 
@@ -67,6 +71,8 @@ def joined(environ: Mapping[str, str]) -> WorkerSharing | None:
     if not where:
         return None
     version, _, rest = where.partition(":")
+    if version == NOTHING:
+        raise NotShared(f"the workers share nothing ({rest})")
     if version != str(VERSION):
         raise NotShared(f"the supervisor shares by version {version[:10]}, this worker by version {VERSION}")
     try:

@@ -146,6 +146,12 @@ class Fleet:
             self.bus.emit(Reloaded(wall, self.generation, changes, self.needs_restart))
         return changes
 
+    def listens(self, host: str, port: int, *, reuse_port: bool) -> None:
+        """Note what the sockets were opened for that this process was given: a changed setting does not move them."""
+        opened = {"host": host, "port": port, "reuse_port": reuse_port}
+        self._started_with = self._started_with.model_copy(update=opened)
+        self.needs_restart = configuration.needs_restart(self._started_with, self.config.settings)
+
     def _apply(self, config: Config) -> None:
         """Put `config` in force. All that a reload changes here stands in this method; `App.reload` has the rest."""
         settings = config.settings

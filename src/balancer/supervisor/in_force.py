@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from balancer import config as configuration
@@ -19,9 +19,12 @@ class InForce:
         self.source = source
         self.config = config
         self.overrides = dict(overrides)
+        settings = config.settings
+        self.opened_for = (settings.host, settings.port, settings.reuse_port)
         self._path = config.path or Path.cwd() / configuration.FILE
         self._looks: asyncio.Task[None] | None = None
         self._again = False
+        self._then: list[Callable[[], None]] = []
 
     @property
     def drain_s(self) -> float:
@@ -29,8 +32,10 @@ class InForce:
         settings = self.config.settings
         return settings.drain_delay_s + settings.drain_timeout
 
-    def look(self) -> None:
-        """Look at the file again, soon."""
+    def look(self, then: Callable[[], None] | None = None) -> None:
+        """Look at the file again, soon, and call `then`."""
+        if then is not None:
+            self._then.append(then)
         if self._looks is not None and not self._looks.done():
             self._again = True
             return
@@ -49,6 +54,9 @@ class InForce:
         while self._again:
             self._again = False
             await asyncio.to_thread(self._read)
+        then, self._then = self._then, []
+        for call in then:
+            call()
 
     def _read(self) -> None:
         try:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Self
 
+from balancer.config.addresses import is_loopback
 from balancer.server.run import listening
 from balancer.supervisor.supervisor import Sockets
 
@@ -54,8 +55,14 @@ class Listeners:
         return number
 
     @property
-    def first(self) -> socket.socket:
-        return self._sockets[0]
+    def host(self) -> str:
+        """The address that is listened on; of several one that others than this machine reach."""
+        hosts: list[str] = [sock.getsockname()[0] for sock in self._sockets]
+        return next((host for host in hosts if not is_loopback(host)), hosts[0])
+
+    def copies(self) -> list[socket.socket]:
+        """Return the sockets for a server in this process, which closes them when it is done."""
+        return [sock.dup() for sock in self._sockets]
 
     def close(self) -> None:
         """Listen no more, in this process."""

@@ -32,6 +32,10 @@ class Begin(msgspec.Struct, tag="begin"):
     """Descriptors of the sockets that listen."""
     own: int | None
     """The one of them that is this worker's; None: all workers share all of them."""
+    host: str = ""
+    """What the sockets were opened for, as it was configured then."""
+    port: int = 0
+    reuse_port: bool = False
     restarts: dict[str, int] = {}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import math
 import os
 import signal
 import socket
@@ -58,6 +59,8 @@ class Process:
         self.heard_at = now
         self.killed_for = ""
         """Why the supervisor killed it."""
+        self.leaves_until = math.inf
+        """When it is killed if it has not left by then."""
         self.left_by_itself = False
         """It was sent a signal to end, by somebody else."""
         self._process = process

@@ -43,6 +43,7 @@ from balancer.supervisor.messages import (
     Tell,
 )
 from balancer.supervisor.process import Process, Step, in_words
+from balancer.supervisor.systemd import Notifier
 
 LOOK_S = 0.5
 """How often it looks at its workers, if nothing happens."""
@@ -58,6 +59,9 @@ ASIDE_S = 0.5
 
 AFTER_DRAIN_S = 5.0
 """How much longer than its answers a worker may take to end."""
+
+FOR_ALL_S = 0.1
+"""How long the signal that a worker got may take to reach the supervisor too."""
 
 NOW_S = 3.0
 """How long a worker may take to end where it is not to wait."""
@@ -117,6 +121,7 @@ class Supervisor:
         configuration: Configuration,
         reporter: Reporter,
         machine: Machine,
+        notifier: Notifier,
         on_serving: Callable[[], None],
     ) -> None:
         self.restarts: Counter[str] = Counter(dict.fromkeys(REASONS, 0))
@@ -126,7 +131,10 @@ class Supervisor:
         self._sockets = sockets
         self._reporter = reporter
         self._machine = machine
+        self._notifier = notifier
         self._on_serving = on_serving
+        self.knows: Callable[[], bytes] | None = None
+        """Says what the supervisor's own process knows of the providers, while it serves itself."""
         self._told_serving = False
         self._wake = asyncio.Event()
         self._answers: dict[Process, asyncio.Future[bytes]] = {}
@@ -150,6 +158,7 @@ class Supervisor:
             self._drains_until = min(self._drains_until, now + NOW_S)
         else:
             self._drains_until = now + self._configuration.drain_s + AFTER_DRAIN_S
+            self._notifier.stops(self._configuration.drain_s)
             if self._restart is not None:
                 self._restart.cancel()
             self._send_all(Drain())
@@ -157,7 +166,8 @@ class Supervisor:
 
     def read_file(self) -> None:
         """Have everybody read the configuration's file again."""
-        self._configuration.look()
+        self._notifier.reloads()
+        self._configuration.look(self._notifier.serves)
         self._send_all(ReadFile())
 
     def restart(self) -> asyncio.Task[str]:
@@ -204,6 +214,7 @@ class Supervisor:
         now = time.monotonic()
         late = now - self._looked_at > SILENT_S / 2
         self._looked_at = now
+        self._notifier.lives(now)
         await self._reap()
         for process in self._processes:
             if late:  # this process stood still itself: it knows nothing of the others
@@ -213,7 +224,7 @@ class Supervisor:
                     process.kill("start")
             elif now - process.heard_at > SILENT_S:
                 process.kill("hang")
-            if now > self._drains_until and not process.killed_for:
+            if now > min(self._drains_until, process.leaves_until) and not process.killed_for:
                 self._code = DRAIN_FAILED
                 process.kill("drain")
         if not self.draining:
@@ -237,6 +248,7 @@ class Supervisor:
             self._configuration.overrides,
             self._sockets.descriptors,
             self._sockets.own(number),
+            *self._configuration.opened_for,
             dict(self.restarts),
         )
         machine = self._machine
@@ -262,11 +274,18 @@ class Supervisor:
                     answer.set_result(state)
             case Leaves():
                 process.left_by_itself = True
-                process.step = Step.LEAVING
+                # The same signal may be on its way to the supervisor, if it was sent to all.
+                asyncio.get_running_loop().call_later(FOR_ALL_S, self._let_leave, process)
             case FileRead():
                 self._configuration.look()
             case AskRestart():
                 self._answer_restart(process)
+
+    def _let_leave(self, process: Process) -> None:
+        if not self.draining:
+            process.step = Step.LEAVING
+            process.leaves_until = time.monotonic() + self._configuration.drain_s + AFTER_DRAIN_S
+            process.channel.send(Leave())
 
     def _serves(self, process: Process) -> None:
         process.step = Step.SERVING
@@ -278,6 +297,7 @@ class Supervisor:
             process.channel.send(Drain())
         elif not self._told_serving:
             self._told_serving = True
+            self._notifier.serves()
             self._on_serving()
         self._wake.set()
 
@@ -293,7 +313,9 @@ class Supervisor:
         others = [one for one in (holder, *(place.now for place in self._places)) if one is not None]
         known = next((one for one in others if one is not process and one.step is Step.SERVING), None)
         state = b""
-        if known is not None:
+        if self.knows is not None:
+            state = self.knows()
+        elif known is not None:
             answer = self._answers[known] = asyncio.get_running_loop().create_future()
             known.channel.send(Tell())
             with contextlib.suppress(TimeoutError):
@@ -321,7 +343,7 @@ class Supervisor:
             place.now = None
             place.failed = not process.served_at
             if self.draining:
-                if code:
+                if code and process.served_at:
                     self._code = self._code or DRAIN_FAILED
                     self._reporter.warn(f"worker {process.number} (pid {process.pid}) ended with {in_words(code)}")
                 continue
@@ -362,8 +384,7 @@ class Supervisor:
         old, place.now = place.now, process
         place.start_at = math.inf
         if old is not None:
-            old.step = Step.LEAVING
-            old.channel.send(Leave())
+            self._let_leave(old)
         return ""
 
 
@@ -372,14 +393,16 @@ class Configuration(Protocol):
 
     source: Source
     overrides: dict[str, str | int | bool]
+    opened_for: tuple[str, int, bool]
+    """Host, port and `reuse_port` when the sockets were opened."""
 
     @property
     def drain_s(self) -> float:
         """The longest that a drain may take."""
         ...
 
-    def look(self) -> None:
-        """Put the file in force as it is now, if it can be used."""
+    def look(self, then: Callable[[], None] | None = None) -> None:
+        """Put the file in force as it is now, if it can be used. `then` is called afterwards."""
         ...
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import importlib.util
 import os
 import signal
 import socket
@@ -16,7 +14,7 @@ from typing import Any
 import msgspec
 
 from balancer.app import App
-from balancer.server.run import Server, configured
+from balancer.server.run import Server, configured, loop_factory
 from balancer.state import carried
 from balancer.supervisor.channel import Channel
 from balancer.supervisor.messages import (
@@ -40,6 +38,7 @@ from balancer.supervisor.messages import (
 )
 from balancer.supervisor.process import CHANNEL
 from balancer.supervisor.siblings import Siblings
+from balancer.supervisor.signals import obeying
 from balancer.telemetry.logs import keep_crashes_quiet
 
 BEAT_S = 1.0
@@ -54,10 +53,13 @@ class WorkerApp(App):
     def __init__(self, begin: Begin, on_loaded: Callable[[], None]) -> None:
         super().__init__(None, begin.overrides, source=begin.source)
         self.taken_over: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._begin = begin
         self._on_loaded = on_loaded
 
     async def start(self) -> None:
         await super().start()
+        begin = self._begin
+        self.fleet.listens(begin.host, begin.port, reuse_port=begin.reuse_port)
         self._on_loaded()
         carried.restore(self.fleet, await self.taken_over, self.now())
 
@@ -72,23 +74,20 @@ class Worker:
         self._app.restarts.update(begin.restarts)
         self._app.on_reload = lambda: channel.send(FileRead())
         self._app.restart = self._ask_restart
+        self._told_to_end = False
         self._restarts: list[asyncio.Future[str]] = []
         self._siblings: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
-        orders: dict[int, Callable[[], None]] = {
-            signal.SIGTERM: self._end_alone,
-            signal.SIGHUP: self._reload,
-            signal.SIGUSR2: lambda: channel.send(AskRestart()),
-            signal.SIGINT: lambda: None,  # a terminal sends it to all; the supervisor says what is to be done
-        }
-        self._server = Server(configured(self._app), self._serves, orders=orders)
+        self._server = Server(configured(self._app), self._serves, signals=False)
 
     async def run(self, messages: Any) -> int:
         """Serve until it is told to end. Returns the exit code."""
         listens = asyncio.ensure_future(self._listen(messages))
         beats = asyncio.ensure_future(self._beat())
         try:
-            await self._server.serve(self._own())
+            with obeying(self):
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all: the supervisor decides
+                await self._server.serve(self._own())
         finally:
             for task in (listens, beats, *self._tasks, *([self._siblings] if self._siblings else [])):
                 task.cancel()
@@ -135,7 +134,7 @@ class Worker:
             case Leave():
                 self._leave()
             case Drain():
-                self._drain()
+                self._server.stop()
             case EndNow():
                 self._server.end_now()
             case ReadFile():
@@ -150,25 +149,30 @@ class Worker:
             case Begin():
                 pass
 
-    def _end_alone(self) -> None:
-        """A signal was sent to this worker: others serve in its place."""
-        if self._server.stopping or self._server.leaving:
+    # What signals to this worker alone order
+
+    def drain(self) -> None:
+        """Others serve in its place; the second time: end at once."""
+        if self._told_to_end:
             self._server.end_now()
-        else:
-            self._channel.send(Leaves())
-            self._leave()
+        self._told_to_end = True
+        self._channel.send(Leaves())
+
+    def read_file(self) -> None:
+        """Read the configuration's file again."""
+        self._do(self._app.reload())
+
+    def restart(self) -> None:
+        """Have all workers replaced."""
+        self._channel.send(AskRestart())
+
+    def child_ended(self) -> None:
+        """It has no children to look after."""
 
     def _leave(self) -> None:
         if self._siblings is not None:
             self._siblings.cancel()
         self._server.leave()
-
-    def _drain(self) -> None:
-        """Let answers under way end. Meanwhile new requests are told: somebody has to listen for that."""
-        self._server.stop()
-
-    def _reload(self) -> None:
-        self._do(self._app.reload())
 
     async def _ask_restart(self) -> str:
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -208,13 +212,8 @@ async def _main() -> int:
 def main() -> int:
     """Serve. Returns 0, 3 where it can't start, 4 where the supervisor is gone."""
     keep_crashes_quiet()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the supervisor says what is to be done
-    loop_factory = None
-    if importlib.util.find_spec("uvloop"):
-        loop_factory = importlib.import_module("uvloop").new_event_loop
-    with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=loop_factory) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_main())
-    return 0
 
 
 if __name__ == "__main__":
