@@ -171,6 +171,8 @@ class App:
             self.fleet = shared = SharedFleet(config, bus, random.Random(), sharing)
             self._grants = Grants(shared.keys.of)
             self.one_of_several = False
+            # Clients are known by hashes: of the same client the same one at all workers.
+            self._seed = b"".join(sharing.hash_of(f"seed {n}").to_bytes(8, "big", signed=True) for n in range(2))
         self.workers = Workers(self, sharing, trouble)
         self.metrics = Metrics(self.restarts)
         self._logs = Logs(config.settings, secrets=self.fleet.secrets, worker=os.environ.get(WORKER, ""))
