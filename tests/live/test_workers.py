@@ -82,14 +82,21 @@ async def test_four_workers_are_one_balancer(start: Start, tmp_path: Path) -> No
     counts = {_counted(url) for _ in range(20)}
     assert len(counts) == 1
     killed = asyncio.ensure_future(_burst(url, 20, tokens=90))
-    until(lambda: _providers(url)["in_flight"] >= 20)
+    await asyncio.to_thread(until, lambda: _providers(url)["in_flight"] >= 20)
     os.kill(children(running)[0], signal.SIGKILL)
     with pytest.raises(httpx2.HTTPError):
         await killed
-    until(lambda: _providers(url)["in_flight"] == 0)
-    assert _counted(url) >= max(counts)
+    await asyncio.to_thread(until, lambda: _providers(url)["in_flight"] == 0)
     assert _statuses(await _burst(url, 60)) == {200: 32, 503: 28}
+    await asyncio.to_thread(until, lambda: not _open(tmp_path))
+    assert _counted(url) == len(log(tmp_path, "request_ended"))
     assert len(log(tmp_path, "worker_ended")) == 1
+
+
+def _open(folder: Path) -> set[str]:
+    """Return the requests that have begun and not ended, by the log."""
+    began, ended = ({line["id"] for line in log(folder, f"request_{word}")} for word in ("began", "ended"))
+    return began - ended
 
 
 def _counted(url: str) -> int:

@@ -15,6 +15,7 @@ from balancer.config import Source
 from balancer.control import status
 from balancer.control.together import counted, joined
 from balancer.dialects.simulated.faults import Drill
+from balancer.events import Event, RequestBegan, RequestEnded
 from balancer.sharing.protocol import Collected, Report, Sharing
 from balancer.sharing.reports import unpacked
 from balancer.state.fleet import Fleet
@@ -45,6 +46,7 @@ class _Drill(msgspec.Struct, frozen=True):
 
 
 _encode = msgspec.msgpack.encode
+_encode_event = msgspec.msgpack.Encoder().encode
 
 
 class Board(Protocol):
@@ -83,6 +85,16 @@ class Workers:
         sharing.subscribe(DRILL, self._drill)
         sharing.report_with(self._report)
         await sharing.start()
+
+    def follow_requests(self, event: Event) -> None:
+        """Note which requests are under way: if this worker is killed, its supervisor ends them in the log."""
+        sharing = self.sharing
+        if sharing is None:
+            return
+        if type(event) is RequestBegan:
+            sharing.began(event.id, _encode_event(event))
+        elif type(event) is RequestEnded:
+            sharing.ended(event.id)
 
     async def close(self) -> None:
         """Tell what was counted, and leave."""

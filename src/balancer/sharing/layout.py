@@ -58,7 +58,7 @@ ENTRY = struct.Struct("@6q")
 FACT, USE = 1, 2
 
 IN_FLIGHT_ROWS = 1024
-IN_FLIGHT_BYTES = 256
+IN_FLIGHT_BYTES = 512
 
 
 class Layout(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -14,6 +15,7 @@ from balancer.sharing.hub import Hub
 from balancer.sharing.leases import lives
 from balancer.sharing.memory import Memory, made
 from balancer.sharing.protocol import VERSION
+from balancer.sharing.reports import add_up
 from balancer.sharing.table import ended
 from balancer.sharing.worker import NOTHING, NUMBER, PLACE
 
@@ -78,11 +80,22 @@ class Machine:
             with contextlib.suppress(OSError):
                 await self.hub.start(self._path)
 
-    def worker_ended(self, worker: int) -> None:
-        """Give back what a worker had taken that has ended. Another one of its number may live."""
-        if not self._trouble and not self._sweep(worker):  # it ended before it came here
+    def worker_ended(self, worker: int) -> list[bytes]:
+        """Give back what a worker had taken that has ended. Another one of its number may live.
+
+        Returns what it said of the requests that it had begun and not ended.
+        """
+        if self._trouble:
+            return []
+        left = self._sweep(worker)
+        if left is None:  # it ended before it came here
             for column in [c for c, number in self._given.items() if number == worker and not self._process(c)]:
                 del self._given[column]
+        return left or []
+
+    def count(self, counters: Mapping[str, list[float]]) -> None:
+        """Add to what ended workers have counted."""
+        add_up(self.hub.ended, counters)
 
     async def close(self) -> None:
         """End."""
@@ -93,17 +106,16 @@ class Machine:
             self.memory.close()
             os.close(self._fd)
 
-    def _sweep(self, worker: int | None) -> bool:
-        """Give back what ended processes had, of all workers or of this number; say whether there was one."""
-        found = False
+    def _sweep(self, worker: int | None) -> list[bytes] | None:
+        """Give back what ended processes had, of all workers or of this number; None: there was none."""
+        found: list[bytes] | None = None
         for column, number in list(self._given.items()):
             pid = self._process(column)
             if worker not in (None, number) or not pid or lives(pid):
                 continue
-            found = True
             self.memory.words[self.memory.layout.processes // layout.WORD + column] = 0
             del self._given[column]
-            ended(self.memory, column)
+            found = (found or []) + ended(self.memory, column)
             self.hub.worker_ended(column)
         return found
 

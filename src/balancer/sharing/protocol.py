@@ -176,6 +176,16 @@ class Sharing(Protocol):
         """Return who answered a conversation last, at whichever worker; None: that is not known."""
         ...
 
+    # Requests
+
+    def began(self, request_id: str, data: bytes) -> None:
+        """Note that this worker has begun a request: if it is killed, another process is told `data`."""
+        ...
+
+    def ended(self, request_id: str) -> None:
+        """Note that a request has ended."""
+        ...
+
     # Commands
 
     def subscribe(self, kind: str, handler: Handler) -> None:

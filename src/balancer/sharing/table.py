@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from balancer.sharing.facts import Facts
+from balancer.sharing.in_flight import InFlightRows, left
 from balancer.sharing.leases import Leases
 from balancer.sharing.memory import Memory
 from balancer.sharing.pins import SharedPins
@@ -22,6 +23,7 @@ class Table:
         self._places = places = Places(memory, worker)
         self._leases = leases = Leases(memory, worker)
         pins = SharedPins(memory)
+        rows = InFlightRows(memory, worker)
         self.changed = facts.changed
         self.news = facts.news
         self.history = facts.history
@@ -34,6 +36,8 @@ class Table:
         self.leased = leases.leased
         self.pin = pins.pin
         self.pinned = pins.pinned
+        self.began = rows.began
+        self.ended = rows.ended
 
     def place(self, name: str) -> Counted:
         """Return the places of this name."""
@@ -49,7 +53,11 @@ class Table:
         return "the table of the workers has no room for more names" if self._places.full else ""
 
 
-def ended(memory: Memory, worker: int) -> None:
-    """Give back what a worker held that has ended, however it ended. What it told stays known."""
+def ended(memory: Memory, worker: int) -> list[bytes]:
+    """Give back what a worker held that has ended, however it ended. What it told stays known.
+
+    Returns what it said of the requests that it had begun and not ended (`Sharing.began`).
+    """
     Places(memory, -1).clear(worker)
     Leases(memory, -1).clear(worker)
+    return left(memory, worker)

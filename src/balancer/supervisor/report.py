@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from balancer.events import WorkerEnded
+from balancer.events import RequestEnded, WorkerEnded
 from balancer.telemetry.console import in_words
 from balancer.telemetry.jsonlines import JsonLines
 from balancer.telemetry.levels import Level, LogLine, level_named
@@ -24,6 +24,11 @@ class Report:
         if self._file is not None:
             self._file(event)
         self._print(in_words(event))
+
+    def tell(self, event: RequestEnded) -> None:
+        """A request has ended with its worker."""
+        if self._file is not None:
+            self._file(event)
 
     def say(self, message: str) -> None:
         """Something has happened as it should."""
