@@ -175,7 +175,8 @@ class App:
             self._seed = b"".join(sharing.hash_of(f"seed {n}").to_bytes(8, "big", signed=True) for n in range(2))
         self.workers = Workers(self, sharing, trouble)
         if sharing is not None:
-            bus.add(self.workers.follow_requests, (events.RequestBegan, events.RequestEnded))
+            bus.add(self.workers.began, (events.RequestBegan,))
+            bus.add(self.workers.ended, (events.RequestEnded,))
         self.metrics = Metrics(self.restarts)
         self._logs = Logs(config.settings, secrets=self.fleet.secrets, worker=os.environ.get(WORKER, ""))
         bus.add(self._logs.take)

@@ -39,7 +39,7 @@ def test_a_pin_ends_by_its_time_at_every_worker() -> None:
 
 def test_while_a_conversation_goes_on_others_are_told_now_and_then() -> None:
     with shared_worlds(2, "sticky: {enabled: true, ttl: 60}") as (one, other):
-        name = f"c1 {one.route.pattern}"
+        name = f"c1{one.route.pattern}"
         first = 1_000_000.0
         one.pin("b", "c1", first)
         told = one.sharing.pinned(name)
@@ -53,7 +53,7 @@ def test_while_a_conversation_goes_on_others_are_told_now_and_then() -> None:
 
 def test_a_provider_that_this_worker_does_not_have_is_no_pin() -> None:
     with shared_worlds(2, "sticky: {enabled: true, ttl: 60}") as (one, other):
-        one.sharing.pin(f"c1 {one.route.pattern}", one.sharing.hash_of("gone"), 60.0)
+        one.sharing.pin(f"c1{one.route.pattern}", one.sharing.hash_of("gone"), 60.0)
 
         assert other.order(time.monotonic(), "c1") == "ab"
 

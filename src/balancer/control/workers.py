@@ -6,6 +6,7 @@ this one alone, so that one order is one line.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -15,7 +16,7 @@ from balancer.config import Source
 from balancer.control import status
 from balancer.control.together import counted, joined
 from balancer.dialects.simulated.faults import Drill
-from balancer.events import Event, RequestBegan, RequestEnded
+from balancer.events import Event, RequestBegan
 from balancer.sharing.protocol import Collected, Report, Sharing
 from balancer.sharing.reports import unpacked
 from balancer.state.fleet import Fleet
@@ -29,6 +30,9 @@ RELOAD_WITHIN_S = 15.0
 
 COLLECT_WITHIN_S = 1.0
 """How long the others have to tell what they count; after that what they told before stands for it."""
+
+TELL_BEGUN_S = 0.05
+"""Requests that have begun are told of so soon: what is killed before has no end in the log."""
 
 RELOAD, WAKE, PAUSE, RESUME, DRILL = "reload", "wake", "pause", "resume", "drill"
 
@@ -66,6 +70,8 @@ class Workers:
     def __init__(self, board: Board, sharing: Sharing | None, trouble: str = "") -> None:
         """`trouble`: why there are others with whom nothing is shared; empty: there are none, or all is well."""
         self._board = board
+        self._begun: dict[str, RequestBegan] = {}
+        """Of the requests that are under way, those of which nobody was told yet."""
         self._trouble = trouble
         self.sharing = sharing
 
@@ -86,15 +92,26 @@ class Workers:
         sharing.report_with(self._report)
         await sharing.start()
 
-    def follow_requests(self, event: Event) -> None:
-        """Note which requests are under way: if this worker is killed, its supervisor ends them in the log."""
-        sharing = self.sharing
-        if sharing is None:
-            return
-        if type(event) is RequestBegan:
-            sharing.began(event.id, _encode_event(event))
-        elif type(event) is RequestEnded:
-            sharing.ended(event.id)
+    def began(self, event: Event) -> None:
+        """Note that a request has begun: if this worker is killed, its supervisor ends it in the log.
+
+        The others are told a little later: most requests are over by then, and cost nothing.
+        """
+        begun = self._begun
+        if not begun:
+            asyncio.get_running_loop().call_later(TELL_BEGUN_S, self._tell_begun)
+        begun[event.id] = event  # type: ignore[union-attr, assignment]
+
+    def ended(self, event: Event) -> None:
+        """Note that a request has ended."""
+        if self._begun.pop(event.id, None) is None and self.sharing is not None:  # type: ignore[union-attr]
+            self.sharing.ended(event.id)  # type: ignore[union-attr]
+
+    def _tell_begun(self) -> None:
+        begun, self._begun = self._begun, {}
+        if self.sharing is not None:
+            for request_id, event in begun.items():
+                self.sharing.began(request_id, _encode_event(event))
 
     async def close(self) -> None:
         """Tell what was counted, and leave."""

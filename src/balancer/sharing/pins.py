@@ -6,11 +6,17 @@ pinned at its own worker alone.
 
 from __future__ import annotations
 
+import struct
 import time
 
-from balancer.sharing.layout import PIN, PIN_ROWS
+from balancer.sharing.layout import PIN
 from balancer.sharing.memory import Memory
 from balancer.sharing.protocol import Pinned
+
+_row = struct.Struct("@H").unpack_from
+"""Takes a row's number from a hash: there are as many rows as such numbers."""
+
+_unpack, _PIN_BYTES = PIN.unpack_from, PIN.size
 
 
 class SharedPins:
@@ -24,14 +30,14 @@ class SharedPins:
     def pin(self, conversation: str, provider: int, cached_s: float) -> None:
         """Note who has answered a conversation, just now."""
         digest, now_ns = self._digest_of(conversation), time.monotonic_ns()
-        at = self._start + int.from_bytes(digest[:4], "little") % PIN_ROWS * PIN.size
+        at = self._start + _row(digest)[0] * PIN.size
         PIN.pack_into(self._buffer, at, digest, provider, now_ns, cached_s, provider ^ now_ns)
 
     def pinned(self, conversation: str) -> Pinned | None:
         """Return who answered a conversation last."""
         digest = self._digest_of(conversation)
-        at = self._start + int.from_bytes(digest[:4], "little") % PIN_ROWS * PIN.size
-        known, provider, at_ns, cached_s, check = PIN.unpack_from(self._buffer, at)
+        at = self._start + _row(digest)[0] * _PIN_BYTES
+        known, provider, at_ns, cached_s, check = _unpack(self._buffer, at)
         if known != digest or check != provider ^ at_ns:
             return None
-        return Pinned(provider, at_ns, cached_s)
+        return provider, at_ns, cached_s

@@ -66,14 +66,9 @@ class Place(Protocol):
         ...
 
 
-class Pinned(msgspec.Struct, frozen=True, gc=False):
-    """To whom a conversation is pinned."""
-
-    provider: int
-    """A hash of the provider's name (`Sharing.hash_of`)."""
-    answered_ns: int
-    cached_s: float
-    """For how long at least the pin lives."""
+Pinned: TypeAlias = tuple[int, int, float]
+"""To whom a conversation is pinned: a hash of the provider's name (`Sharing.hash_of`), when it answered (ns), and for
+how long at least the pin lives (s)."""
 
 
 class Answers(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ from typing import Any
 
 from balancer.config import Config
 from balancer.events import Bus
-from balancer.model import Candidate, Operation, Outcome, Request, Route
+from balancer.model import Candidate, Operation, Outcome
 from balancer.policy.verdicts import Verdict
 from balancer.sharing.protocol import Fact, News, Sharing
 from balancer.state.admission import SlotQueue
@@ -81,11 +81,6 @@ class SharedFleet(Fleet):
                 self.health.take(one)
             elif not self._met_elsewhere(one.name):
                 self.keys.take(one)
-
-    def candidates(self, request: Request, route: Route, now: float) -> tuple[list[Candidate], bool]:
-        """Return the candidates in the order in which they are to be asked, by what all workers know."""
-        self.learn()
-        return super().candidates(request, route, now)
 
     def _next_turn(self, taking: tuple[str, Operation]) -> int:
         pattern, operation = taking

@@ -49,6 +49,9 @@ class SharedAdmission(Admission):
         self.selective = True
         self._sharing = sharing
         self._everybody = sharing.place("balancer")
+        self._take = self._everybody.take
+        self._give_back = self._everybody.give_back
+        self._changed = sharing.changed
         self._taken = False
         """A place has been taken for the request that enters next."""
         self._clients: dict[str, SharedPlace] = {}
@@ -73,15 +76,23 @@ class SharedAdmission(Admission):
         return self._taken
 
     def may_come(self, client: str) -> bool:
-        """Say whether a request of this client may come in now. Its place is taken then."""
+        """Say whether a request of this client may come in now. Its place is taken then.
+
+        It is the first that is asked for a request: what others have told is learnt here.
+        """
+        if self._changed():
+            self._health.learn()
+        if not self.fair:
+            if not self._taken and not self.full:
+                self._taken = self._take(self._max_in_flight)
+            return self._taken
         if self._taken:
             return True
-        if self.fair:
-            held = self._of(client).held()
-            if held >= max(1, int(self._max_in_flight * SHARE)):
-                return False
-            if any(self._of(other).held() < held for other in self._waiting if other != client):
-                return False
+        held = self._of(client).held()
+        if held >= max(1, int(self._max_in_flight * SHARE)):
+            return False
+        if any(self._of(other).held() < held for other in self._waiting if other != client):
+            return False
         return self.has_place()
 
     def __enter__(self) -> Self:
@@ -89,12 +100,16 @@ class SharedAdmission(Admission):
             self._taken = False
         else:
             self._everybody.take_over()
-        super().__enter__()
+        self.in_flight += 1
+        self.full = self.in_flight >= self._max_in_flight
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._everybody.give_back()
-        super().__exit__(*error)
+    def __exit__(self, *_: object) -> None:
+        self._give_back()
+        self.in_flight -= 1
+        self.full = self.in_flight >= self._max_in_flight
+        if self._queue.waiting:
+            self._queue.wake()
 
     def take(self, client: str) -> None:
         """Take a place for a request of this client."""

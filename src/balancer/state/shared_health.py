@@ -57,6 +57,7 @@ class SharedHealth(HealthTable):
     ) -> None:
         super().__init__(stats, bus, rng, on_recovery)
         self._sharing = sharing
+        self._changed = sharing.changed
         self._marks: dict[str, str] = {}
         self._limited: dict[str, Place] = {}
         self.learn: Callable[[], None] = lambda: None
@@ -82,9 +83,10 @@ class SharedHealth(HealthTable):
 
     def availability(self, candidate: Candidate, now: float) -> Availability:
         """Return whether a candidate may be asked right now, by what all workers know."""
-        if self._sharing.changed():
+        if self._changed():
             self.learn()
-        name, limit = candidate.provider.name, candidate.provider.max_in_flight
+        provider = candidate.provider
+        name, limit = provider.name, provider.max_in_flight
         stats = self._stats[name]
         in_flight, full = stats.in_flight, False
         if limit is not None and (place := self._limited.get(name)) is not None:

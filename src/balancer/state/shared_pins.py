@@ -12,12 +12,16 @@ TELL_S = 5.0
 """While a conversation stays where it is, the others are told so often that it goes on."""
 
 
+_put = Pins.put  # `super()` costs more than the rest of it
+
+
 class SharedPins(Pins):
     """Conversations and their providers. The others are told a keyed hash of each."""
 
     def __init__(self, sharing: Sharing, limit: int = PINS_MAX) -> None:
         super().__init__(limit)
         self._sharing = sharing
+        self._pinned = sharing.pinned
         self._names: dict[int, str] = {}
         self._hashes: dict[str, int] = {}
 
@@ -31,14 +35,21 @@ class SharedPins(Pins):
         conversation = request.conversation
         if conversation is None or not self._enabled:
             return None
-        shared = self._sharing.pinned(f"{conversation} {route.pattern}")
-        if shared is not None and (name := self._names.get(shared.provider)) is not None:
-            key, answered_at = (conversation, route.pattern), shared.answered_ns / 1e9
-            known = self._pins.get(key)
-            if known is None or known[1] < answered_at:
-                self._pins[key] = (name, answered_at, shared.cached_s, now)
+        key = (conversation, route.pattern)
+        found = self._pins.get(key)
+        shared = self._pinned(conversation + route.pattern)
+        if shared is not None and (found is None or found[1] < shared[1] * 1e-9):
+            name = self._names.get(shared[0])
+            if name is not None:
+                found = self._pins[key] = (name, shared[1] * 1e-9, shared[2], now)
                 self._bound()
-        return super().find(request, route, now)
+        if found is None:
+            return None
+        age_s = now - found[1]
+        if age_s > self._ttl_s and age_s > found[2]:
+            del self._pins[key]
+            return None
+        return found[0]
 
     def put(self, request: Request, route: Route, provider: str, now: float) -> str | None:
         """Pin the request's conversation to a provider that has begun to answer it."""
@@ -47,11 +58,11 @@ class SharedPins(Pins):
             return None
         key = (conversation, route.pattern)
         before = self._pins.get(key)
-        moved = super().put(request, route, provider, now)
-        if before is None or before[0] != provider or now // TELL_S != before[1] // TELL_S:
+        moved = _put(self, request, route, provider, now)
+        if before is None or moved is not None or now // TELL_S != before[1] // TELL_S:
             number = self._hashes.get(provider)
             if number is not None:
-                self._sharing.pin(f"{conversation} {route.pattern}", number, self._pins[key][2])
+                self._sharing.pin(conversation + route.pattern, number, self._pins[key][2])
         return moved
 
     def _bound(self) -> None:
