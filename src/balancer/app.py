@@ -331,7 +331,7 @@ class App:
         if config.digest != self.fleet.config.digest:
             self.fleet.reload(config, self._clock.wall(), logs=False)
             self._put_in_force(config)
-            self._recovery.on_event(events.Reloaded(self._clock.wall(), generation))
+            self._recovery.start_anew()
         self.fleet.generation = generation
         return ""
 

@@ -91,10 +91,15 @@ class Recovery:
                 self._believed.discard(name)
                 self._deceptive.discard(name)
             case events.Reloaded():
-                self._believed.clear()
-                self._deceptive.clear()
+                self.start_anew()
             case _:
                 pass
+        self._changed.set()
+
+    def start_anew(self) -> None:
+        """Forget what probes have shown: the configuration is another one."""
+        self._believed.clear()
+        self._deceptive.clear()
         self._changed.set()
 
     def look(self) -> None:
