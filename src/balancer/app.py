@@ -11,6 +11,7 @@ import asyncio
 import multiprocessing
 import os
 import random
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
@@ -37,6 +38,7 @@ from balancer.server.access import Denied, Gate
 from balancer.server.asgi import AsgiClient, Receive, Scope, Send, without_secrets
 from balancer.server.connections import Connections, bounded
 from balancer.server.endpoint import Messages
+from balancer.server.hangup import Hangup
 from balancer.server.keys import hash_of, is_for_admins, presented_in
 from balancer.server.limits import ClientLimits
 from balancer.server.paths import OPERATIONS, canonical
@@ -93,8 +95,7 @@ class App:
         self._overrides = dict(overrides)
         self._seed = os.urandom(16)
         self._started = clock.now()
-        # a supervisor has started it, with others: ours, or uvicorn's
-        self.one_of_several = WORKER in os.environ or multiprocessing.parent_process() is not None
+        self.one_of_several = multiprocessing.parent_process() is not None  # uvicorn has started it, with others
         self._resources = AsyncExitStack()
         self._grants = Grants()
         self._audit: Audit | None = None
@@ -192,12 +193,30 @@ class App:
         self._resources.callback(learnt.save)
         self._resources.push_async_callback(_end, asyncio.get_running_loop().create_task(learnt.run()))
         memory.settle()
+        self._obey_hangup()
         if self._audit is not None:
             self._audit.started()
 
     async def stop(self) -> None:
         """Close what was opened."""
         await self._resources.aclose()
+
+    def _obey_hangup(self) -> None:
+        """Have SIGHUP read the configuration again, unless whoever started this process has seen to that."""
+        hangup, loop = Hangup(), asyncio.get_running_loop()
+        if not hangup.is_ours:
+            return
+        reloads: set[asyncio.Task[object]] = set()
+
+        def hang_up() -> None:
+            if hangup.ends():
+                os.kill(os.getpid(), signal.SIGTERM)
+            else:
+                reloads.add(task := loop.create_task(self.reload()))
+                task.add_done_callback(reloads.discard)
+
+        loop.add_signal_handler(signal.SIGHUP, hang_up)
+        self._resources.callback(loop.remove_signal_handler, signal.SIGHUP)
 
     def read(self) -> Config:
         """Return the configuration as it is in the file now. Raises `ConfigError`."""
