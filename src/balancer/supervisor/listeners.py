@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Self
 
 from balancer.config.addresses import is_loopback
 from balancer.server.run import listening
+from balancer.supervisor.siblings import accept
 
 SPREADS = sys.platform == "linux"
 """Whether the system spreads connections over the sockets that share an address."""
@@ -78,12 +79,24 @@ class Listeners:
 
     def let_go(self) -> bool:
         """The balancer is being stopped. Say whether somebody else listens or keeps what comes; then close them."""
+        elsewhere = self.is_elsewhere()
+        if elsewhere:
+            self.close()
+        return elsewhere
+
+    def is_elsewhere(self) -> bool:
+        """Say whether somebody else listens on the address too, or keeps what comes."""
         if self._sockets[0].fileno() < 0:
             return True
-        if not (self._handed or (self._shared and _listening_at(self.port) > len(self.descriptors))):
-            return False
-        self.close()
-        return True
+        return self._handed or (self._shared and _listening_at(self.port) > len(self.descriptors))
+
+    async def hand_over(self, take: Callable[[socket.socket], Awaitable[object]]) -> None:
+        """Have `take` serve what waits at the sockets, and close them."""
+        for sock in self._sockets:
+            if sock.fileno() >= 0:
+                sock.setblocking(False)
+                await accept(sock, take)
+                sock.close()
 
     def copies(self) -> list[socket.socket]:
         """Return the sockets for a server in this process, which closes them when it is done."""

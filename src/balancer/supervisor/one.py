@@ -86,15 +86,16 @@ class One:
         again, self._told_to_end = self._told_to_end, True
         if not again:
             self._notifier.stops(self._in_force.drain_s)
-        if self._supervisor is not None:
-            self._supervisor.drain()
         if again:
             self._server.end_now()
-        elif self._listeners.let_go():
+        elif self._listeners.is_elsewhere() and not self._server.leaving:
             self._app.announce_drain()
             self._server.leave()
+            self._do(self._listeners.hand_over(self._server.take))
         else:
             self._server.stop()
+        if self._supervisor is not None:
+            self._supervisor.drain()
 
     def read_file(self) -> None:
         """Read the configuration's file again."""
