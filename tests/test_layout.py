@@ -17,6 +17,12 @@ TESTED_ELSEWHERE = {
     # in the tests of what they are part of
     "transport/limits.py": "transport/test_framing.py",
     "commands/listed.py": "commands/test_live.py",
+    "supervisor/machine.py": "supervisor/test_supervisor.py",
+    "supervisor/many.py": "supervisor/test_supervisor.py",
+    "supervisor/messages.py": "supervisor/test_channel.py",
+    "supervisor/one.py": "supervisor/test_signals.py",
+    "supervisor/process.py": "supervisor/test_supervisor.py",
+    "supervisor/worker.py": "supervisor/test_supervisor.py",
     "config/checking.py": "config/test_by_hand.py",
     "config/credentials.py": "config/test_by_hand.py",
     "config/document.py": "config/test_reading.py",

@@ -12,6 +12,7 @@ import logging
 import multiprocessing
 import os
 import random
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
@@ -39,6 +40,7 @@ from balancer.server.access import Denied, Gate
 from balancer.server.asgi import AsgiClient, Receive, Scope, Send, without_secrets
 from balancer.server.connections import Connections, bounded
 from balancer.server.endpoint import Messages
+from balancer.server.hangup import Hangup
 from balancer.server.keys import hash_of, is_for_admins, presented_in
 from balancer.server.limits import ClientLimits
 from balancer.server.paths import OPERATIONS, canonical
@@ -102,8 +104,7 @@ class App:
         self._overrides = dict(overrides)
         self._seed = os.urandom(16)
         self._started = clock.now()
-        # a supervisor has started it, with others: ours, or uvicorn's
-        self.one_of_several = WORKER in os.environ or multiprocessing.parent_process() is not None
+        self.one_of_several = multiprocessing.parent_process() is not None  # uvicorn has started it, with others
         self._resources = AsyncExitStack()
         self._audit: Audit | None = None
         self.connections = Connections()
@@ -167,10 +168,10 @@ class App:
         sharing, trouble = _sharing()
         if sharing is None:
             self.fleet, self._grants = Fleet(config, bus, random.Random()), Grants()
+            self.one_of_several = self.one_of_several or bool(trouble)
         else:
             self.fleet = shared = SharedFleet(config, bus, random.Random(), sharing)
             self._grants = Grants(shared.keys.of)
-            self.one_of_several = False
             # Clients are known by hashes: of the same client the same one at all workers.
             self._seed = b"".join(sharing.hash_of(f"seed {n}").to_bytes(8, "big", signed=True) for n in range(2))
         self.workers = Workers(self, sharing, trouble)
@@ -217,12 +218,30 @@ class App:
         if trouble:
             _log.warning("%s; this worker goes by what it knows itself", trouble)
         memory.settle()
+        self._obey_hangup()
         if self._audit is not None:
             self._audit.started()
 
     async def stop(self) -> None:
         """Close what was opened."""
         await self._resources.aclose()
+
+    def _obey_hangup(self) -> None:
+        """Have SIGHUP read the configuration again, unless whoever started this process has seen to that."""
+        hangup, loop = Hangup(), asyncio.get_running_loop()
+        if not hangup.is_ours:
+            return
+        reloads: set[asyncio.Task[object]] = set()
+
+        def hang_up() -> None:
+            if hangup.ends():
+                os.kill(os.getpid(), signal.SIGTERM)
+            else:
+                reloads.add(task := loop.create_task(self.reload()))
+                task.add_done_callback(reloads.discard)
+
+        loop.add_signal_handler(signal.SIGHUP, hang_up)
+        self._resources.callback(loop.remove_signal_handler, signal.SIGHUP)
 
     def read(self) -> Config:
         """Return the configuration as it is in the file now. Raises `ConfigError`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx2
@@ -18,6 +18,7 @@ class Board:
     """Fulfils `api.Board`. Its time is what the test sets."""
 
     one_of_several = False
+    restart: Callable[[], Awaitable[str]] | None = None
 
     def __init__(self, settings: str = "", names: str = "ab", **provider: str) -> None:
         self.world = World(settings, names, **provider)

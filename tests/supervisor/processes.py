@@ -15,6 +15,9 @@ from commands.conftest import Running
 
 WITHIN_S = 30.0
 
+PAUSE_S = 0.02
+"""Between two requests of a client: those who start have to get some time too."""
+
 FILE = """\
 providers:
   - {name: quick, type: simulated, simulated_config: {latency: 0, speed: 0}}
@@ -88,6 +91,7 @@ class Load:
             while not self._stopping or sum(self.answers.values()) < least:
                 number += 1
                 await self.ask(client, number)
+                await asyncio.sleep(PAUSE_S)
 
     async def during(
         self, work: Callable[[], Awaitable[Any]], *, streams: int, tokens: int = 60, least: int = 1000

@@ -44,7 +44,7 @@ async def test_a_side_that_is_gone_ends_the_messages_and_takes_no_more() -> None
 
 
 def test_what_a_worker_is_told_at_its_beginning_holds_the_bytes_and_shows_no_secret() -> None:
-    begin = Begin(1, Source("a.yaml", b"\xff key: sk-secret"), {"port": 0}, (5, 6), 5)
+    begin = Begin(1, 2, Source("a.yaml", b"\xff key: sk-secret"), {"port": 0}, (5, 6), 5)
 
     assert msgspec.json.decode(msgspec.json.encode(begin), type=Begin) == begin
     assert "sk-secret" not in repr(begin)

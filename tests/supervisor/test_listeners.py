@@ -11,8 +11,7 @@ from balancer.supervisor.listeners import Listeners
 
 def test_workers_have_a_socket_each_over_which_connections_are_spread() -> None:
     with Listeners.opened("127.0.0.1", 0, 4, reuse_port=False) as listeners:
-        sockets = listeners.of_workers
-        assert len({sockets.own(number) for number in (1, 2, 3, 4)}) == 4
+        assert len({listeners.own(number) for number in (1, 2, 3, 4)}) == 4
         clients = [socket.create_connection(("127.0.0.1", listeners.port)) for _ in range(200)]
         copies = listeners.copies()
         taken = []
@@ -49,4 +48,4 @@ def test_the_address_of_sockets_that_were_handed_over_is_the_one_that_others_rea
     inside, outside = socket.create_server(("127.0.0.1", 0)), socket.create_server(("0.0.0.0", 0))
     with Listeners([inside, outside], each=False) as listeners:
         assert listeners.host == "0.0.0.0"
-        assert listeners.of_workers.own(1) is None
+        assert listeners.own(1) is None

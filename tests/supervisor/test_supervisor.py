@@ -176,3 +176,38 @@ def test_a_second_signal_ends_workers_at_once(start: Start, file: Path) -> None:
     assert running.ended() == 0
     assert time.monotonic() - at < 5
     connection.close()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_second_balancer_takes_over_where_the_port_may_be_shared(start: Start, file: Path, workers: str) -> None:
+    file.write_text(FILE.replace("settings: {", "settings: {reuse_port: true, "))
+    first = start("--port", "0", "--workers", workers)
+    url = first.url()
+    load = Load(url)
+
+    async def take_over() -> None:
+        second = await asyncio.to_thread(start, "--port", url.rpartition(":")[2], "--workers", workers)
+        await asyncio.to_thread(second.url)
+        first.process.send_signal(signal.SIGTERM)
+        await asyncio.sleep(1)
+
+    _, streams = asyncio.run(load.during(take_over, streams=20, tokens=30, least=200))
+    assert load.answers.keys() == {"200"}
+    assert streams == {True: 20}
+    assert first.ended() == 0
+    assert ask(url)["type"] == "message"
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_requests_are_served_while_a_load_balancer_learns_that_it_drains(
+    start: Start, file: Path, workers: str
+) -> None:
+    file.write_text(FILE.replace("settings: {", "settings: {drain_delay_s: 3, "))
+    running = start("--port", "0", "--workers", workers)
+    url = running.url()
+
+    running.process.send_signal(signal.SIGTERM)
+    until(lambda: get(url, "/ready")[0] == 503)
+    for _ in range(10):
+        assert ask(url)["type"] == "message"
+    assert running.ended() == 0

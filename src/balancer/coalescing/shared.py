@@ -279,7 +279,9 @@ class InFlight:
         """Drop what all readers have read."""
         if not shared.chunks:
             return
-        read = min((reader.at for reader in shared.readers()), default=shared.count) - shared.dropped
+        read = len(shared.chunks)
+        if shared.followers or shared.leading is not None:
+            read = min(reader.at for reader in shared.readers()) - shared.dropped
         if read <= 0:
             return
         size = sum(map(len, shared.chunks[:read])) + CHUNK_COST_BYTES * read

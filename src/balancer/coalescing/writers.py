@@ -84,8 +84,10 @@ class TeeWriter(msgspec.Struct, eq=False):
         if last and not self._replay_s and not shared.chunks:
             shared.end = WHOLE  # nobody has joined, and nobody can any more
             self._in_flight.close(shared)
-        else:
+        elif last:
             self._keep(data, last)
+        elif data:  # an event of a stream: most of what is put
+            self._in_flight.grow(shared, data)
         return True
 
     async def write(self, data: bytes, *, last: bool = False) -> None:

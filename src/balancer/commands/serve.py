@@ -57,7 +57,7 @@ def _run(args: argparse.Namespace) -> int:
     except OSError as error:
         complain(f"the socket that the service manager hands over (LISTEN_FDS) can't be used: {error}")
         return CANT_LISTEN
-    listeners = Listeners(handed, each=False) if handed else None
+    listeners = Listeners(handed, each=False, handed=True) if handed else None
     if listeners is not None:
         overrides |= {"host": listeners.host, "port": listeners.port}
     try:

@@ -163,7 +163,7 @@ def _about_check(ask: Ask, decoder: Decoder) -> Decoder:
 
 def request(ask: Ask) -> WireRequest:
     """Return what goes out for `ask`."""
-    provider = ask.provider
+    provider = ask.candidate.provider
     target = _target(provider.base_path, ask.operation)
     if ask.request.query:
         target += b"?" + ask.request.query
@@ -187,9 +187,8 @@ def _target(base_path: str, operation: Operation) -> bytes:
 def body(ask: Ask) -> tuple[bytes | memoryview, ...]:
     """Return the client's body, with this provider's name of the model in it."""
     whole = without_own_thinking(ask.request.body)
-    if ask.model == ask.request.model:
-        return (whole,)
-    return spliced(whole, ask.model)
+    model = ask.candidate.model
+    return (whole,) if model == ask.request.model else spliced(whole, model)
 
 
 DIALECT = Anthropic()

@@ -73,9 +73,9 @@ def judge_of(candidate: Candidate, outcome: Outcome) -> Verdict:
     Where the client's own credential was sent, what is said of an account or a limit is that client's alone. A provider
     that can't count tokens, or not in the little time that counting is given, may still answer.
     """
+    if isinstance(outcome, Completed):  # so it is most of the time
+        return _GOOD
     verdict = judge(outcome, candidate.provider.error_rules)
-    if verdict.mark.good:
-        return verdict
     if candidate.provider.passthrough and _is_of_the_credential(verdict):
         return replace(
             verdict,

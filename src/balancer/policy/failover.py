@@ -214,7 +214,7 @@ class Failover(msgspec.Struct):
     def record(self, candidate: Candidate, outcome: Outcome) -> Verdict:
         """Note how a try ended, and return what follows from it."""
         verdict = judge_of(candidate, outcome)
-        if takes_less(outcome, verdict) and self._was_passed_over(candidate):
+        if not verdict.mark.good and takes_less(outcome, verdict) and self._was_passed_over(candidate):
             verdict = replace(verdict, refusal=RefusalClass.CAPABILITY, retry_elsewhere=True)
         self.attempts.append((candidate, outcome, verdict))
         if verdict.mark.good or (not verdict.retry_elsewhere and not (too_long(outcome) and self._widened(candidate))):

@@ -12,6 +12,8 @@ import json
 import re
 from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
+from itertools import filterfalse
+from operator import itemgetter
 from urllib.parse import unquote, urlsplit
 
 from balancer.headers import Headers
@@ -65,6 +67,10 @@ _ESCAPES = (b"%", b"\\", b"&")
 _NAMED = {b"amp": b"&", b"lt": b"<", b"gt": b">", b"quot": b'"', b"apos": b"'"}
 _NAMES = {ord(char): name for name, char in _NAMED.items()}
 _MAX_BYTE = 255
+
+
+_VALUE = itemgetter(1)
+"""Of a header line."""
 
 
 class Inventory:
@@ -124,7 +130,7 @@ class Inventory:
         Every good answer comes through here, so all values are looked at in one go.
         """
         known = self._harmless
-        new = [value for _, value in lines if value not in known]
+        new = [*filterfalse(known.__contains__, map(_VALUE, lines))]
         if not new:
             return lines
         if max(map(b"\n".join(new).find, self._up_to(max(map(len, new))))) < 0:

@@ -77,7 +77,8 @@ class Connections:
             self._addresses[client.address] += 1
         if len(self._silent) + len(self._known) >= self._most:
             if (other := self._dispensable()) is None:
-                self._forget_address(client)
+                if self._addresses:
+                    self._forget_address(client)
                 return FULL
             self.remove(other)
             other.shed(FULL)
@@ -103,13 +104,13 @@ class Connections:
             del self._known[client]
         else:
             return
-        self._forget_address(client)
+        if self._addresses:
+            self._forget_address(client)
 
     def _forget_address(self, client: Client) -> None:
-        if self._addresses:  # else addresses are not counted
-            self._addresses[client.address] -= 1
-            if self._addresses[client.address] <= 0:  # less: it came before they were
-                del self._addresses[client.address]
+        self._addresses[client.address] -= 1
+        if self._addresses[client.address] <= 0:  # less: it came before addresses were counted
+            del self._addresses[client.address]
 
     def hold(self, size_bytes: int) -> None:
         """So much more of bodies is kept."""

@@ -99,7 +99,10 @@ class Exchange(msgspec.Struct, eq=False):
     def put(self, data: bytes, *, last: bool = False) -> bool:
         if self._flow.write_paused or self.progress not in OPEN:
             return False
-        self._send(data, last)
+        if self.progress is SENDING and self._left == CHUNKED and data and not last:  # an event of a stream: most puts
+            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        else:
+            self._send(data, last)
         return True
 
     async def write(self, data: bytes, *, last: bool = False) -> None:
@@ -110,9 +113,6 @@ class Exchange(msgspec.Struct, eq=False):
 
     def _send(self, data: bytes, last: bool) -> None:
         if self._left == CHUNKED:
-            if data and not last and self.progress is SENDING:  # an event of a stream: most of what is sent
-                self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
-                return
             end = b"\r\n0\r\n\r\n" if last else b"\r\n"
             head = self._head
             self._transport.write(b"".join((head, b"%x\r\n" % len(data), data, end)) if data else head + end[2:])

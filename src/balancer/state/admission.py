@@ -139,9 +139,9 @@ class Admission:
         if self._queue.waiting:
             self._queue.wake()
 
-    def place(self, client: str) -> Admission | Place:
-        """Return a place for a request of this client, to be held with `with`."""
-        return Place(self, client) if self.fair else self
+    def place(self, client: str) -> Place:
+        """Return a place that counts against this client's share, to be held with `with`."""
+        return Place(self, client)
 
     def take(self, client: str) -> None:
         """Take a place for a request of this client."""

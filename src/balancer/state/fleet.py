@@ -258,7 +258,8 @@ class Fleet:
 
     def admit(self, client: str = "") -> Admission | Place:
         """Return a place in the balancer as a whole for a request of this client, to be held with `with`."""
-        return self.admission.place(client)
+        admission = self.admission
+        return admission.place(client) if admission.fair else admission
 
     def failover(self, request: Request, candidates: list[Candidate], now: float) -> Failover:
         """Return the failover of a request that arrived at `now`."""

@@ -34,9 +34,7 @@ async def _serve(
     notifier: Notifier,
     on_serving: Callable[[], None],
 ) -> int:
-    supervisor = Supervisor(
-        workers, listeners.of_workers, in_force, report, Machine.create(workers), notifier, on_serving
-    )
+    supervisor = Supervisor(workers, listeners, in_force, report, Machine.create(workers), notifier, on_serving)
     follows = asyncio.ensure_future(in_force.follow())
     try:
         with obeying(supervisor):

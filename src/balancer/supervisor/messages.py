@@ -24,6 +24,8 @@ class Begin(msgspec.Struct, tag="begin"):
 
     worker: int
     """Its number, from 1."""
+    workers: int
+    """How many there are."""
     source: Source
     """The configuration in force. It is used instead of the file."""
     overrides: dict[str, str | int | bool]
@@ -55,6 +57,9 @@ class Tell(msgspec.Struct, tag="tell"):
 
 class Drain(msgspec.Struct, tag="drain"):
     """The balancer is being stopped: let answers under way end, then end."""
+
+    elsewhere: bool = False
+    """Somebody else listens on the same address, or keeps what comes there: take no more, and let go of the sockets."""
 
 
 class EndNow(msgspec.Struct, tag="end_now"):

@@ -49,6 +49,7 @@ class One:
         self._server = Server(configured(self._app), self._serves, signals=False)
         self._supervisor: Supervisor | None = None
         self._tasks: set[asyncio.Task[object]] = set()
+        self._told_to_end = False
         self._restart: asyncio.Task[str] | None = None
 
     async def run(self) -> int:
@@ -82,15 +83,19 @@ class One:
 
     def drain(self) -> None:
         """Let answers under way end; the second time: do not wait."""
-        again = self._server.stopping
+        again, self._told_to_end = self._told_to_end, True
         if not again:
             self._notifier.stops(self._in_force.drain_s)
-        if self._supervisor is not None:
-            self._supervisor.drain()
         if again:
             self._server.end_now()
+        elif self._listeners.is_elsewhere() and not self._server.leaving:
+            self._app.announce_drain()
+            self._server.leave()
+            self._do(self._listeners.hand_over(self._server.take))
         else:
             self._server.stop()
+        if self._supervisor is not None:
+            self._supervisor.drain()
 
     def read_file(self) -> None:
         """Read the configuration's file again."""
@@ -124,7 +129,7 @@ class One:
         report = Report(settings.log_file, settings.log_level)
         serves = asyncio.Event()
         self._supervisor = supervisor = Supervisor(
-            1, self._listeners.of_workers, self._in_force, report, Machine.create(1), self._notifier, serves.set
+            1, self._listeners, self._in_force, report, Machine.create(1), self._notifier, serves.set
         )
         supervisor.knows = lambda: carried.taken(self._app.fleet, self._app.now())
         self._supervising = running = asyncio.get_running_loop().create_task(_run(supervisor, report))

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from balancer.events import RequestEnded, WorkerEnded
+from balancer.events import Bus, RequestEnded, WorkerEnded
 from balancer.telemetry.console import in_words
 from balancer.telemetry.jsonlines import JsonLines
 from balancer.telemetry.levels import Level, LogLine, level_named
@@ -17,18 +17,20 @@ class Report:
 
     def __init__(self, log_file: str | None, log_level: str) -> None:
         self._file = JsonLines(Path(log_file), level_named(log_level)) if log_file else None
+        self.bus = Bus()
+        """Who else is to know of it."""
+        if self._file is not None:
+            self.bus.add(self._file)
 
     def ended(self, worker: int, pid: int, reason: str, how: str, wait_s: float) -> None:
         """A worker has ended that should not have, and is started again after `wait_s`."""
         event = WorkerEnded(time.time(), worker, pid, reason, how, round(wait_s, 3))
-        if self._file is not None:
-            self._file(event)
+        self.bus.emit(event)
         self._print(in_words(event))
 
     def tell(self, event: RequestEnded) -> None:
         """A request has ended with its worker."""
-        if self._file is not None:
-            self._file(event)
+        self.bus.emit(event)
 
     def say(self, message: str) -> None:
         """Something has happened as it should."""

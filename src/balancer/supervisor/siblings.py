@@ -13,6 +13,19 @@ LOOK_S = 0.05
 AT_ONCE = 64
 
 
+async def accept(
+    listener: socket.socket, take: Callable[[socket.socket], Awaitable[object]], most: int = 100_000
+) -> None:
+    """Have `take` serve what waits at a socket that does not block."""
+    for _ in range(most):
+        try:
+            sock, _ = listener.accept()
+        except OSError:  # nothing is left, or no descriptor
+            return
+        sock.setblocking(False)
+        await take(sock)
+
+
 class Siblings:
     """Looks at other workers' sockets, and takes what nobody took between two looks."""
 
@@ -34,17 +47,8 @@ class Siblings:
             await asyncio.sleep(LOOK_S)
             waiting = {descriptor for descriptor, _ in self._poll.poll(0)}
             for descriptor in waiting & self._waiting:
-                await self._accept(self._sockets[descriptor])
+                await accept(self._sockets[descriptor], self._take, AT_ONCE)
             self._waiting = waiting
-
-    async def _accept(self, listener: socket.socket) -> None:
-        for _ in range(AT_ONCE):
-            try:
-                sock, _ = listener.accept()
-            except OSError:  # somebody else has taken it, or no descriptor is left
-                return
-            sock.setblocking(False)
-            await self._take(sock)
 
     def close(self) -> None:
         """Let go of the sockets."""

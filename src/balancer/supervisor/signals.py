@@ -8,12 +8,13 @@ USR2        rolling restart
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol
+
+from balancer.server.hangup import Hangup
 
 
 class Obedient(Protocol):
@@ -34,11 +35,10 @@ def obeying(one: Obedient) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
         yield
         return
-    had_terminal = _has_terminal()
-    minds_hangup = hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN  # nohup
+    hangup = Hangup()
 
     def hang_up() -> None:
-        if had_terminal and minds_hangup and not _has_terminal():
+        if hangup.ends():
             one.drain()
         else:
             one.read_file()
@@ -71,12 +71,3 @@ def obeying(one: Obedient) -> Iterator[None]:
                 loop.remove_signal_handler(number)
             if known is not None:
                 signal.signal(number, known)
-
-
-def _has_terminal() -> bool:
-    """Say whether this process has a terminal that can send it signals."""
-    try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
-    except OSError:
-        return False
-    return True

@@ -92,16 +92,19 @@ class Reporter(Protocol):
     def warn(self, message: str) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Sockets:
+class Sockets(Protocol):
     """What is listened on."""
 
-    descriptors: tuple[int, ...]
-    each: bool = False
-    """Every worker has one of its own."""
+    @property
+    def descriptors(self) -> tuple[int, ...]: ...
 
     def own(self, number: int) -> int | None:
-        return self.descriptors[(number - 1) % len(self.descriptors)] if self.each else None
+        """Return the one of them that is a worker's own; None: all workers share all of them."""
+        ...
+
+    def let_go(self) -> bool:
+        """The balancer is being stopped. Say whether somebody else listens or keeps what comes; then close them."""
+        ...
 
 
 @dataclass(slots=True)
@@ -168,7 +171,8 @@ class Supervisor:
             self._notifier.stops(self._configuration.drain_s)
             if self._restart is not None:
                 self._restart.cancel()
-            self._send_all(Drain())
+            elsewhere = self._sockets.let_go()
+            self._send_all(Drain(elsewhere))
         self._wake.set()
 
     def read_file(self) -> None:
@@ -251,6 +255,7 @@ class Supervisor:
         """Start a process for a place. Raises `OSError`."""
         begin = Begin(
             number,
+            len(self._places),
             self._configuration.source,
             self._configuration.overrides,
             self._sockets.descriptors,
@@ -301,7 +306,7 @@ class Supervisor:
             if place.now is process:
                 place.failed = False
         if self.draining:
-            process.channel.send(Drain())
+            process.channel.send(Drain(self._sockets.let_go()))
         elif not self._told_serving:
             self._told_serving = True
             self._notifier.serves()

@@ -37,7 +37,7 @@ from balancer.supervisor.messages import (
     ToWorker,
 )
 from balancer.supervisor.process import CHANNEL
-from balancer.supervisor.siblings import Siblings
+from balancer.supervisor.siblings import Siblings, accept
 from balancer.supervisor.signals import obeying
 from balancer.telemetry.logs import keep_crashes_quiet
 
@@ -53,6 +53,7 @@ class WorkerApp(App):
     def __init__(self, begin: Begin, on_loaded: Callable[[], None]) -> None:
         super().__init__(None, begin.overrides, source=begin.source)
         self.taken_over: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self.one_of_several = begin.workers > 1
         self._begin = begin
         self._on_loaded = on_loaded
 
@@ -75,6 +76,7 @@ class Worker:
         self._app.on_reload = lambda: channel.send(FileRead())
         self._app.restart = self._ask_restart
         self._told_to_end = False
+        self._let_go_of_sockets = False
         self._restarts: list[asyncio.Future[str]] = []
         self._siblings: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -133,8 +135,8 @@ class Worker:
                 self._channel.send(Known(carried.taken(self._app.fleet, self._app.now())))
             case Leave():
                 self._leave()
-            case Drain():
-                self._server.stop()
+            case Drain(elsewhere=elsewhere):
+                self._do(self._let_go()) if elsewhere else self._server.stop()
             case EndNow():
                 self._server.end_now()
             case ReadFile():
@@ -179,6 +181,18 @@ class Worker:
         self._restarts.append(answer)
         self._channel.send(AskRestart())
         return await answer
+
+    async def _let_go(self) -> None:
+        """Take what waits at the sockets, and close them: whoever else listens takes the rest."""
+        if self._let_go_of_sockets:
+            return
+        self._let_go_of_sockets = True
+        self._app.announce_drain()
+        self._leave()
+        for descriptor in self._begin.sockets:
+            with socket.socket(fileno=descriptor) as sock:
+                sock.setblocking(False)
+                await accept(sock, self._server.take)
 
     def _do(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

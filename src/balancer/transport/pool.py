@@ -151,7 +151,9 @@ class _Exchange(msgspec.Struct, eq=False):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._release()
+        connection, self._connection = self._connection, None  # `_release`, without a call: every request ends here
+        if connection is not None:
+            self._transport.give_back(connection)
 
     def _was_stale(self, response: ReceivedResponse | None, error: TransportError, sent_at: float) -> bool:
         """Return whether an idle connection was closed before the request reached the peer: then it is sent again."""

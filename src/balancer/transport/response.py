@@ -25,8 +25,8 @@ from balancer.transport.timer import LazyTimer
 _HEAD_TIMEOUT, _IDLE_TIMEOUT = Cause.HEAD_TIMEOUT, Cause.IDLE_TIMEOUT
 
 
-class ReceivedResponse(FramedResponse, asyncio.Protocol):
-    """One response. During its exchange it listens to the socket; after its exchange (`end`) it can't be read."""
+class ReceivedResponse(FramedResponse):
+    """One response. During its exchange it is given what comes; after its exchange (`end`) it can't be read."""
 
     flows = True
     lost = False
@@ -53,15 +53,27 @@ class ReceivedResponse(FramedResponse, asyncio.Protocol):
         self._transport = transport
         self._timer = timer
 
-    # What asyncio calls
+    # What comes over the connection
 
     def data_received(self, data: bytes) -> None:
         self.feed(data)
         state = self.state
-        if self._give is not None and state is BODY:
-            if self.pieces:  # else it is some of what stands around the chunks: no sign of life
-                self._timer.deadline = self._loop.time() + self._give_within_s
-                self._hand_on(self._give)
+        give = self._give
+        if give is not None and state is BODY:
+            pieces = self.pieces
+            if not pieces:  # it is some of what stands around the chunks: no sign of life
+                return
+            self._timer.deadline = self._loop.time() + self._give_within_s
+            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            pieces.clear()
+            try:
+                if give(data):
+                    return
+            except Exception as error:  # it is not the peer's fault: whoever reads is to hear of it
+                if self._waiter is not None and not self._waiter.done():
+                    self._waiter.set_exception(error)
+            if self._waiter is not None:  # it is given no more, from the first that it refuses on, or fails to take
+                self._wake(self._waiter)
             return
         if state is HEAD:
             return
@@ -77,20 +89,6 @@ class ReceivedResponse(FramedResponse, asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
         self.cut(exc)
-        if self._waiter is not None:
-            self._wake(self._waiter)
-
-    def _hand_on(self, give: Callable[[bytes], bool]) -> None:
-        """Give the reader what has come. From the first that it refuses on, or fails to take, it is given no more."""
-        pieces = self.pieces
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        pieces.clear()
-        try:
-            if give(data):
-                return
-        except Exception as error:  # it is not the peer's fault: whoever reads is to hear of it
-            if self._waiter is not None and not self._waiter.done():
-                self._waiter.set_exception(error)
         if self._waiter is not None:
             self._wake(self._waiter)
 

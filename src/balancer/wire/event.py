@@ -95,9 +95,9 @@ def carries_content(block: bytes) -> bool:
     for frame in sse.frames(block):
         name, data = sse.fields(frame)
         if name == b"content_block_delta":
-            delta = object_of(decoded_object(data).get("delta"))
-            if any(value for key, value in delta.items() if key not in _BEYOND):
-                return True
+            for key, value in object_of(decoded_object(data).get("delta")).items():
+                if value and key not in _BEYOND:
+                    return True
         elif name == b"content_block_start":
             event = decoded(data)
             if event is not None and event.content_block is not None and event.content_block.type not in ("", "text"):

@@ -50,6 +50,8 @@ class FrameSplitter:
     def block(self, data: bytes) -> bytes:
         """Return all the frames that `data` completes, as one run of bytes. Raises `FrameTooLong`."""
         if not self.kept:
+            if data.endswith(b"\n\n"):  # so it is most of the time
+                return data
             end = _last_break(data)
             if end == len(data):
                 return data

@@ -332,7 +332,7 @@ def _is_readable(block: bytes, at: int) -> bool:
     """Return whether the frame of content at `at` is JSON: the first one has to be, as another provider may answer."""
     start = block.find(b"\n", at) + 7
     data = block[start : block.find(b"\n", start)]
-    return decoded(data) is not None and is_utf8(data)
+    return decoded(data) is not None and (data.isascii() or is_utf8(data))
 
 
 def _content_end(block: bytes, at: int) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
-from msgspec.structs import replace
 
 from balancer.model import Fault, Operation, Usage
 from balancer.wire.complaints import inner_fault, is_error
@@ -59,12 +58,6 @@ class ReportedUsage(msgspec.Struct):
     cache_read_input_tokens: Count | None = None
     cache_creation_input_tokens: Count | None = None
 
-    def usage(self) -> Usage:
-        """Return it in our own words."""
-        return Usage(
-            self.input_tokens, self.output_tokens, self.cache_read_input_tokens, self.cache_creation_input_tokens
-        )
-
 
 def reported(value: Any) -> ReportedUsage | None:
     """Read usage leniently; None where there is none."""
@@ -88,10 +81,16 @@ def usage_of(reported: ReportedUsage | None, transformations: Any) -> Usage | No
 
     `transformations` are its `input_transformations`: an entry for each block of thinking that did not count.
     """
-    if not transformations or not isinstance(transformations, list):
-        return reported.usage() if reported else None
-    usage = reported.usage() if reported else Usage()
-    return replace(usage, input_transformations=len(transformations))
+    changed = len(transformations) if transformations and isinstance(transformations, list) else msgspec.UNSET
+    if reported is None:
+        return Usage(input_transformations=changed) if changed else None
+    return Usage(
+        reported.input_tokens,
+        reported.output_tokens,
+        reported.cache_read_input_tokens,
+        reported.cache_creation_input_tokens,
+        changed,
+    )
 
 
 _MESSAGE = msgspec.json.Decoder(Message)
