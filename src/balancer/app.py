@@ -291,15 +291,20 @@ class App:
     def uptime_s(self) -> float:
         return self._clock.now() - self._started
 
+    def note_restart(self) -> None:
+        """A client has ordered a restart."""
+        if self._audit is not None:
+            self._audit.restart()
+
     @property
-    def drain_s(self) -> float | None:
-        """How long answers under way may go on when the server is stopped; None: it was never started."""
-        return self.fleet.config.settings.drain_timeout if hasattr(self, "fleet") else None
+    def drain_s(self) -> float:
+        """How long answers under way may go on when the server is stopped."""
+        return self.fleet.config.settings.drain_timeout
 
     @property
     def drain_delay_s(self) -> float:
         """How long requests are still served when the server is to be stopped, while `/ready` says 503."""
-        return self.fleet.config.settings.drain_delay_s if hasattr(self, "fleet") else 0.0
+        return self.fleet.config.settings.drain_delay_s
 
     def announce_drain(self) -> None:
         """Say on `/ready` that requests will not be taken any more; they still are."""

@@ -41,6 +41,9 @@ class Board:
     def uptime_s(self) -> float:
         return 12.34
 
+    def note_restart(self) -> None:
+        self.asked.append("restart")
+
     async def reload(self) -> tuple[tuple[str, ...], list[Problem], dict[str, Any]]:
         return self.changes, self.problems, self.others
 

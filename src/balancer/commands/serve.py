@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import os
 import signal
 import sys
@@ -16,7 +18,7 @@ from balancer.commands.arguments import flags_given
 from balancer.commands.complaint import PREFIX, complain
 from balancer.commands.invocation import hint
 from balancer.config import ConfigError, shown_host
-from balancer.supervisor import many, one, systemd
+from balancer.supervisor import many, systemd
 from balancer.supervisor.in_force import InForce
 from balancer.supervisor.listeners import Listeners
 from balancer.supervisor.systemd import Notifier
@@ -76,7 +78,7 @@ def _run(args: argparse.Namespace) -> int:
     with listeners:
         told = banner.banner(config, listeners.port, banner.Flags.of(args))
         in_force = InForce(source, config, overrides)
-        return _serve(args.workers, listeners, in_force, notifier, lambda: print(told, flush=True))
+        return _serve(args.workers, listeners, in_force, notifier, lambda: _say(told))
 
 
 def _serve(
@@ -84,7 +86,14 @@ def _serve(
 ) -> int:
     if workers > 1:
         return many.serve(workers, listeners, in_force, notifier, on_serving)
-    return one.serve(listeners, in_force, notifier, on_serving)
+    # A supervisor serves nothing: what serves is a third of its memory, and not imported there.
+    code: int = importlib.import_module("balancer.supervisor.one").serve(listeners, in_force, notifier, on_serving)
+    return code
+
+
+def _say(told: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # nobody reads it: that is no reason not to serve
+        print(told, flush=True)
 
 
 def flags(args: argparse.Namespace) -> dict[str, str | int | bool]:

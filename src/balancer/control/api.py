@@ -60,6 +60,10 @@ class Board(Protocol):
     restart: Callable[[], Awaitable[str]] | None
     """Replaces this balancer's processes by new ones, and returns why that failed; None: it can't be done here."""
 
+    def note_restart(self) -> None:
+        """A client has ordered a restart."""
+        ...
+
     async def models(
         self, limit: int | None, after: str | None, before: str | None, may_ask: Callable[[str], bool] | None
     ) -> dict[str, Any]:
@@ -220,6 +224,7 @@ def _add_orders(app: FastAPI, board: Board) -> None:
     async def restart() -> Response:
         if board.restart is None:
             return _problem(501, "it was not started by `balancer serve`, so whoever has started it has to restart it")
+        board.note_restart()
         if failure := await board.restart():
             return _problem(503, f"not restarted, the old processes go on: {failure}")
         return JSONResponse({"status": "ok"})

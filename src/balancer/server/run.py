@@ -16,8 +16,8 @@ from typing import Any, cast
 import uvicorn
 
 from balancer.server.http11 import ClientConnection
+from balancer.server.listening import BACKLOG
 
-BACKLOG = 2048
 KEEP_ALIVE_S = 75
 
 IDLE_S = 5.0
@@ -95,9 +95,9 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
     def _drain_s(self) -> float:
-        """Return how long answers under way may go on: what is in force now."""
-        if self.started and (drain_s := self.config.loaded_app.drain_s) is not None:
-            self.config.timeout_graceful_shutdown = math.ceil(drain_s)
+        """Return how long answers under way may go on: what was configured here, else what the application says now."""
+        if self.config.timeout_graceful_shutdown is None and self.started:
+            self.config.timeout_graceful_shutdown = math.ceil(self.config.loaded_app.drain_s)
         return self.config.timeout_graceful_shutdown or 0
 
     def connection(self) -> asyncio.Protocol:
@@ -170,10 +170,10 @@ class Server(uvicorn.Server):
         return False
 
 
-def configured(app: Any, drain_s: float = 120.0) -> uvicorn.Config:
+def configured(app: Any, drain_s: float | None = None) -> uvicorn.Config:
     """Return uvicorn's configuration for `app`, a callable or the name of what makes it.
 
-    `drain_s` is how long answers under way may go on after the first signal.
+    `drain_s` is how long answers under way may go on after the first signal; None: as the application says.
     """
     return uvicorn.Config(
         app,
@@ -188,7 +188,7 @@ def configured(app: Any, drain_s: float = 120.0) -> uvicorn.Config:
         # The address of a client decides whether it is let in: no header may say another one.
         proxy_headers=False,
         server_header=False,
-        timeout_graceful_shutdown=math.ceil(drain_s),
+        timeout_graceful_shutdown=None if drain_s is None else math.ceil(drain_s),
         timeout_keep_alive=KEEP_ALIVE_S,
         backlog=BACKLOG,
     )
@@ -200,26 +200,3 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
         return None
     factory: Callable[[], asyncio.AbstractEventLoop] = importlib.import_module("uvloop").new_event_loop
     return factory
-
-
-def listening(host: str, port: int, *, shared: bool = False) -> socket.socket:
-    """Return a socket that listens; port 0: any that is free. Raises `OSError`.
-
-    `shared`: other sockets may listen on the same address, and the system spreads connections over them.
-    """
-    family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    sock = socket.socket(family, kind, protocol)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if family == socket.AF_INET6:
-            with contextlib.suppress(OSError):
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        sock.bind(where)
-        sock.listen(BACKLOG)
-    except OSError:
-        sock.close()
-        raise
-    sock.set_inheritable(True)
-    return sock

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from balancer.config.addresses import is_loopback
-from balancer.server.run import listening
+from balancer.server.listening import listening
 from balancer.supervisor.siblings import accept
 
 SPREADS = sys.platform == "linux"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import logging
 import math
 import os
 import signal
@@ -18,6 +19,8 @@ import msgspec
 
 from balancer.supervisor.channel import Channel
 from balancer.supervisor.messages import Begin, FromWorker
+
+_log = logging.getLogger(__name__)
 
 WORKER = "BALANCER_WORKER"
 """The variable that tells a worker its number, from 1."""
@@ -95,7 +98,10 @@ class Process:
 
     async def _listen(self, take: Callable[[Process, FromWorker], None]) -> None:
         async for message in self.channel.messages():
-            take(self, message)
+            try:
+                take(self, message)
+            except Exception:  # it would never be heard again, and be killed for that
+                _log.exception("a fault of the supervisor")
 
     def ended(self) -> int | None:
         """Return its exit code, less than 0 if a signal ended it; None: it runs."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
 import time
 from collections import Counter
@@ -47,6 +48,8 @@ from balancer.supervisor.messages import (
 from balancer.supervisor.process import Process, Step, in_words
 from balancer.supervisor.systemd import Notifier
 from balancer.telemetry.metrics import Metrics
+
+_log = logging.getLogger(__name__)
 
 LOOK_S = 0.5
 """How often it looks at its workers, if nothing happens."""
@@ -193,21 +196,29 @@ class Supervisor:
         """Serve until the balancer is stopped, or can't begin. Returns the exit code."""
         await self._machine.start()
         try:
-            for place in self._places:
-                await self._start(place)
-            while not self._is_over():
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), LOOK_S)
-                self._wake.clear()
-                await self._look()
+            await self._serve()
         finally:
-            for process in self._processes:
-                process.kill("the supervisor ends")
-            while self._processes:
-                await self._reap()
-                await asyncio.sleep(0.01)
+            # After a fault of this program nobody is killed: workers let their answers end when they see it gone.
             await self._machine.close()
         return self._code
+
+    async def _serve(self) -> None:
+        for place in self._places:
+            await self._start(place)
+        while not self._is_over():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), LOOK_S)
+            self._wake.clear()
+            try:
+                await self._look()
+            except Exception:  # what serves goes on
+                _log.exception("a fault of the supervisor")
+                await asyncio.sleep(LOOK_S)
+        for process in self._processes:
+            process.kill("end")
+        while self._processes:
+            await self._reap()
+            await asyncio.sleep(0.01)
 
     def child_ended(self) -> None:
         """A child process has ended; which one is found out soon."""
@@ -315,7 +326,10 @@ class Supervisor:
 
     def _answer_restart(self, process: Process) -> None:
         def tell(task: asyncio.Task[str]) -> None:
-            process.channel.send(RestartEnded("the balancer is being stopped" if task.cancelled() else task.result()))
+            failure = "the balancer is being stopped" if task.cancelled() else ""
+            if not task.cancelled():
+                failure = "a fault of the supervisor" if task.exception() else task.result()
+            process.channel.send(RestartEnded(failure))
 
         self.restart().add_done_callback(tell)
 

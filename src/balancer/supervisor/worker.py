@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import socket
 import sys
@@ -42,6 +43,9 @@ from balancer.supervisor.signals import obeying
 from balancer.telemetry.logs import keep_crashes_quiet
 
 BEAT_S = 1.0
+
+LATE_S = 10.0
+"""How much longer than its answers a worker without a supervisor may take to end."""
 
 ORPHANED = 4
 """The exit code of a worker whose supervisor is gone and that had to be cut short."""
@@ -82,8 +86,9 @@ class Worker:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._server = Server(configured(self._app), self._serves, signals=False)
 
-    async def run(self, messages: Any) -> int:
-        """Serve until it is told to end. Returns the exit code."""
+    async def run(self, messages: Any, supervisor: int) -> int:
+        """Serve until it is told to end. `supervisor`: a descriptor of the channel. Returns the exit code."""
+        threading.Thread(target=_end_with, args=(supervisor, self._drain_s), name="supervisor", daemon=True).start()
         listens = asyncio.ensure_future(self._listen(messages))
         beats = asyncio.ensure_future(self._beat())
         try:
@@ -94,6 +99,9 @@ class Worker:
             for task in (listens, beats, *self._tasks, *([self._siblings] if self._siblings else [])):
                 task.cancel()
         return 0 if self._server.started or self._server.should_exit else 3
+
+    def _drain_s(self) -> float:
+        return self._app.drain_s if self._server.started else 0.0
 
     def _own(self) -> list[socket.socket]:
         own, all_of_them = self._begin.own, self._begin.sockets
@@ -120,7 +128,6 @@ class Worker:
         async for message in messages:
             self._obey(message)
         # The supervisor is gone: free the address for the next one, let answers end, and end.
-        threading.Thread(target=_end_late, args=((self._app.drain_s or 0) + 10,), daemon=True).start()
         self._leave()
         if not self._app.taken_over.done():
             self._server.end_now()
@@ -205,20 +212,25 @@ def _copy(descriptor: int) -> socket.socket:
     return socket.socket(fileno=os.dup(descriptor))
 
 
-def _end_late(within_s: float) -> None:
-    """End the process if it has not ended by itself: nobody else is left to do so."""
-    threading.Event().wait(within_s)
+def _end_with(supervisor: int, drain_s: Callable[[], float]) -> None:
+    """End the process when its supervisor is gone and it does not end by itself: its event loop may hang."""
+    poll = select.poll()
+    poll.register(supervisor, 0)  # the end of the other side is always told
+    while not poll.poll():
+        continue
+    threading.Event().wait(drain_s() + LATE_S)
     os._exit(ORPHANED)
 
 
 async def _main() -> int:
     sock = socket.socket(fileno=int(os.environ.pop(CHANNEL)))
     os.set_inheritable(sock.fileno(), False)
+    supervisor = os.dup(sock.fileno())
     channel = await Channel.over(sock, msgspec.json.Decoder(ToWorker))
     messages = channel.messages()
     try:
         begin = await anext(messages, None)
-        return await Worker(begin, channel).run(messages) if isinstance(begin, Begin) else ORPHANED
+        return await Worker(begin, channel).run(messages, supervisor) if isinstance(begin, Begin) else ORPHANED
     finally:
         channel.close()
 
