@@ -57,7 +57,6 @@ class WorkerApp(App):
     def __init__(self, begin: Begin, on_loaded: Callable[[], None]) -> None:
         super().__init__(None, begin.overrides, source=begin.source)
         self.taken_over: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self.one_of_several = begin.workers > 1
         self._begin = begin
         self._on_loaded = on_loaded
 
