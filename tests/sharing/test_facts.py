@@ -120,4 +120,4 @@ print(wrong, seen)
         os.close(fd)
 
     assert [wrong for wrong, _ in told] == ["0"] * 4
-    assert all(int(seen) > 1000 for _, seen in told)
+    assert all(int(seen) > 10 for _, seen in told)

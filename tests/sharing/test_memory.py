@@ -9,6 +9,7 @@ import pytest
 
 from balancer.sharing import layout
 from balancer.sharing.memory import Memory, OtherVersion, made
+from balancer.sharing.table import Table, ended
 
 
 def test_hashes_are_keyed_and_the_same_for_all_who_share() -> None:
@@ -55,3 +56,16 @@ def test_memory_has_no_name_and_takes_up_only_what_was_written() -> None:
 def test_the_number_of_workers_is_bounded() -> None:
     with pytest.raises(ValueError, match="from 1 to 160"):
         made(161)
+
+
+def test_a_worker_that_looks_at_everything_takes_little_memory() -> None:
+    fd = made(8, 18)
+    try:
+        table = Table(Memory(fd), 0)
+        table.history()
+        table.place("balancer").take_over()
+        ended(table.memory, 1)
+
+        assert os.fstat(fd).st_blocks * 512 < 2_000_000
+    finally:
+        os.close(fd)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from balancer.events import RequestEnded
+from balancer.redact import Inventory
 from balancer.supervisor.report import Report
 
 
@@ -34,3 +36,15 @@ def test_without_a_log_file_stderr_has_it(capsys: pytest.CaptureFixture[str]) ->
     report.close()
 
     assert "worker 1 (pid 7) did not start: exit code 3; a new one is started now" in capsys.readouterr().err
+
+
+def test_a_secret_that_a_client_has_named_as_a_model_is_not_written_down(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    report = Report(str(path), "INFO", lambda: Inventory(["sk-of-a-provider-0123456789"]))
+
+    report.tell(RequestEnded("r1", 1000.0, "messages", "sk-of-a-provider-0123456789", True, 0, "failed", 1.0))
+    report.close()
+
+    line = path.read_text()
+    assert '"id":"r1"' in line
+    assert "sk-of-a-provider" not in line

@@ -93,17 +93,17 @@ class Facts:
     def _of(self, writer: int) -> list[News]:
         """Return all facts that one worker has told."""
         rows = range(layout.FACT_SETS * WAYS)
-        words, start, step = self._memory.words, self._memory.layout.facts // WORD, self._fact_words()
-        facts = [self._fact(row, writer) for row in rows if words[start + row * step]]
+        words = self._memory.words
+        facts = [self._fact(row, writer) for row in rows if words[self._in_index(row)]]
         return [fact for fact in facts if fact is not None]
 
     def _fact(self, row: int, writer: int) -> Fact | None:
         """Return what a worker has told in a row; None: nothing, or it is being written just now."""
         buffer, at = self._memory.buffer, self._at(row)
-        name_hash, _, length = struct.unpack_from("@3q", buffer, at)
+        name_hash, length = self._memory.words[self._in_index(row)], self._memory.words[at // WORD]
         if not name_hash or not 0 < length <= layout.NAME_MAX_BYTES:
             return None
-        name = buffer[at + 3 * WORD : at + 3 * WORD + length]
+        name = buffer[at + WORD : at + WORD + length]
         start = at + layout.NAME_BYTES + writer * RECORD_BYTES
         record = buffer[start : start + RECORD_BYTES]
         check, at_ns, size = struct.unpack_from("@3q", record)
@@ -124,12 +124,12 @@ class Facts:
             return
         buffer, at, now_ns = self._memory.buffer, self._at(row), time.monotonic_ns()
         start = at + layout.NAME_BYTES + self._worker * RECORD_BYTES
-        check = self._check(self._memory.words[at // WORD], now_ns, body)
+        check = self._check(self._memory.words[self._in_index(row)], now_ns, body)
         self._memory.words[start // WORD] = 0
         buffer[start + _HEAD_BYTES : start + _HEAD_BYTES + len(body)] = body
         _AT_AND_LENGTH.pack_into(buffer, start + WORD, now_ns, len(body))
         self._memory.words[start // WORD] = check
-        self._memory.words[at // WORD + 1] = now_ns
+        self._memory.words[self._in_index(row) + 1] = now_ns
         self._note(FACT, row, 0, 0, now_ns)
 
     def use(self, name: int, requests: int, tokens: int) -> None:
@@ -154,7 +154,7 @@ class Facts:
         """Return the row of a name, a new one if it has none; None: it can't have one."""
         name_hash = self._memory.hash_of(name)
         known = self._rows.get(name)
-        if known is not None and self._memory.words[self._at(known) // WORD] == name_hash:
+        if known is not None and self._memory.words[self._in_index(known)] == name_hash:
             return known
         row, found = self._find(name_hash)
         if not found and not self._claim(name_hash, name.encode("utf-8", "replace")):
@@ -173,7 +173,7 @@ class Facts:
         words = self._memory.words
         oldest, oldest_ns = first, SIGN
         for row in range(first, first + WAYS):
-            at = self._at(row) // WORD
+            at = self._in_index(row)
             if words[at] == name_hash:
                 return row, True
             if words[at + 1] < oldest_ns:
@@ -187,13 +187,14 @@ class Facts:
         try:
             row, found = self._find(name_hash)
             if not found:
-                buffer, at = self._memory.buffer, self._at(row)
-                self._memory.words[at // WORD] = 0
+                buffer, words, at, index = self._memory.buffer, self._memory.words, self._at(row), self._in_index(row)
+                words[index] = 0
                 records = self._memory.workers * RECORD_BYTES
                 buffer[at + layout.NAME_BYTES : at + layout.NAME_BYTES + records] = bytes(records)
-                buffer[at + 3 * WORD : at + 3 * WORD + len(name)] = name
-                _AT_AND_LENGTH.pack_into(buffer, at + WORD, time.monotonic_ns(), len(name))
-                self._memory.words[at // WORD] = name_hash
+                buffer[at + WORD : at + WORD + len(name)] = name
+                words[at // WORD] = len(name)
+                words[index + 1] = time.monotonic_ns()
+                words[index] = name_hash
             return True
         finally:
             self._memory.unlock()
@@ -201,8 +202,9 @@ class Facts:
     def _at(self, row: int) -> int:
         return self._memory.layout.facts + row * self._memory.layout.fact_bytes
 
-    def _fact_words(self) -> int:
-        return self._memory.layout.fact_bytes // WORD
+    def _in_index(self, row: int) -> int:
+        """Return where a row stands in the index, in words."""
+        return self._memory.layout.index // WORD + row * layout.INDEX_WORDS
 
 
 def _check(number: int, kind: int, what: int, one: int, two: int, at_ns: int) -> int:

@@ -5,7 +5,8 @@
     news         a counter a worker: how many entries its journal has had
     freed        a counter a worker: how many places it has given back
     places       rows by name: a hash, and a column for each worker: how many it holds
-    facts        rows by name: a hash, the name, and a column for each worker: what it told last
+    index        of the facts' rows: a hash, and when something was told there last
+    facts        rows by name: the name, and a column for each worker: what it told last
     leases       rows by name: a hash, who has it, until when
     pins         one for each conversation: who answered, when
     journals     one a worker: what it has told lately, the oldest overwritten
@@ -39,8 +40,10 @@ WAYS = 4
 """A name may have one of so many rows, by its hash; if all are taken by others, the oldest makes room."""
 
 NAME_MAX_BYTES = 232
-NAME_BYTES = 3 * WORD + NAME_MAX_BYTES
-"""Hash, when it was last told, length, name."""
+NAME_BYTES = WORD + NAME_MAX_BYTES
+"""Length and name."""
+INDEX_WORDS = 2
+"""Of the index of facts: hash, and when it was last told. By itself, so that who looks through it touches few pages."""
 BODY_MAX_BYTES = 472
 RECORD_BYTES = 5 * WORD + BODY_MAX_BYTES
 """Check word, when it was told, length and two words that are kept free, body."""
@@ -87,8 +90,12 @@ class Layout(msgspec.Struct, frozen=True):
         return (1 + self.workers) * WORD
 
     @property
-    def facts(self) -> int:
+    def index(self) -> int:
         return self.places + PLACE_ROWS * self.place_bytes
+
+    @property
+    def facts(self) -> int:
+        return self.index + FACT_SETS * WAYS * INDEX_WORDS * WORD
 
     @property
     def fact_bytes(self) -> int:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Protocol
 
 from balancer.sharing import layout
 from balancer.sharing.layout import WORD
 from balancer.sharing.memory import Memory
+
+_log = logging.getLogger(__name__)
+
+NO_ROOM = "the table of the workers has no room for more names"
 
 
 class SharedPlace:
@@ -132,7 +137,9 @@ class Places:
         place = self._known.get(name)
         if place is None:
             row = self._row(self._memory.hash_of(name))
-            self.full = self.full or row is None
+            if row is None and not self.full:
+                self.full = True
+                _log.warning("%s; of further ones each worker counts its share by itself", NO_ROOM)
             place = OwnPlace(self._memory.expected) if row is None else SharedPlace(self._memory, row, self._worker)
             self._known[name] = place
         return place

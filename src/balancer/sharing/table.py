@@ -7,7 +7,7 @@ from balancer.sharing.in_flight import InFlightRows, left
 from balancer.sharing.leases import Leases
 from balancer.sharing.memory import Memory
 from balancer.sharing.pins import SharedPins
-from balancer.sharing.places import Counted, Places
+from balancer.sharing.places import NO_ROOM, Counted, Places
 
 
 class Table:
@@ -50,7 +50,7 @@ class Table:
     @property
     def trouble(self) -> str:
         """Why something is not shared, in plain words; empty: everything is."""
-        return "the table of the workers has no room for more names" if self._places.full else ""
+        return NO_ROOM if self._places.full else ""
 
 
 def ended(memory: Memory, worker: int) -> list[bytes]:

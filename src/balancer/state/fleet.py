@@ -157,7 +157,7 @@ class Fleet:
         settings = config.settings
         self.config = config
         self.routing = routing.compile(config.routes)
-        self.secrets = _secrets(config)
+        self.secrets = secrets_in(config)
         self.rules = Rules.of(config)
         self._strategy = STRATEGIES[settings.selection_strategy]
         self._candidates = {}
@@ -365,7 +365,7 @@ CHECKS_NOTHING = 2
 _NO_VIEW = View(0, random.Random())
 
 
-def _secrets(config: Config) -> Inventory:
+def secrets_in(config: Config) -> Inventory:
     """Return every secret of a configuration. What is a name in it is none: clients are told of it."""
     ours = (*config.settings.auth.secrets, *(key.secret for key in config.named_keys if key.secret))
     theirs = (secret for provider in config.providers.values() for secret in secrets_of(provider))

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from balancer.sharing.machine import Machine
+from balancer.state.fleet import secrets_in
 from balancer.supervisor.in_force import InForce
 from balancer.supervisor.listeners import Listeners
 from balancer.supervisor.report import Report
@@ -19,7 +20,7 @@ def serve(
 ) -> int:
     """Serve until a signal comes. `on_serving` is called when the first worker serves. Returns the exit code."""
     settings = in_force.config.settings
-    report = Report(settings.log_file, settings.log_level)
+    report = Report(settings.log_file, settings.log_level, lambda: secrets_in(in_force.config))
     try:
         return asyncio.run(_serve(workers, listeners, in_force, report, notifier, on_serving))
     finally:

@@ -15,6 +15,7 @@ from balancer.app import App
 from balancer.server.run import Server, configured, loop_factory
 from balancer.sharing.machine import Machine
 from balancer.state import carried
+from balancer.state.fleet import secrets_in
 from balancer.supervisor.in_force import InForce
 from balancer.supervisor.listeners import Listeners
 from balancer.supervisor.report import Report
@@ -126,7 +127,7 @@ class One:
 
     async def _replace(self) -> str:
         settings = self._in_force.config.settings
-        report = Report(settings.log_file, settings.log_level)
+        report = Report(settings.log_file, settings.log_level, lambda: secrets_in(self._in_force.config))
         serves = asyncio.Event()
         self._supervisor = supervisor = Supervisor(
             1, self._listeners, self._in_force, report, Machine.create(1), self._notifier, serves.set

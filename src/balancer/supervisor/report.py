@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from balancer.events import Bus, RequestEnded, WorkerEnded
+from balancer.redact import EMPTY, Inventory
 from balancer.telemetry.background import BackgroundWriter
 from balancer.telemetry.console import in_words
 from balancer.telemetry.jsonlines import JsonLines
@@ -17,7 +19,9 @@ from balancer.telemetry.levels import Level, LogLine, level_named
 class Report:
     """Says it in both places. The log file is that of the workers."""
 
-    def __init__(self, log_file: str | None, log_level: str) -> None:
+    def __init__(self, log_file: str | None, log_level: str, secrets: Callable[[], Inventory] = lambda: EMPTY) -> None:
+        """`secrets` returns what is never to be written down, as of now."""
+        self._secrets = secrets
         self._file = JsonLines(Path(log_file), level_named(log_level)) if log_file else None
         # A terminal that takes nothing must not hold up the supervisor.
         self._stderr: BackgroundWriter[str] = BackgroundWriter("stderr", _print, lambda error: None)
@@ -34,6 +38,8 @@ class Report:
 
     def tell(self, event: RequestEnded) -> None:
         """A request has ended with its worker."""
+        if self._file is not None:
+            self._file.secrets = self._secrets()  # a client may have named a model like one
         self.bus.emit(event)
 
     def say(self, message: str) -> None:
