@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from state.shared_world import shared_worlds
-from state.world import BAD, OVERLOADED
+from state.shared_world import SharedWorld, group_of, shared_worlds
+from state.world import BAD, OVERLOADED, read
 
 from balancer.dialects.simulated.faults import Drill
 
@@ -46,3 +46,15 @@ def test_news_of_another_worker_are_told_to_who_waits_for_them() -> None:
         other.fleet.learn()
 
         assert told == [True]
+
+
+def test_what_was_told_of_a_provider_before_it_was_configured_here_is_known_afterwards() -> None:
+    with group_of(2) as group:
+        one, other = SharedWorld(group, 0, "", "abc", ""), SharedWorld(group, 1, "", "ab", "")
+        one.fail("c", at=10.0)
+        other.fleet.learn()
+
+        other.fleet.reload(read("", "abc"), 1010.0)
+
+        assert other.rests("c", 10.0)
+        assert not other.rests("a", 10.0)

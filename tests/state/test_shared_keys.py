@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from state.shared_world import SharedWorld, group_of, shared_worlds
@@ -14,7 +15,7 @@ def _grants(worlds: list[SharedWorld], **limits: int) -> list[KeyGrant]:
     return [KeyGrant("team", world.fleet.keys.of("team"), **limits) for world in worlds]  # type: ignore[arg-type]
 
 
-def test_requests_a_minute_are_counted_over_all_workers() -> None:
+async def test_requests_a_minute_are_counted_over_all_workers() -> None:
     with shared_worlds(2) as worlds:
         one, other = _grants(worlds, rpm=3)
         now = time.monotonic()
@@ -30,7 +31,7 @@ def test_requests_a_minute_are_counted_over_all_workers() -> None:
             assert grant.exceeded(now + 62) is None
 
 
-def test_tokens_a_minute_are_counted_over_all_workers() -> None:
+async def test_tokens_a_minute_are_counted_over_all_workers() -> None:
     with shared_worlds(2) as worlds:
         one, other = _grants(worlds, tokens_per_minute=100)
         one.use.tokens.add(100, time.monotonic())
@@ -41,7 +42,7 @@ def test_tokens_a_minute_are_counted_over_all_workers() -> None:
         assert exceeded[0] == "100 tokens a minute"
 
 
-def test_requests_in_flight_are_counted_over_all_workers() -> None:
+async def test_requests_in_flight_are_counted_over_all_workers() -> None:
     with shared_worlds(2) as worlds:
         one, other = _grants(worlds, max_in_flight=2)
         for grant in (one, other):
@@ -56,7 +57,18 @@ def test_requests_in_flight_are_counted_over_all_workers() -> None:
         assert other.exceeded(0.0) is not None
 
 
-def test_a_worker_that_begins_later_knows_what_was_used() -> None:
+async def test_a_request_that_was_let_in_and_never_began_holds_no_place() -> None:
+    with shared_worlds(2) as worlds:
+        one, other = _grants(worlds, max_in_flight=1)
+        assert one.exceeded(0.0) is None
+        assert other.exceeded(0.0) is not None
+
+        await asyncio.sleep(0)
+
+        assert other.exceeded(0.0) is None
+
+
+async def test_a_worker_that_begins_later_knows_what_was_used() -> None:
     with group_of(2) as group:
         one = SharedWorld(group, 0, "", "ab", "")
         one.fleet.keys.of("team").requests.add(5, time.monotonic())

@@ -33,7 +33,7 @@ class SharedFleet(Fleet):
         self.sharing = sharing
         self.keys = KeyUses(sharing, self.learn)
         super().__init__(config, bus, rng)
-        self._take(sharing.history())
+        self._take([one for one in sharing.history() if not isinstance(one, Fact)])
 
     def _parts(self, queue: SlotQueue) -> tuple[SharedHealth, SharedAdmission, SharedPins]:
         health = SharedHealth(self._stats, self.bus, self.rng, queue.wake, self.sharing)
@@ -46,6 +46,9 @@ class SharedFleet(Fleet):
         self.pins.know(config.providers)
         self._drilled = {self._drill_of(name): name for name in config.providers}
         super()._apply(config)
+        # What was told of a provider before it was configured here was passed over.
+        self.learn()
+        self._take([one for one in self.sharing.history() if isinstance(one, Fact)])
 
     def learn(self) -> None:
         """Learn what other workers have told."""

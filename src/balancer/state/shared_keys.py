@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from balancer.policy.grants import KeyUse, Minute
@@ -36,6 +37,7 @@ class SharedKeyUse(KeyUse):
 
     def __init__(self, name: str, sharing: Sharing, learn: Callable[[], None]) -> None:
         self._place = sharing.place(f"key {name}")
+        self._loop = asyncio.get_running_loop()
         self._taken = False
         """A place has been taken for the request that begins next."""
         super().__init__()
@@ -44,10 +46,18 @@ class SharedKeyUse(KeyUse):
         self.tokens: SharedMinute = SharedMinute(learn, lambda count: sharing.use(number, 0, count))
 
     def may_begin(self, limit: int) -> bool:
-        """Say whether a request may begin. Its place is taken then."""
+        """Say whether a request may begin. Its place is taken then, for one that begins before anything is awaited."""
         if not self._taken:
             self._taken = self._place.take(limit)
+            if self._taken:
+                self._loop.call_soon(self._let_go)
         return self._taken
+
+    def _let_go(self) -> None:
+        """Give back a place that was taken, where the request has not begun: its client may have left."""
+        if self._taken:
+            self._taken = False
+            self._place.give_back()
 
     def began(self) -> None:
         """Note that a request is in flight."""
