@@ -11,6 +11,7 @@ from state.world import World
 from balancer.config import Problem
 from balancer.control import api
 from balancer.telemetry.metrics import Metrics
+from balancer.telemetry.usage.ledger import Ledger
 
 
 class Board:
@@ -18,6 +19,7 @@ class Board:
 
     one_of_several = False
     restart: Callable[[], Awaitable[str]] | None = None
+    ledger: Ledger | None = None
 
     def __init__(self, settings: str = "", names: str = "ab", **provider: str) -> None:
         self.world = World(settings, names, **provider)
