@@ -44,7 +44,7 @@ else \
 fi
 endef
 
-.PHONY: help setup run demo test check bench scorecard screenshots mutants simulate simulate-faults tools codex docs site requirements clean
+.PHONY: help setup run demo test check bench scorecard screenshots mutants simulate simulate-faults soak tools codex docs site requirements clean
 
 help:
 	@echo 'make run           serve with providers.yaml; if there is none, with three simulated providers'
@@ -56,6 +56,7 @@ help:
 	@echo 'make test          the whole check: format, lint, types, import layers, tests'
 	@echo "make tools         the real Claude Code client (needs npm) and llama.cpp's server, for the tests with them"
 	@echo 'make codex         the real client Codex (needs npm, 420 MB), for the test with it'
+	@echo 'make soak          MINUTES=n (10) of mixed traffic with faults, reloads, outages and leaving clients; ARGS=--help'
 	@echo 'make mutants       plant small faults one at a time, and see which the tests do not notice'
 	@echo 'make simulate      a million requests against failing providers, on virtual time; SEEDS=100 plays fewer'
 	@echo 'make simulate-faults  plant small faults one at a time, and see which the simulation does not notice'
@@ -110,6 +111,9 @@ mutants: $(DEV)
 
 simulate: $(DEV)
 	@PYTHONPATH=src:tests $(BIN)/python -m simulation $(SEEDS) $(ARGS)
+
+soak: $(DEV)
+	@$(BIN)/python -m bench.soak $(or $(MINUTES),10) $(ARGS)
 
 simulate-faults: $(DEV)
 	@PYTHONPATH=tests $(BIN)/python -m mutation.plant --list simulation/faults.toml $(ARGS)

@@ -34,6 +34,7 @@ async def failing_over() -> list[Event]:
     limited = error(429, "rate_limit_error", retry_after="5")
     world = World([limited, GOOD, GOOD, error(401, "authentication_error")], [GOOD])
     asking: dict[str, Any] = {"conversation": "c", "client": "0123", "user_agent": "claude-cli/2"}
+    asking |= {"session": "0456", "project": "acme"}
     asking["grant"] = KeyGrant("team", KeyUse())
     await world.ask(**asking)
     await asyncio.sleep(600)  # the cooldown is over

@@ -53,6 +53,7 @@ from balancer.state.shared import SharedFleet
 from balancer.telemetry.audit import ASKER, Asker, Audit
 from balancer.telemetry.logs import Logs
 from balancer.telemetry.metrics import Metrics
+from balancer.telemetry.usage.ledger import Ledger, place
 from balancer.transport import Transport
 
 _log = logging.getLogger(__name__)
@@ -187,6 +188,7 @@ class App:
             self._audit = Audit(config.settings.log_file, self._clock.wall, self._clock.now)
             bus.add(self._audit.take, Audit.KINDS)
             self._resources.callback(self._audit.close)
+        self.ledger = self._make_ledger(config, bus)
         transport = Transport(self._clock)
         self._resources.push_async_callback(transport.close)
         self.transport = transport
@@ -271,6 +273,16 @@ class App:
             named=self._grants.apply(config.named_keys),
             wall=self._clock.wall,
         )
+
+    def _make_ledger(self, config: Config, bus: events.Bus) -> Ledger | None:
+        where = place(config.settings.usage, config.settings.log_file)
+        if where is None:
+            return None
+        ledger = Ledger(where, self._clock.wall, self._clock.now)
+        ledger.apply(config.prices, _factors(config), config.settings.usage_keep_days)
+        bus.add(ledger.take, Ledger.KINDS)
+        self._resources.callback(ledger.close)
+        return ledger
 
     def _bound_connections(self, config: Config) -> None:
         limits = config.settings.limits
@@ -365,6 +377,8 @@ class App:
         self._bound_connections(config)
         self._in_flight.max_bytes = config.settings.deduplication.max_bytes
         self._logs.apply(config.settings, self.fleet.secrets)
+        if self.ledger is not None:
+            self.ledger.apply(config.prices, _factors(config), config.settings.usage_keep_days)
         self.transport.retire({provider.origin for provider in config.providers.values()})
         self.on_reload()
 
@@ -388,6 +402,10 @@ def _sharing() -> tuple[WorkerSharing | None, str]:
 
 def _nothing() -> None:
     return
+
+
+def _factors(config: Config) -> dict[str, float]:
+    return {name: provider.price_factor for name, provider in config.providers.items()}
 
 
 async def _end(task: asyncio.Task[None]) -> None:

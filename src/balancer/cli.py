@@ -61,6 +61,7 @@ def build() -> argparse.ArgumentParser:
     _orders(commands)
     _restart(commands)
     _drill(commands)
+    _usage(commands)
     _add(
         commands, "demo", "see failover happen: simulated providers, one of them failing (15 s, no key needed)", "demo"
     )
@@ -352,6 +353,23 @@ def _restart(commands: Any) -> None:
         more="Each new process serves before an old one stops taking requests, and answers under way end where\n"
         "they began. Waits until the new ones serve. If one can't start, the old ones go on.",
     )
+    _running(parser)
+
+
+def _usage(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "usage",
+        "show what requests used and cost",
+        "usage --by model --since 24h",
+        "usage --by project --since 2026-11-01 --csv",
+    )
+    groups = ("day", "model", "provider", "client", "session", "project")
+    parser.add_argument("--by", choices=groups, default="day", help="what to sum by (day)")
+    parser.add_argument("--since", default="7d", metavar="TIME", help="a span like 24h or 7d, today, or a date (7d)")
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="as JSON")
+    shape.add_argument("--csv", action="store_true", help="as CSV")
     _running(parser)
 
 

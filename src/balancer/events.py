@@ -81,6 +81,14 @@ class RequestEnded(
     """What a dialect dropped, repaired or rotated on the way."""
     key: str = ""
     """The name of the balancer's key that the client sent; empty where that has none."""
+    client: str = ""
+    """Who asked, as in `RequestBegan`."""
+    session: str = ""
+    """The client's session, a hash; empty where it names none."""
+    project: str = ""
+    """What the client's header `x-project` says, cut."""
+    route: str = ""
+    """The pattern of the route that the model matched."""
 
 
 class ReasoningLeft(msgspec.Struct, frozen=True, tag="reasoning_left", omit_defaults=True):

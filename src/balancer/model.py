@@ -121,6 +121,10 @@ class Request(msgspec.Struct):
     """It asks for the check of actions that Claude Code's auto mode needs, as far as its headers tell."""
     grant: Grant | None = None
     """What its key may do, where that is a named key of the balancer's."""
+    session: str = ""
+    """The client's session, a hash: that of all its agents. Empty where the client names none."""
+    project: str = ""
+    """The project that the client names, cut and without secrets."""
 
     def drop_body(self) -> None:
         """Let go of the body. After this the request can't be sent again."""
@@ -236,6 +240,8 @@ class Provider:
     """Headers of clients that go there although their names tell of a credential."""
     timeouts: Timeouts = Timeouts()
     max_in_flight: int | None = None
+    price_factor: float = 1.0
+    """What it charges, as a multiple of the prices by model."""
     error_rules: tuple[ErrorRule, ...] = ()
     """Its own, then those of the settings: the first that fits decides."""
     options: object = None
@@ -290,6 +296,8 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     cache_creation_tokens: int | None = None
     input_transformations: int | msgspec.UnsetType = msgspec.UNSET
     """How many blocks of thinking in the request did not count, or only just; unset: none was reported."""
+    cache_creation_1h_tokens: int | msgspec.UnsetType = msgspec.UNSET
+    """What of `cache_creation_tokens` went into the cache that lives for an hour; unset: none was reported."""
 
     def merged(self, later: Usage | None) -> Usage:
         """Return this usage with every number that `later` reports put over it."""
@@ -301,6 +309,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
             self.cache_read_tokens if later.cache_read_tokens is None else later.cache_read_tokens,
             self.cache_creation_tokens if later.cache_creation_tokens is None else later.cache_creation_tokens,
             later.input_transformations or self.input_transformations,
+            later.cache_creation_1h_tokens or self.cache_creation_1h_tokens,
         )
 
 

@@ -12,6 +12,7 @@ from balancer.config import Problem
 from balancer.control import api
 from balancer.control.workers import Workers
 from balancer.telemetry.metrics import Metrics
+from balancer.telemetry.usage.ledger import Ledger
 
 
 class Board:
@@ -19,6 +20,7 @@ class Board:
 
     one_of_several = False
     restart: Callable[[], Awaitable[str]] | None = None
+    ledger: Ledger | None = None
 
     def __init__(self, settings: str = "", names: str = "ab", **provider: str) -> None:
         self.world = World(settings, names, **provider)

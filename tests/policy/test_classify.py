@@ -372,10 +372,10 @@ def test_a_model_is_unknown_where_it_alone_was_refused_and_not_for_a_limit(scope
 
 @pytest.mark.parametrize("words", ["model.", "model ", "invalid ", "signature ", "model `", "not a valid "])
 def test_a_long_refusal_takes_no_long_time(words: str) -> None:
-    began = time.perf_counter()
+    began = time.thread_time()
     judge(refused(400, message=words * 100_000))
 
-    assert time.perf_counter() - began < 1.0
+    assert time.thread_time() - began < 1.0
 
 
 def test_what_a_refusal_means_stands_at_its_beginning() -> None:

@@ -502,10 +502,10 @@ HARD = ["model.", "model ", "model: ", "invalid ", "signature ", "beta ", "'", "
 @pytest.mark.parametrize("words", HARD)
 def test_words_of_any_length_take_a_bounded_time(words: str) -> None:
     told = fault(400, words * 100_000)
-    began = time.perf_counter()
+    began = time.thread_time()
     refusals.find(told)
 
-    assert time.perf_counter() - began < 1.0
+    assert time.thread_time() - began < 1.0
 
 
 @pytest.mark.parametrize("words", HARD)
@@ -514,12 +514,12 @@ def test_twice_as_many_words_take_no_more_than_in_proportion(words: str) -> None
         text = (words * length)[:length]
         spans = []
         for _ in range(2):
-            began = time.perf_counter()
+            began = time.thread_time()
             for row in ROWS:
                 if row.words is not None:
                     row.words.search(text)
             unquoted(text), strictly_unquoted(text)
-            spans.append(time.perf_counter() - began)
+            spans.append(time.thread_time() - began)
         return min(spans)
 
     assert took_s(4 * LOOKED_AT_CHARS) < 4 * 4 * max(took_s(LOOKED_AT_CHARS), 0.001)

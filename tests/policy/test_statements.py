@@ -71,11 +71,11 @@ def test_a_secret_at_any_place_is_never_shown_in_part() -> None:
 
 
 def test_hostile_words_take_no_time() -> None:
-    began = time.perf_counter()
+    began = time.thread_time()
     for piece in ("/", " at /:1:", "a.", "sk-", "https://", "Bearer ", "<", "\x1b["):
         words(piece * 8192)
 
-    assert time.perf_counter() - began < 2.0
+    assert time.thread_time() - began < 2.0
 
 
 def test_a_reason_with_the_providers_own_words() -> None:

@@ -84,10 +84,17 @@ def test_a_worker_that_dies_is_replaced_though_the_file_is_broken_and_nobody_out
     assert until(lambda: log(tmp_path, "worker_ended")[1:])[0]["reason"] == "hang"
 
     workers = until(lambda: len(pids := children(running)) == 2 and pids)
+    connection = connected(url)
+    answer = post(connection, model="claude-slow", stream=True, max_tokens=200)
+    answer.readline()
     running.process.kill()
     running.process.wait()
+    until(lambda: sum(Path(f"/proc/{pid}").exists() for pid in workers) == 1)
+    assert start("--port", url.rpartition(":")[2]).url() == url, "the one that still answers has let go of the port"
+    assert ask(url)["type"] == "message"
+    assert b"message_stop" in answer.read()
+    connection.close()
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
-    assert start("--port", url.rpartition(":")[2]).url() == url
 
 
 def test_a_worker_that_cannot_start_stops_nobody_and_is_tried_again_with_longer_waits(

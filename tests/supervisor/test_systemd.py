@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import os
 import shlex
 import signal
@@ -12,12 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commands.conftest import ROOT, Start, ask, start
+from commands.conftest import ROOT, Start, ask, environment, start
 
 from balancer.supervisor import systemd
 from balancer.supervisor.systemd import Notifier
 
-from .processes import FILE
+from .processes import FILE, Load
 
 __all__ = ["start"]  # a fixture
 
@@ -121,3 +123,51 @@ def test_a_service_serves_at_the_sockets_it_is_given_and_says_what_it_does(
     running.process.send_signal(signal.SIGTERM)
     assert until(manager, "STOPPING=1")
     assert running.ended() == 0
+
+
+@pytest.mark.live
+@pytest.mark.timeout(120)
+def test_a_restart_of_the_service_refuses_nobody(tmp_path: Path) -> None:
+    """The socket stays open in whoever has opened it, and what comes meanwhile waits there."""
+    (tmp_path / "providers.yaml").write_text(FILE)
+    (tmp_path / "providers.yaml").chmod(0o600)
+
+    def served_at(sock: socket.socket) -> subprocess.Popen[str]:
+        code = (
+            "import os, sys\n"
+            f"os.dup2({sock.fileno()}, 3)\n"
+            "os.environ['LISTEN_PID'] = str(os.getpid())\n"
+            "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])\n"
+        )
+        argv = [sys.executable, "-c", code, f"{ROOT}/src/main.py"]
+        process = subprocess.Popen(
+            argv,
+            cwd=tmp_path,
+            env=environment(LISTEN_FDS="1"),
+            pass_fds=[sock.fileno()],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        assert any("ANTHROPIC_BASE_URL" in line for line in process.stdout)
+        return process
+
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as sock:
+        high = fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD, 60)
+        with socket.socket(fileno=high) as held:
+            first = served_at(held)
+            load = Load(f"http://127.0.0.1:{held.getsockname()[1]}")
+
+            async def restart() -> tuple[int, subprocess.Popen[str]]:
+                first.terminate()
+                code = await asyncio.to_thread(first.wait, 60)
+                return code, await asyncio.to_thread(served_at, held)
+
+            (code, second), streams = asyncio.run(load.during(restart, streams=10, tokens=20, least=200))
+            second.terminate()
+            assert (code, second.wait(60)) == (0, 0)
+    for process in (first, second):
+        assert process.stdout is not None
+        process.stdout.close()
+    assert load.answers.keys() == {"200"}
+    assert streams == {True: 10}

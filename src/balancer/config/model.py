@@ -238,6 +238,13 @@ class Settings(Part):
     """Whether lines on a terminal are coloured."""
     log_file: str | None = "logs/logs.jsonl"
     """Where the JSON log is written; null: nowhere."""
+    usage: str | None = None
+    """Where finished requests are kept for `balancer usage`: null: an SQLite file beside `log_file`;
+    `postgresql+psycopg://user:password@host/name`: that database (extra `postgres`); `off`: nowhere."""
+    usage_keep_days: int = Field(400, ge=1, le=3650)
+    """Days that finished requests are kept."""
+    prices: str | None = None
+    """A file of prices that go before those that ship with the balancer, in the form of its `prices.yaml`."""
     host: str = "127.0.0.1"
     """The address to listen on."""
     port: int = Field(8080, ge=0, le=65_535)
@@ -323,6 +330,8 @@ class ProviderEntry(Part):
     """Overrides `settings.non_streaming_timeout`."""
     max_in_flight: int | None = Field(None, ge=1)
     """The most requests in flight at once; when they are reached, the next provider gets the request."""
+    price_factor: float = Field(1.0, ge=0, le=1000)
+    """What this provider charges, as a multiple of the prices by model: 1.1 for ten per cent more, 0 for nothing."""
     error_rules: tuple[ErrorRuleEntry, ...] = ()
     """Rows for this provider's refusals; the first row that fits decides."""
 

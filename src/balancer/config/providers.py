@@ -173,6 +173,7 @@ class Providers:
                 non_streaming_s=entry.non_streaming_timeout or settings.non_streaming_timeout,
             ),
             max_in_flight=entry.max_in_flight or getattr(options, "max_concurrency", None),
+            price_factor=entry.price_factor,
             error_rules=(
                 *_rules(entry.error_rules, f"error_rules[{{}}] of {entry.name}"),
                 *_rules(settings.error_rules, "settings.error_rules[{}]"),

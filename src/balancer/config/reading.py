@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import Any
 
-from balancer.config import addresses, credentials, paths, words
+from balancer.config import addresses, credentials, paths, prices, words
 from balancer.config.checking import MISPLACED, Checker
 from balancer.config.document import Document, Path
 from balancer.config.keys import NamedKey, NamedKeys
@@ -19,6 +19,7 @@ from balancer.config.quoting import is_keylike
 from balancer.config.routes import Routes
 from balancer.config.wording import unknown_key
 from balancer.model import Provider, Route
+from balancer.policy.prices import Price
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class Config:
     settings: Settings
     named_keys: tuple[NamedKey, ...] = ()
     """Of `settings.auth.keys` those with names."""
+    prices: tuple[Mapping[str, Price], ...] = ()
+    """Prices by pattern of model: the user's own, then those that ship with the balancer."""
     path: FilePath | None = None
     digest: str = ""
     """Of the file's bytes and the values that came from the environment."""
@@ -67,7 +70,7 @@ def _config(checker: Checker) -> Config:
     config = Config(providers.read(root, settings), routes.read(root), settings)
     listed = root.get("providers")
     named = NamedKeys(checker).read(settings, names_of(listed) if isinstance(listed, list) else config.providers)
-    config = replace(config, named_keys=named)
+    config = replace(config, named_keys=named, prices=(*_own_prices(settings, checker), prices.shipped()))
     disabled = providers.disabled(root.get("providers"))
     for note in document.notes:
         if not (note.variable and note.path[:1] == ("providers",) and note.path[1] in disabled):
@@ -77,6 +80,21 @@ def _config(checker: Checker) -> Config:
     if checker.problems:
         raise ConfigError(checker.odd_lines() or checker.problems)
     return config
+
+
+def _own_prices(settings: Settings, checker: Checker) -> tuple[Mapping[str, Price], ...]:
+    if settings.prices is None:
+        return ()
+    try:
+        text, found = prices.read(FilePath(settings.prices).expanduser())
+    except OSError as error:
+        checker.tell(("settings", "prices"), f"prices can't be read: {error.strerror}")
+        return ()
+    except ValueError as error:
+        checker.tell(("settings", "prices"), f"prices: {error}")
+        return ()
+    checker.document.expanded.append(hashlib.blake2b(text).hexdigest())  # a changed file is a changed configuration
+    return (found,)
 
 
 def _digest(document: Document, text: str | bytes) -> str:

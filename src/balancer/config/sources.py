@@ -184,8 +184,8 @@ def _in_words(error: ValidationError, sources: Mapping[str, str]) -> Iterator[Pr
         yield Problem("environment" if key in sources else "command line", 0, said)
 
 
-NEEDS_RESTART = ("host", "port", "reuse_port", "log_file")
-"""Settings that are used once, when the balancer starts; `log_file`: when a process of it does."""
+NEEDS_RESTART = ("host", "port", "reuse_port", "log_file", "usage")
+"""Settings that are used once, when the balancer starts; `log_file` and `usage`: when a process of it does."""
 
 
 def needs_restart(started: Settings, now: Settings) -> tuple[str, ...]:

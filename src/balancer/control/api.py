@@ -14,6 +14,8 @@ from starlette.exceptions import HTTPException as Refusal
 from balancer import NAME, __version__
 from balancer.config import Problem
 from balancer.control import catalogue, status
+from balancer.control.usage import NoUsage
+from balancer.control.usage import told as usage_told
 from balancer.control.workers import Workers
 from balancer.dialects.simulated import faults as drills
 from balancer.headers import REQUEST_ID as ID_HEADER
@@ -23,6 +25,7 @@ from balancer.server.resources import is_resource
 from balancer.state.fleet import Fleet
 from balancer.state.orders import Orders
 from balancer.telemetry.metrics import Metrics
+from balancer.telemetry.usage.ledger import Ledger
 from balancer.wire.error_shapes import openai_error
 from balancer.wire.errors import error_body, kind_of
 
@@ -46,6 +49,9 @@ class Board(Protocol):
     """All workers of this machine."""
     one_of_several: bool
     """This process is one of several workers that share nothing: an order reaches this one alone."""
+
+    ledger: Ledger | None
+    """None: no usage is kept."""
 
     def now(self) -> float: ...
 
@@ -103,6 +109,7 @@ def build(board: Board) -> FastAPI:
     app.add_exception_handler(Exception, _failed)
     _add_probes(app, board)
     _add_fleet(app, board)
+    _add_usage(app, board)
     _add_models(app, board)
     _add_orders(app, board)
     _add_elsewhere(app)
@@ -150,6 +157,19 @@ def _add_fleet(app: FastAPI, board: Board) -> None:
     @app.get("/metrics")
     async def metrics() -> PlainTextResponse:
         return PlainTextResponse(await board.workers.metrics(), media_type="text/plain; version=0.0.4")
+
+
+def _add_usage(app: FastAPI, board: Board) -> None:
+    """What was used and what it cost."""
+
+    @app.get("/usage")
+    async def usage(request: Request) -> Response:
+        asked = request.query_params
+        try:
+            told = await usage_told(board.ledger, asked.get("by"), asked.get("since"), board.wall())
+        except NoUsage as error:
+            return _problem(error.status, str(error))
+        return JSONResponse(told)
 
 
 def _add_models(app: FastAPI, board: Board) -> None:

@@ -20,8 +20,14 @@ CODEX_SESSION_HEADERS = (b"session_id", b"session-id", b"conversation_id")
 """How releases of Codex call the header that names the session."""
 
 
-def of_request(first: Mapping[bytes, bytes], head: Head, client: str, by: str) -> str | None:
-    """Return the name of the conversation, a hash; None: this request is not pinned.
+SESSION_CHARS = 16
+"""So much of a session's hash is shown."""
+
+
+def of_request(first: Mapping[bytes, bytes], head: Head, client: str, by: str) -> tuple[str | None, str]:
+    """Return the name of the conversation, a hash, and that of its session, which all its agents share.
+
+    None: this request is not pinned. An empty session: the client names none.
 
     `first` has the first value of each header.
 
@@ -32,13 +38,15 @@ def of_request(first: Mapping[bytes, bytes], head: Head, client: str, by: str) -
     if session is None and (user_id := head.user_id) and (named := claude_code.session_of(user_id)):
         session = named.encode()
     if session is not None:
-        agent = first.get(claude_code.AGENT_HEADER, b"")
-        return _name(client.encode(), session, agent)
+        who = client.encode()
+        own = _name(who, session, b"")
+        agent = first.get(claude_code.AGENT_HEADER)
+        return (_name(who, session, agent) if agent else own), own[:SESSION_CHARS]
     if by == "prefix":
         system, messages = bytes(head.system), bytes(head.messages)
         if b'"cache_control"' in system or b'"cache_control"' in messages:
-            return _name(client.encode(), system, _without_cache_control(_opening(messages)))
-    return None
+            return _name(client.encode(), system, _without_cache_control(_opening(messages))), ""
+    return None, ""
 
 
 ELEMENTS_MAX = 100_000

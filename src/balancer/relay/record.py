@@ -169,4 +169,8 @@ class RequestRecord(msgspec.Struct):
             self.reason,
             self.notes,
             key,
+            request.client,
+            request.session,
+            request.project,
+            self.route.pattern if self.route is not None else "",
         )

@@ -35,6 +35,11 @@ from balancer.wire import messages as wire
 from balancer.wire import openai_requests, safeguards
 
 USER_AGENT_MAX = 120
+
+PROJECT_HEADER = b"x-project"
+"""In which a client may name the project that it works for: usage is counted by it."""
+
+PROJECT_MAX = 80
 """How much of a client's `user-agent` is logged. Claude Code's has 30 to 60 characters."""
 
 
@@ -179,6 +184,8 @@ class Messages:
         by = self._relay.fleet.rules.sticky_by
         agent = first.get(b"user-agent", b"")
         betas = first.get(b"anthropic-beta", b"")
+        conversation, session = affinity.of_request(first, head, admitted.client, by)
+        project = first.get(PROJECT_HEADER)
         return Request(
             request_id,
             operation,
@@ -188,7 +195,7 @@ class Messages:
             head.model,
             bool(head.stream) and operation.answers,
             head.token_limit,
-            affinity.of_request(first, head, admitted.client, by),
+            conversation,
             _seconds(first.get(claude_code.TIMEOUT_HEADER)),
             admitted.client,
             claude_code.is_client(agent),
@@ -198,6 +205,8 @@ class Messages:
             betas.find(affinity.LONG_CACHE_MARK) >= 0,
             betas.find(safeguards.BETA_MARK) >= 0,
             admitted.grant,
+            session,
+            _shown(project[:PROJECT_MAX]) if project is not None else "",
         )
 
     async def _lead(self, request: Request, client: ClientWriter, leading: TeeWriter, task: asyncio.Task[Any]) -> None:
@@ -260,6 +269,7 @@ def _openai_request(
         head = openai_requests.head(body, operation)
     except wire.BadRequest as error:
         raise Rejected(400, "invalid_request_error", str(error)) from None
+    conversation = affinity.of_openai(first, head, admitted.client)
     return OpenAIRequest(
         request_id,
         operation,
@@ -269,12 +279,14 @@ def _openai_request(
         head.model,
         stream=bool(head.stream),
         max_tokens=head.token_limit,
-        conversation=affinity.of_openai(first, head, admitted.client),
+        conversation=conversation,
         client_timeout_s=_seconds(first.get(claude_code.TIMEOUT_HEADER)),
         client=admitted.client,
         user_agent=shown_agent(first.get(b"user-agent", b"")),
         previous=head.previous,
         grant=admitted.grant,
+        session=(conversation or "")[: affinity.SESSION_CHARS],
+        project=_shown(first.get(PROJECT_HEADER, b"")[:PROJECT_MAX]),
     )
 
 

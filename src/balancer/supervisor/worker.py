@@ -127,7 +127,7 @@ class Worker:
         async for message in messages:
             self._obey(message)
         # The supervisor is gone: free the address for the next one, let answers end, and end.
-        self._leave()
+        await self._let_go()
         if not self._app.taken_over.done():
             self._server.end_now()
             self._app.taken_over.set_result(b"")
@@ -198,7 +198,8 @@ class Worker:
         for descriptor in self._begin.sockets:
             with socket.socket(fileno=descriptor) as sock:
                 sock.setblocking(False)
-                await accept(sock, self._server.take)
+                if self._server.started:
+                    await accept(sock, self._server.take)
 
     def _do(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

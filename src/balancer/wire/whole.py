@@ -50,6 +50,12 @@ class Whole:
 Count = Annotated[int, msgspec.Meta(ge=0, lt=COUNTED_MAX)]
 
 
+class CacheCreation(msgspec.Struct):
+    """What went into the prompt cache, by how long it lives."""
+
+    ephemeral_1h_input_tokens: Count | None = None
+
+
 class ReportedUsage(msgspec.Struct):
     """Usage as the Messages API reports it."""
 
@@ -57,13 +63,21 @@ class ReportedUsage(msgspec.Struct):
     output_tokens: Count | None = None
     cache_read_input_tokens: Count | None = None
     cache_creation_input_tokens: Count | None = None
+    cache_creation: CacheCreation | None = None
+
+
+_COUNTS = ReportedUsage.__struct_fields__[:4]
+(_HOUR,) = CacheCreation.__struct_fields__
 
 
 def reported(value: Any) -> ReportedUsage | None:
     """Read usage leniently; None where there is none."""
     if not isinstance(value, dict):
         return None
-    return ReportedUsage(*[count_of(value.get(name)) for name in ReportedUsage.__struct_fields__])
+    tokens_in, tokens_out, read, created = (count_of(value.get(name)) for name in _COUNTS)
+    kinds = value.get("cache_creation")
+    hour = count_of(kinds.get(_HOUR)) if isinstance(kinds, dict) else None
+    return ReportedUsage(tokens_in, tokens_out, read, created, CacheCreation(hour))
 
 
 class Message(msgspec.Struct):
@@ -90,6 +104,7 @@ def usage_of(reported: ReportedUsage | None, transformations: Any) -> Usage | No
         reported.cache_read_input_tokens,
         reported.cache_creation_input_tokens,
         changed,
+        (reported.cache_creation and reported.cache_creation.ephemeral_1h_input_tokens) or msgspec.UNSET,
     )
 
 

@@ -1,0 +1,1 @@
+"""What requests used and cost: the ledger of finished requests, and sums over it."""

@@ -1,0 +1,115 @@
+"""Where the ledger is kept: an SQLite file, or PostgreSQL by SQLAlchemy. The SQL is the same for both.
+
+Calls block; they are made in threads of their own. Values go by name (`:name`), which both understand.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+Row = Sequence[Any]
+Values = Mapping[str, Any]
+
+BUSY_S = 5.0
+"""How long a write waits for another process's."""
+
+
+class Database(Protocol):
+    """What the ledger needs of a database. Errors are `OSError`: the database's own are turned into it."""
+
+    def run(self, statements: Iterable[tuple[str, Sequence[Values]]]) -> None:
+        """Run statements, each with its rows of values, in one transaction; no values: once."""
+        ...
+
+    def rows(self, statement: str, values: Values) -> list[Row]:
+        """Return what a query gives."""
+        ...
+
+    def close(self) -> None:
+        """Close it."""
+        ...
+
+
+class Sqlite:
+    """An SQLite file, readable by its owner alone. Several processes may write to it."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600))
+            self._connection = sqlite3.connect(path, timeout=BUSY_S, check_same_thread=False)
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            # Whole after a crash of the process; a power cut may lose the last rows.
+            self._connection.execute("PRAGMA synchronous=NORMAL")
+        except sqlite3.Error as error:
+            raise OSError(f"{path}: {error}") from None
+        self._lock = threading.Lock()
+        """One connection serves the thread that writes and those that ask."""
+
+    def run(self, statements: Iterable[tuple[str, Sequence[Values]]]) -> None:
+        try:
+            with self._lock, self._connection:
+                for statement, values in statements:
+                    self._connection.executemany(statement, values or ({},))
+        except sqlite3.Error as error:
+            raise OSError(str(error)) from None
+
+    def rows(self, statement: str, values: Values) -> list[Row]:
+        try:
+            with self._lock:
+                return self._connection.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise OSError(str(error)) from None
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class Sqlalchemy:
+    """A database that SQLAlchemy reaches: `postgresql+psycopg://...`."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            sqlalchemy: Any = importlib.import_module("sqlalchemy")  # an extra: only who uses it needs it
+        except ImportError:
+            raise OSError("settings.usage names a database: install balancer[postgres]") from None
+        self._sql = sqlalchemy
+        try:
+            self._engine = sqlalchemy.create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 5})
+        except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
+            raise OSError(_without_url(error)) from None
+
+    def run(self, statements: Iterable[tuple[str, Sequence[Values]]]) -> None:
+        try:
+            with self._engine.begin() as connection:
+                for statement, values in statements:
+                    connection.execute(self._sql.text(statement), [dict(row) for row in values] or None)
+        except self._sql.exc.SQLAlchemyError as error:
+            raise OSError(_without_url(error)) from None
+
+    def rows(self, statement: str, values: Values) -> list[Row]:
+        try:
+            with self._engine.connect() as connection:
+                return [tuple(row) for row in connection.execute(self._sql.text(statement), dict(values))]
+        except self._sql.exc.SQLAlchemyError as error:
+            raise OSError(_without_url(error)) from None
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+def _without_url(error: Exception) -> str:
+    """Return the kind of an error: its words may hold the password."""
+    cause = getattr(error, "orig", None) or error
+    return f"the database can't be used ({type(cause).__name__})"
+
+
+def opened(where: str | Path) -> Database:
+    """Open the ledger's database: a path is an SQLite file. Raises `OSError`."""
+    return Sqlite(where) if isinstance(where, Path) else Sqlalchemy(where)
