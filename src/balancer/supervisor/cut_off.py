@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
 from balancer.events import RequestBegan, RequestEnded
+from balancer.telemetry.metrics import Metrics
 
 _decoder = msgspec.msgpack.Decoder(RequestBegan)
 
@@ -32,3 +33,12 @@ def cut_off(left: Iterable[bytes], worker: int, wall: float) -> Iterator[Request
             max(0.0, wall - began.wall),
             reason=f"worker {worker}, which served it, has ended",
         )
+
+
+def counted(events: Iterable[RequestEnded], tell: Callable[[RequestEnded], None]) -> dict[str, list[float]]:
+    """Tell of these ends, and return what they add to the metrics."""
+    metrics = Metrics()
+    for event in events:
+        tell(event)
+        metrics.take(event)
+    return metrics.counters()

@@ -25,7 +25,7 @@ from balancer.config import Source
 from balancer.events import RequestEnded
 from balancer.sharing.machine import Machine
 from balancer.supervisor.backoff import Backoff
-from balancer.supervisor.cut_off import cut_off
+from balancer.supervisor.cut_off import counted, cut_off
 from balancer.supervisor.messages import (
     AskRestart,
     Beat,
@@ -47,7 +47,6 @@ from balancer.supervisor.messages import (
 )
 from balancer.supervisor.process import Process, Step, in_words
 from balancer.supervisor.systemd import Notifier
-from balancer.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 
@@ -361,7 +360,8 @@ class Supervisor:
                 continue
             self._processes.discard(process)
             await process.close()
-            self._end_requests(process, self._machine.worker_ended(process.number))
+            if left := self._machine.worker_ended(process.number):
+                self._machine.count(counted(cut_off(left, process.number, time.time()), self._reporter.tell))
             place = self._places[process.number - 1]
             if place.now is not process:
                 self._ended_aside(process, code)
@@ -379,16 +379,6 @@ class Supervisor:
             self.restarts[reason] += 1
             self._reporter.ended(process.number, process.pid, reason, in_words(code), wait_s)
             self._send_all(Restarts(dict(self.restarts)))
-
-    def _end_requests(self, process: Process, left: list[bytes]) -> None:
-        """End, in log and metrics, the requests that a worker had begun and can't end any more."""
-        if not left:
-            return
-        metrics = Metrics()
-        for event in cut_off(left, process.number, time.time()):
-            self._reporter.tell(event)
-            metrics.take(event)
-        self._machine.count(metrics.counters())
 
     def _ended_aside(self, process: Process, code: int) -> None:
         """A worker has ended that held no place: it has left it, or was to take it."""
