@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 from sharing.tables import tables
 
-from balancer.sharing.layout import PIN_ROWS
+from balancer.sharing.layout import PIN, PIN_ROWS
 
 
 def test_a_conversation_is_known_at_every_worker_and_by_a_hash_alone() -> None:
@@ -40,3 +42,13 @@ def test_of_two_conversations_with_one_row_the_newer_is_known() -> None:
 
         assert all(pin is None or pin[0] == n for n, pin in enumerate(known))
         assert known[-1] is not None
+
+
+def test_a_pin_of_which_only_the_beginning_was_written_is_none() -> None:
+    with tables(1) as (one,):
+        one.pin("session-1", 1, 5.0)
+        start, row = one.memory.layout.pins, one.memory.digest_of("session-1")[:2]
+        at = start + int.from_bytes(row, sys.byteorder) * PIN.size + 16
+        one.memory.buffer[at : at + PIN.size - 16] = bytes(PIN.size - 16)
+
+        assert one.pinned("session-1") is None

@@ -31,13 +31,13 @@ class SharedPins:
         """Note who has answered a conversation, just now."""
         digest, now_ns = self._digest_of(conversation), time.monotonic_ns()
         at = self._start + _row(digest)[0] * PIN.size
-        PIN.pack_into(self._buffer, at, digest, provider, now_ns, cached_s, provider ^ now_ns)
+        PIN.pack_into(self._buffer, at, digest, provider, now_ns, cached_s, ~(provider ^ now_ns))
 
     def pinned(self, conversation: str) -> Pinned | None:
         """Return who answered a conversation last."""
         digest = self._digest_of(conversation)
         at = self._start + _row(digest)[0] * _PIN_BYTES
         known, provider, at_ns, cached_s, check = _unpack(self._buffer, at)
-        if known != digest or check != provider ^ at_ns:
+        if known != digest or check != ~(provider ^ at_ns):
             return None
         return provider, at_ns, cached_s
