@@ -22,6 +22,7 @@ TESTED_ELSEWHERE = {
     "supervisor/messages.py": "supervisor/test_channel.py",
     "supervisor/one.py": "supervisor/test_signals.py",
     "supervisor/process.py": "supervisor/test_supervisor.py",
+    "supervisor/surroundings.py": "supervisor/test_supervisor.py",
     "supervisor/worker.py": "supervisor/test_supervisor.py",
     "config/checking.py": "config/test_by_hand.py",
     "config/credentials.py": "config/test_by_hand.py",

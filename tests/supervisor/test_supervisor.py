@@ -185,6 +185,29 @@ def test_a_second_signal_ends_workers_at_once(start: Start, file: Path) -> None:
     connection.close()
 
 
+def test_workers_that_are_told_to_end_are_replaced_at_once_and_break_no_stream(
+    start: Start, file: Path, tmp_path: Path
+) -> None:
+    running = start("--port", "0", "--workers", "2")
+    url = running.url()
+    until_all_serve(url, tmp_path)
+    old = children(running)
+    connection = connected(url)
+    answer = post(connection, model="claude-slow", stream=True, max_tokens=250)
+    answer.readline()
+
+    for pid in old:
+        os.kill(pid, signal.SIGTERM)
+    until(lambda: len([pid for pid in children(running) if pid not in old]) == 2)
+    assert ask(url)["type"] == "message", "it waits until a new one serves"
+    assert {line["reason"] for line in until(lambda: log(tmp_path, "worker_ended")[1:])} == {"signal"}
+    assert b"message_stop" in answer.read()
+    connection.close()
+    until(lambda: not set(old) & set(children(running)))
+    running.process.send_signal(signal.SIGTERM)
+    assert running.ended() == 0
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_second_balancer_takes_over_where_the_port_may_be_shared(start: Start, file: Path, workers: str) -> None:
     file.write_text(FILE.replace("settings: {", "settings: {reuse_port: true, "))

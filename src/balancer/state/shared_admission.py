@@ -31,8 +31,8 @@ class SharedSlot(Slot, eq=False):
     _leased: Sequence[HealthKey]
     """Of what is probed, what this request holds the lease of."""
 
-    def __exit__(self, *error: object) -> None:
-        super().__exit__(*error)
+    def __exit__(self, *_: object) -> None:
+        Slot.__exit__(self)
         if self._place is not None:
             self._place.give_back()
         for key in self._leased:

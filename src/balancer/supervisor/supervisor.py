@@ -17,12 +17,9 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from balancer.config import Source
-from balancer.events import RequestEnded
 from balancer.sharing.machine import Machine
 from balancer.supervisor.backoff import Backoff
 from balancer.supervisor.cut_off import counted, cut_off
@@ -46,6 +43,7 @@ from balancer.supervisor.messages import (
     Tell,
 )
 from balancer.supervisor.process import Process, Step, in_words
+from balancer.supervisor.surroundings import Configuration, Reporter, Sockets
 from balancer.supervisor.systemd import Notifier
 
 _log = logging.getLogger(__name__)
@@ -76,37 +74,6 @@ DRAIN_FAILED = 1
 
 REASONS = ("start", "crash", "hang", "signal")
 """Why a worker had to be started again: it could not start; it ended by itself; it hung; somebody ended it."""
-
-
-class Reporter(Protocol):
-    """Where the supervisor says what happens."""
-
-    def ended(self, worker: int, pid: int, reason: str, how: str, wait_s: float) -> None:
-        """A worker has ended that should not have, and is started again after `wait_s`."""
-        ...
-
-    def tell(self, event: RequestEnded) -> None:
-        """A request has ended with its worker."""
-        ...
-
-    def say(self, message: str) -> None: ...
-
-    def warn(self, message: str) -> None: ...
-
-
-class Sockets(Protocol):
-    """What is listened on."""
-
-    @property
-    def descriptors(self) -> tuple[int, ...]: ...
-
-    def own(self, number: int) -> int | None:
-        """Return the one of them that is a worker's own; None: all workers share all of them."""
-        ...
-
-    def let_go(self) -> bool:
-        """The balancer is being stopped. Say whether somebody else listens or keeps what comes; then close them."""
-        ...
 
 
 @dataclass(slots=True)
@@ -297,7 +264,7 @@ class Supervisor:
             case Leaves():
                 process.left_by_itself = True
                 # The same signal may be on its way to the supervisor, if it was sent to all.
-                asyncio.get_running_loop().call_later(FOR_ALL_S, self._let_leave, process)
+                asyncio.get_running_loop().call_later(FOR_ALL_S, self._left_alone, process)
             case FileRead():
                 self._configuration.look()
             case AskRestart():
@@ -308,6 +275,22 @@ class Supervisor:
             process.step = Step.LEAVING
             process.leaves_until = time.monotonic() + self._configuration.drain_s + AFTER_DRAIN_S
             process.channel.send(Leave())
+
+    def _left_alone(self, process: Process) -> None:
+        """A worker was sent a signal to end, by somebody else: another takes its place at once."""
+        place = self._places[process.number - 1]
+        if self.draining or place.now is not process:
+            return
+        self._let_leave(process)
+        place.now, place.start_at = None, time.monotonic()
+        self._count(process, "signal", "told to end by a signal", 0.0)
+        self._wake.set()
+
+    def _count(self, process: Process, reason: str, how: str, wait_s: float) -> None:
+        """Say, and count, that a worker has ended and another is started in its place."""
+        self.restarts[reason] += 1
+        self._reporter.ended(process.number, process.pid, reason, how, wait_s)
+        self._send_all(Restarts(dict(self.restarts)))
 
     def _serves(self, process: Process) -> None:
         process.step = Step.SERVING
@@ -375,10 +358,7 @@ class Supervisor:
                 continue
             wait_s = place.backoff.ended(process.served_s(now))
             place.start_at = now + wait_s
-            reason = _reason(process, code)
-            self.restarts[reason] += 1
-            self._reporter.ended(process.number, process.pid, reason, in_words(code), wait_s)
-            self._send_all(Restarts(dict(self.restarts)))
+            self._count(process, _reason(process, code), in_words(code), wait_s)
 
     def _ended_aside(self, process: Process, code: int) -> None:
         """A worker has ended that held no place: it has left it, or was to take it."""
@@ -414,30 +394,9 @@ class Supervisor:
         return ""
 
 
-class Configuration(Protocol):
-    """The configuration in force, as it is handed to workers."""
-
-    source: Source
-    overrides: dict[str, str | int | bool]
-    opened_for: tuple[str, int, bool]
-    """Host, port and `reuse_port` when the sockets were opened."""
-
-    @property
-    def drain_s(self) -> float:
-        """The longest that a drain may take."""
-        ...
-
-    def look(self, then: Callable[[], None] | None = None) -> None:
-        """Put the file in force as it is now, if it can be used. `then` is called afterwards."""
-        ...
-
-
 def _reason(process: Process, code: int) -> str:
     if process.killed_for:
         return process.killed_for
     if process.left_by_itself or code < 0:
         return "signal"
     return "crash" if process.served_at else "start"
-
-
-__all__: Sequence[str] = ["REASONS", "Configuration", "Reporter", "Sockets", "Supervisor"]
