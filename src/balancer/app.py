@@ -336,14 +336,19 @@ class App:
     async def model(self, name: str) -> dict[str, Any] | None:
         return await self._catalogue.find(name)
 
-    async def reload(self) -> tuple[tuple[str, ...], list[Problem], dict[str, Any]]:
-        """Read the file again: whole or not at all. Return what changed, or the problems, and how others took it."""
+    async def reload(self, *, if_new: bool = False) -> tuple[tuple[str, ...], list[Problem], dict[str, Any]]:
+        """Read the file again: whole or not at all. Return what changed, or the problems, and how others took it.
+
+        `if_new`: there is nothing to do if its content is in force already.
+        """
         try:
             source = await asyncio.to_thread(self._source)
             config = await asyncio.to_thread(self._parsed, source)
         except ConfigError as error:
             self.fleet.bus.emit(events.ReloadRefused(self._clock.wall(), tuple(map(str, error.problems))))
             return (), error.problems, {}
+        if if_new and config.digest == self.fleet.config.digest:
+            return (), [], {}
         changes = self.fleet.reload(config, self._clock.wall())
         self._put_in_force(config)
         return changes, [], await self.workers.tell_reload(source, self.fleet.generation)
@@ -384,12 +389,8 @@ class App:
 
     async def _on_change(self) -> None:
         """The file has changed. After a reload by request its content is in force already."""
-        if not self._looks_after_file():
-            return
-        with suppress(ConfigError):
-            if (await asyncio.to_thread(self.read)).digest == self.fleet.config.digest:
-                return
-        await self.reload()
+        if self._looks_after_file():
+            await self.reload(if_new=True)
 
 
 def _sharing() -> tuple[WorkerSharing | None, str]:
