@@ -154,7 +154,7 @@ async def _worst(work: Callable[[], Awaitable[object]]) -> tuple[float, float]:
 async def _reloaded(app: App, path: Path, texts: list[str]) -> None:
     texts.append(texts.pop(0))
     await asyncio.to_thread(path.write_text, texts[0])
-    _, problems = await app.reload()
+    _, problems, _ = await app.reload()
     if problems:
         raise RuntimeError(str(problems[0]))
 

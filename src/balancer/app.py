@@ -12,11 +12,11 @@ import logging
 import multiprocessing
 import os
 import random
+import signal
 import ssl
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,16 +27,18 @@ from balancer import config as configuration
 from balancer import events
 from balancer.clock import SYSTEM, Clock
 from balancer.coalescing.shared import InFlight
-from balancer.config import Config, ConfigError, Problem, Unreadable
+from balancer.config import Config, ConfigError, Problem, Source
 from balancer.config.credential_commands import CredentialCommands
-from balancer.config.watch import stamp, watch
+from balancer.config.watch import watch
 from balancer.control import api
 from balancer.control.catalogue import Catalogue
 from balancer.control.memory import Memory
 from balancer.control.memory import beside as learnt_file
 from balancer.control.recovery import Recovery
+from balancer.control.reloading import WORKER, Reloading
 from balancer.control.rotation import Rotation
-from balancer.model import Operation
+from balancer.control.workers import Workers
+from balancer.model import Operation, Provider
 from balancer.policy import shortage
 from balancer.relay.relay import Relay
 from balancer.relay.resources import ResourceRelay
@@ -45,13 +47,16 @@ from balancer.server.access import Denied, Gate
 from balancer.server.asgi import AsgiClient, Receive, Scope, Send, without_secrets
 from balancer.server.connections import KEPT_DESCRIPTORS, Connections, bounded, spare_of
 from balancer.server.endpoint import Messages
+from balancer.server.hangup import Hangup
 from balancer.server.keys import hash_of, is_for_admins, presented_in
 from balancer.server.limits import ClientLimits
 from balancer.server.paths import OPERATIONS, canonical
 from balancer.server.rejected import Rejected, new_id, reject
 from balancer.server.resources import ResourceEndpoints, is_resource, is_stored
-from balancer.state.fleet import Fleet, Prepared
+from balancer.sharing.worker import NotShared, WorkerSharing, joined
+from balancer.state.fleet import Fleet
 from balancer.state.grants import Grants
+from balancer.state.shared import SharedFleet
 from balancer.telemetry.audit import ASKER, Asker, Audit
 from balancer.telemetry.logs import Logs
 from balancer.telemetry.metrics import Metrics
@@ -83,28 +88,26 @@ class App:
         self,
         config_path: str | None,
         overrides: Mapping[str, object],
-        clock: Clock,
-        limits: ClientLimits,
+        clock: Clock = SYSTEM,
+        limits: ClientLimits = DEFAULT_LIMITS,
         credential_commands: CredentialCommands | None = None,
+        source: Source | None = None,
     ) -> None:
+        """`source` is the configuration to begin with, where somebody else has read the file."""
         self.limits = limits
         self._clock = clock
-        self._config_path = config_path
-        self._file: Path | None = None
-        """The file that is in force: if it goes away, nothing else takes its place."""
-        self._stamp = b""
-        """Of the file that was read last, good or bad; empty: it could not be read."""
-        self._unread = ""
-        """Why the file can't be read at present; empty: it can."""
-        self._overrides = dict(overrides)
-        self._credential_commands = credential_commands or CredentialCommands(clock.now)
-        self._refused_files: tuple[Path, ...] = ()
-        """The files that a configuration names which was refused: a change of one may mend it."""
+        self.on_reload: Callable[[], None] = _nothing
+        """Called when a changed configuration has come into force."""
+        self.restarts: dict[str, int] = {}
+        """How often workers were started again, by reason; of all workers together. Empty: there are none."""
+        self.restart: Callable[[], Awaitable[str]] | None = None
+        """Replaces this balancer's processes by new ones, and returns why that failed; None: it can't be done here."""
+        commands = credential_commands or CredentialCommands(clock.now)
+        self.reloading = Reloading(self, config_path, overrides, commands, source)
         self._seed = os.urandom(16)
         self._started = clock.now()
-        self.one_of_several = multiprocessing.parent_process() is not None  # a supervisor has started it, with others
+        self.one_of_several = multiprocessing.parent_process() is not None  # uvicorn has started it, with others
         self._resources = AsyncExitStack()
-        self._grants = Grants()
         self._audit: Audit | None = None
         self.connections = Connections()
 
@@ -161,18 +164,30 @@ class App:
 
     async def start(self) -> None:
         """Read the configuration and open what is shared. Raises `ConfigError`."""
-        config = self.read()
+        config = self.reloading.read()
         memory.keep()
         sys.setswitchinterval(SWITCH_S)
         bus = events.Bus()
-        self.fleet = Fleet(config, bus, random.Random())
-        self.metrics = Metrics()
+        sharing, trouble = _sharing()
+        if sharing is None:
+            self.fleet, self._grants = Fleet(config, bus, random.Random()), Grants()
+            self.one_of_several = self.one_of_several or bool(trouble)
+        else:
+            self.fleet = shared = SharedFleet(config, bus, random.Random(), sharing)
+            self._grants = Grants(shared.keys.of)
+            # Clients are known by hashes: of the same client the same one at all workers.
+            self._seed = b"".join(sharing.hash_of(f"seed {n}").to_bytes(8, "big", signed=True) for n in range(2))
+        self.workers = Workers(self, sharing, trouble)
+        if sharing is not None:
+            bus.add(self.workers.began, (events.RequestBegan,))
+            bus.add(self.workers.ended, (events.RequestEnded,))
+        self.metrics = Metrics(self.restarts)
         self.recent = Recent()
-        self._logs = Logs(config.settings, secrets=self.fleet.secrets)
+        self._logs = Logs(config.settings, secrets=self.fleet.secrets, worker=os.environ.get(WORKER, ""))
         bus.add(self._logs.take)
         bus.add(self.metrics.take, Metrics.KINDS)
         bus.add(self.recent.take, Recent.KINDS)
-        self._logs.on_shortage(partial(self._is_short, ""))
+        self._logs.on_shortage(partial(self.is_short, ""))
         self._resources.callback(self._logs.close)
         if config.settings.log_file:
             self._audit = Audit(config.settings.log_file, self._clock.wall, self._clock.now)
@@ -180,8 +195,8 @@ class App:
             self._resources.callback(self._audit.close)
         self.ledger = self._make_ledger(config, bus)
         transport = Transport(self._clock)
-        transport.on_shortage = partial(self._is_short, "a connection to a provider could not be opened")
-        self.connections.on_shortage = partial(self._is_short, "a client was turned away", shortage.DESCRIPTORS)
+        transport.on_shortage = partial(self.is_short, "a connection to a provider could not be opened")
+        self.connections.on_shortage = partial(self.is_short, "a client was turned away", shortage.DESCRIPTORS)
         transport.allow(config.settings.allowed_upstreams)
         self._resources.push_async_callback(transport.close)
         self.transport = transport
@@ -195,26 +210,32 @@ class App:
         self._descriptors = descriptors.raised()
         self._bound_connections(config)
         self._catalogue = Catalogue(self.relay, self._clock.now)
-        recovery = Recovery(self.relay, self._clock, random.Random())
+        self._recovery = recovery = Recovery(self.relay, self._clock, random.Random())
         bus.add(recovery.on_event, Recovery.KINDS)
+        self.fleet.on_news = recovery.look
         self.gate = self._make_gate(config)
         self._control = api.build(self)
-        rotation = Rotation(self._credential_commands, lambda: self.fleet.config, self._on_new_key)
+        rotation = Rotation(self.reloading.commands, lambda: self.fleet.config, self.reloading.on_new_key)
         bus.add(rotation.on_event, Rotation.KINDS)
         self.fleet.on_key_refused = rotation.refused
         self._resources.push_async_callback(_end, asyncio.get_running_loop().create_task(rotation.run()))
         watched = config.path or Path.cwd() / configuration.FILE  # none yet: it is taken over when it is there
-        changed = partial(self._on_change, watched)
-        watcher = asyncio.get_running_loop().create_task(watch(watched, changed, more=self._other_files))
+        changed = partial(self.reloading.on_change, watched)
+        watcher = asyncio.get_running_loop().create_task(watch(watched, changed, more=self.reloading.other_files))
         self._resources.push_async_callback(_end, watcher)
         self._resources.push_async_callback(_end, asyncio.get_running_loop().create_task(recovery.run()))
         learnt = Memory(self.fleet, self._clock, learnt_file(config.settings.log_file))
         learnt.restore()
         self._resources.callback(learnt.save)
         self._resources.push_async_callback(_end, asyncio.get_running_loop().create_task(learnt.run()))
+        self._resources.push_async_callback(self.workers.close)
+        await self.workers.start(self.reloading.follow)
+        if trouble:
+            _log.warning("%s; this worker goes by what it knows itself", trouble)
         if self._clock is SYSTEM:  # it watches real time, and no other
             self._resources.callback(LoopWatchdog(loop, self.metrics.lagged).close)
         memory.settle()
+        self._obey_hangup()
         if self._audit is not None:
             self._audit.started()
 
@@ -222,31 +243,22 @@ class App:
         """Close what was opened."""
         await self._resources.aclose()
 
-    def read(self) -> Config:
-        """Return the configuration as it is in the file now. Raises `ConfigError`."""
-        path = self._file or configuration.find(self._config_path, os.environ, Path.cwd())
-        self._stamp = b""
-        with suppress(OSError):  # `load` says it better
-            # Before it: what is written meanwhile is not overlooked.
-            self._stamp = b"" if path is None else stamp(path, self._other_files())
-        try:
-            if path is None:
-                config = configuration.embedded(os.environ)
-            else:
-                config = configuration.load(path, os.environ, self._credential_commands)
-            config = configuration.override(config, os.environ, **self._overrides)
-        except ConfigError as error:
-            self._refused_files = error.watched
-            if isinstance(error, Unreadable):
-                self._stamp = b""
-            raise
-        self._file, self._refused_files = path, ()
-        return config
+    def _obey_hangup(self) -> None:
+        """Have SIGHUP read the configuration again, unless whoever started this process has seen to that."""
+        hangup, loop = Hangup(), asyncio.get_running_loop()
+        if not hangup.is_ours:
+            return
+        reloads: set[asyncio.Task[object]] = set()
 
-    def _other_files(self) -> tuple[Path, ...]:
-        """Return the files whose change may change the configuration, besides its own."""
-        fleet = getattr(self, "fleet", None)  # before the start there is none
-        return (*(fleet.config.watched if fleet is not None else ()), *self._refused_files)
+        def hang_up() -> None:
+            if hangup.ends():
+                os.kill(os.getpid(), signal.SIGTERM)
+            else:
+                reloads.add(task := loop.create_task(self.reload()))
+                task.add_done_callback(reloads.discard)
+
+        loop.add_signal_handler(signal.SIGHUP, hang_up)
+        self._resources.callback(loop.remove_signal_handler, signal.SIGHUP)
 
     def _make_gate(self, config: Config) -> Gate:
         settings = config.settings
@@ -314,14 +326,34 @@ class App:
     def log_lines_lost(self) -> int:
         return self._logs.lines_lost
 
-    def _is_short(self, what: str, kind: str) -> None:
+    def is_short(self, what: str, kind: str) -> None:
         """Count a shortage of this machine. `what` could not be done; empty: that is told elsewhere."""
         self.fleet.local_faults.count(kind, what, self._clock.now())
+
+    def note_restart(self) -> None:
+        """A client has ordered a restart."""
+        if self._audit is not None:
+            self._audit.restart()
+
+    @property
+    def drain_s(self) -> float:
+        """How long answers under way may go on when the server is stopped."""
+        return self.fleet.config.settings.drain_timeout
+
+    @property
+    def drain_delay_s(self) -> float:
+        """How long requests are still served when the server is to be stopped, while `/ready` says 503."""
+        return self.fleet.config.settings.drain_delay_s
+
+    def announce_drain(self) -> None:
+        """Say on `/ready` that requests will not be taken any more; they still are."""
+        if (fleet := getattr(self, "fleet", None)) is not None:
+            fleet.drain_announced = True
 
     def drain(self) -> None:
         """Take no more requests: the server is being stopped. Before the start there is nothing to do."""
         if (fleet := getattr(self, "fleet", None)) is not None:
-            fleet.draining = True
+            fleet.draining = fleet.drain_announced = True
 
     async def models(
         self, limit: int | None, after: str | None, before: str | None, may_ask: Callable[[str], bool] | None
@@ -331,28 +363,19 @@ class App:
     async def model(self, name: str) -> dict[str, Any] | None:
         return await self._catalogue.find(name)
 
-    async def reload(self) -> tuple[tuple[str, ...], list[Problem]]:
-        """Read the file again: whole or not at all. Programs that print keys are run again, too."""
-        for command in self.fleet.config.commands.values():
-            self._credential_commands.expire(command)
-        return await self._reload()
+    async def reload(self) -> tuple[tuple[str, ...], list[Problem], dict[str, Any]]:
+        """Read the file again: whole or not at all. Return what changed, or the problems, and how others took it."""
+        return await self.reloading.reload()
 
-    async def _reload(self, *, unless_same: bool = False) -> tuple[tuple[str, ...], list[Problem]]:
-        """Do what `reload` does; `unless_same`: not where what is in force already says the same."""
-        try:
-            config = await asyncio.to_thread(self.read)
-        except ConfigError as error:
-            self.fleet.refused = tuple(map(str, error.problems))
-            self.fleet.bus.emit(events.ReloadRefused(self._clock.wall(), self.fleet.refused))
-            return (), error.problems
-        if unless_same and config.digest == self.fleet.config.digest:
-            return (), []
-        if (loss := configuration.lost(self.fleet.config, config)) is not None:
-            config = replace(config, warnings=(*config.warnings, loss))
-            _log.warning("%s", loss)
-        prepared = await asyncio.to_thread(Prepared.of, config, self.fleet.config)
-        old = self.fleet.config.providers
-        changes = self.fleet.reload(prepared, self._clock.wall())
+    async def reload_once(self) -> None:
+        """Read the file again, if no other worker does: all were told to."""
+        await self.reloading.reload_once()
+
+    def put_in_force(self, config: Config, old: Mapping[str, Provider], *, followed: bool = False) -> None:
+        """Use a configuration that the fleet uses already in everything else, too. `old` are the providers before.
+
+        `followed`: another worker has read it, and nothing is told of it here.
+        """
         self.gate = self._make_gate(config)
         self._bound_connections(config)
         self._in_flight.max_bytes = config.settings.deduplication.max_bytes
@@ -363,33 +386,21 @@ class App:
         self.transport.retire({provider.origin for provider in config.providers.values()})
         pairs = ((old[name], provider) for name, provider in config.providers.items() if name in old)
         self.transport.renew({now.origin for before, now in pairs if not before.is_asked_like(now)})
-        return changes, []
+        if followed:
+            self._recovery.start_anew()
+        self.on_reload()
 
-    async def _on_change(self, path: Path) -> bool:
-        """The file at `path`, or one that it names, may have changed. Say whether that is dealt with."""
-        try:
-            now = await asyncio.to_thread(stamp, path, self._other_files())
-        except OSError as error:
-            self._tell_unread(path, error)
-            return False
-        self._unread = ""
-        if now == self._stamp:  # it was read at the start, or for somebody who asked for that
-            return True
-        await self._reload(unless_same=True)
-        return self._stamp == now
 
-    async def _on_new_key(self) -> None:
-        """A program that prints a key may print another one now."""
-        await self._reload(unless_same=True)
+def _sharing() -> tuple[WorkerSharing | None, str]:
+    """Return what this worker shares with others; None: nothing. Then there are no others, or the text says why."""
+    try:
+        return joined(os.environ), ""
+    except NotShared as error:
+        return None, str(error)
 
-    def _tell_unread(self, path: Path, error: OSError) -> None:
-        """Say once that the file can't be read. It is read as soon as that is possible."""
-        reason = error.strerror or type(error).__name__
-        if reason != self._unread:
-            self._unread = reason
-            _log.error("%s can't be read (%s); the configuration stays as it is, and it is tried again", path, reason)
-            if kind := shortage.kind_of(error):
-                self._is_short("", kind)
+
+def _nothing() -> None:
+    return
 
 
 def _factors(config: Config) -> dict[str, float]:

@@ -59,6 +59,7 @@ def build() -> argparse.ArgumentParser:
     _status(commands)
     _logs(commands)
     _orders(commands)
+    _restart(commands)
     _drill(commands)
     _usage(commands)
     _add(
@@ -354,6 +355,18 @@ def _orders(commands: Any) -> None:
         )
         _running(parser)
         parser.set_defaults(module="orders")
+
+
+def _restart(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "restart",
+        "replace the processes of a balancer that runs by new ones, without a gap",
+        "restart",
+        more="Each new process serves before an old one stops taking requests, and answers under way end where\n"
+        "they began. Waits until the new ones serve. If one can't start, the old ones go on.",
+    )
+    _running(parser)
 
 
 def _usage(commands: Any) -> None:

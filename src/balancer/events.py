@@ -188,6 +188,21 @@ class ProviderResumed(msgspec.Struct, frozen=True, tag="provider_resumed", omit_
     provider: str
 
 
+class WorkerEnded(msgspec.Struct, frozen=True, tag="worker_ended", omit_defaults=True):
+    """One of several workers has ended that should not have, and another is started in its place."""
+
+    wall: float
+    worker: int
+    """Its number."""
+    pid: int
+    reason: str
+    """`start`: it could not start. `crash`: it ended by itself. `hang`: it was killed. `signal`: somebody ended it."""
+    how: str
+    """Its exit code, or the signal that ended it."""
+    wait_s: float = 0.0
+    """How long it takes until the next one is started."""
+
+
 Event: TypeAlias = (
     RequestBegan
     | RequestEnded
@@ -200,6 +215,7 @@ Event: TypeAlias = (
     | Reloaded
     | ReloadRefused
     | Drilled
+    | WorkerEnded
 )
 
 Listener: TypeAlias = Callable[[Event], None]

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-WITHIN_S = 20.0
+WITHIN_S = 50.0
 
 SIMULATED = """\
 providers:

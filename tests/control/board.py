@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx2
@@ -10,6 +10,7 @@ from state.world import World
 
 from balancer.config import Problem
 from balancer.control import api
+from balancer.control.workers import Workers
 from balancer.telemetry.metrics import Metrics
 from balancer.telemetry.recent import Recent
 from balancer.telemetry.usage.ledger import Ledger
@@ -19,6 +20,7 @@ class Board:
     """Fulfils `api.Board`. Its time is what the test sets."""
 
     one_of_several = False
+    restart: Callable[[], Awaitable[str]] | None = None
     ledger: Ledger | None = None
 
     def __init__(self, settings: str = "", names: str = "ab", **provider: str) -> None:
@@ -29,6 +31,8 @@ class Board:
         self.at = 0.0
         self.changes: tuple[str, ...] = ()
         self.problems: list[Problem] = []
+        self.others: dict[str, Any] = {}
+        self.workers = Workers(self, None)
         self.listed: dict[str, Any] = {"data": []}
         self.asked: list[Any] = []
 
@@ -44,8 +48,11 @@ class Board:
     def log_lines_lost(self) -> int:
         return 7
 
-    async def reload(self) -> tuple[tuple[str, ...], list[Problem]]:
-        return self.changes, self.problems
+    def note_restart(self) -> None:
+        self.asked.append("restart")
+
+    async def reload(self) -> tuple[tuple[str, ...], list[Problem], dict[str, Any]]:
+        return self.changes, self.problems, self.others
 
     async def models(
         self, limit: int | None, after: str | None, before: str | None, may_ask: Callable[[str], bool] | None

@@ -256,6 +256,33 @@ async def test_one_of_several_workers_says_that_the_order_reached_it_alone(order
     assert (await board.post(f"/admin/{order}", body)).json()["applies_to"] == "this worker"
 
 
+# A rolling restart
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "words"),
+    [("", 200, "ok"), ("a new worker ended", 503, "the old processes go on: a new worker ended")],
+)
+async def test_a_restart_is_answered_when_it_is_over(failure: str, status: int, words: str) -> None:
+    board = Board()
+
+    async def restart() -> str:
+        return failure
+
+    board.restart = restart
+    answer = await board.post("/admin/restart", {})
+
+    assert answer.status_code == status
+    assert words in answer.text
+
+
+async def test_what_another_program_has_started_is_restarted_by_that_one() -> None:
+    answer = await Board().post("/admin/restart", {})
+
+    assert answer.status_code == 501
+    assert "not started by `balancer serve`" in answer.json()["error"]["message"]
+
+
 # Injected faults
 
 

@@ -55,6 +55,7 @@ def test_the_balancer_as_a_whole() -> None:
     assert whole == {
         "selection_strategy": "round_robin", "generation": 0, "total_providers": 2, "healthy_providers": 1,
         "in_flight": 1, "retry_budget": 7.3, "total_model_routes": 1, "tls": None, "refused_configuration": [],
+        "needs_restart": [],
     }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ import trustme
 from balancer.app import App, create_app
 from balancer.server import run
 from balancer.server.limits import ClientLimits
+from balancer.server.listening import listening
 
 AUTHORITY = trustme.CA()
 
@@ -44,7 +45,7 @@ async def app(tmp_path: Path) -> App:
 async def serving(app: App) -> AsyncIterator[int]:
     """Serve inside this process; what is open at the end must not hold it up."""
     ready = asyncio.Event()
-    with run.listening("127.0.0.1", 0) as sock:
+    with listening("127.0.0.1", 0) as sock:
         server = run.Server(run.configured(app), ready.set)
         task = asyncio.ensure_future(server.serve([sock]))
         await asyncio.wait_for(ready.wait(), 10)

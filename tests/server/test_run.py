@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 
 import pytest
 from client_side import Front
 
 from balancer.server import run as server
 from balancer.server.asgi import Receive, Scope, Send
-
-
-def test_a_free_port_is_found_and_a_taken_one_refused() -> None:
-    with server.listening("127.0.0.1", 0) as sock:
-        port = sock.getsockname()[1]
-        socket.create_connection(("127.0.0.1", port)).close()
-        with pytest.raises(OSError):
-            server.listening("127.0.0.1", port)
+from balancer.server.listening import listening
 
 
 class Drained:
@@ -81,6 +73,9 @@ def test_a_signal_may_come_before_there_is_an_application() -> None:
 class Alive(Front):
     """An application with a life of its own."""
 
+    drain_s = 60.0
+    drain_delay_s = 0.0
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             await super().__call__(scope, receive, send)
@@ -98,7 +93,7 @@ async def test_it_says_once_that_it_listens_serves_and_ends_with_the_signal() ->
         listens.append(1)
         ready.set()
 
-    with server.listening("127.0.0.1", 0) as sock:
+    with listening("127.0.0.1", 0) as sock:
         one = server.Server(server.configured(app := Alive()), on_start)
         serving = asyncio.ensure_future(one.serve([sock]))
         await asyncio.wait_for(ready.wait(), 10)
@@ -114,17 +109,6 @@ async def test_it_says_once_that_it_listens_serves_and_ends_with_the_signal() ->
     assert b"\r\ndate: " in answer
     assert b"\r\nserver: " not in answer
     assert app.fleet.draining
-
-
-def test_each_of_several_processes_has_the_same_server() -> None:
-    with server.listening("127.0.0.1", 0) as sock:
-        assert sock.get_inheritable()
-        worker = server.Worker(server.configured("balancer.app:create_app", workers=2), [sock])
-
-    assert isinstance(worker.server, server.Server)
-    assert worker.server is worker.server
-    worker.parent_conn.close()
-    worker.child_conn.close()
 
 
 def test_no_header_may_say_who_a_client_is() -> None:

@@ -82,17 +82,25 @@ def elsewhere(explicit: str | None) -> str | None:
     return given.rstrip("/") if "://" in given else f"http://{given}".rstrip("/")
 
 
-def call(url: str, path: str, key: str | None = None, body: dict[str, Any] | None = None) -> Any:
+def call(
+    url: str,
+    path: str,
+    key: str | None = None,
+    body: dict[str, Any] | None = None,
+    within_s: float = WITHIN_S,
+) -> Any:
     """Return what the balancer answers. Raises `CallFailed`."""
     secret = key or os.environ.get("BALANCER_KEY")
     try:
         try:
-            return _told(url, path, secret, body)
+            return _told(url, path, secret, body, within_s)
         except urllib.error.HTTPError as error:
             if error.code != 403 or key or not secret:
                 raise
             error.close()
-        return _told(url, path, None, body)  # no key has the right there: then this machine has it, without a key
+        return _told(
+            url, path, None, body, within_s
+        )  # no key has the right there: then this machine has it, without a key
     except urllib.error.HTTPError as error:
         raise CallFailed(f"{url}{path} answers {error.code}: {_message(error)}{_remedy(error.code)}") from None
     except OSError as error:
@@ -106,11 +114,11 @@ def call(url: str, path: str, key: str | None = None, body: dict[str, Any] | Non
         raise CallFailed(f"what answers at {url} is no balancer; another address: --url") from None
 
 
-def _told(url: str, path: str, secret: str | None, body: dict[str, Any] | None) -> Any:
+def _told(url: str, path: str, secret: str | None, body: dict[str, Any] | None, within_s: float) -> Any:
     headers = {"content-type": "application/json"} | ({"x-balancer-key": secret} if secret else {})
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(_checked(url) + path, data, headers)  # noqa: S310
-    with _opened(request, url, WITHIN_S) as answer:
+    with _opened(request, url, within_s) as answer:
         return json.load(answer)
 
 

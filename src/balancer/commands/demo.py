@@ -23,6 +23,7 @@ from balancer.commands import addresses, calling, reading
 from balancer.commands.invocation import hint
 from balancer.dialects.simulated import faults as drills
 from balancer.server import run as server
+from balancer.server.listening import listening
 
 ILL = "main"
 
@@ -95,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
 
 async def _show(path: Path, log_level: str) -> int:
     app = create_app(str(path), {"host": "127.0.0.1", "log_level": log_level})
-    sock = server.listening("127.0.0.1", 0)
+    sock = listening("127.0.0.1", 0)
     url = addresses.url("127.0.0.1", sock.getsockname()[1])
     running = server.Server(server.configured(app, drain_s=2))
     serving = asyncio.create_task(running.serve([sock]))

@@ -22,8 +22,10 @@ def run(args: argparse.Namespace) -> int:
         complain(str(error))
         return 1
     print(f"{args.name}: {_done(args)}; state: {told.get('state')}")
-    if told.get("applies_to") not in (None, "all"):
+    if (reached := told.get("applies_to")) == "this worker":
         notice("this reached one worker only: workers share no state; the others go on as before")
+    elif reached not in (None, "all"):
+        notice(f"this reached {reached}: it did not answer; give the order again, or see balancer status")
     return 0
 
 

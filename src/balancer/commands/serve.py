@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import os
 import signal
-import socket
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
-from balancer.app import App, create_app
+from balancer import config as configuration
 from balancer.clock import SYSTEM
 from balancer.commands import banner, lease, one_provider, reading
 from balancer.commands.arguments import flags_given
@@ -18,17 +20,14 @@ from balancer.commands.complaint import PREFIX, complain
 from balancer.commands.invocation import hint
 from balancer.config import ConfigError, shown_host
 from balancer.config.credential_commands import CredentialCommands
-from balancer.server import run as server
+from balancer.supervisor import many, systemd
+from balancer.supervisor.in_force import InForce
+from balancer.supervisor.listeners import Listeners
+from balancer.supervisor.systemd import Notifier
 from balancer.telemetry.logs import keep_crashes_quiet
 
 WRONG_CONFIG = 2
 CANT_LISTEN = 1
-STARTUP_FAILED = 3
-
-WORKER = "balancer.app:create_app"
-
-_VARIABLES = {"host": "BALANCER_HOST", "port": "BALANCER_PORT", "log_level": "LOG_LEVEL", "log_color": "LOG_COLOR"}
-"""By which flags reach workers."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -56,52 +55,56 @@ def _written(folder: Path, args: argparse.Namespace) -> str:
 
 def _run(args: argparse.Namespace) -> int:
     overrides = flags(args)
-    printed = CredentialCommands(SYSTEM.now)
+    notifier, printed = Notifier(os.environ), CredentialCommands(SYSTEM.now)
     try:
-        config = reading.read(args.config, overrides, printed)
+        handed = systemd.inherited(os.environ)
+    except OSError as error:
+        complain(f"the socket that the service manager hands over (LISTEN_FDS) can't be used: {error}")
+        return CANT_LISTEN
+    listeners = Listeners(handed, each=False, handed=True) if handed else None
+    if listeners is not None:
+        overrides |= {"host": listeners.host, "port": listeners.port}
+    try:
+        source = configuration.taken(reading.found(args.config))
+        config = configuration.parsed(source, os.environ, printed)
+        config = configuration.override(config, os.environ, **overrides)
     except ConfigError as error:
         print(error if args.to is None else _about_flags(error), file=sys.stderr)
         return WRONG_CONFIG
-    host, port = config.settings.host, config.settings.port
+    settings = config.settings
     try:
-        sock = server.listening(host, port)
+        if listeners is None:
+            listeners = Listeners.opened(settings.host, settings.port, args.workers, reuse_port=settings.reuse_port)
     except OSError as error:
-        complain(_cant_listen(host, port, error))
+        complain(_cant_listen(settings.host, settings.port, error))
         return CANT_LISTEN
-    with sock:
-        told = banner.banner(config, sock.getsockname()[1], banner.Flags.of(args))
-        if args.workers > 1:
-            return _serve_by_many(args, overrides, sock, told, config.settings.drain_timeout)
-        app = create_app(args.config, overrides, credential_commands=printed)
-        return _serve(app, sock, told, config.settings.drain_timeout)
+    with listeners:
+        told = banner.banner(config, listeners.port, banner.Flags.of(args))
+        in_force = InForce(source, config, overrides, printed)
+        return _serve(args.workers, listeners, in_force, notifier, lambda: _say(told))
 
 
-def flags(args: argparse.Namespace) -> dict[str, object]:
+def _serve(
+    workers: int, listeners: Listeners, in_force: InForce, notifier: Notifier, on_serving: Callable[[], None]
+) -> int:
+    if workers > 1:
+        return many.serve(workers, listeners, in_force, notifier, on_serving)
+    # A supervisor serves nothing: what serves is a third of its memory, and not imported there.
+    code: int = importlib.import_module("balancer.supervisor.one").serve(listeners, in_force, notifier, on_serving)
+    return code
+
+
+def _say(told: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # nobody reads it: that is no reason not to serve
+        print(told, flush=True)
+
+
+def flags(args: argparse.Namespace) -> dict[str, str | int | bool]:
     """Return what was given on the command line: it goes over the environment and the file."""
-    overrides: dict[str, object] = flags_given(args, ("host", "port", "log_level"))
+    overrides: dict[str, str | int | bool] = flags_given(args, ("host", "port", "log_level"))
     if args.no_log_color:
         overrides["log_color"] = False
     return overrides
-
-
-def _serve(app: App, sock: socket.socket, told: str, drain_s: float) -> int:
-    running = server.Server(server.configured(app, drain_s=drain_s), lambda: print(told, flush=True))
-    running.run([sock])
-    return 0 if running.started or running.should_exit else STARTUP_FAILED
-
-
-def _serve_by_many(
-    args: argparse.Namespace, overrides: dict[str, object], sock: socket.socket, told: str, drain_s: float
-) -> int:
-    """Serve with several processes. They read the configuration themselves: flags go by environment."""
-    if args.config:
-        os.environ["BALANCER_CONFIG"] = os.path.abspath(args.config)
-    for name, value in overrides.items():
-        os.environ[_VARIABLES[name]] = str(value).lower() if isinstance(value, bool) else str(value)
-    supervisor = server.supervisor(server.configured(WORKER, args.workers, drain_s), sock)
-    print(told, flush=True)
-    supervisor.run()
-    return 0
 
 
 def _about_flags(error: ConfigError) -> str:

@@ -4,7 +4,20 @@ from balancer.config.model import Settings
 from balancer.config.problem import ConfigError, Problem, Unreadable
 from balancer.config.quoting import shown_host
 from balancer.config.reading import Config, parse
-from balancer.config.sources import EMBEDDED, FILE, changes, embedded, find, load, lost, needs_restart, override
+from balancer.config.sources import (
+    EMBEDDED,
+    FILE,
+    Source,
+    changes,
+    embedded,
+    find,
+    load,
+    lost,
+    needs_restart,
+    override,
+    parsed,
+    taken,
+)
 
 __all__ = [
     "EMBEDDED",
@@ -13,6 +26,7 @@ __all__ = [
     "ConfigError",
     "Problem",
     "Settings",
+    "Source",
     "Unreadable",
     "changes",
     "embedded",
@@ -22,5 +36,7 @@ __all__ = [
     "needs_restart",
     "override",
     "parse",
+    "parsed",
     "shown_host",
+    "taken",
 ]

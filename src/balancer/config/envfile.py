@@ -33,15 +33,39 @@ def beside(path: Path) -> Path:
     return path.with_name(NAME)
 
 
+@dataclass(frozen=True, slots=True)
+class EnvBytes:
+    """A `.env` as it was on disk."""
+
+    data: bytes | None = field(default=None, repr=False)
+    """None: there is no such file, or it could not be read."""
+    mode: int = 0
+    error: str = ""
+    """Why it could not be read."""
+
+
+def taken(path: Path) -> EnvBytes:
+    """Return what the file holds now. Raises nothing."""
+    try:
+        return EnvBytes(path.read_bytes(), path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return EnvBytes()
+    except OSError as error:
+        return EnvBytes(error=error.strerror or type(error).__name__)
+
+
 def read(path: Path, env: Mapping[str, str]) -> EnvFile:
     """Return what the file says; nothing if there is none. Values may refer to others, and to `env`, by `${NAME}`."""
-    try:
-        data = path.read_bytes()
-        mode = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+    return parsed(taken(path), env, path)
+
+
+def parsed(file: EnvBytes, env: Mapping[str, str], path: Path | None = None) -> EnvFile:
+    """Return what a file says that was read before, from `path`."""
+    if file.error:
+        return EnvFile(problems=(_problem(0, f"the file can't be read: {file.error}"),))
+    data = file.data
+    if data is None:
         return EnvFile()
-    except OSError as error:
-        return EnvFile(problems=(_problem(0, f"the file can't be read: {error.strerror}"),))
     if len(data) > MAX_BYTES:
         return EnvFile(problems=(_problem(0, f"the file is larger than {MAX_BYTES} bytes, so it is left out"),))
     try:
@@ -49,7 +73,7 @@ def read(path: Path, env: Mapping[str, str]) -> EnvFile:
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         return EnvFile(problems=(_problem(line, "the file is not UTF-8 text; save it as UTF-8"),))
-    return _parsed(text, env, paths.open_to_others(mode, path))
+    return _parsed(text, env, paths.open_to_others(file.mode, path) if path is not None else "")
 
 
 def _parsed(text: str, env: Mapping[str, str], others_can: str) -> EnvFile:

@@ -305,6 +305,12 @@ class Settings(Part):
     """The port to listen on; 0: any free one."""
     drain_timeout: float = Field(120.0, ge=0, le=3600)
     """Seconds that running answers get to end when the balancer is stopped."""
+    drain_delay_s: float = Field(0.0, ge=0, le=600)
+    """Seconds for which requests are still served when the balancer is to be stopped, while `/ready` says 503 already:
+    for load balancers that need a while to notice, as in Kubernetes."""
+    reuse_port: bool = False
+    """Whether other programs of the same user may listen on the same address and port (`SO_REUSEPORT`), as a second
+    balancer that is to take over. Without it a port that is taken is an error."""
 
     @field_validator("allowed_origins")
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -38,13 +38,40 @@ settings: {drills: true}
 """What is served where there is no file: nothing real, so that everything can be tried."""
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A configuration as bytes: what was on disk at one moment. It can be handed to another process."""
+
+    path: str | None
+    """Where it lies; None: nowhere, it is the embedded one."""
+    data: bytes = field(repr=False)
+    mode: int = 0
+    env: envfile.EnvBytes = field(default_factory=envfile.EnvBytes)
+    """The `.env` beside it."""
+
+
+def taken(path: Path | None) -> Source:
+    """Return what is on disk now; None: the embedded configuration. Raises `ConfigError`."""
+    if path is None:
+        return Source(None, EMBEDDED.encode())
+    data, mode = _bytes(path)
+    return Source(str(path), data, mode, envfile.taken(envfile.beside(path)))
+
+
 def load(path: Path, env: Mapping[str, str], credential_commands: CredentialCommands | None = None) -> Config:
     """Return what the file at `path` says, with the values of the `.env` beside it. Raises `ConfigError`.
 
     Without `credential_commands` no program is run for a key.
     """
-    data, mode = _bytes(path)
-    more = envfile.read(envfile.beside(path), env)
+    return parsed(taken(path), env, credential_commands)
+
+
+def parsed(source: Source, env: Mapping[str, str], credential_commands: CredentialCommands | None = None) -> Config:
+    """Return what a source says. Raises `ConfigError`."""
+    if source.path is None:
+        return embedded(env)
+    path, data, mode = Path(source.path), source.data, source.mode
+    more = envfile.parsed(source.env, env, envfile.beside(path))
     origins = {name: (envfile.NAME, line) for name, line in more.lines.items() if name not in env}
     named = {name.decode() for name in re.findall(rb"\$\{(\w+)", data) if name.isascii()}
     try:
@@ -166,8 +193,8 @@ def _in_words(error: ValidationError, sources: Mapping[str, str]) -> Iterator[Pr
         yield Problem("environment" if key in sources else "command line", 0, said)
 
 
-NEEDS_RESTART = ("host", "port", "log_file", "usage", "drain_timeout")
-"""Settings that are used once, when the balancer starts."""
+NEEDS_RESTART = ("host", "port", "reuse_port", "log_file", "usage")
+"""Settings that are used once, when the balancer starts; `log_file` and `usage`: when a process of it does."""
 
 
 def needs_restart(started: Settings, now: Settings) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from balancer.config import Problem
 from balancer.control import catalogue, live, status
 from balancer.control.usage import NoUsage
 from balancer.control.usage import told as usage_told
+from balancer.control.workers import Workers
 from balancer.dialects.simulated import faults as drills
 from balancer.headers import REQUEST_ID as ID_HEADER
 from balancer.server.access import is_json
@@ -51,8 +52,10 @@ class Board(Protocol):
 
     fleet: Fleet
     metrics: Metrics
+    workers: Workers
+    """All workers of this machine."""
     one_of_several: bool
-    """This process is one of several workers: an order reaches this one alone."""
+    """This process is one of several workers that share nothing: an order reaches this one alone."""
 
     recent: Recent
     ledger: Ledger | None
@@ -68,8 +71,15 @@ class Board(Protocol):
         """Return how many lines the log file lacks."""
         ...
 
-    async def reload(self) -> tuple[tuple[str, ...], list[Problem]]:
-        """Return what changed, or what is wrong with the file."""
+    async def reload(self) -> tuple[tuple[str, ...], list[Problem], dict[str, Any]]:
+        """Return what changed, or what is wrong with the file; and how it went at other workers, if there are any."""
+        ...
+
+    restart: Callable[[], Awaitable[str]] | None
+    """Replaces this balancer's processes by new ones, and returns why that failed; None: it can't be done here."""
+
+    def note_restart(self) -> None:
+        """A client has ordered a restart."""
         ...
 
     async def models(
@@ -145,7 +155,7 @@ def _add_probes(app: FastAPI, board: Board) -> None:
 
     @app.api_route("/ready", methods=["GET", "HEAD"])
     async def ready() -> JSONResponse:
-        if board.fleet.draining:
+        if board.fleet.draining or board.fleet.drain_announced:
             return JSONResponse({"status": "draining"}, 503, headers={"retry-after": "1"})
         if not status.overview(board.fleet, board.now())["healthy"]:
             return JSONResponse({"status": "no usable provider"}, 503, headers={"retry-after": "5"})
@@ -159,11 +169,15 @@ def _add_fleet(app: FastAPI, board: Board) -> None:
 
     @app.get("/providers")
     async def providers() -> Response:
+        if not board.workers.alone:
+            return JSONResponse(await board.workers.view())
         pieces = await _in_slices(status.written(board.fleet, targets, board.now(), board.wall()))
         return Response(b"".join(pieces), media_type="application/json")
 
     @app.get("/metrics")
     async def metrics() -> PlainTextResponse:
+        if not board.workers.alone:
+            return PlainTextResponse(await board.workers.metrics(), media_type="text/plain; version=0.0.4")
         view = status.moment(board.fleet, board.now(), board.log_lines_lost())
         pieces = await _in_slices(board.metrics.pieces(view))
         return PlainTextResponse("".join(pieces), media_type="text/plain; version=0.0.4")
@@ -268,7 +282,7 @@ def _add_orders(app: FastAPI, board: Board) -> None:
 
     @app.post("/providers/reload", dependencies=[Depends(_no_form)])
     async def reload() -> JSONResponse:
-        changes, problems = await board.reload()
+        changes, problems, others = await board.reload()
         if problems:
             told = [{"file": p.file, "line": p.line, "message": p.message} for p in problems]
             return JSONResponse({"status": "error", "problems": told}, 400)
@@ -280,8 +294,18 @@ def _add_orders(app: FastAPI, board: Board) -> None:
             "changes": list(changes),
             "needs_restart": list(fleet.needs_restart),
             "warnings": [str(warning) for warning in fleet.config.warnings],
+            **others,
         }
         return JSONResponse(answer)
+
+    @app.post("/admin/restart", dependencies=[Depends(_no_form)])
+    async def restart() -> Response:
+        if board.restart is None:
+            return _problem(501, "it was not started by `balancer serve`, so whoever has started it has to restart it")
+        board.note_restart()
+        if failure := await board.restart():
+            return _problem(503, f"not restarted, the old processes go on: {failure}")
+        return JSONResponse({"status": "ok"})
 
     @app.post("/admin/drill", dependencies=[Depends(_no_form)])
     async def drill(request: Request) -> Response:
@@ -291,14 +315,14 @@ def _add_orders(app: FastAPI, board: Board) -> None:
             order = DrillOrder.model_validate_json(await request.body())
         except ValidationError as error:
             return _invalid(error)
-        return _drill(board, order)
+        return await _drill(board, order)
 
     for word, carry_out in (("wake", Orders.wake), ("pause", Orders.pause), ("resume", Orders.resume)):
-        app.post(f"/admin/{word}", dependencies=[Depends(_no_form)])(_carrying_out(board, carry_out))
+        app.post(f"/admin/{word}", dependencies=[Depends(_no_form)])(_carrying_out(board, word, carry_out))
 
 
 def _carrying_out(
-    board: Board, carry_out: Callable[[Orders, str, float], None]
+    board: Board, word: str, carry_out: Callable[[Orders, str, float], None]
 ) -> Callable[[Request], Awaitable[Response]]:
     """Return the endpoint of an order that names a provider and nothing else."""
 
@@ -311,15 +335,16 @@ def _carrying_out(
         if provider is None:
             return _unknown(board, name)
         carry_out(board.fleet.orders, name, board.wall())
+        reached = await board.workers.tell(word, name)
         state, _ = board.fleet.health.state_of(provider, board.now())
-        return JSONResponse({"status": "ok", "provider": name, "state": state, "applies_to": _reach(board)})
+        return JSONResponse({"status": "ok", "provider": name, "state": state, "applies_to": _reach(board, reached)})
 
     return endpoint
 
 
-def _reach(board: Board) -> str:
+def _reach(board: Board, reached: str) -> str:
     """Say whom an order has reached: the whole balancer, or only the worker that took it."""
-    return "this worker" if board.one_of_several else "all"
+    return "this worker" if board.one_of_several else reached
 
 
 async def _no_form(request: Request) -> None:
@@ -370,7 +395,7 @@ def _problem(
     return Response(body, code, {**(headers or {}), REQUEST_ID: request_id}, "application/json")
 
 
-def _drill(board: Board, order: DrillOrder) -> Response:
+async def _drill(board: Board, order: DrillOrder) -> Response:
     if order.provider not in board.fleet.config.providers:
         return _unknown(board, order.provider)
     if order.fault is not None and order.fault not in drills.FAULTS:
@@ -381,7 +406,8 @@ def _drill(board: Board, order: DrillOrder) -> Response:
         ordered = drills.Drill(order.provider, order.fault, order.requests, ends)
     until = ordered.in_words(board.now()) if ordered else "off"
     board.fleet.orders.inject(order.provider, ordered, board.now(), board.wall())
-    told = {"provider": order.provider, "fault": order.fault, "until": until, "applies_to": _reach(board)}
+    reached = _reach(board, await board.workers.tell_drill(order.provider, ordered))
+    told = {"provider": order.provider, "fault": order.fault, "until": until, "applies_to": reached}
     return JSONResponse({"status": "ok", **told})
 
 

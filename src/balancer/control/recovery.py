@@ -91,10 +91,19 @@ class Recovery:
                 self._believed.discard(name)
                 self._deceptive.discard(name)
             case events.Reloaded():
-                self._believed.clear()
-                self._deceptive.clear()
+                self.start_anew()
             case _:
                 pass
+        self._changed.set()
+
+    def start_anew(self) -> None:
+        """Forget what probes have shown: the configuration is another one."""
+        self._believed.clear()
+        self._deceptive.clear()
+        self._changed.set()
+
+    def look(self) -> None:
+        """Look again at once: another worker has changed what is known of a provider."""
         self._changed.set()
 
     async def run(self) -> None:
@@ -109,12 +118,17 @@ class Recovery:
     async def step(self) -> float | None:
         """Do what is due now; return the seconds until something is due again. None: nothing is foreseen."""
         fleet = self._fleet
+        fleet.learn()
         fleet.orders.end_due(self._clock.now(), self._clock.wall())
         self._replan()
         for provider in list(fleet.config.providers.values()):
             plan = self._plans.get(provider.name)
-            if plan is not None and plan.due_at is not None and plan.due_at <= self._clock.now():
+            if plan is None or plan.due_at is None or plan.due_at > self._clock.now():
+                continue
+            if fleet.may_probe(provider.name):
                 await self._probe(provider, plan)
+            else:
+                plan.due_at = probing.next_probe(plan.opened_at, self._clock.now(), self._rng.random(), self._at_s)
         dues = [plan.due_at for plan in self._plans.values()] + [fleet.orders.next_end()]
         due_at = min((due for due in dues if due is not None), default=None)
         return None if due_at is None else max(0.0, due_at - self._clock.now())

@@ -19,6 +19,7 @@ from balancer.state.fleet import Fleet
 
 def overview(fleet: Fleet, now: float) -> dict[str, int]:
     """Count the providers, and those that may be asked."""
+    fleet.learn()
     providers = fleet.config.providers.values()
     healthy = sum(fleet.health.state_of(provider, now)[0] in ("healthy", "probing") for provider in providers)
     return {"total": len(providers), "healthy": healthy}
@@ -47,10 +48,12 @@ def _moment(fleet: Fleet, provider: Provider, now: float) -> dict[str, Any]:
     }
 
 
-def describe(fleet: Fleet, now: float, wall: float) -> dict[str, Any]:
-    """Return the body of `GET /providers`."""
+def describe(fleet: Fleet, now: float, wall: float, *, models: bool = True) -> dict[str, Any]:
+    """Return the body of `GET /providers`; `models`: with the routes of each provider."""
+    fleet.learn()
     targets = Targets()
-    targets.take(fleet.config)
+    if models:
+        targets.take(fleet.config)
     providers = [_provider(fleet, provider, targets, now, wall) for provider in fleet.config.providers.values()]
     return {**_whole(fleet, now), "providers": providers}
 
@@ -118,6 +121,7 @@ def _whole(fleet: Fleet, now: float) -> dict[str, Any]:
         "total_model_routes": len(fleet.config.routes),
         "tls": _tls(fleet.config),
         "refused_configuration": list(fleet.refused),
+        "needs_restart": list(fleet.needs_restart),
     }
 
 

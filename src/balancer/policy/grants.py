@@ -1,6 +1,6 @@
 """What a named key of the balancer may do, and how much of its limits is used.
 
-Times are on the driver's monotonic clock, in seconds. What is counted is known to this process alone.
+Times are on the driver's monotonic clock, in seconds. What several workers count is joined in `state/shared_keys.py`.
 """
 
 from __future__ import annotations
@@ -59,6 +59,18 @@ class KeyUse:
         self.requests = Minute()
         self.tokens = Minute()
 
+    def may_begin(self, limit: int) -> bool:
+        """Say whether a request may begin, of which `limit` may be in flight. Of the one that does `began` is told."""
+        return self.in_flight < limit
+
+    def began(self) -> None:
+        """Note that a request is in flight."""
+        self.in_flight += 1
+
+    def ended(self) -> None:
+        """Note that it no longer is."""
+        self.in_flight -= 1
+
 
 class KeyGrant(msgspec.Struct, eq=False):
     """A named key, as a configuration has it: a `Grant` to requests."""
@@ -82,23 +94,22 @@ class KeyGrant(msgspec.Struct, eq=False):
         `counts`: it only counts tokens, which neither limit by the minute forbids.
         """
         use = self.use
-        if self.max_in_flight is not None and use.in_flight >= self.max_in_flight:
+        rpm, tokens_per_minute = (None, None) if counts else (self.rpm, self.tokens_per_minute)
+        if rpm is not None and (wait_s := use.requests.wait_s(rpm, now)):
+            return f"{rpm} requests a minute", wait_s
+        if tokens_per_minute is not None and (wait_s := use.tokens.wait_s(tokens_per_minute, now)):
+            return f"{tokens_per_minute} tokens a minute", wait_s
+        if self.max_in_flight is not None and not use.may_begin(self.max_in_flight):
             return f"{self.max_in_flight} requests in flight", 1
-        if counts:
-            return None
-        if self.rpm is not None and (wait_s := use.requests.wait_s(self.rpm, now)):
-            return f"{self.rpm} requests a minute", wait_s
-        if self.tokens_per_minute is not None and (wait_s := use.tokens.wait_s(self.tokens_per_minute, now)):
-            return f"{self.tokens_per_minute} tokens a minute", wait_s
         return None
 
     def began(self) -> None:
         """Note that a request with this key is in flight."""
-        self.use.in_flight += 1
+        self.use.began()
 
     def ended(self, usage: Usage, now: float) -> None:
         """Note that it no longer is, and count the tokens: what was read from the prompt cache is none of them."""
-        self.use.in_flight -= 1
+        self.use.ended()
         if self.tokens_per_minute is not None:
             counted = (usage.input_tokens, usage.cache_creation_tokens, usage.output_tokens)
             if tokens := sum([number for number in counted if number]):

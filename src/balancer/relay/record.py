@@ -80,6 +80,8 @@ class RequestRecord(msgspec.Struct):
     """The latest attempt met a fault that was ordered."""
     attempt_began: float = 0.0
     """When the latest attempt began, on the driver's clock."""
+    outrun: bool = False
+    """Another worker was faster once: what it probes is asked nevertheless, if it comes to that."""
     last_hope: bool = False
     """Nobody else is left for the latest attempt: until content begins, silence is not held against it."""
     queued_s: float = 0.0

@@ -51,6 +51,7 @@ from balancer.relay.record import NO_USAGE, RequestRecord
 from balancer.relay.response import OVER, ClientResponse, Watch
 from balancer.relay.writer import ResponseWriter
 from balancer.script import Cause
+from balancer.state.admission import SlotTaken
 from balancer.state.fleet import Fleet
 from balancer.state.stats import ProviderStats
 from balancer.transport import TransportError
@@ -120,7 +121,7 @@ class Relay:
             await self._endings.send_error(record, response, exhausted.no_route(request.model, fleet.routing.patterns))
             return
         admission = fleet.admission
-        waits = admission.full or (admission.fair and not admission.may_come(request.client))
+        waits = admission.full or (admission.selective and not admission.may_come(request.client))
         if waits and route is not fleet.safety_judge and not await self._may_come(record, response, route):
             return
         with fleet.admit(request.client):
@@ -138,7 +139,11 @@ class Relay:
                 step = failover.next(began, fleet.health.availability, fleet.rng.random())
                 if isinstance(step, Try):
                     candidate = step.candidate
-                    outcome = await self._attempt(record, response, step, began)
+                    try:
+                        outcome = await self._attempt(record, response, step, began)
+                    except SlotTaken:
+                        record.outrun = True
+                        continue
                     if type(outcome) is not Completed:
                         outcome = border.cleaned(outcome, fleet.secrets, request)
                     now = self._now()
@@ -157,16 +162,23 @@ class Relay:
                         request=request,
                     )
                 elif isinstance(step, Wait):
-                    await (admission.slot_freed(step.seconds) if step.for_place else asyncio.sleep(step.seconds))
-                    if step.for_place:
-                        failover.queued_s += self._now() - began
-                        record.queued_s = failover.queued_s
+                    await self._wait(step, record, failover)
                 else:
                     break
             if response.state is not OVER:
                 await self._endings.conclude(record, response, failover)
             if len(failover.attempts) > 1 and record.candidate is not None:
                 self._tell_replaced(record, failover)
+
+    async def _wait(self, step: Wait, record: RequestRecord, failover: Failover) -> None:
+        """Wait as failover says: for a place at a provider, or until one has recovered."""
+        began = self._now()
+        if not step.for_place:
+            await asyncio.sleep(step.seconds)
+            return
+        await self.fleet.admission.slot_freed(step.seconds)
+        failover.queued_s += self._now() - began
+        record.queued_s = failover.queued_s
 
     async def _may_come(self, record: RequestRecord, response: ClientResponse, route: Route) -> bool:
         """Wait for a place in the balancer. Say whether there is one; else the client has its answer."""
@@ -211,7 +223,7 @@ class Relay:
         candidate, request = step.candidate, record.request
         record.usage, record.fault_injected, record.last_hope = NO_USAGE, False, step.last_hope
         record.attempt_began = began
-        with self.fleet.admission.slot(candidate, began) as stats:
+        with self.fleet.admission.slot(candidate, began, record.outrun) as stats:
             attempt_id = f"{request.id}.{len(record.attempts)}"
             ask = Ask(request, candidate, request.operation, stats.provider_state, self._wall(), attempt_id)
             inject: Inject | None = None

@@ -74,17 +74,18 @@ class ResourceRelay:
 
     async def _run(self, request: ResourceRequest, response: _Response) -> None:
         fleet, name = self._fleet, request.resource_id
-        if fleet.admission.full:
-            await fleet.admission.wait(self._now)
-            if fleet.admission.full:
-                await response.fail(FULL)
-                return
+        if not await self._may_come():
+            await response.fail(FULL)
+            return
         if name is not None and self._table(request).is_foreign(name, request.client):
             await response.fail(ErrorReply(404, "not_found_error", f"there is no {name}"))
             return
         candidates = self._candidates(request)
         if not candidates:
             await response.fail(self._nobody(request))
+            return
+        if not await self._may_come():
+            await response.fail(FULL)
             return
         with fleet.admit():
             for candidate in candidates:
@@ -101,6 +102,14 @@ class ResourceRelay:
     def _table(self, request: ResourceRequest) -> Resources:
         """Return where it stands who keeps what the request is about."""
         return self._fleet.responses if request.operation.openai else self._fleet.resources
+
+    async def _may_come(self) -> bool:
+        """Wait for a place in the balancer; say whether there is one. No client's share counts here."""
+        admission = self._fleet.admission
+        if admission.has_place():
+            return True
+        await admission.wait(self._now)
+        return admission.has_place()
 
     def _nobody(self, request: ResourceRequest) -> ErrorReply:
         kept = self._table(request).find(request.resource_id or "")
@@ -151,7 +160,7 @@ class ResourceRelay:
         """Send the request, and hand on the answer if it is for the client."""
         provider, dialect = candidate.provider, dialects.get(candidate.provider.type)
         times, limits = provider.timeouts, self._limits
-        with self._fleet.admission.slot(candidate, self._now()) as stats:
+        with self._fleet.admission.slot_beyond(candidate, self._now()) as stats:
             ask = Ask(request, candidate, request.operation, stats.provider_state, self._wall(), request.id)
             wire = next(dialect.flow(ask))
             exchange = self._transport.exchange(wire, connect_s=times.connect_s, head_s=times.non_streaming_s)

@@ -8,7 +8,7 @@ compares the lists below with the installed version. Nothing else in the package
 * `http11` reads and sets `CYCLE_ATTRIBUTES` of uvicorn's requests. An `exchange.Exchange` has those that uvicorn uses
   of any connection's `cycle` (`EXCHANGE_ATTRIBUTES`, in `shutdown` and `connection_lost`).
 * `asgi.AsgiClient` reaches the connection behind an ASGI `send` by `connection_of`.
-* `run.Worker` is a `supervisors.multiprocess.Process`, and keeps its server in `_server`.
+* `run.Server` overrides `capture_signals`, and makes connections as uvicorn's `startup` does (`connection`).
 """
 
 from __future__ import annotations

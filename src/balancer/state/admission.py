@@ -16,6 +16,10 @@ from balancer.state.health import HealthTable
 from balancer.state.stats import ProviderStats, StatsTable
 
 
+class SlotTaken(Exception):
+    """Another worker has taken the slot, or the probe, since it was decided to ask this provider: decide again."""
+
+
 class SlotQueue:
     """The requests that wait for a slot, in the order in which they came."""
 
@@ -102,6 +106,8 @@ class Admission:
         """No further request may come in. Kept, not computed: every request asks."""
         self.fair = False
         """Places are shared between clients."""
+        self.selective = False
+        """That there is a place is not enough: `may_come` has to be asked."""
         self._max_in_flight = 1
         self._queue_s = 0.0
         self._held: Counter[str] = Counter()
@@ -116,7 +122,7 @@ class Admission:
         `fair`: places are shared between clients. What is held when this changes is not counted for its client.
         """
         if fair != self.fair:
-            self.fair = fair
+            self.fair = self.selective = fair
             self._held.clear()
         self._max_in_flight = max_in_flight
         self._queue_s = queue_s
@@ -159,6 +165,10 @@ class Admission:
             return False
         return all(self._held[other] >= held for other in self._waiting if other != client)
 
+    def has_place(self) -> bool:
+        """Say whether a request may come in now, whoever's it is."""
+        return not self.full
+
     async def wait(self, now: Callable[[], float], within_s: float = math.inf, client: str = "") -> float:
         """Wait until this client's request may come in, `within_s` at most; return how long it took, in seconds."""
         began = now()
@@ -175,11 +185,18 @@ class Admission:
                     self._queue.wake()  # others may have waited for this one to go first
         return now() - began
 
-    def slot(self, candidate: Candidate, now: float) -> Slot:
-        """Return a slot at the candidate's provider, to be held with `with`; it probes what is half-open."""
+    def slot(self, candidate: Candidate, now: float, insists: bool = False) -> Slot:
+        """Return a slot at the candidate's provider, to be held with `with` at once; it probes what is half-open.
+
+        With several workers another one may have been faster: `SlotTaken`. `insists`: not because it probes as well.
+        """
         health = self._health
         probed = health.half_open(candidate, now) if health.entries else ()
         return Slot(self._stats[candidate.provider.name], health.probes, health.shown, probed, self._queue)
+
+    def slot_beyond(self, candidate: Candidate, now: float) -> Slot:
+        """Return a slot at the candidate's provider, however many requests are there."""
+        return self.slot(candidate, now)
 
     async def slot_freed(self, within_s: float) -> None:
         """Return when a slot may be free, or after `within_s`."""

@@ -24,6 +24,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 import msgspec
+import xxhash
 from msgspec.structs import replace as replace_fields
 
 from balancer import config as configuration
@@ -102,8 +103,7 @@ class Prepared(msgspec.Struct, frozen=True):
         compiled, only_models = routing.compile(config.routes), routing.only_models(config.routes)
         changes = () if old is None else tuple(configuration.changes(old, config))
         configured = inventory.secrets(config)
-        secrets = Inventory(configured, inventory.public(config))
-        return cls(config, compiled, configured, secrets, Rules.of(config), only_models, old, changes)
+        return cls(config, compiled, configured, secrets_in(config), Rules.of(config), only_models, old, changes)
 
 
 class Fleet:
@@ -133,28 +133,42 @@ class Fleet:
         """What is wrong with the configuration that was read last, where that is not the one in force."""
         self._started_with = config.settings
         self.draining = False
+        self.drain_announced = False
+        """It is about to drain, and `/ready` says so; requests are still served."""
+        self.on_news: Callable[[], None] = _nothing
+        """Is called when another worker has changed what is known of a provider."""
         self.on_key_refused: Callable[[str], None] = _nobody
         """Is called with the name of a provider that has refused its key, cooldown or not."""
         self._configured: dict[str, None] = {}
         self._former: tuple[str, ...] = ()
         """Secrets of former configurations, the latest last."""
         self.budget = Budget()
-        self.pins = Pins()
         self.refused_credentials = RefusedCredentials()
         self.local_faults = LocalFaults()
         self.resources = Resources()
         self.responses = Resources()
         self._stats = StatsTable(ProviderStats)
-        self.health = HealthTable(self._stats, bus, rng, queue.wake)
-        self.admission = Admission(self._stats, self.health, queue)
+        self.health, self.admission, self.pins = self._parts(queue)
         self.orders = Orders(self._stats, self.health, bus, queue.wake)
         self._turns: dict[tuple[str, Operation], int] = {}
         self._apply(Prepared.of(config))
 
+    def _parts(self, queue: SlotQueue) -> tuple[HealthTable, Admission, Pins]:
+        """Return what workers may share. Is called once, at the beginning."""
+        health = HealthTable(self._stats, self.bus, self.rng, queue.wake)
+        return health, Admission(self._stats, health, queue), Pins()
+
+    def learn(self) -> None:
+        """Learn what other workers have told. Here there are none."""
+
+    def may_probe(self, provider: str) -> bool:
+        """Say whether it is for this worker to ask a provider that cools down what costs nothing."""
+        return True
+
     # Configuration
 
-    def reload(self, config: Config | Prepared, wall: float) -> tuple[str, ...]:
-        """Put a configuration in force, and return in words what changed."""
+    def reload(self, config: Config | Prepared, wall: float, *, logs: bool = True) -> tuple[str, ...]:
+        """Put a configuration in force, and return in words what changed. `logs`: nobody else tells of it."""
         old, prepared = self.config, config if isinstance(config, Prepared) else Prepared.of(config, self.config)
         if prepared.old is not old:  # another one has come into force meanwhile
             prepared = Prepared.of(prepared.config, old)
@@ -170,11 +184,18 @@ class Fleet:
         self.refused = ()
         self.generation += 1
         self.needs_restart = configuration.needs_restart(self._started_with, config.settings)
-        self.bus.emit(Reloaded(wall, self.generation, changes, self.needs_restart))
+        if logs:
+            self.bus.emit(Reloaded(wall, self.generation, changes, self.needs_restart))
         return changes
 
+    def listens(self, host: str, port: int, *, reuse_port: bool) -> None:
+        """Note what the sockets were opened for that this process was given: a changed setting does not move them."""
+        opened = {"host": host, "port": port, "reuse_port": reuse_port}
+        self._started_with = self._started_with.model_copy(update=opened)
+        self.needs_restart = configuration.needs_restart(self._started_with, self.config.settings)
+
     def _apply(self, prepared: Prepared) -> None:
-        """Put it in force. All that a reload changes here stands in this method; `App.reload` has the rest."""
+        """Put it in force. All that a reload changes here stands in this method; `App.put_in_force` has the rest."""
         config = self.config = prepared.config
         settings = config.settings
         self.routing, self.rules = prepared.routing, prepared.rules
@@ -229,7 +250,7 @@ class Fleet:
         if len(usable) > 1 and self._strategy is not priority:  # that is the order they are in already
             taking = (route.pattern, request.operation)  # who counts before each request must not take its turn
             if pinned is None:
-                self._turns[taking] = self._turns.get(taking, -1) + 1
+                self._turns[taking] = self._next_turn(taking)
             usable = self._strategy(usable, View(self._turns.get(taking, 0), self.rng, Loads(self._stats)))
         if request.asks_check and len(usable) > 1:
             usable = checking_first(usable, self._doubt)
@@ -244,6 +265,9 @@ class Fleet:
         if held is not ordered[0]:
             ordered = [held] + [c for c in ordered if c is not held]
         return ordered, True
+
+    def _next_turn(self, taking: tuple[str, Operation]) -> int:
+        return self._turns.get(taking, -1) + 1
 
     def _doubt(self, candidate: Candidate) -> int:
         """Return how doubtful it is that a candidate returns verdicts on actions, as `safeguards.Known` has it."""
@@ -383,7 +407,7 @@ class Fleet:
 
 def _witness(request: Request | None) -> int:
     """Return what names a request as the cause of a failure: equal bodies are one request. 0: there is none."""
-    return hash(request.body or request.id) if request is not None else 0
+    return xxhash.xxh3_64_intdigest(request.body or request.id.encode()) or 1 if request is not None else 0
 
 
 def _quotes(words: str, request: Request) -> bool:
@@ -405,6 +429,15 @@ CHECKS_NOTHING = 2
 """It is known to return no verdicts on actions."""
 
 _NO_VIEW = View(0, random.Random())
+
+
+def _nothing() -> None:
+    return
+
+
+def secrets_in(config: Config) -> Inventory:
+    """Return every secret of a configuration. What is a name in it is none: clients are told of it."""
+    return Inventory(inventory.secrets(config), inventory.public(config))
 
 
 _OPERATIONS = {operation.word: operation for operation in Operation}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from balancer.config.keys import NamedKey
 from balancer.model import Route
@@ -13,13 +13,15 @@ from balancer.policy.grants import KeyGrant, KeyUse
 class Grants:
     """What each name has used stays with the name."""
 
-    def __init__(self) -> None:
+    def __init__(self, use_of: Callable[[str], KeyUse] = lambda name: KeyUse()) -> None:
+        """`use_of` makes what a name has used so far."""
         self._uses: dict[str, KeyUse] = {}
+        self._use_of = use_of
 
     def apply(self, keys: Iterable[NamedKey]) -> dict[bytes, KeyGrant]:
         """Put these keys in force, and return their grants by the SHA-256 of the key."""
         keys = list(keys)
-        self._uses = {key.name: self._uses.get(key.name) or KeyUse() for key in keys}
+        self._uses = {key.name: self._uses.get(key.name) or self._use_of(key.name) for key in keys}
         return {key.digest: _grant(key, self._uses[key.name]) for key in keys}
 
 

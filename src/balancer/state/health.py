@@ -74,7 +74,7 @@ class HealthTable:
         paused = candidate.provider.name in self.paused
         usable, cooldown_until, last_failure = not paused, 0.0, 0.0
         named_until, needs_operator, suspected_at = 0.0, False, 0.0
-        for key in _needed(candidate):
+        for key in needed(candidate):
             health = self.entries.get(key)
             if health is None:
                 continue
@@ -160,7 +160,7 @@ class HealthTable:
                 self._without_faults.setdefault(key, before)
             elif (real := self._without_faults.get(key)) is not None:
                 self._without_faults[key] = seen(real, verdict, now, self._policy, chance, began)
-            self._tell(key, before, after, now, wall)
+            self._announce(key, before, after, now, wall)
 
     def _is_the_requests(self, candidate: Candidate, verdict: Verdict, witness: int, now: float) -> bool:
         """Say whether it is the request on which this provider failed, since another has failed on it alike."""
@@ -179,7 +179,7 @@ class HealthTable:
         widened = any(one.status == verdict.status and one.circuit(now) is Circuit.OPEN for one in others)
         return Scope.PROVIDER if widened else Scope.MODEL
 
-    def _tell(self, key: HealthKey, before: Health, after: Health, now: float, wall: float) -> None:
+    def _announce(self, key: HealthKey, before: Health, after: Health, now: float, wall: float) -> None:
         """Emit that a cooldown began, was prolonged, or is over because of a good answer."""
         provider, scope, model = key
         if before.cooldown_until and not after.cooldown_until:
@@ -250,7 +250,7 @@ class HealthTable:
         name = candidate.provider.name
         if name in self.paused:
             return Failure(name, needs_operator=Trouble.PAUSED)
-        known = [(key, health) for key in _needed(candidate) if (health := self.entries.get(key)) and health.failures]
+        known = [(key, health) for key in needed(candidate) if (health := self.entries.get(key)) and health.failures]
         if not known:
             return Failure(name)
         (_, scope, _), health = max(known, key=lambda one: (bool(one[1].needs_operator), one[1].cooldown_until))
@@ -303,7 +303,7 @@ class HealthTable:
 HEALTHY = Health()
 
 
-def _needed(candidate: Candidate) -> tuple[HealthKey, ...]:
+def needed(candidate: Candidate) -> tuple[HealthKey, ...]:
     """Return what has to be usable for this candidate to be asked."""
     name = candidate.provider.name
     whole, model = (name, Scope.PROVIDER, None), (name, Scope.MODEL, candidate.model)
@@ -316,7 +316,7 @@ def _tested(candidate: Candidate) -> tuple[HealthKey, ...]:
     """Return what a good answer of this candidate proves. Counting proves counting alone: answers may still fail."""
     if candidate.operation.counts:
         return ((candidate.provider.name, Scope.COUNTING, None),)
-    return _needed(candidate)
+    return needed(candidate)
 
 
 def _blamed(candidate: Candidate, scope: Scope) -> HealthKey:

@@ -1,7 +1,8 @@
 """What people order about a provider while the balancer runs: wake, pause, resume, and injected faults.
 
-Nothing of this is configuration: it holds until it is taken back or the process ends, over reloads too, and it is
-known to this process alone. Every order raises `KeyError` for a provider that is not configured.
+Nothing of this is configuration: it holds until it is taken back or the balancer ends, over reloads too. With several
+workers the others follow the one that was told (`control/workers.py`). Every order raises
+`KeyError` for a provider that is not configured.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ class Orders:
         self._configured: Collection[str] = ()
         self._injected: set[str] = set()
         """Providers into whose answers a fault is, or was just, injected."""
+        self._followed: set[str] = set()
+        """Those of which another worker tells the end."""
         self._stats = stats
         self._health = health
         self._bus = bus
@@ -49,6 +52,18 @@ class Orders:
         self._bus.emit(ProviderResumed(wall, provider))
         self._on_usable()
 
+    def follow(self, order: str, provider: str) -> None:
+        """Carry out what another worker was told, and has logged: `wake`, `pause`, `resume`. The provider may be gone.
+
+        What `wake` does to a provider's health is known already.
+        """
+        if order == "pause":
+            self._health.paused.add(provider)
+            return
+        if order == "resume":
+            self._health.paused.discard(provider)
+        self._on_usable()
+
     def end_early(self, provider: str, now: float, wall: float) -> None:
         """End the cooldown of a provider as a whole: a probe has shown that its cause is gone."""
         self._health.end_early(provider, now)
@@ -59,9 +74,23 @@ class Orders:
     def inject(self, provider: str, drill: Drill | None, now: float, wall: float) -> None:
         """Inject a fault into a provider's answers; None: stop doing so. What an earlier one caused is undone."""
         self._check(provider)
+        self._followed.discard(provider)
         self._set(provider, drill, now, wall, "off")
         if drill is not None:
             self._injected.add(provider)
+
+    def follow_drill(self, provider: str, drill: Drill | None, now: float) -> None:
+        """Inject the fault that another worker was told to, and has logged."""
+        if provider not in self._configured:
+            return
+        self._stats[provider].drill = drill
+        if drill is not None:
+            self._injected.add(provider)
+            self._followed.add(provider)
+        else:
+            self._injected.discard(provider)
+            self._health.end_injected(provider, now)
+            self._on_usable()
 
     def met(self, provider: str, now: float, wall: float) -> None:
         """Note that a request has met an injected fault; it may have been the last."""
@@ -86,7 +115,8 @@ class Orders:
         """Replace the fault that is injected into a provider's answers, and undo what it has caused."""
         self._stats[provider].drill = drill
         fault, until = ("", end) if drill is None else (drill.fault, drill.in_words(now))
-        self._bus.emit(Drilled(wall, provider, fault, until))
+        if provider not in self._followed:
+            self._bus.emit(Drilled(wall, provider, fault, until))
         self._undo(provider, now, wall)
 
     def _undo(self, provider: str, now: float, wall: float) -> None:

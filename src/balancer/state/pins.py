@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import islice
 from typing import TypeAlias
 
 from balancer.model import Request, Route
@@ -78,3 +79,13 @@ class Pins:
         if len(self._pins) > self._limit:
             self._pins.popitem(last=False)
         return None if before is None or before[0] == provider else before[0]
+
+    def latest(self, most: int) -> list[tuple[tuple[str, str], str, float, float]]:
+        """Return the pins used last, the latest at the end: key, provider, when it answered, how long it lives."""
+        skipped = max(0, len(self._pins) - most)
+        return [(key, pin[0], pin[1], pin[2]) for key, pin in islice(self._pins.items(), skipped, None)]
+
+    def restore(self, key: tuple[str, str], provider: str, answered_at: float, cached_s: float) -> None:
+        """Take over a pin of another process, unless there is one."""
+        if key not in self._pins and len(self._pins) < self._limit:
+            self._pins[key] = (provider, answered_at, cached_s, answered_at)

@@ -58,7 +58,8 @@ class Line(msgspec.Struct, omit_defaults=True):
 
     time: str
     event: str
-    """`started`, `ended`, `reloaded`, `reload_refused`, `drill`, `wake`, `pause`, `resume`, `key_refused`."""
+    """`started`, `ended`, `reloaded`, `reload_refused`, `drill`, `wake`, `pause`, `resume`, `restart`,
+    `key_refused`."""
     by: str = ""
     """`client`: whoever `address` and `key` name. `balancer`: itself, because a file has changed or a time has come."""
     address: str = ""
@@ -133,6 +134,10 @@ class Audit:
                 self._ordered("resume", provider=event.provider)
             case _:
                 return
+
+    def restart(self) -> None:
+        """Note that a rolling restart was ordered."""
+        self._ordered("restart")
 
     def refused(self, asker: Asker, method: str, path: str, status: int) -> None:
         """Note that a key was refused: once a minute for each key and address, and not too often in all."""

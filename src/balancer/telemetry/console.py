@@ -29,6 +29,7 @@ from balancer.events import (
     ReloadRefused,
     RequestBegan,
     RequestEnded,
+    WorkerEnded,
 )
 from balancer.model import Usage
 from balancer.redact import EMPTY
@@ -215,12 +216,18 @@ def in_words(entry: Entry) -> str:
             return f"the changed configuration can't be used, the old one stays:{problems}"
         case Drilled():
             return _drilled(entry)
+        case WorkerEnded():
+            when = f"in {entry.wait_s:.0f} s" if entry.wait_s else "now"
+            what = _WORKER_ENDED.get(entry.reason, "ended")
+            return f"worker {entry.worker} (pid {entry.pid}) {what}: {entry.how}; a new one is started {when}"
         case LogLine():
             trace = "".join(f"\n  {printable(row, LONGEST_REASON)}" for row in entry.traceback.splitlines())
             return f"{printable(entry.message, LONGEST_REASON)} ({printable(entry.logger)}){trace}"
         case _:
             assert_never(entry)
 
+
+_WORKER_ENDED = {"start": "did not start", "hang": "hung, and was killed"}
 
 _WOKEN = {
     "operator": "by hand",

@@ -46,11 +46,14 @@ class JsonLines:
         level: Level = Level.INFO,
         stderr: TextIO | None = None,
         limits: WriterLimits = DEFAULT,
+        worker: str = "",
     ) -> None:
+        """`worker`: the number of this process among several that write the same file; each line has it then."""
         self.level = level
         self.secrets = EMPTY
         """What never stands in a line, wherever it came from."""
         self._file = LogFile(path)
+        self._worker = worker
         self._failures = WriteFailures(path, "this log", stderr)
         self._unwritten = 0
         """How many lines could not be written, since the start."""
@@ -87,9 +90,9 @@ class JsonLines:
         if dropped:
             untold["the log was not written fast enough"] += dropped
         missing = "; ".join(f"{count} lines before this one were not written: {why}" for why, count in untold.items())
-        lines = [line(entry) for entry in batch]
+        lines = [line(entry, self._worker) for entry in batch]
         if missing:
-            lines.insert(0, line(LogLine(batch[0].wall, Level.ERROR, "balancer.logs", missing)))
+            lines.insert(0, line(LogLine(batch[0].wall, Level.ERROR, "balancer.logs", missing), self._worker))
         data = self.secrets.without(b"".join(lines), short=False)
         try:
             self._file.append(data)
@@ -114,9 +117,9 @@ def _nothing(kind: str) -> None:
     return
 
 
-def line(entry: Entry) -> bytes:
+def line(entry: Entry, worker: str = "") -> bytes:
     """Return an entry's line: `time`, `level`, `event`, then its fields."""
-    before, starts_at = _before_fields(type(entry), level_of(entry))
+    before, starts_at = _before_fields(type(entry), level_of(entry), worker)
     fields = _ENCODER.encode(entry)[starts_at:]
     if not fields.isascii() or fields.find(b"\x7f") >= 0:
         fields = _RAW_CONTROLS.sub(_escaped, fields)
@@ -125,10 +128,11 @@ def line(entry: Entry) -> bytes:
 
 
 @lru_cache(maxsize=64)
-def _before_fields(kind: type[Entry], level: Level) -> tuple[bytes, int]:
+def _before_fields(kind: type[Entry], level: Level, worker: str) -> tuple[bytes, int]:
     """Return what stands between the time and an entry's fields, and where the fields begin in its JSON."""
     tag, starts_at = _TAGS[kind]
-    return f',"level":"{level.name}","event":"{tag}"'.encode(), starts_at
+    number = f',"worker":{int(worker)}' if worker else ""
+    return f',"level":"{level.name}","event":"{tag}"{number}'.encode(), starts_at
 
 
 def _escaped(match: re.Match[bytes]) -> bytes:

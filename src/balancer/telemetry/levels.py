@@ -20,6 +20,7 @@ from balancer.events import (
     ReloadRefused,
     RequestBegan,
     RequestEnded,
+    WorkerEnded,
 )
 
 
@@ -59,6 +60,7 @@ _ALWAYS = {
     ProviderResumed: Level.INFO,
     Drilled: Level.WARNING,
     ReloadRefused: Level.ERROR,
+    WorkerEnded: Level.ERROR,
 }
 
 _ENDS = {"failed": Level.ERROR, "broken_stream": Level.ERROR, "client_error": Level.WARNING}
@@ -80,7 +82,7 @@ def level_of(entry: Entry) -> Level:
             return level
         case RequestBegan() | ReloadRefused() | Drilled() | ReasoningLeft():
             raise AssertionError("in the table above")
-        case ProviderRecovered() | ProviderWoken() | ProviderPaused() | ProviderResumed():
+        case ProviderRecovered() | ProviderWoken() | ProviderPaused() | ProviderResumed() | WorkerEnded():
             raise AssertionError("in the table above")
         case _:
             assert_never(entry)

@@ -51,10 +51,12 @@ class _Change(msgspec.Struct):
 class Logs:
     """A listener that logs every event, and every record of the standard library's loggers."""
 
-    def __init__(self, settings: LogSettings, limits: WriterLimits = DEFAULT, secrets: Inventory = EMPTY) -> None:
+    def __init__(
+        self, settings: LogSettings, limits: WriterLimits = DEFAULT, secrets: Inventory = EMPTY, worker: str = ""
+    ) -> None:
         level = level_named(settings.log_level)
         self.console = Console(level, wants_color(sys.stdout, os.environ, settings.log_color))
-        self.file = JsonLines(Path(settings.log_file), level) if settings.log_file else None
+        self.file = JsonLines(Path(settings.log_file), level, worker=worker) if settings.log_file else None
         self._queue: BackgroundWriter[Entry | _Change] = BackgroundWriter(
             "log", self._distribute, lambda error: None, limits
         )

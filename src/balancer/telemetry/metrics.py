@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from balancer import __version__
@@ -94,7 +95,9 @@ class Metrics:
     KINDS = (RequestEnded, CooldownStarted, ProviderRecovered, ProviderWoken, Reloaded, ReloadRefused)
     """What it listens to."""
 
-    def __init__(self) -> None:
+    def __init__(self, restarts: Mapping[str, int] = MappingProxyType({})) -> None:
+        """`restarts` says, at any moment, how often workers were started again, by reason."""
+        self._restarts = restarts
         self._counters: dict[str, Counter[Labels]] = {name: Counter() for name in _COUNTERS}
         self._histograms: dict[str, dict[Labels, _Histogram]] = {name: {} for name in _HISTOGRAMS}
         self._models: set[str] = set()
@@ -147,17 +150,48 @@ class Metrics:
         """Count how late the event loop was."""
         self._observe("event_loop_lag_seconds", (), [lag_s])
 
-    def render(self, view: Mapping[str, Any]) -> str:
-        """Return everything as text. `view` is what `control.status.moment` returns."""
-        return "".join(self.pieces(view))
+    def render(self, view: Mapping[str, Any], others: Iterable[Mapping[str, list[float]]] = ()) -> str:
+        """Return everything as text, with the counters of `others`. `view` is what `control.status.moment` returns."""
+        whole = self
+        if others := list(others):
+            whole = Metrics(self._restarts)
+            for counters in (self.counters(), *others):
+                whole.add(counters)
+        return "".join(whole.pieces(view))
 
     def pieces(self, view: Mapping[str, Any]) -> Iterator[str]:
         """Return the text of `render` in small pieces. Between them other things may be done, and counted."""
         self._count()
         for line in self._lines():
             yield f"{line}\n"
-        for line in _gauges(view):
+        for line in (*_worker_restarts(self._restarts), *_gauges(view)):
             yield f"{line}\n"
+
+    def counters(self) -> dict[str, list[float]]:
+        """Return all that is counted: numbers that only grow, by name and labels."""
+        self._count()
+        known: dict[str, list[float]] = {}
+        for name, counts in self._counters.items():
+            for labels, count in counts.items():
+                known[_joined(name, labels)] = [count]
+        for name, histograms in self._histograms.items():
+            for labels, histogram in histograms.items():
+                known[_joined(name, labels)] = [*histogram.counts, histogram.total]
+        return known
+
+    def add(self, counters: Mapping[str, list[float]]) -> None:
+        """Add what another worker has counted (`counters`). What is not known is passed over."""
+        for key, numbers in counters.items():
+            name, *labels = key.split(_SEPARATOR)
+            if name in _COUNTERS and len(labels) == len(_COUNTERS[name][1]):
+                self._counters[name][tuple(labels)] += int(numbers[0])
+            elif name in _HISTOGRAMS and len(labels) == len(_HISTOGRAMS[name][1]):
+                bounds = _HISTOGRAMS[name][2]
+                if len(numbers) != len(bounds) + 2:
+                    continue
+                histogram = self._histograms[name].setdefault(tuple(labels), _Histogram(bounds))
+                histogram.counts = [one + int(other) for one, other in zip(histogram.counts, numbers, strict=False)]
+                histogram.total += numbers[-1]
 
     def _ended(self, model: str, events: list[RequestEnded]) -> None:
         """Count requests that ended alike."""
@@ -238,6 +272,14 @@ class Metrics:
                 yield "\n".join(_buckets(name, list(zip(names, labels, strict=True)), histogram))
 
 
+_SEPARATOR = "\x1f"
+
+
+def _joined(name: str, labels: Labels) -> str:
+    """Return the name of a counter with its labels, as one text."""
+    return _SEPARATOR.join((name, *(label.replace(_SEPARATOR, " ") for label in labels)))
+
+
 def _buckets(name: str, labels: list[tuple[str, str]], histogram: _Histogram) -> Iterator[str]:
     below = 0
     for bound, count in zip((*map(str, histogram.bounds), "+Inf"), histogram.counts, strict=True):
@@ -245,6 +287,14 @@ def _buckets(name: str, labels: list[tuple[str, str]], histogram: _Histogram) ->
         yield _sample(f"{name}_bucket", [*labels, ("le", bound)], below)
     yield _sample(f"{name}_sum", labels, round(histogram.total, 6))
     yield _sample(f"{name}_count", labels, below)
+
+
+def _worker_restarts(by_reason: Mapping[str, int]) -> Iterator[str]:
+    """The supervisor counts these, for all workers together."""
+    if by_reason:
+        yield from _heading("worker_restarts_total", "Times that a worker was started again.", "counter")
+        for reason, count in by_reason.items():
+            yield _sample("worker_restarts_total", [("reason", reason)], count)
 
 
 def _gauges(view: Mapping[str, Any]) -> Iterator[str]:
@@ -259,6 +309,11 @@ def _gauges(view: Mapping[str, Any]) -> Iterator[str]:
             yield from _heading(name, words, "gauge")
             yield _sample(name, [], view[key])
     yield from _of_this_machine(view)
+    if workers := view.get("workers"):
+        yield from _heading("workers", "Workers that answered this.", "gauge")
+        yield _sample("workers", [], workers["answered"])
+        yield from _heading("sharing_ok", "1: the workers share what they know; 0: this one is on its own.", "gauge")
+        yield _sample("sharing_ok", [], 0 if workers["trouble"] else 1)
     providers = view.get("providers", [])
     for name, words, value_of in (
         (

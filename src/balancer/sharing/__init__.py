@@ -1,0 +1,1 @@
+"""What the workers of a machine know of each other. Knows nothing of providers, health or configuration."""
