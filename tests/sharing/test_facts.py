@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from sharing.tables import process, said, tables
 
 from balancer.sharing import layout
@@ -98,6 +99,7 @@ def test_more_names_than_there_is_room_for_push_out_the_oldest() -> None:
         assert all(name == f"model {body.decode()}" for name, body in known.items())
 
 
+@pytest.mark.live
 def test_four_processes_that_write_and_read_at_once_never_see_a_torn_fact() -> None:
     script = """
 print('ready', flush=True); input()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
+import pytest
 from sharing.tables import process, said, tables
 
 from balancer.sharing.memory import Memory, made
@@ -46,6 +47,7 @@ def test_a_lease_ends_with_its_worker() -> None:
         assert not other.leased("probe p0")
 
 
+@pytest.mark.live
 def test_one_of_four_processes_gets_the_lease() -> None:
     fd = made(4)
     try:
@@ -57,6 +59,7 @@ def test_one_of_four_processes_gets_the_lease() -> None:
     assert sorted(told) == ["False", "False", "False", "True"]
 
 
+@pytest.mark.live
 def test_the_lease_of_a_process_that_was_killed_is_free() -> None:
     fd = made(2)
     try:

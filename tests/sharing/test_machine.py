@@ -65,6 +65,7 @@ async def _ready(process: subprocess.Popen[str]) -> None:
     assert await asyncio.to_thread(process.stdout.readline) == "ready\n"
 
 
+@pytest.mark.live
 async def test_a_worker_that_is_killed_leaves_nothing_but_what_it_told_and_counted() -> None:
     async with machine_of(2) as machine:
         own = joined(machine.environment(1))
@@ -88,6 +89,7 @@ async def test_a_worker_that_is_killed_leaves_nothing_but_what_it_told_and_count
         await own.close()
 
 
+@pytest.mark.live
 async def test_while_workers_are_replaced_old_and_new_ones_have_columns_of_their_own() -> None:
     async with machine_of(1) as machine:
         old, new = _start(machine, 1), _start(machine, 1)

@@ -6,6 +6,7 @@ import ast
 import itertools
 import os
 
+import pytest
 from sharing.tables import process, said, tables
 
 from balancer.sharing import layout
@@ -50,6 +51,7 @@ def test_what_a_worker_held_that_has_ended_is_free_again() -> None:
         assert third.freed()
 
 
+@pytest.mark.live
 def test_four_processes_never_hold_more_than_the_limit_and_leave_no_place_unused() -> None:
     take = WAIT + "taken = sum(table.place('p').take(150) for _ in range(100)); print(taken)"
     for _ in range(3):
@@ -62,6 +64,7 @@ def test_four_processes_never_hold_more_than_the_limit_and_leave_no_place_unused
         assert sum(taken) == 150
 
 
+@pytest.mark.live
 def test_places_that_come_and_go_in_four_processes_stay_within_the_limit() -> None:
     churn = (
         WAIT
