@@ -11,6 +11,8 @@ import pytest
 from balancer.config.credential_commands import FAILED_S, FRESH_S, REFUSED_S, Command, CredentialCommands
 from balancer.config.secret_files import MAX_BYTES, Unusable
 
+pytestmark = pytest.mark.live
+
 CANARY = "sk-canary-V9q3XrT7bLw2Zk8N"
 
 

@@ -63,6 +63,7 @@ def test_another_key_in_the_file_is_another_configuration(tmp_path: Path) -> Non
     assert before.digest != after.digest
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("given", ["[{python}, -c, \"print('{key}')\"]", "'{python} -c \"print(''{key}'')\"'"])
 def test_a_program_prints_the_providers_key(given: str, tmp_path: Path) -> None:
     config = loaded(tmp_path, "auth_value_command: " + given.format(python=sys.executable, key=KEY))

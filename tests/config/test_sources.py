@@ -179,6 +179,7 @@ def test_variables_that_others_can_change_are_warned_of(tmp_path: Path) -> None:
     assert "others on this machine can change the keys in it; run: chmod 600 .env" in str(warning)
 
 
+@pytest.mark.live
 def test_an_installed_package_looks_for_no_file_in_the_folder_around_it(tmp_path: Path) -> None:
     """There it would be the interpreter's own: `lib/python3.11/providers.yaml`."""
     package = tmp_path / "lib" / "site-packages" / "balancer"

@@ -17,6 +17,8 @@ from balancer.config.credential_commands import FRESH_S, REFUSED_S, CredentialCo
 from balancer.control.rotation import Rotation
 from balancer.events import Reloaded
 
+pytestmark = pytest.mark.live
+
 CANARY = "sk-canary-V9q3XrT7bLw2Zk8N"
 TEXT = """
 providers:

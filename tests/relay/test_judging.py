@@ -13,7 +13,7 @@ from live.harness import Behaviour, Peer, Running, Seen, Upstream, balancer, eve
 from live.test_auto_mode import CallingZed, chatting, judging, relay, responding, zed
 from live.test_openai_provider import END, call, chunk
 
-pytestmark = [pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.live, pytest.mark.timeout(60)]
 
 KIND = "dangerous_tool_use"
 UNAVAILABLE = [{"type": KIND, "status": {"type": "unavailable", "reason": "error"}}]

@@ -433,7 +433,10 @@ SPELLINGS = [
     "/HEALTH",
     "/health;x",
     "/metrics",
-    "/dashboard",
+    "//dashboard",
+    "/dashboard/",
+    "/dashboard/app.js/../../providers",
+    "/dashboard/x.js",
     "/providers",
     "/x",
 ]
@@ -444,8 +447,8 @@ def test_no_spelling_of_a_path_is_open(path: str) -> None:
     assert status(check(gate((KEY,)), path, "GET")) == 401
 
 
-@pytest.mark.parametrize("path", ["/", "/health", "/ready", "/api/hello"])
-def test_probes_are_open(path: str) -> None:
+@pytest.mark.parametrize("path", ["/", "/health", "/ready", "/api/hello", "/dashboard", "/dashboard/app.js"])
+def test_probes_and_the_page_without_its_numbers_are_open(path: str) -> None:
     assert status(check(gate((KEY,)), path, "HEAD", client=REMOTE)) == 200
     assert status(check(gate((KEY,)), path, "POST", client=REMOTE)) == 401
 

@@ -109,10 +109,10 @@ def test_a_log_that_cant_be_written_is_reported_once_and_written_again_as_soon_a
 
 
 def test_lines_that_are_lost_are_counted_and_told_of_when_there_is_room_again(tmp_path: Path) -> None:
-    blocker = tmp_path / "logs"
-    blocker.symlink_to("/dev/full")
+    folder = tmp_path / "logs"
+    folder.symlink_to("/dev")  # a link in the place of the file itself would be refused
     stderr, short = Stderr(), threading.Event()
-    log = JsonLines(blocker, stderr=stderr)
+    log = JsonLines(folder / "full", stderr=stderr)
     log.on_shortage = lambda kind: short.set() if kind == "disk" else None
     for _ in range(3):
         log(ended(id="lost"))
@@ -120,11 +120,11 @@ def test_lines_that_are_lost_are_counted_and_told_of_when_there_is_room_again(tm
     assert stderr.reported.wait(2)
     assert log.lost == 3
 
-    blocker.unlink()
+    folder.unlink()
     log(ended(id="kept"))
     log.close()
 
-    told, kept = lines(blocker)
+    told, kept = lines(folder / "full")
     assert (told["event"], told["level"], kept["id"]) == ("said", "ERROR", "kept")
     assert told["message"] == "3 lines before this one were not written: No space left on device"
     assert "3 lines before this one" in stderr.getvalue()

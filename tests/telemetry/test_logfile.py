@@ -162,6 +162,7 @@ def test_a_pipe_that_nobody_reads_is_an_error_and_not_waited_for(tmp_path: Path)
         log.append(b"one\n")
 
 
+@pytest.mark.live
 def test_the_systems_own_link_to_the_output_may_be_named() -> None:
     written = subprocess.run(
         [
