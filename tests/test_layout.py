@@ -17,6 +17,8 @@ TESTED_ELSEWHERE = {
     # in the tests of what they are part of
     "transport/limits.py": "transport/test_framing.py",
     "commands/listed.py": "commands/test_live.py",
+    "control/reloading.py": "test_app.py",
+    "state/prepared.py": "state/test_fleet.py",
     "supervisor/machine.py": "supervisor/test_supervisor.py",
     "supervisor/many.py": "supervisor/test_supervisor.py",
     "supervisor/messages.py": "supervisor/test_channel.py",

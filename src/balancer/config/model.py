@@ -245,9 +245,8 @@ class Settings(Part):
     non_streaming_timeout: Seconds = 600.0
     """Seconds for a whole non-streaming answer."""
     on_broken_stream: Literal["auto", "abort", "error_event"] = "auto"
-    """What a client gets when an answer breaks off after it has begun: `abort` breaks the
-    connection, `error_event` says so in the stream, `auto` does the first for Claude Code, which
-    then streams again, and the second for everybody else."""
+    """What a client gets when an answer breaks off after it has begun: `abort` breaks the connection, `error_event`
+    says so in the stream, `auto` does the first for Claude Code, which then streams again, else the second."""
     sticky: Sticky = Sticky()
     """Conversations stay with the provider where their prompt cache is warm."""
     deduplication: Deduplication = Deduplication()

@@ -19,7 +19,8 @@ from balancer.config.watch import stamp
 from balancer.control.workers import Workers
 from balancer.model import Provider
 from balancer.policy import shortage
-from balancer.state.fleet import Fleet, Prepared
+from balancer.state.fleet import Fleet
+from balancer.state.prepared import Prepared
 
 WORKER = "BALANCER_WORKER"
 """The variable that holds a worker's number, from 1, where there are several."""

@@ -20,10 +20,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import replace
-from functools import lru_cache
 
-import msgspec
 import xxhash
 from msgspec.structs import replace as replace_fields
 
@@ -33,7 +30,6 @@ from balancer.config import Config, inventory
 from balancer.events import Bus, Reloaded
 from balancer.model import Candidate, Operation, Outcome, Request, Route, Target
 from balancer.policy import deadlines
-from balancer.policy import routes as routing
 from balancer.policy.circuit import CooldownPolicy
 from balancer.policy.exhausted import Failure, is_lasting
 from balancer.policy.failover import Failover
@@ -50,60 +46,11 @@ from balancer.state.health import HealthTable
 from balancer.state.local_faults import LocalFaults
 from balancer.state.orders import Orders
 from balancer.state.pins import Pins
+from balancer.state.prepared import Prepared, Rules, candidates_of, remembered_candidates
 from balancer.state.resources import Resources
 from balancer.state.stats import Loads, ProviderStats, StatsTable
 from balancer.wire import safeguards
 from balancer.wire.history import carries_thinking
-
-
-class Rules(msgspec.Struct, frozen=True):
-    """What every request asks of the settings. They are pydantic's, where an attribute costs ten times as much."""
-
-    max_body_bytes: int
-    queue_s: float
-    sticky_by: str
-    deduplicates: bool
-    replay_s: float
-    whole_answer_s: float
-    longest_s: float
-    """The longest time that any provider is given until content begins."""
-
-    @classmethod
-    def of(cls, config: Config) -> Rules:
-        settings = config.settings
-        limits, shared = settings.limits, settings.deduplication
-        return cls(
-            limits.max_body_bytes,
-            limits.queue_s,
-            settings.sticky.by,
-            shared.enabled,
-            shared.replay_s,
-            max(deadlines.WHOLE_ANSWER_S, settings.non_streaming_timeout),
-            max((provider.timeouts.request_s for provider in config.providers.values()), default=0.0),
-        )
-
-
-class Prepared(msgspec.Struct, frozen=True):
-    """A configuration, and what is worked out of it before it comes into force. That may be done in a thread."""
-
-    config: Config
-    routing: Routing
-    configured: dict[str, None]
-    """Every secret of the file."""
-    secrets: Inventory
-    rules: Rules
-    only_models: dict[str, frozenset[str]]
-    old: Config | None
-    """The configuration with which it was compared."""
-    changes: tuple[str, ...]
-    """What is different, in words."""
-
-    @classmethod
-    def of(cls, config: Config, old: Config | None = None) -> Prepared:
-        compiled, only_models = routing.compile(config.routes), routing.only_models(config.routes)
-        changes = () if old is None else tuple(configuration.changes(old, config))
-        configured = inventory.secrets(config)
-        return cls(config, compiled, configured, secrets_in(config), Rules.of(config), only_models, old, changes)
 
 
 class Fleet:
@@ -211,7 +158,7 @@ class Fleet:
         else:
             self.safety_judge = None
         self._strategy = STRATEGIES[settings.selection_strategy]
-        self._candidates = _remembering(config)
+        self._candidates = remembered_candidates(config)
         self.health.apply(CooldownPolicy(settings.cooldown_s, settings.cooldown_constant), prepared.only_models)
         self.pins.apply(enabled=settings.sticky.enabled, ttl_s=settings.sticky.ttl)
         self.orders.apply(config.providers)
@@ -302,7 +249,7 @@ class Fleet:
         try:
             return self._candidates(route.pattern, model, operation.word)
         except KeyError:  # a reload has taken the route away
-            return _candidates(self.config, route, model, operation)
+            return candidates_of(self.config, route, model, operation)
 
     # A request's way
 
@@ -428,33 +375,6 @@ def _nobody(provider: str) -> None:
 CHECKS_NOTHING = 2
 """It is known to return no verdicts on actions."""
 
-_NO_VIEW = View(0, random.Random())
-
 
 def _nothing() -> None:
     return
-
-
-def secrets_in(config: Config) -> Inventory:
-    """Return every secret of a configuration. What is a name in it is none: clients are told of it."""
-    return Inventory(inventory.secrets(config), inventory.public(config))
-
-
-_OPERATIONS = {operation.word: operation for operation in Operation}
-
-
-def _remembering(config: Config) -> Callable[[str, str, str], tuple[Candidate, ...]]:
-    """Return `_candidates` for the routes of this configuration, by pattern. Raises `KeyError` for another pattern."""
-    routes = {route.pattern: route for route in config.routes}
-
-    @lru_cache(routing.REMEMBERED)
-    def candidates(pattern: str, model: str, operation: str) -> tuple[Candidate, ...]:
-        return _candidates(config, routes[pattern], model, _OPERATIONS[operation])
-
-    return candidates
-
-
-def _candidates(config: Config, route: Route, model: str, operation: Operation) -> tuple[Candidate, ...]:
-    targets = routing.candidates(route, model, config.providers)
-    ordered = routing.in_audience(priority(targets, _NO_VIEW), config.settings.passthrough_to)
-    return tuple(replace(candidate, operation=operation) for candidate in ordered)

@@ -12,7 +12,8 @@ from balancer.model import Candidate, Operation, Outcome
 from balancer.policy.verdicts import Verdict
 from balancer.sharing.protocol import Fact, News, Sharing
 from balancer.state.admission import SlotQueue
-from balancer.state.fleet import Fleet, Prepared
+from balancer.state.fleet import Fleet
+from balancer.state.prepared import Prepared
 from balancer.state.shared_admission import SharedAdmission
 from balancer.state.shared_health import SharedHealth
 from balancer.state.shared_keys import KeyUses

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from balancer.sharing.machine import Machine
-from balancer.state.fleet import secrets_in
+from balancer.state.prepared import secrets_in
 from balancer.supervisor.in_force import InForce
 from balancer.supervisor.listeners import Listeners
 from balancer.supervisor.report import Report

@@ -15,7 +15,7 @@ from balancer.app import App
 from balancer.server.run import Server, configured, loop_factory
 from balancer.sharing.machine import Machine
 from balancer.state import carried
-from balancer.state.fleet import secrets_in
+from balancer.state.prepared import secrets_in
 from balancer.supervisor.in_force import InForce
 from balancer.supervisor.listeners import Listeners
 from balancer.supervisor.report import Report
