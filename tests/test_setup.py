@@ -29,6 +29,9 @@ NOT_IMPORTED = {
     "bandit": "a command",
     "schemathesis": "a command",
     "argcomplete": "commands/completion.py imports it by name, only where it is needed",
+    "psycopg": "SQLAlchemy loads it by name",
+    "redis": "an extra, loaded by name and only where it is needed",
+    "sqlalchemy": "an extra, loaded by name and only where it is needed",
     "uvloop": "uvicorn loads it by name",
     "hatchling": "builds the wheel",
     "import-linter": "a command",
@@ -119,8 +122,9 @@ def test_only_what_is_declared_is_excused() -> None:
 def _locked(name: str) -> dict[str, set[str]]:
     """Return by package the versions that a lock allows: more than one where they hang on the Python."""
     pins: dict[str, set[str]] = {}
-    for line in re.findall(r"^[\w.-]+==[^\s;]+", (ROOT / name).read_text(), re.MULTILINE):
-        package, _, version = line.partition("==")
+    for package, version in re.findall(
+        r"^([\w.-]+)(?:\[[\w,]+\])?==([^\s;]+)", (ROOT / name).read_text(), re.MULTILINE
+    ):
         pins.setdefault(canonicalize_name(package), set()).add(version)
     return pins
 

@@ -84,7 +84,7 @@ class Document:
         self.lines: dict[Path, int] = {(): 1}
         self.spans: dict[Path, Span] = {}
         self.notes: list[Note] = []
-        self.variables: dict[Path, tuple[str, ...]] = {}
+        self.variables: dict[Path, list[str]] = {}
         """The variables of the environment that a value was made with."""
         self.expanded: list[str] = []
         """What was put in for them, and the secrets from elsewhere."""
@@ -256,7 +256,7 @@ class Document:
             elif found is None:
                 self.notes.append(Note(path, self._not_set(name, path), variable=name))
                 return ""
-            self.variables[path] = (*self.variables.get(path, ()), name)
+            self.variables.setdefault(path, []).append(name)
             self.expanded.append(found)
             return found
 

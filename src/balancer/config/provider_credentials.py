@@ -113,7 +113,7 @@ class ProviderCredentials:
 
     def _warn_of_variable(self, at: Path, said: str) -> None:
         """Warn of a value; where it comes from `.env`, at the line there."""
-        names = self._checker.document.variables.get(at, ())
+        names = self._checker.document.variables.get(at, [])
         if len(names) == 1 and names[0] in self._checker.origins:
             file, line = self._checker.origins[names[0]]
             self._checker.warnings.append(Problem(file, line, self._checker.document.quoting.say(said), warning=True))

@@ -139,14 +139,12 @@ class Connections:
 
     def remove(self, client: Client) -> None:
         """A connection is closed. To say so twice does no harm."""
-        if client in self._spare:
-            del self._spare[client]
-            return
         if client in self._silent:
             del self._silent[client]
         elif client in self._known:
             del self._known[client]
         else:
+            self._spare.pop(client, None)
             return
         if self._addresses:
             self._forget_address(client)

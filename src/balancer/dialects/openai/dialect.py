@@ -206,13 +206,14 @@ def _written(ask: Ask, says: Settled, learnt: list[str], attempt: _Attempt) -> _
     """Write the request in the words of the API that is asked; what the way back needs is left in `attempt`."""
     said = lessons.configured(learnt, "api", tools=ask.request.body.find(b'"tools"') >= 0) if learnt else None
     api: Api = says.api if said is None else "responses" if said == "responses" else "chat"
-    can = for_api(lessons.shaped(says.can, tuple(learnt)) if learnt else says.can, api)
+    can = for_api(lessons.shaped(says.can, tuple(learnt)), api) if learnt else says.can_by_api
     items = api == "responses"
     recall = ask.provider_state.of(carried.Memory).of(ask.request.conversation)
     converted = request.chat(ask.request.body, ask.model, can, ask.provider.name, items=items, recall=recall)
     attempt.names, attempt.notes = converted.names, converted.notes
     attempt.api, attempt.think_tags = api, can.think_tags
-    attempt.searches = any(map(web_search.is_hosted, converted.body.get("tools", ())))
+    if can.web_search != "none":
+        attempt.searches = any(map(web_search.is_hosted, converted.body.get("tools", ())))
     body = from_chat(converted.body) if items else converted.body
     if learnt:
         body = lessons.apply(body, learnt, can.system_role)

@@ -166,6 +166,8 @@ class Settled(NamedTuple):
     profile: Profile
     api: Api
     can: Capabilities
+    can_by_api: Capabilities
+    """Of those, what `api` knows."""
     key_header: str | None
 
 
@@ -175,9 +177,8 @@ def settled(options: Options, base_url: str, model: str) -> Settled:
     profile = options.profile or profile_at(base_url)
     api = options.api or api_of(profile, model, classic=is_classic(base_url))
     said = options.model_dump(exclude=set(OWN_KEYS), exclude_none=True)
-    return Settled(
-        profile, api, replace(capabilities_of(profile, model), **said), options.key_header or KEY_HEADERS.get(profile)
-    )
+    can = replace(capabilities_of(profile, model), **said)
+    return Settled(profile, api, can, for_api(can, api), options.key_header or KEY_HEADERS.get(profile))
 
 
 def for_api(can: Capabilities, api: Api) -> Capabilities:
