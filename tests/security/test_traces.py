@@ -46,7 +46,7 @@ async def test_no_word_of_a_conversation_is_written_down(loud: Attacked) -> None
         if code == 200:
             await good(seen, peer, SAID)
         else:
-            error = {"type": "error", "error": {"type": "invalid_request_error", "message": "bad at 3"}}
+            error = {"type": "error", "error": {"type": "invalid_request_error", "message": f"bad at 3: {PROMPT}"}}
             await peer.whole(code, json.dumps({**error, "input": seen.json}).encode())
 
     loud.upstream.behaviour = behaves

@@ -210,7 +210,7 @@ async def _follow(shared: SharedResponse, reader: Reader, writer: ResponseWriter
     if shared.status and reader.reads is Reads.NOTHING:
         reader.reads = Reads.BODY
         names = {name for name, _ in own}
-        kept = tuple(pair for pair in shared.headers if pair[0] not in names)
+        kept = [pair for pair in shared.headers if pair[0] not in names]
         writer.start(shared.status, (*own, *kept, _FOLLOWER))
     await _give(shared, reader, writer, stuck_s)
 

@@ -64,7 +64,9 @@ class Endings:
         """Send the client an error instead of an answer: as a status, or as an event of a stream that is open."""
         message, request_id = self._clean(reply.message), record.request.id
         shape = shape_of(record.request.operation)
-        record.close(reply.outcome, message)
+        # A provider's own words may quote the request: they go to the client and are not logged.
+        own_words = reply.reply is not None and record.attempts
+        record.close(reply.outcome, record.attempts[-1].reason if own_words else message)
         if response.state is OPEN:
             await response.fail(shape.frame(reply.kind_in_stream, message, request_id))
             return
