@@ -28,6 +28,12 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "openapi.json"
 ELSEWHERE = ("/v1/messages/batches", "/v1/messages/cache_touch", "/v1/files", "/v1/skills", "/api/event_logging")
 """What clients ask of the Messages API's own host; described there."""
 
+STREAM = "/events"
+"""What answers without end: whoever reads whole answers must leave it out."""
+
+OPEN = ("/", "/health", "/ready", "/api/hello", "/dashboard", "/dashboard/app.js", "/dashboard/style.css")
+"""What is answered without a key."""
+
 ERROR: dict[str, Any] = {
     "type": "object",
     "required": ["type", "error", "request_id"],
@@ -76,6 +82,10 @@ def _json(schema: dict[str, Any]) -> dict[str, Any]:
     return {"application/json": {"schema": schema}}
 
 
+def _text(kind: str) -> dict[str, Any]:
+    return {f"text/{kind}": {"schema": {"type": "string"}}}
+
+
 GOOD: dict[str, dict[str, dict[str, Any]]] = {
     "/": {"200": {"description": "what this is", "content": _json(WORD)}},
     "/api/hello": {"200": {"description": "nothing but a sign of life"}},
@@ -85,10 +95,21 @@ GOOD: dict[str, dict[str, dict[str, Any]]] = {
         "503": {"description": "it is being stopped, or no provider is usable", "content": _json(WORD)},
     },
     "/providers": {"200": {"description": "the providers and how they are", "content": _json(ANY)}},
-    "/metrics": {
-        "200": {"description": "Prometheus' text format", "content": {"text/plain": {"schema": {"type": "string"}}}}
-    },
+    "/metrics": {"200": {"description": "Prometheus' text format", "content": _text("plain")}},
     "/usage": {"200": {"description": "what requests used and cost", "content": _json(ANY)}},
+    "/dashboard": {"200": {"description": "the live page", "content": _text("html")}},
+    "/dashboard/app.js": {"200": {"description": "the live page's script", "content": _text("javascript")}},
+    "/dashboard/style.css": {"200": {"description": "the live page's style", "content": _text("css")}},
+    STREAM: {
+        "200": {
+            "description": "server-sent events without end: `snapshot`, then `change`, and `draining` at a stop",
+            "content": _text("event-stream"),
+        },
+        "503": {
+            "description": "enough look already",
+            "content": _json({"$ref": "#/components/schemas/Error"}),
+        },
+    },
     "/v1/models": {"200": {"description": "a page of models", "content": _json(LISTED)}},
     "/v1/models/{id}": {"200": {"description": "one model", "content": _json(ANY)}},
     "/providers/reload": {"200": {"description": "what changed", "content": _json(RELOADED)}},
@@ -146,7 +167,7 @@ def _operation(path: str, method: str, described: dict[str, Any]) -> dict[str, A
             *((404,) if body or "{" in path or path == "/usage" else ()),
         }
     )
-    codes = sorted({*codes, *(() if path in ("/", "/health", "/ready", "/api/hello") else (401,))})
+    codes = sorted({*codes, *(() if path in OPEN else (401,))})
     refusals = {
         str(code): {"description": REFUSALS[code], "content": _json({"$ref": "#/components/schemas/Error"})}
         for code in codes

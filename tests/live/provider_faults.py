@@ -312,7 +312,7 @@ APART: dict[str, Behaviour] = {"429 window of the whole account": refused.WINDOW
 
 UNREACHABLE = {
     "connection refused": "http://127.0.0.1:9",
-    "a name that is not found": "http://no-such-host.invalid",
+    "a name that is not found": "https://no-such-host.invalid",
     "no TLS where TLS was expected": "https://127.0.0.1:{port}",
 }
 """Providers that can't be reached at all."""

@@ -129,8 +129,9 @@ async def answered(running: Running, model: str, headers: dict[str, str], *, str
         writer.close()
 
 
-async def printed(running: Running, *words: str, **env: str) -> bytes:
-    """Return what a command prints, on both outputs."""
+async def printed(running: Running, *words: str) -> bytes:
+    """Return what a command prints to the administrator, on both outputs."""
+    env = {"BALANCER_KEY": ADMIN, "BALANCER_PORT": str(running.port)}
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("ANTHROPIC", "BALANCER", "LOG_"))}
     process = await asyncio.create_subprocess_exec(
         PYTHON, "-m", "balancer.cli", *words, cwd=running.folder, env={**kept, "PYTHONPATH": str(ROOT / "src"), **env},
@@ -158,11 +159,10 @@ async def shown(running: Running, client: httpx2.AsyncClient) -> dict[str, bytes
     refusal.write_text(json.dumps({"error": {"type": "authentication_error", "message": f"no {OWN}"}}))
     commands = (
         ("check",), ("status",), ("status", "--json"), ("logs",), ("logs", "--failed"), ("explain", "fault-0"),
-        ("explain", "--error", str(refusal)), ("check", "--live"),
+        ("explain", "--error", str(refusal)),
     )  # fmt: skip
     for words in commands:
-        key = {"BALANCER_KEY": ADMIN, "BALANCER_PORT": str(running.port)}
-        exits[f"balancer {' '.join(words[:2])}"] = await printed(running, *words, **key)
+        exits[f"balancer {' '.join(words[:2])}"] = await printed(running, *words)
     return exits
 
 
@@ -195,9 +195,10 @@ async def test_no_fault_of_the_scorecard_brings_a_canary_out(case: str) -> None:
         async with balancer(configuration(kind, first, second, key)) as running:
             names = [(name, stream) for name in models for stream in (True, False)]
             asking = [answered(running, models[name], headers, stream=stream) for name, stream in names]
+            checking = asyncio.create_task(printed(running, "check", "--live"))  # waits 15 s for those that are silent
             answers = await asyncio.gather(*asking)
             clients = {f"{name}, stream: {s}": answer for (name, s), answer in zip(names, answers, strict=True)}
-            others = await shown(running, client)
+            others = {**await shown(running, client), "balancer check --live": await checking}
         others["the console"] = bytes(running.output)
 
     assert {seen.json["model"] for seen in first.asked} >= set(played)

@@ -6,7 +6,10 @@ import asyncio
 import random
 import socket
 
+import pytest
 from live.harness import Peer, Running, Seen, Upstream, balancer, block, configuration, delta, event, start, stop
+
+pytestmark = pytest.mark.live
 
 PING = event({"type": "ping"})
 CLIENTS = 40

@@ -11,6 +11,8 @@ import httpx2
 import pytest
 from live.harness import PYTHON, ROOT, configuration, free_port
 
+pytestmark = pytest.mark.live
+
 UVICORN = ["-m", "uvicorn", "src.main:app", "--host", "127.0.0.1", "--log-level", "error"]
 
 SERVING: dict[str, tuple[Path, list[str], set[int]]] = {

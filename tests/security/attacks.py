@@ -60,6 +60,17 @@ async def exchange(port: int, data: bytes, quiet_s: float = 10.0, source: str | 
     return got
 
 
+async def beginning(port: int, data: bytes) -> bytes:
+    """Send bytes; return the head of the answer, whether or not its body ever ends."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(data)
+        async with asyncio.timeout(10):
+            return await reader.readuntil(b"\r\n\r\n")
+    finally:
+        writer.close()
+
+
 def status(answer: bytes) -> int:
     """Return the status of an answer; 0: there was none."""
     words = answer.split(b" ", 2)
