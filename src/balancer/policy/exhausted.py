@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -87,6 +87,16 @@ class ErrorReply:
     """False: the client is told not to try again (`x-should-retry: false`)."""
     limits: Headers = ()
     """The `anthropic-ratelimit-*` headers of the provider that recovers first."""
+    quotes: tuple[str, ...] = ()
+    """What of the message providers have said. They may quote the request: that is for the client, and for no log."""
+
+    @property
+    def logged(self) -> str:
+        """The message without what providers have said."""
+        message = self.message
+        for words in self.quotes:
+            message = message.replace(f': "{words}"', "")
+        return message
 
     @property
     def outcome(self) -> str:
@@ -191,6 +201,21 @@ def answer(
     works. `now` and `wall` are the time on the driver's clock and since the epoch; `secrets` are blotted out.
     """
     asked = _latest(attempts, now, secrets)
+    reply = _answer(model, attempts, asked, unasked, recovery_s, overloaded, now, wall)
+    quotes = {one.said.words for one in (*asked, *unasked) if one.said is not None and one.said.words}
+    return replace(reply, quotes=tuple(quotes)) if quotes and reply.reply is None else reply
+
+
+def _answer(
+    model: str,
+    attempts: Attempts,
+    asked: Sequence[Failure],
+    unasked: Sequence[Failure],
+    recovery_s: float | None,
+    overloaded: bool,
+    now: float,
+    wall: float,
+) -> ErrorReply:
     told = [one for one in asked if not one.unfit] + list(unasked)
     soon = any(one.passes_soon(now) for one in told)
     if own := _as_it_came(attempts, soon=soon):

@@ -66,7 +66,7 @@ class Endings:
         shape = shape_of(record.request.operation)
         # A provider's own words may quote the request: they go to the client and are not logged.
         own_words = reply.reply is not None and record.attempts
-        record.close(reply.outcome, record.attempts[-1].reason if own_words else message)
+        record.close(reply.outcome, record.attempts[-1].reason if own_words else self._clean(reply.logged))
         if response.state is OPEN:
             await response.fail(shape.frame(reply.kind_in_stream, message, request_id))
             return
