@@ -29,6 +29,7 @@ ELSEWHERE = ("/v1/messages/batches", "/v1/messages/cache_touch", "/v1/files", "/
 """What clients ask of the Messages API's own host; described there."""
 
 STREAM = "/events"
+RESTART = "/admin/restart"
 """What answers without end: whoever reads whole answers must leave it out."""
 
 OPEN = ("/", "/health", "/ready", "/api/hello", "/dashboard", "/dashboard/app.js", "/dashboard/style.css")
@@ -113,6 +114,17 @@ GOOD: dict[str, dict[str, dict[str, Any]]] = {
     "/v1/models": {"200": {"description": "a page of models", "content": _json(LISTED)}},
     "/v1/models/{id}": {"200": {"description": "one model", "content": _json(ANY)}},
     "/providers/reload": {"200": {"description": "what changed", "content": _json(RELOADED)}},
+    RESTART: {
+        "200": {"description": "new processes serve", "content": _json(WORD)},
+        "501": {
+            "description": "another program has started it: that one restarts it",
+            "content": _json({"$ref": "#/components/schemas/Error"}),
+        },
+        "503": {
+            "description": "new processes could not start; the old ones go on",
+            "content": _json({"$ref": "#/components/schemas/Error"}),
+        },
+    },
 }
 PARAMETERS: dict[str, list[dict[str, Any]]] = {
     "/usage": [

@@ -41,6 +41,8 @@ async def test_what_the_control_endpoints_answer_is_what_is_described(tmp_path: 
         "off",
         "--exclude-path",
         openapi_page.STREAM,  # without end; tests/control/test_live.py and tests/live/test_dashboard.py read it
+        "--exclude-path",
+        openapi_page.RESTART,  # a hundred restarts are another test's; tests/supervisor has it
     ]
     async with Upstream() as upstream:
         async with balancer(configuration(upstream, settings="drills: true")) as running:
