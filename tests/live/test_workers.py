@@ -96,7 +96,8 @@ async def test_four_workers_are_one_balancer(start: Start, tmp_path: Path) -> No
     with pytest.raises(httpx2.HTTPError):
         await killed
     await asyncio.to_thread(until, lambda: _providers(url)["in_flight"] == 0)
-    assert _statuses(await _burst(url, 60)) == {200: 32, 503: 28}
+    served = _statuses(await _burst(url, 60))[200]
+    assert 32 <= served <= 36, "no place was lost; who reaches the new worker late may find one that is free again"
     await asyncio.to_thread(until, lambda: not _open(tmp_path))
     assert _counted(url) == len(log(tmp_path, "request_ended"))
     assert len(log(tmp_path, "worker_ended")) == 1
