@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import msgspec
 
-from balancer.events import Event, RequestBegan, RequestEnded
+from balancer.events import Attempt, Event, RequestBegan, RequestEnded
 
 KEPT = 200
 """So many finished requests are kept."""
@@ -19,7 +19,7 @@ IN_FLIGHT_SHOWN = 200
 MINUTES = 60
 """So many minutes of each provider are kept."""
 
-BATCH = 64
+BATCH = 256
 """So many events are looked at in one go."""
 
 WINDOW_S = 300.0
@@ -27,7 +27,7 @@ WINDOW_S = 300.0
 
 SAMPLES_MAX = 5000
 
-_WORST = {"ok": 0, "hidden": 1, "failed": 2}
+_OK, _HIDDEN, _FAILED = range(3)
 
 
 class Recent:
@@ -41,8 +41,8 @@ class Recent:
         self._in_flight: dict[str, RequestBegan] = {}
         self._waiting: list[RequestEnded] = []
         self._ended: deque[tuple[int, RequestEnded]] = deque(maxlen=KEPT)
-        self._minutes: dict[str, dict[int, int]] = {}
-        """By provider and minute: the worst that happened in it, a value of `_WORST`."""
+        self._minutes: dict[int, dict[str, int]] = {}
+        """By minute and provider: the worst that happened."""
         self._first: deque[tuple[float, float]] = deque(maxlen=SAMPLES_MAX)
         self._per_minute: Counter[int] = Counter()
         self._day = ""
@@ -62,31 +62,45 @@ class Recent:
 
     def _look(self) -> None:
         waiting, self._waiting = self._waiting, []
-        for number, event in enumerate(waiting, self.latest - len(waiting) + 1):
-            self._ended.append((number, event))
+        if not waiting:
+            return
+        self._ended.extend(enumerate(waiting, self.latest - len(waiting) + 1))
+        newest, first = -1, self._first
+        minutes: dict[str, int] = {}
+        for event in waiting:
             minute = int(event.wall // 60)
+            if minute != newest:
+                newest = minute
+                self._begin_day(event.wall)
+                minutes = self._minutes.setdefault(minute, {})
             self._per_minute[minute] += 1
             if event.first_content_s is not None:
-                self._first.append((event.wall, event.first_content_s))
-            day = time.strftime("%Y-%m-%d", time.localtime(event.wall))
-            if day != self._day:
-                self._day, self._hidden = day, 0
-            good = event.outcome == "ok"
-            self._hidden += good and any(attempt.outcome in ("refused", "broken") for attempt in event.attempts)
-            for attempt in event.attempts:
-                if attempt.outcome in ("completed", "refused", "broken"):
-                    went = "ok" if attempt.outcome == "completed" else "hidden" if good else "failed"
-                    minutes = self._minutes.setdefault(attempt.provider, {})
-                    minutes[minute] = max(minutes.get(minute, 0), _WORST[went])
+                first.append((event.wall, event.first_content_s))
+            attempts = event.attempts
+            if len(attempts) == 1 and event.outcome == "ok":  # so it is most of the time
+                minutes.setdefault(attempts[0].provider, _OK)
+            else:
+                self._look_at(attempts, minutes, good=event.outcome == "ok")
         self._forget()
 
+    def _look_at(self, attempts: Sequence[Attempt], minutes: dict[str, int], *, good: bool) -> None:
+        """Look at the attempts of a request that did not go smoothly. `good`: it got its answer all the same."""
+        self._hidden += good and any(attempt.outcome in ("refused", "broken") for attempt in attempts)
+        for attempt in attempts:
+            if attempt.outcome in ("completed", "refused", "broken"):
+                went = _OK if attempt.outcome == "completed" else _HIDDEN if good else _FAILED
+                minutes[attempt.provider] = max(minutes.get(attempt.provider, _OK), went)
+
+    def _begin_day(self, wall: float) -> None:
+        day = time.strftime("%Y-%m-%d", time.localtime(wall))
+        if day != self._day:
+            self._day, self._hidden = day, 0
+
     def _forget(self) -> None:
-        newest = max(self._per_minute, default=0)
-        for minute in [m for m in self._per_minute if m <= newest - MINUTES]:
+        newest = max(self._minutes, default=0)
+        for minute in [m for m in self._minutes if m <= newest - MINUTES]:
+            del self._minutes[minute]
             del self._per_minute[minute]
-        for minutes in self._minutes.values():
-            for minute in [m for m in minutes if m <= newest - MINUTES]:
-                del minutes[minute]
 
     def in_flight(self, wall: float) -> list[dict[str, Any]]:
         """Return the requests in flight, the oldest first."""
@@ -108,8 +122,11 @@ class Recent:
         `.` nothing, `o` all well, `h` failures that clients did not see, `x` failures that they saw.
         """
         self._look()
-        known, now = self._minutes.get(provider, {}), int(wall // 60)
-        return "".join(_MARKS[known.get(minute, -1)] for minute in range(now - MINUTES + 1, now + 1))
+        known, now = self._minutes, int(wall // 60)
+        nothing: dict[str, int] = {}
+        return "".join(
+            _MARKS[known.get(minute, nothing).get(provider, -1)] for minute in range(now - MINUTES + 1, now + 1)
+        )
 
     def summary(self, wall: float) -> dict[str, Any]:
         """Return how it goes: in flight, a minute's requests, the first tokens of the last minutes."""
@@ -131,7 +148,7 @@ class Recent:
             yield first_s
 
 
-_MARKS = {-1: ".", 0: "o", 1: "h", 2: "x"}
+_MARKS = {-1: ".", _OK: "o", _HIDDEN: "h", _FAILED: "x"}
 
 
 def _quantile(ordered: list[float], share: float) -> float | None:

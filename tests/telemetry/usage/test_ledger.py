@@ -13,7 +13,7 @@ from balancer.events import Attempt, RequestEnded
 from balancer.model import Usage
 from balancer.policy.prices import Price
 from balancer.telemetry.usage.database import Sqlite
-from balancer.telemetry.usage.ledger import VERSION, Ledger, migrate, place, row
+from balancer.telemetry.usage.ledger import COLUMNS, VERSION, Ledger, migrate, place, row
 
 PRICE = Price(3, 15)
 
@@ -72,6 +72,10 @@ def test_a_row_says_who_asked_what_was_used_and_what_it_cost(tmp_path: Path) -> 
     assert (five, hour) == (300, None)
     assert '"outcome":"completed"' in str(attempts)
     assert stat.S_IMODE((tmp_path / "logs" / "usage.sqlite3").stat().st_mode) == 0o600
+
+
+def test_a_row_has_the_order_of_the_columns() -> None:
+    assert tuple(row(ended(), PRICE, 1.0)) == COLUMNS
 
 
 def test_the_two_caches_are_told_apart() -> None:

@@ -27,6 +27,10 @@ class Database(Protocol):
         """Run statements, each with its rows of values, in one transaction; no values: once."""
         ...
 
+    def insert(self, table: str, names: Sequence[str], rows: Sequence[Row]) -> None:
+        """Insert rows, whose values are in the order of `names`, in one transaction; those that are there stay."""
+        ...
+
     def rows(self, statement: str, values: Values) -> list[Row]:
         """Return what a query gives."""
         ...
@@ -57,6 +61,14 @@ class Sqlite:
             with self._lock, self._connection:
                 for statement, values in statements:
                     self._connection.executemany(statement, values or ({},))
+        except sqlite3.Error as error:
+            raise OSError(str(error)) from None
+
+    def insert(self, table: str, names: Sequence[str], rows: Sequence[Row]) -> None:
+        statement = _insertion(table, names, ("?" for _ in names))  # by place: by name takes half as long again
+        try:
+            with self._lock, self._connection:
+                self._connection.executemany(statement, rows)
         except sqlite3.Error as error:
             raise OSError(str(error)) from None
 
@@ -93,6 +105,10 @@ class Sqlalchemy:
         except self._sql.exc.SQLAlchemyError as error:
             raise OSError(_without_url(error)) from None
 
+    def insert(self, table: str, names: Sequence[str], rows: Sequence[Row]) -> None:
+        statement = _insertion(table, names, (f":{name}" for name in names))
+        self.run([(statement, [dict(zip(names, row, strict=True)) for row in rows])])
+
     def rows(self, statement: str, values: Values) -> list[Row]:
         try:
             with self._engine.connect() as connection:
@@ -102,6 +118,11 @@ class Sqlalchemy:
 
     def close(self) -> None:
         self._engine.dispose()
+
+
+def _insertion(table: str, names: Sequence[str], values: Iterable[str]) -> str:
+    columns, places = ", ".join(names), ", ".join(values)
+    return f"INSERT INTO {table} ({columns}) VALUES ({places}) ON CONFLICT DO NOTHING"  # noqa: S608 - our own names
 
 
 def _without_url(error: Exception) -> str:

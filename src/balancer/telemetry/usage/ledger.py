@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +65,7 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 """What makes each version of the tables out of the one before. Never change one that was released: add another."""
 
-_INSERT = (
-    f"INSERT INTO requests ({', '.join(_COLUMNS)})"  # noqa: S608 - our own names
-    f" VALUES ({', '.join(f':{name}' for name in _COLUMNS)}) ON CONFLICT (id) DO NOTHING"
-)
+COLUMNS = tuple(_COLUMNS)
 
 _JSON = msgspec.json.Encoder()
 
@@ -89,7 +87,7 @@ def migrate(database: Database) -> None:
 
 
 def row(event: RequestEnded, price: Price | None, factor: float) -> dict[str, Any]:
-    """Return a finished request as a row. `factor` is what its provider charges, as a multiple of the price."""
+    """Return a finished request as a row, in the order of `COLUMNS`. `factor`: what its provider charges, a multiple."""
     usage = event.usage
     hour = usage.cache_creation_1h_tokens or None
     created = usage.cache_creation_tokens
@@ -99,7 +97,7 @@ def row(event: RequestEnded, price: Price | None, factor: float) -> dict[str, An
     return {
         "id": event.id,
         "ended": event.wall,
-        "day": time.strftime("%Y-%m-%d", time.localtime(event.wall)),
+        "day": _day(int(event.wall // 60)),
         "operation": event.operation,
         "model": event.model,
         "provider": event.provider,
@@ -124,6 +122,11 @@ def row(event: RequestEnded, price: Price | None, factor: float) -> dict[str, An
         "cache_write_1h_tokens": hour,
         "cost_usd": 0.0 if follows or not reported else cost,
     }
+
+
+@lru_cache(maxsize=8)
+def _day(minute: int) -> str:
+    return time.strftime("%Y-%m-%d", time.localtime(minute * 60))
 
 
 class Ledger:
@@ -192,12 +195,12 @@ class Ledger:
             return
         prices, factors = self._prices, self._factors
         rows = [
-            row(event, prices.of(event.provider_model or event.model), factors.get(event.provider, 1.0))
+            tuple(row(event, prices.of(event.provider_model or event.model), factors.get(event.provider, 1.0)).values())
             for event in batch
         ]
         try:
             database = self._opened()
-            database.run([(_INSERT, rows)])
+            database.insert("requests", COLUMNS, rows)
             if self._now() >= self._forget_at and self._keep_s:
                 self._forget_at = self._now() + FORGET_EVERY_S
                 oldest = {"before": self._wall() - self._keep_s}
