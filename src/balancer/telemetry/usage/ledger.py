@@ -87,7 +87,7 @@ def migrate(database: Database) -> None:
 
 
 def row(event: RequestEnded, price: Price | None, factor: float) -> dict[str, Any]:
-    """Return a finished request as a row, in the order of `COLUMNS`. `factor`: what its provider charges, a multiple."""
+    """Return a finished request as a row, in the order of `COLUMNS`. `factor`: its provider's multiple of the price."""
     usage = event.usage
     hour = usage.cache_creation_1h_tokens or None
     created = usage.cache_creation_tokens
