@@ -35,7 +35,7 @@ from balancer.control.catalogue import Catalogue
 from balancer.control.memory import Memory
 from balancer.control.memory import beside as learnt_file
 from balancer.control.recovery import Recovery
-from balancer.control.reloading import WORKER, Reloading
+from balancer.control.reloading import Reloading
 from balancer.control.rotation import Rotation
 from balancer.control.workers import Workers
 from balancer.model import Operation, Provider
@@ -53,7 +53,7 @@ from balancer.server.limits import ClientLimits
 from balancer.server.paths import OPERATIONS, canonical
 from balancer.server.rejected import Rejected, new_id, reject
 from balancer.server.resources import ResourceEndpoints, is_resource, is_stored
-from balancer.sharing.worker import NotShared, WorkerSharing, joined
+from balancer.sharing.worker import NUMBER, NotShared, WorkerSharing, joined
 from balancer.state.fleet import Fleet
 from balancer.state.grants import Grants
 from balancer.state.shared import SharedFleet
@@ -183,7 +183,7 @@ class App:
             bus.add(self.workers.ended, (events.RequestEnded,))
         self.metrics = Metrics(self.restarts)
         self.recent = Recent()
-        self._logs = Logs(config.settings, secrets=self.fleet.secrets, worker=os.environ.get(WORKER, ""))
+        self._logs = Logs(config.settings, secrets=self.fleet.secrets, worker=os.environ.get(NUMBER, ""))
         bus.add(self._logs.take)
         bus.add(self.metrics.take, Metrics.KINDS)
         bus.add(self.recent.take, Recent.KINDS)

@@ -152,9 +152,11 @@ def test_a_port_that_another_program_has_is_one_clear_line(config: Config) -> No
 def test_what_it_said_when_it_did_not_start_is_shown(config: Config, config_file: Path, url: str) -> None:
     config_file.write_text(SIMULATED.replace("simulated", "simulatde"))
 
-    with pytest.raises(NotStarted, match="did you mean 'simulated'"), Background(url, config):
+    background = Background(url, config)
+    with pytest.raises(NotStarted, match="did you mean 'simulated'"), background:
         pass
-    assert is_gone(url)
+    assert background.process is not None
+    assert background.process.poll() == 2
 
 
 def test_one_that_is_stopping_is_waited_for(start: Start, config: Config, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,13 +7,11 @@ import html
 import json
 import os
 import re
-import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
-from conftest import missing
 from live.harness import Upstream, balancer, configuration
 from security.attacks import QUESTION, get, head_of
 
@@ -63,15 +61,6 @@ function posts(url, body) {
 })();
 </script>
 """
-
-
-@pytest.fixture(scope="session")
-def chromium() -> str:
-    """The real browser."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
-        missing("Chromium", "install your system's package chromium")
-    return str(found)
 
 
 class Recorder:

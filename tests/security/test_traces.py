@@ -66,6 +66,45 @@ async def test_no_word_of_a_conversation_is_written_down(loud: Attacked) -> None
     assert b"canary-of-the-prompt" not in written + shown
 
 
+SAID_IN_AN_ANSWER = {
+    "a stream that begins with an error": ("event: error\ndata: {}\n\n", 200, "text/event-stream"),
+    "an error that is no JSON": ("event: error\ndata: {} is bad\n\n", 200, "text/event-stream"),
+    "an error of another API's": ('data: {{"error": {{"message": "{}", "code": 500}}}}\n\n', 200, "text/event-stream"),
+    "an error in place of a message": ('{{"type": "error", "error": {{"type": "x", "message": "{}"}}}}', 200, "application/json"),
+    "a page": ("<html><title>{}</title></html>", 200, "text/html"),
+    "words": ("{} is bad", 500, "text/plain"),
+    "a refused key": ('{{"error": {{"type": "authentication_error", "message": "{}"}}}}', 401, "application/json"),
+    "an ability that it lacks": ('{{"error": {{"type": "x", "message": "tools are not supported: {}"}}}}', 400, "application/json"),
+    "a limit": ('{{"error": {{"type": "rate_limit_error", "message": "try again in 20s: {}"}}}}', 429, "application/json"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["anthropic", "openai"])
+async def test_what_providers_say_of_a_conversation_is_not_written_down(kind: str) -> None:
+    """It may quote the request, in whatever shape: messages, batches, and what is passed on in OpenAI's API."""
+
+    async def behaves(seen: Seen, peer: Peer) -> None:
+        case = next(name for name in SAID_IN_AN_ANSWER if name in seen.body.decode())
+        words, code, media_type = SAID_IN_AN_ANSWER[case]
+        await peer.whole(code, words.format(PROMPT).encode(), media_type)
+
+    paths = (
+        ["/v1/messages", "/v1/messages/batches"] if kind == "anthropic" else ["/v1/messages", "/v1/chat/completions"]
+    )
+    async with Upstream(behaves) as one:
+        text = configuration(one, one, settings="log_level: DEBUG, failure_cooldown: 0, proxy_endpoints: true")
+        async with balancer(text.replace("type: anthropic", f"type: {kind}")) as running:
+            for case in SAID_IN_AN_ANSWER:
+                for stream in (False, True):
+                    for path in paths:
+                        await ask(running, question(f"{PROMPT} {case}", stream=stream), path=path)
+            shown = await get(running, "/providers") + await get(running, "/metrics")
+            await running.ended(len(SAID_IN_AN_ANSWER) * 4)
+        written = everything_written(running)
+
+    assert b"canary-of-the-prompt" not in written + shown
+
+
 async def test_log_files_are_private(loud: Attacked) -> None:
     await ask(loud.running)
     await loud.running.ended()

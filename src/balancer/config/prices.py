@@ -13,6 +13,8 @@ from balancer.policy.prices import Price
 
 SHIPPED = Path(__file__).with_name("prices.yaml")
 
+_LOADER: type[yaml.SafeLoader | yaml.CSafeLoader] = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
+
 MAX_BYTES = 1024 * 1024
 """A larger file of prices is none."""
 
@@ -28,7 +30,7 @@ def read(path: Path) -> tuple[bytes, dict[str, Price]]:
     if len(text) > MAX_BYTES:
         raise ValueError(f"it is larger than {MAX_BYTES} bytes")
     try:
-        told: Any = yaml.safe_load(text)
+        told: Any = yaml.load(text, Loader=_LOADER)  # noqa: S506 - it is a safe one
         return text, msgspec.convert(told or {}, _File).models
     except (yaml.YAMLError, msgspec.ValidationError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)

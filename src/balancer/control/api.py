@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
 
 import msgspec
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
@@ -38,11 +37,6 @@ PAGE_MAX = 1000
 
 MAY_ASK = "balancer.may_ask"
 """In the scope of a request whose key may ask for some models only: the function that says for which."""
-
-T = TypeVar("T")
-
-SLICE_S = 0.002
-"""For so long an answer is worked at in one go: streams wait meanwhile."""
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
@@ -171,7 +165,7 @@ def _add_fleet(app: FastAPI, board: Board) -> None:
     async def providers() -> Response:
         if not board.workers.alone:
             return JSONResponse(await board.workers.view())
-        pieces = await _in_slices(status.written(board.fleet, targets, board.now(), board.wall()))
+        pieces = await status.in_slices(status.written(board.fleet, targets, board.now(), board.wall()))
         return Response(b"".join(pieces), media_type="application/json")
 
     @app.get("/metrics")
@@ -179,20 +173,8 @@ def _add_fleet(app: FastAPI, board: Board) -> None:
         if not board.workers.alone:
             return PlainTextResponse(await board.workers.metrics(), media_type="text/plain; version=0.0.4")
         view = status.moment(board.fleet, board.now(), board.log_lines_lost())
-        pieces = await _in_slices(board.metrics.pieces(view))
+        pieces = await status.in_slices(board.metrics.pieces(view))
         return PlainTextResponse("".join(pieces), media_type="text/plain; version=0.0.4")
-
-
-async def _in_slices(pieces: Iterable[T]) -> list[T]:
-    """Return all the pieces. Whoever else has something to do gets a turn every few milliseconds."""
-    time = asyncio.get_running_loop().time
-    taken, until = [], time() + SLICE_S
-    for piece in pieces:
-        taken.append(piece)
-        if time() >= until:
-            await asyncio.sleep(0)
-            until = time() + SLICE_S
-    return taken
 
 
 def _add_page(app: FastAPI, board: Board) -> None:
@@ -213,8 +195,8 @@ def _add_page(app: FastAPI, board: Board) -> None:
 
 
 def _file(path: str) -> Response:
-    name, kind = live.FILES[path]
-    return Response((live.FOLDER / name).read_bytes(), media_type=kind, headers=live.HEADERS)
+    content, kind = live.file(path)
+    return Response(content, media_type=kind, headers=live.HEADERS)
 
 
 def _add_usage(app: FastAPI, board: Board) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,6 +32,14 @@ HEADERS = {
     "referrer-policy": "no-referrer",
     "cache-control": "no-cache",
 }
+
+
+@lru_cache
+def file(path: str) -> tuple[bytes, str]:
+    """Return one of the page's files, and its media type. Raises `KeyError`."""
+    name, kind = FILES[path]
+    return (FOLDER / name).read_bytes(), kind
+
 
 VIEWERS_MAX = 16
 """So many may look at once."""
@@ -68,6 +77,9 @@ class Live:
         self._board = board
         self._cost: dict[str, Any] = {}
         self._cost_at = -COST_EVERY_S
+        self._targets = status.Targets()
+        self._fleet: dict[str, Any] = {}
+        self._fleet_at = -PROVIDERS_EVERY_S
 
     async def events(self) -> AsyncGenerator[bytes, None]:
         """Give a snapshot, then what has changed, until the viewer leaves or the balancer is stopped."""
@@ -87,7 +99,7 @@ class Live:
                 change["in_flight"] = board.recent.in_flight(board.wall())
                 if due:
                     providers_at = board.now()
-                    change |= self._fleet()
+                    change |= await self._providers()
                 yield _event("change", change)
             yield _event("draining", {})
         finally:
@@ -104,17 +116,22 @@ class Live:
             "summary": await self._summary(),
             "file": config.path.name if config.path else None,
             "drills": config.settings.drills,
-            **self._fleet(),
+            **await self._providers(),
         }
 
-    def _fleet(self) -> dict[str, Any]:
+    async def _providers(self) -> dict[str, Any]:
+        """Return the providers, the same for all who look at about the same time."""
         board = self._board
-        described = status.describe(board.fleet, board.now(), board.wall())
+        if board.now() - self._fleet_at < PROVIDERS_EVERY_S and self._fleet:
+            return self._fleet
+        self._fleet_at = board.now()
+        pieces = await status.in_slices(status.written(board.fleet, self._targets, board.now(), board.wall()))
+        described = msgspec.json.decode(b"".join(pieces))
         for provider in described["providers"]:
             provider["minutes"] = board.recent.minutes(provider["name"], board.wall())
         described["warnings"] = [str(warning) for warning in board.fleet.config.warnings]
-        described["needs_restart"] = list(board.fleet.needs_restart)
-        return {"fleet": described, "wall": board.wall()}
+        self._fleet = {"fleet": described, "wall": board.wall()}
+        return self._fleet
 
     async def _summary(self) -> dict[str, Any]:
         board = self._board

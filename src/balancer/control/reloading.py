@@ -19,11 +19,9 @@ from balancer.config.watch import stamp
 from balancer.control.workers import Workers
 from balancer.model import Provider
 from balancer.policy import shortage
+from balancer.sharing.worker import NUMBER
 from balancer.state.fleet import Fleet
 from balancer.state.prepared import Prepared
-
-WORKER = "BALANCER_WORKER"
-"""The variable that holds a worker's number, from 1, where there are several."""
 
 FILE_LEASE_S = 5.0
 """How long the worker that reads the file stays the one that does, since it last looked."""
@@ -71,6 +69,8 @@ class Reloading:
         self._config_path = config_path
         self._overrides = dict(overrides)
         self._handed = source
+        self.source: Source | None = None
+        """What was read last and could be used."""
         self._config: Config | None = None
         self._file: Path | None = None
         """The file that is in force: if it goes away, nothing else takes its place."""
@@ -111,7 +111,7 @@ class Reloading:
         except ConfigError as error:
             self._refused_files = error.watched
             raise
-        self._file, self._refused_files, self._config = config.path, (), config
+        self._file, self._refused_files, self._config, self.source = config.path, (), config, source
         return config
 
     async def reload(self) -> Outcome:
@@ -150,7 +150,7 @@ class Reloading:
         try:
             config = await asyncio.to_thread(self._parsed, source)
         except ConfigError as error:
-            return f"worker {os.environ.get(WORKER, '')}: {error}"
+            return f"worker {os.environ.get(NUMBER, '')}: {error}"
         if config.digest != fleet.config.digest:
             old = fleet.config.providers
             prepared = await asyncio.to_thread(Prepared.of, config, fleet.config)

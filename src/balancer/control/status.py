@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -15,6 +16,11 @@ from balancer.policy.circuit import Health
 from balancer.policy.remedies import in_words
 from balancer.redact import shown_url
 from balancer.state.fleet import Fleet
+
+T = TypeVar("T")
+
+SLICE_S = 0.002
+"""For so long an answer is worked at in one go: streams wait meanwhile."""
 
 
 def overview(fleet: Fleet, now: float) -> dict[str, int]:
@@ -48,10 +54,15 @@ def _moment(fleet: Fleet, provider: Provider, now: float) -> dict[str, Any]:
     }
 
 
-def describe(fleet: Fleet, now: float, wall: float, *, models: bool = True) -> dict[str, Any]:
-    """Return the body of `GET /providers`; `models`: with the routes of each provider."""
+def describe(
+    fleet: Fleet, now: float, wall: float, *, models: bool = True, targets: Targets | None = None
+) -> dict[str, Any]:
+    """Return the body of `GET /providers`; `models`: with the routes of each provider.
+
+    `targets` may be kept by the caller from one call to the next: they are worked out once for a configuration.
+    """
     fleet.learn()
-    targets = Targets()
+    targets = targets or Targets()
     if models:
         targets.take(fleet.config)
     providers = [_provider(fleet, provider, targets, now, wall) for provider in fleet.config.providers.values()]
@@ -70,6 +81,18 @@ def written(fleet: Fleet, targets: Targets, now: float, wall: float) -> Iterator
         yield before + msgspec.json.encode(_provider(fleet, provider, targets, now, wall))
         before = b","
     yield b"]}"
+
+
+async def in_slices(pieces: Iterable[T]) -> list[T]:
+    """Return all the pieces. Whoever else has something to do gets a turn every few milliseconds."""
+    time = asyncio.get_running_loop().time
+    taken, until = [], time() + SLICE_S
+    for piece in pieces:
+        taken.append(piece)
+        if time() >= until:
+            await asyncio.sleep(0)
+            until = time() + SLICE_S
+    return taken
 
 
 class Targets:

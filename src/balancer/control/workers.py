@@ -78,6 +78,7 @@ class Workers:
         self._begun: dict[str, RequestBegan] = {}
         """Of the requests that are under way, those of which nobody was told yet."""
         self._trouble = trouble
+        self._targets = status.Targets()
         self.sharing = sharing
 
     async def start(self, follow: Callable[[Source, int], Awaitable[str]]) -> None:
@@ -191,9 +192,9 @@ class Workers:
         collected = await self._collected()
         metrics = self._board.metrics
         if collected is None:
-            return metrics.render({**self._view(None), **_of_process(self._process())})
+            return metrics.render({**self._view(None, models=False), **_of_process(self._process())})
         others = [*(unpacked(report).counters for report in collected.reports.values()), collected.ended]
-        return metrics.render({**self._view(collected), **_of_process(self._process(), *others)}, others)
+        return metrics.render({**self._view(collected, models=False), **_of_process(self._process(), *others)}, others)
 
     def _process(self) -> dict[str, list[float]]:
         """Return what this process counts of itself, in the form of a report."""
@@ -204,9 +205,9 @@ class Workers:
     async def _collected(self) -> Collected | None:
         return None if self.sharing is None else await self.sharing.collect(COLLECT_WITHIN_S)
 
-    def _view(self, collected: Collected | None) -> dict[str, Any]:
+    def _view(self, collected: Collected | None, *, models: bool = True) -> dict[str, Any]:
         board, sharing = self._board, self.sharing
-        own = status.describe(board.fleet, board.now(), board.wall())
+        own = status.describe(board.fleet, board.now(), board.wall(), models=models, targets=self._targets)
         if collected is None or sharing is None:
             if self._trouble:
                 own["workers"] = {"expected": None, "answered": 1, "silent": [], "trouble": self._trouble}

@@ -95,7 +95,7 @@ class ErrorReply:
         """The message without what providers have said."""
         message = self.message
         for words in self.quotes:
-            message = message.replace(f': "{words}"', "")
+            message = message.replace(f': "{words}"', "").replace(f": {words}", "")
         return message
 
     @property

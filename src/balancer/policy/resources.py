@@ -86,8 +86,9 @@ def unanswered(request: ResourceRequest, candidate: Candidate, outcome: Outcome,
     """Return what to tell a client that has nothing yet. `words` are the provider's own."""
     name, reason = candidate.provider.name, judge_of(candidate, outcome).reason
     if isinstance(outcome, Refused):
-        message = f"{name} refused the balancer's key: {reason}{f': {words}' if words else ''}"
-        return ErrorReply(503, "api_error", message, retrying_helps=False)
+        said = f": {words}" if words else ""
+        message = f"{name} refused the balancer's key: {reason}{said}"
+        return ErrorReply(503, "api_error", message, retrying_helps=False, quotes=(words,) if words else ())
     if isinstance(outcome, Broken) and outcome.stage is not Stage.CONNECT and request.method != b"GET":
         message = f"{name}: {reason}; the request was sent and may have been carried out: look before you repeat it"
         return ErrorReply(502, "api_error", message, retrying_helps=False)

@@ -177,7 +177,8 @@ class ResourceRelay:
                 by_id, theirs = request.resource_id is not None, provider.passthrough
                 if policy.follows(answer.status, by_id=by_id, last=last, passthrough=theirs) is Follows.GIVE:
                     fault = border.cleaned_fault(Refused(fault, Stage.WAIT), self._fleet.secrets, request)
-                    response.record.close(policy.refused(answer.status), scrub(fault.message))
+                    # Its words may quote the request: they go to the client and are not logged.
+                    response.record.close(policy.refused(answer.status), f"{answer.status} {fault.kind}")
                     said = Reply(answer.status, answer.headers) if fault.reply is None else fault.reply
                     await response.refusal(provider, answer, said)
                 return Refused(fault, Stage.WAIT)
@@ -231,7 +232,7 @@ class _Response:
     async def fail(self, error: ErrorReply) -> None:
         """Give an error of the balancer's own."""
         request_id, shape = self.record.request.id, shape_of(self.record.request.operation)
-        self.record.close(error.outcome, error.message)
+        self.record.close(error.outcome, error.logged)
         body = shape.body(error.kind, error.message, request_id)
         lines = [CONTENT_TYPE_JSON, (b"content-length", b"%d" % len(body)), (REQUEST_ID, request_id.encode())]
         lines.append((shape.id_header, request_id.encode()))

@@ -41,6 +41,10 @@ class InForce:
         settings = self.config.settings
         return settings.drain_delay_s + settings.drain_timeout
 
+    def keep(self, source: Source, config: Config) -> None:
+        """Keep what this process itself has read and put in force."""
+        self.source, self.config = source, config
+
     def look(self, then: Callable[[], None] | None = None) -> None:
         """Look at the file again, soon, and call `then`."""
         if then is not None:

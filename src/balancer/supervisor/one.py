@@ -46,7 +46,7 @@ class One:
         self._on_serving = on_serving
         self._app = App(None, in_force.overrides, source=in_force.source, credential_commands=in_force.printed)
         self._app.restart = self._restarted
-        self._app.on_reload = in_force.look
+        self._app.on_reload = self._keep
         self._server = Server(configured(self._app), self._serves, signals=False)
         self._supervisor: Supervisor | None = None
         self._tasks: set[asyncio.Task[object]] = set()
@@ -55,7 +55,6 @@ class One:
 
     async def run(self) -> int:
         """Serve until it is stopped. Returns the exit code."""
-        follows = asyncio.ensure_future(self._in_force.follow())
         lives = asyncio.ensure_future(self._live())
         try:
             with obeying(self):
@@ -65,11 +64,16 @@ class One:
                     code = max(code, await self._supervising)
             return code
         finally:
-            for task in (follows, lives, *self._tasks):
+            for task in (lives, *self._tasks):
                 task.cancel()
 
     _supervising: asyncio.Task[int] | None = None
     """Set: a worker serves, or is to."""
+
+    def _keep(self) -> None:
+        """Keep what is in force for the process that follows this one. It was read for this one: not twice."""
+        if (source := self._app.reloading.source) is not None:
+            self._in_force.keep(source, self._app.fleet.config)
 
     async def _live(self) -> None:
         while True:
@@ -141,6 +145,7 @@ class One:
             self._supervisor = self._supervising = None
             return "the new process did not start; the old one goes on"
         supervisor.knows = None
+        self._do(self._in_force.follow())  # from now on another process serves
         self._server.leave()
         return ""
 

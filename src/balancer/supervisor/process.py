@@ -17,13 +17,11 @@ from pathlib import Path
 
 import msgspec
 
+from balancer.sharing.worker import NUMBER
 from balancer.supervisor.channel import Channel
 from balancer.supervisor.messages import Begin, FromWorker
 
 _log = logging.getLogger(__name__)
-
-WORKER = "BALANCER_WORKER"
-"""The variable that tells a worker its number, from 1."""
 
 CHANNEL = "BALANCER_CHANNEL"
 """The variable that tells a worker the descriptor of its channel to the supervisor."""
@@ -77,7 +75,7 @@ class Process:
         ours, theirs = socket.socketpair()
         env = {name: value for name, value in os.environ.items() if name not in _NOT_THEIRS}
         env |= environment
-        env |= {WORKER: str(begin.worker), CHANNEL: str(theirs.fileno()), "PYTHONPATH": _path()}
+        env |= {NUMBER: str(begin.worker), CHANNEL: str(theirs.fileno()), "PYTHONPATH": _path()}
         try:
             with theirs:
                 process = subprocess.Popen(  # noqa: ASYNC220 - this program itself, and it takes a millisecond

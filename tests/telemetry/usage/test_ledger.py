@@ -12,6 +12,7 @@ import pytest
 from balancer.events import Attempt, RequestEnded
 from balancer.model import Usage
 from balancer.policy.prices import Price
+from balancer.telemetry.usage import ledger as keeping
 from balancer.telemetry.usage.database import Sqlite
 from balancer.telemetry.usage.ledger import COLUMNS, VERSION, Ledger, migrate, place, row
 
@@ -129,16 +130,15 @@ def test_old_rows_are_forgotten(tmp_path: Path) -> None:
     assert read(tmp_path, "id") == [("req_1",), ("req_2",)]
 
 
-def test_a_ledger_that_cant_be_written_is_said_once_and_counted(
+def test_rows_wait_for_a_ledger_that_cant_be_written_which_is_said_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = Clock()
     (tmp_path / "logs").write_text("no folder")
     kept = ledger(tmp_path, clock)
-    kept.take(ended(1))
-    _until(lambda: kept.lost == 1)
-    kept.take(ended(2))
-    _until(lambda: kept.lost == 2)
+    for number in (1, 2):
+        kept.take(ended(number))
+        _until(lambda: len(kept._unwritten) == number)  # noqa: B023
     (tmp_path / "logs").unlink()
     clock.at_s += 60
     kept.take(ended(3))
@@ -147,8 +147,30 @@ def test_a_ledger_that_cant_be_written_is_said_once_and_counted(
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 2, told
     assert "can't be written" in told[0]
-    assert "2 requests are missing" in told[1]
-    assert read(tmp_path, "id") == [("req_3",)]
+    assert "no requests are missing" in told[1]
+    assert len(read(tmp_path)) == 3
+    assert kept.lost == 0
+
+
+def test_what_can_not_wait_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "WAITING_MAX", 2)
+    (tmp_path / "logs").write_text("no folder")
+    kept = ledger(tmp_path)
+    for number in range(5):
+        kept.take(ended(number))
+    kept.close()
+    assert kept.lost == 5, "three too many, and two that the end has found waiting"
+
+
+def test_workers_that_start_at_once_lose_nothing(tmp_path: Path) -> None:
+    for attempt in range(12):
+        folder = tmp_path / str(attempt)
+        all_of_them = [ledger(folder) for _ in range(4)]
+        for number in range(40):
+            all_of_them[number % 4].take(ended(number))
+        for one in all_of_them:
+            one.close()
+        assert len(read(folder)) == 40
 
 
 def test_the_file_is_no_link_to_another(tmp_path: Path) -> None:
@@ -156,8 +178,8 @@ def test_the_file_is_no_link_to_another(tmp_path: Path) -> None:
     (tmp_path / "logs" / "usage.sqlite3").symlink_to(tmp_path / "other")
     kept = ledger(tmp_path)
     kept.take(ended())
-    _until(lambda: kept.lost == 1)
     kept.close()
+    assert kept.lost == 1
     assert not (tmp_path / "other").exists()
 
 

@@ -9,6 +9,7 @@ import importlib
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +19,8 @@ Values = Mapping[str, Any]
 
 BUSY_S = 5.0
 """How long a write waits for another process's."""
+
+AGAIN_S = 0.02
 
 
 class Database(Protocol):
@@ -41,14 +44,18 @@ class Database(Protocol):
 
 
 class Sqlite:
-    """An SQLite file, readable by its owner alone. Several processes may write to it."""
+    """An SQLite file, readable by its owner alone. Several processes may write to it.
+
+    A transaction takes the lock for writing when it begins: only there SQLite waits for other processes. One that read
+    first, and then wants to write, is refused at once.
+    """
 
     def __init__(self, path: Path) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600))
-            self._connection = sqlite3.connect(path, timeout=BUSY_S, check_same_thread=False)
-            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection = sqlite3.connect(path, timeout=BUSY_S, check_same_thread=False, isolation_level=None)
+            self._write_ahead()
             # Whole after a crash of the process; a power cut may lose the last rows.
             self._connection.execute("PRAGMA synchronous=NORMAL")
         except sqlite3.Error as error:
@@ -56,19 +63,32 @@ class Sqlite:
         self._lock = threading.Lock()
         """One connection serves the thread that writes and those that ask."""
 
+    def _write_ahead(self) -> None:
+        """Have readers and a writer not wait for each other. SQLite itself does not wait for others who do so, too."""
+        until = time.monotonic() + BUSY_S
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError:
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(AGAIN_S)
+
     def run(self, statements: Iterable[tuple[str, Sequence[Values]]]) -> None:
-        try:
-            with self._lock, self._connection:
-                for statement, values in statements:
-                    self._connection.executemany(statement, values or ({},))
-        except sqlite3.Error as error:
-            raise OSError(str(error)) from None
+        self._transaction([(statement, values or ({},)) for statement, values in statements])
 
     def insert(self, table: str, names: Sequence[str], rows: Sequence[Row]) -> None:
-        statement = _insertion(table, names, ("?" for _ in names))  # by place: by name takes half as long again
+        # By place: by name takes half as long again.
+        self._transaction([(_insertion(table, names, ("?" for _ in names)), rows)])
+
+    def _transaction(self, statements: Sequence[tuple[str, Any]]) -> None:
+        connection = self._connection
         try:
-            with self._lock, self._connection:
-                self._connection.executemany(statement, rows)
+            with self._lock, connection:
+                connection.execute("BEGIN IMMEDIATE")
+                for statement, values in statements:
+                    connection.executemany(statement, values)
         except sqlite3.Error as error:
             raise OSError(str(error)) from None
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,11 @@ from balancer.telemetry.usage.database import Database, opened
 
 FLUSH_S = 0.5
 FORGET_EVERY_S = 3600.0
-RETRY_S = 30.0
-"""How long a database that failed is left alone: rows of that time are lost, and counted."""
+RETRY_S = 5.0
+"""How long a database that failed is left alone. Rows of that time wait."""
+
+WAITING_MAX = 20_000
+"""So many rows wait for a database that failed; of more the oldest are lost, and counted."""
 
 VERSION = 1
 
@@ -71,19 +76,26 @@ _JSON = msgspec.json.Encoder()
 
 
 def migrate(database: Database) -> None:
-    """Bring the tables up to date. Raises `OSError`, also where a newer balancer has made them."""
-    database.run([("CREATE TABLE IF NOT EXISTS ledger_version (version INTEGER NOT NULL)", ())])
-    found = database.rows("SELECT MAX(version) FROM ledger_version", {})
-    version = int(found[0][0] or 0) if found else 0
+    """Bring the tables up to date. Raises `OSError`, also where a newer balancer has made them.
+
+    Several processes may do so at once: each step begins by writing down its number, which only one of them can.
+    """
+    with suppress(OSError):  # another process may be making it: then there is something to read
+        database.run([("CREATE TABLE IF NOT EXISTS ledger_version (version INTEGER PRIMARY KEY)", ())])
+    while (version := _version(database)) < len(_MIGRATIONS):
+        number = ("INSERT INTO ledger_version (version) VALUES (:version)", ({"version": version + 1},))
+        try:
+            database.run([number, *((statement, ()) for statement in _MIGRATIONS[version])])
+        except OSError:
+            if _version(database) == version:  # else another process has taken this step
+                raise
     if version > len(_MIGRATIONS):
         raise OSError(f"the ledger has version {version}; this balancer knows {len(_MIGRATIONS)}: start the newer one")
-    for number, statements in enumerate(_MIGRATIONS[version:], version + 1):
-        database.run(
-            [
-                *((statement, ()) for statement in statements),
-                ("INSERT INTO ledger_version (version) VALUES (:version)", ({"version": number},)),
-            ]
-        )
+
+
+def _version(database: Database) -> int:
+    found = database.rows("SELECT MAX(version) FROM ledger_version", {})
+    return int(found[0][0] or 0) if found else 0
 
 
 def row(event: RequestEnded, price: Price | None, factor: float) -> dict[str, Any]:
@@ -143,6 +155,8 @@ class Ledger:
     ) -> None:
         self.lost = 0
         """How many finished requests could not be written."""
+        self._unwritten: deque[tuple[Any, ...]] = deque()
+        """Rows that wait for the database; only the thread that writes touches them, and `close` after it."""
         self._where = where
         self._wall, self._now = wall, now
         self._database: Database | None = None
@@ -173,6 +187,9 @@ class Ledger:
     def close(self) -> None:
         """Write what is waiting and close the database."""
         self._writer.close()
+        if self._unwritten:
+            self._store()
+            self.lost += len(self._unwritten)
         if self._database is not None:
             self._database.close()
 
@@ -190,30 +207,34 @@ class Ledger:
 
     def _write(self, batch: list[RequestEnded], dropped: int) -> None:
         self.lost += dropped
-        if self._now() < self._retry_at:
-            self.lost += len(batch)
-            return
-        prices, factors = self._prices, self._factors
-        rows = [
-            tuple(row(event, prices.of(event.provider_model or event.model), factors.get(event.provider, 1.0)).values())
-            for event in batch
-        ]
+        prices, factors, unwritten = self._prices, self._factors, self._unwritten
+        for event in batch:
+            price = prices.of(event.provider_model or event.model)
+            unwritten.append(tuple(row(event, price, factors.get(event.provider, 1.0)).values()))
+        while len(unwritten) > WAITING_MAX:
+            unwritten.popleft()
+            self.lost += 1
+        if self._now() >= self._retry_at:
+            self._store()
+
+    def _store(self) -> None:
+        """Write the rows that wait, and forget those that are too old."""
         try:
             database = self._opened()
-            database.insert("requests", COLUMNS, rows)
+            database.insert("requests", COLUMNS, list(self._unwritten))
+            self._unwritten.clear()
             if self._now() >= self._forget_at and self._keep_s:
                 self._forget_at = self._now() + FORGET_EVERY_S
                 oldest = {"before": self._wall() - self._keep_s}
                 database.run([("DELETE FROM requests WHERE ended < :before", (oldest,))])
         except OSError as error:
-            self.lost += len(batch)
             self._retry_at = self._now() + RETRY_S
-            self._tell(f"the ledger can't be written ({error}); serving goes on, usage of this time is missing")
+            self._tell(f"the ledger can't be written ({error}); serving goes on, and usage waits for it")
             self._failure = str(error)
             return
         if self._failure:
             self._failure = ""
-            self._tell(f"the ledger can be written again; {self.lost} requests are missing in it")
+            self._tell(f"the ledger can be written again; {self.lost or 'no'} requests are missing in it")
 
     def _tell(self, message: str) -> None:
         if not self._failure or "again" in message:
