@@ -52,7 +52,7 @@ def test_a_file_of_ones_own_goes_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("models: [", "line "),
+        ("models: [", "line 1"),
         ("models: {a: {input: -1, output: 1}}", "input"),
         ("models: {a: {input: 1}}", "output"),
         ("models: {a: {input: 1, output: 1, cash: 2}}", "cash"),

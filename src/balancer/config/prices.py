@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 import yaml
+from yaml.constructor import SafeConstructor
 
+from balancer.config.loading import composed
 from balancer.policy.prices import Price
 
 SHIPPED = Path(__file__).with_name("prices.yaml")
-
-_LOADER: type[yaml.SafeLoader | yaml.CSafeLoader] = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 
 MAX_BYTES = 1024 * 1024
 """A larger file of prices is none."""
@@ -30,7 +30,8 @@ def read(path: Path) -> tuple[bytes, dict[str, Price]]:
     if len(text) > MAX_BYTES:
         raise ValueError(f"it is larger than {MAX_BYTES} bytes")
     try:
-        told: Any = yaml.load(text, Loader=_LOADER)  # noqa: S506 - it is a safe one
+        root = composed(text.decode())
+        told: Any = None if root is None else SafeConstructor().construct_document(root)
         return text, msgspec.convert(told or {}, _File).models
     except (yaml.YAMLError, msgspec.ValidationError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
